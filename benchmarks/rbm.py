@@ -1,0 +1,330 @@
+"""RBM 784-500: an epoch of CD-1 and of PCD-1, and a Gibbs sweep, beside peers and beside the floor.
+
+  python -m benchmarks.rbm --json=rbm.json          (peers: pip install "gen_models[bench]")
+
+Ours is the path of `launch.train`: parallel.runner over step.train_steps of a Phase, one dispatch
+an epoch, uint8 images resident on the device, binarisation 'static', donated state. Every
+contender runs float32, plain stochastic gradient, the same batch, chains and steps, on all cores. A
+floor is the matrix products of the same steps and nothing else: no randomness, no sigmoid, no
+update. Images are noisy copies of ten random prototypes: time does not depend on what is in them.
+
+Before times are shown, each trainer's reconstruction error must have fallen and each sampler's
+units must be on as often as ours: nobody is timed doing nothing.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import app, flags
+from jax import lax
+
+from benchmarks import timing
+from benchmarks.timing import Contender
+from gen_models import data
+from gen_models.estimators.contrastive import contrastive, persistent, reconstruction
+from gen_models.experiment import Phase
+from gen_models.models import rbm
+from gen_models.training import parallel
+
+flags.DEFINE_integer('images', 10_000, 'Images an epoch.', lower_bound=1)
+flags.DEFINE_integer('rounds', 7, 'Timed rounds; the table shows their median.', lower_bound=1)
+flags.DEFINE_integer('batch', 100, 'Images an update, and persistent chains.', lower_bound=1)
+flags.DEFINE_integer('visible', 784, 'Visible units; a square.', lower_bound=1)
+flags.DEFINE_integer('hidden', 500, 'Hidden units.', lower_bound=1)
+flags.DEFINE_integer('sweep_chains', 2000, 'Chains of the Gibbs sweep.', lower_bound=1)
+flags.DEFINE_integer('sweeps', 10, 'Sweeps timed together; the table is for one.', lower_bound=1)
+flags.DEFINE_float('learning_rate', 0.05, 'Of every trainer.')
+flags.DEFINE_string('json', None, 'File to write all numbers to.')
+
+PACKAGES = ('jax', 'jaxlib', 'optax', 'numpy', 'scikit-learn', 'rbms', 'torch', 'threadpoolctl')
+
+
+class Setting(NamedTuple):
+  """What all contenders share."""
+  x_NV: np.ndarray  # uint8, zeros and ones
+  num_hidden: int
+  batch_size: int
+  sweep_chains: int
+  sweeps: int
+  learning_rate: float
+
+  @property
+  def steps(self):
+    return len(self.x_NV) // self.batch_size
+
+
+class Trainer(NamedTuple):
+  """A contender that trains, and its parameters (w_VH, b_V, c_H) as NumPy arrays."""
+  contender: Contender
+  params: callable
+
+
+class Sampler(NamedTuple):
+  """A contender that sweeps, and its visible samples [C, V]."""
+  contender: Contender
+  samples: callable
+
+
+def setting(flag_values) -> Setting:
+  rng = np.random.default_rng(0)
+  prototypes = rng.random((10, flag_values.visible)) < 0.2
+  noise = rng.random((flag_values.images, flag_values.visible)) < 0.05
+  x_NV = (prototypes[rng.integers(10, size=flag_values.images)] ^ noise).astype(np.uint8)
+  return Setting(x_NV[:len(x_NV) // flag_values.batch * flag_values.batch], flag_values.hidden,
+                 flag_values.batch, flag_values.sweep_chains, flag_values.sweeps,
+                 flag_values.learning_rate)
+
+
+def start(s: Setting) -> rbm.Params:
+  """Where every trainer but scikit-learn begins, and the model that all samplers sample."""
+  return rbm.init(jax.random.key(0), s.x_NV.shape[1], s.num_hidden, jnp.asarray(s.x_NV).mean(0))
+
+
+# Ours.
+
+
+def our_trainer(s: Setting, negative) -> Trainer:
+  phase = Phase('rbm', lambda key, arrays, previous: start(s), contrastive(rbm, negative),
+                optax.sgd(s.learning_rate),
+                data.batches(s.batch_size, 'static', 1), s.steps, s.batch_size)
+  runner = parallel.runner(phase)
+  arrays = runner.place_arrays(data.Arrays(s.x_NV))
+  state = runner.place(parallel.init_states(phase, jax.random.key(1), arrays))
+
+  def run():
+    nonlocal state
+    state, metrics = runner.dispatch(state, arrays, s.steps)
+    jax.block_until_ready((state, metrics))
+
+  return Trainer(Contender('ours', run), lambda: jax.device_get(tuple(state.params)))
+
+
+def our_sampler(s: Setting) -> Sampler:
+  params = start(s)
+  gibbs = jax.jit(rbm.gibbs, static_argnums=3, donate_argnums=2)
+  chains, key = rbm.init_chains(jax.random.key(2), params, s.sweep_chains), jax.random.key(3)
+
+  def run():
+    nonlocal chains, key
+    key, key_run = jax.random.split(key)
+    chains = jax.block_until_ready(gibbs(key_run, params, chains, s.sweeps))
+
+  return Sampler(Contender('ours', run), lambda: np.asarray(chains.v_CV))
+
+
+# Peers.
+
+
+def sklearn_trainer(s: Setting) -> Trainer | None:
+  if (network := timing.peer('sklearn.neural_network')) is None:
+    return None
+  x_NV = s.x_NV.astype(np.float32)
+  model = network.BernoulliRBM(n_components=s.num_hidden, learning_rate=s.learning_rate,
+                               batch_size=s.batch_size, n_iter=1, random_state=0)
+  return Trainer(
+    Contender('scikit-learn', lambda: model.fit(x_NV),
+              'BernoulliRBM.fit, n_iter=1: PCD-1 (it has no CD), slices in order, no gather'),
+    lambda: (model.components_.T, model.intercept_visible_, model.intercept_hidden_))
+
+
+def sklearn_sampler(s: Setting) -> Sampler | None:
+  if (network := timing.peer('sklearn.neural_network')) is None:
+    return None
+  model = network.BernoulliRBM(n_components=s.num_hidden, n_iter=1, random_state=0)
+  w_VH, b_V, c_H = jax.device_get(tuple(start(s)))
+  model.fit(s.x_NV[:1].astype(np.float32))  # makes what gibbs checks for
+  model.components_ = np.asarray(w_VH.T, order='F')  # the order that fit keeps
+  model.intercept_visible_, model.intercept_hidden_ = b_V, c_H
+  v_CV = np.zeros((s.sweep_chains, len(b_V)), bool)
+
+  def run():
+    nonlocal v_CV
+    for _ in range(s.sweeps):
+      v_CV = model.gibbs(v_CV)
+
+  return Sampler(Contender('scikit-learn', run, 'BernoulliRBM.gibbs'), lambda: v_CV)
+
+
+def _bbrbm(s: Setting):
+  """(torch, module of its PCD, BBRBM at the common start), or None."""
+  if (torch := timing.peer('torch')) is None or (pcd := timing.peer('rbms.training.pcd')) is None:
+    return None
+  classes = timing.peer('rbms.bernoulli_bernoulli.classes')
+  tensors = [torch.tensor(np.array(p)) for p in start(s)]
+  return torch, pcd, classes.BBRBM(*tensors)
+
+
+def rbms_trainer(s: Setting, negative: str) -> Trainer | None:
+  if (found := _bbrbm(s)) is None:
+    return None
+  torch, pcd, params = found
+  params.init_grad()
+  x_NV = torch.tensor(s.x_NV, dtype=torch.float32)
+  ones_B = torch.ones(s.batch_size, 1)
+  optimizer = torch.optim.SGD(params.parameters(), lr=s.learning_rate, maximize=True)
+  chains = params.init_chains(s.batch_size, weights=ones_B)
+
+  def update(v_BV):
+    nonlocal chains
+    if negative == 'fit_batch_pcd':
+      chains, _ = pcd.fit_batch_pcd((v_BV, ones_B), chains, params, gibbs_steps=1, beta=1.0,
+                                    centered=False)
+    else:
+      batch = params.init_chains(s.batch_size, weights=ones_B, start_v=v_BV)
+      chains = dict(batch if negative == 'cd' else chains)
+      chains = params.sample_hiddens(params.sample_visibles(chains))
+      params.compute_gradient(batch, chains, centered=False)
+    optimizer.step()
+
+  def run():
+    with torch.no_grad():
+      for rows_B in torch.randperm(len(x_NV)).view(-1, s.batch_size):
+        update(x_NV[rows_B])
+
+  name, note = {
+    'cd': ('rbms', 'CD-1 of its own parts: init_chains, sample_*, compute_gradient; 5 products'),
+    'pcd': ('rbms', 'PCD-1 of its own parts: init_chains, sample_*, compute_gradient; 5 products'),
+    'fit_batch_pcd': ('rbms fit_batch_pcd',
+                      'as its train() calls it: 6 products, since h is drawn again from v, and a '
+                      'gradient scaled to norm 1')}[negative]
+  return Trainer(Contender(name, run, note), lambda: tuple(p.numpy() for p in params.parameters()))
+
+
+def rbms_sampler(s: Setting) -> Sampler | None:
+  if (found := _bbrbm(s)) is None:
+    return None
+  torch, _, params = found
+  chains = params.init_chains(s.sweep_chains)
+
+  def run():
+    nonlocal chains
+    with torch.no_grad():
+      chains = params.sample_state(chains, n_steps=s.sweeps)
+
+  note = f'sample_state: {2 * s.sweeps + 1} products for {s.sweeps} sweeps, it ends with h given v'
+  return Sampler(Contender('rbms', run, note), lambda: chains['visible'].numpy())
+
+
+# Floors.
+
+
+def floors(s: Setting, make) -> list[Contender]:
+  """The products that `make` makes, in jax, NumPy's BLAS and torch; the fastest is the floor."""
+  libraries = ('jax', 'numpy', 'torch') if timing.peer('torch') else ('jax', 'numpy')
+  return [make(library, s) for library in libraries]
+
+
+def step_products(library: str, s: Setting) -> Contender:
+  """The five of one update: v W of the data, h W' and v W of the chains, v' h of both."""
+  def products(w_VH, v_BV, h_BH, v_CV, h_CH, *_):
+    d_VH, e_VH = v_BV.T @ h_BH, v_CV.T @ h_CH
+    return v_CV, v_BV @ w_VH, h_CH @ w_VH.T, v_CV @ w_VH, d_VH, e_VH
+  return _repeat(library, products, s, s.batch_size, s.steps)
+
+
+def sweep_products(library: str, s: Setting) -> Contender:
+  """The two of one sweep: v W and h W'."""
+  def products(w_VH, v_CV, h_CH, *_):
+    return h_CH @ w_VH.T, v_CV @ w_VH
+  return _repeat(library, products, s, s.sweep_chains, s.sweeps)
+
+
+def _repeat(library: str, products, s: Setting, rows: int, times: int) -> Contender:
+  """`times` times (W, state) -> state: each waits for the last, so a compiler can lift out none."""
+  w_VH = np.asarray(start(s).w_VH)
+  w_VH = w_VH / np.linalg.norm(w_VH, 2)  # neither grows nor fades to denormal numbers, which are slow
+  v_RV = np.resize(s.x_NV, (rows, s.x_NV.shape[1])).astype(np.float32)
+  h_RH = v_RV @ w_VH
+  state = v_RV, h_RH, 1 - v_RV, 1 - h_RH, np.zeros_like(w_VH), np.zeros_like(w_VH)
+  state = state[:len(products(w_VH, *state))]
+  if library == 'torch':
+    import torch
+    w_VH, *state = map(torch.tensor, (w_VH, *state))
+
+  def loop():
+    now = state
+    for _ in range(times):
+      now = products(w_VH, *now)
+
+  @jax.jit
+  def scan(w_VH, state):
+    return lax.scan(lambda now, _: (products(w_VH, *now), None), state, length=times)[0]
+
+  if library != 'jax':
+    return Contender(f'floor: {library}', loop)
+  w_VH, state = jax.device_put((w_VH, state))
+  return Contender('floor: jax', lambda: jax.block_until_ready(scan(w_VH, state)))
+
+
+# Checks.
+
+
+def reconstruction_error(params, x_NV) -> float:
+  """Mean |v - p(v | p(h | v))|."""
+  params = rbm.Params(*map(jnp.asarray, params))
+  return float(jnp.mean(jnp.abs(x_NV - rbm.visible_mean(params, rbm.hidden_mean(params, x_NV)))))
+
+
+def check_learnt(trainers: list[Trainer], s: Setting) -> None:
+  """Raises RuntimeError unless everybody reconstructs better than an untrained model."""
+  x_NV = s.x_NV[:1000].astype(np.float32)
+  before = reconstruction_error(start(s), x_NV)
+  zero_bias = reconstruction_error(start(s)._replace(b_V=jnp.zeros(x_NV.shape[1])), x_NV)
+  for trainer in trainers:
+    name = trainer.contender.name
+    untrained = zero_bias if name == 'scikit-learn' else before
+    after = reconstruction_error(trainer.params(), x_NV)
+    print(f'  {name}: reconstruction error {untrained:.4f} untrained, {after:.4f} trained')
+    if not after < untrained:
+      raise RuntimeError(f'{name} was timed, but did not learn')
+
+
+def check_sampled(samplers: list[Sampler]) -> None:
+  """Raises RuntimeError unless all samples are 0/1 and on as often as ours, to within 0.05."""
+  ours = samplers[0].samples().mean()
+  for sampler in samplers:
+    v_CV = np.asarray(sampler.samples(), np.float32)
+    print(f'  {sampler.contender.name}: {v_CV.mean():.4f} of visible units on')
+    if not (np.isin(v_CV, (0, 1)).all() and abs(v_CV.mean() - ours) < 0.05):
+      raise RuntimeError(f'{sampler.contender.name} was timed, but does not sample the model')
+
+
+def main(argv):
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+  s = setting(flags.FLAGS)
+  timing.use_all_cores()
+  rounds, tables = flags.FLAGS.rounds, {}
+
+  def report(title, contenders, check, per):
+    rows = timing.summarise(timing.interleaved(contenders, rounds), per, 'ours')
+    print(f'\n{title}: median of {rounds} rounds, ms')
+    check()
+    timing.show(rows, contenders)
+    tables[title] = rows
+
+  size = f'{s.x_NV.shape[1]}-{s.num_hidden}'
+  for title, trainers in (
+      ('CD-1', [our_trainer(s, reconstruction(1)), rbms_trainer(s, 'cd'), sklearn_trainer(s)]),
+      ('PCD-1', [our_trainer(s, persistent(s.batch_size, 1)), rbms_trainer(s, 'pcd'),
+                 rbms_trainer(s, 'fit_batch_pcd'), sklearn_trainer(s)])):
+    trainers = [t for t in trainers if t]
+    report(f'One epoch of {title}, {size}, batch {s.batch_size}, {len(s.x_NV)} images',
+           [t.contender for t in trainers] + floors(s, step_products),
+           lambda trainers=trainers: check_learnt(trainers, s), 1)
+  samplers = [sampler for sampler in (our_sampler(s), sklearn_sampler(s), rbms_sampler(s)) if sampler]
+  report(f'One Gibbs sweep of {s.sweep_chains} chains, {size}',
+         [sampler.contender for sampler in samplers] + floors(s, sweep_products),
+         lambda: check_sampled(samplers), s.sweeps)
+
+  env = timing.environment(PACKAGES)
+  timing.show_environment(env)
+  if flags.FLAGS.json:
+    timing.write_json(flags.FLAGS.json, env, tables)
+
+
+if __name__ == '__main__':
+  app.run(main)

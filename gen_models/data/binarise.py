@@ -1,0 +1,69 @@
+"""What a model sees of a uint8 pixel x in {0, .., levels}: four answers that must not be confused.
+
+  real        x / levels                       in [0, 1]
+  threshold   1[x / levels >= 1/2]             exactly 1/2 turns on
+  dynamic     Bernoulli(x / levels)            drawn afresh at every step
+  static      x                                already 0/1: levels == 1
+
+Likelihoods under different answers are not comparable: print the kind beside every number.
+Static is the fixed draw of Larochelle and Murray (2011), dynamic that of Salakhutdinov and Murray
+(2008).
+Axes: B batch, D pixels.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from gen_models.models.units import bernoulli
+
+KINDS = ('static', 'dynamic', 'threshold', 'real')
+
+
+def check_binarisation(kind: str, levels: int) -> None:
+  """Raises ValueError unless `kind` is one of KINDS and makes sense for data with these levels."""
+  if kind not in KINDS:
+    raise ValueError(f'unknown binarisation {kind!r}; known: {", ".join(KINDS)}')
+  if not 1 <= levels <= 255:
+    raise ValueError(f'levels must lie in 1 .. 255, got {levels}')
+  if kind == 'static' and levels != 1:
+    raise ValueError(f"binarisation 'static' needs data that are 0/1 already (levels 1), "
+                     f"these have levels {levels}; load 'binarized_mnist', or use 'dynamic' or "
+                     "'threshold'")
+
+
+def binarise(key: jax.Array, x_BD: jax.Array, kind: str, levels: int) -> jax.Array:
+  """Pixels as the model sees them.
+
+  Dynamic draws are those of units.bernoulli: P(on) is x / levels to within 2^-24, exactly so at 0
+  and at `levels`.
+
+  Args:
+    key: consumed by 'dynamic', ignored by the others.
+    x_BD: uint8 [B, ...], values 0 .. levels.
+    kind: one of KINDS.
+    levels: the value that stands for 1.
+
+  Returns:
+    float32, shape of x.
+
+  Raises:
+    ValueError: see `check_binarisation`.
+  """
+  check_binarisation(kind, levels)
+  if kind == 'static':
+    return x_BD.astype(jnp.float32)
+  if kind == 'real':
+    return x_BD.astype(jnp.float32) / levels
+  if kind == 'threshold':
+    return (2 * x_BD.astype(jnp.int32) >= levels).astype(jnp.float32)
+  p_BD = x_BD.reshape(x_BD.shape[0], -1).astype(jnp.float32) / levels
+  return bernoulli(key, p_BD).reshape(x_BD.shape)
+
+
+def fixed(arrays, kind: str, levels: int) -> jax.Array:
+  """A split as vectors [N, D], float32: the one draw on which every number is reported.
+
+  A dynamic binarisation is drawn once with key 0, so all runs are scored on the same binary images.
+  """
+  images = jnp.asarray(arrays.images)
+  return binarise(jax.random.key(0), images.reshape(len(images), -1), kind, levels)

@@ -1,0 +1,84 @@
+"""A batch is a pure function of the step.
+
+  batch(t) = binarise(fold_in(key_b, t), images[row(t B)], .., images[row(t B + B - 1)])
+
+`row` is the epoch order of order.py under key_o; key_o and key_b are derived from the run's data
+key. Nothing about the position is saved: a resumed run reads what the unbroken one would have.
+
+The rows are gathered from the whole data set on the device, or are those that stream.py fetched for
+a few steps. At the same step both give the same bits. Axes: B batch, D pixels, T steps.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from gen_models.data.binarise import binarise, check_binarisation
+from gen_models.data.order import row_at
+from gen_models.data.sources import Window
+
+_ORDER, _BINARISE = 1, 2  # the two uses of the data key
+
+
+def rows_of_step(key: jax.Array, step: jax.Array, batch_size: int, num_rows: int) -> jax.Array:
+  """Rows read at `step`: int32 [B]. key: the run's data key."""
+  first = jnp.asarray(step).astype(jnp.uint32) * jnp.uint32(batch_size)
+  position_B = first + jnp.arange(batch_size, dtype=jnp.uint32)
+  return row_at(jax.random.fold_in(key, _ORDER), position_B, num_rows)
+
+
+def check_horizon(num_steps: int, batch_size: int) -> None:
+  """Raises ValueError if a run numbers more than 2^32 examples: the order would start again."""
+  if num_steps * batch_size > 2**32:
+    raise ValueError(f'{num_steps} steps of {batch_size} examples pass 2^32 = {2**32} examples; '
+                     f'at this batch size a phase may last {2**32 // batch_size} steps')
+
+
+def batches(batch_size: int, binarisation: str, levels: int, *,
+            flat: bool = True, with_labels: bool = False) -> Callable:
+  """Batches of a data set, resident on the device or streamed to it.
+
+  Args:
+    batch_size: B; may exceed the number of rows, a batch then straddles epochs.
+    binarisation: one of binarise.KINDS.
+    levels: the uint8 value that stands for 1.
+    flat: images as [B, D]; otherwise [B, height, width, channels].
+    with_labels: batches are (x, y), y int32 [B]; otherwise x alone.
+
+  Returns:
+    batch_at(key, arrays, step) -> float32 [B, D], pure; key is the run's data key, the same at every
+    step. arrays is the whole data set (`Arrays`), or the `Window` that stream.py fetched for the
+    steps being run, uint8 [T, B, ...]; a step outside the window reads its nearest end.
+
+  Raises:
+    ValueError: the binarisation does not fit the levels; from batch_at: a window of another batch
+      size, or labels asked of data that have none.
+  """
+  check_binarisation(binarisation, levels)
+
+  def batch_at(key, arrays, step):
+    if isinstance(arrays, Window):
+      if arrays.images.shape[1] != batch_size:
+        raise ValueError(f'batches of {batch_size}, but the window has {arrays.images.shape[1]}')
+      rows = step - arrays.first
+    else:
+      rows = rows_of_step(key, step, batch_size, len(arrays.images))
+    images_B = jnp.asarray(arrays.images)[rows]
+    y_B = _labels(arrays)[rows] if with_labels else None
+    return _finish(key, step, images_B, y_B, binarisation, levels, flat)
+
+  return batch_at
+
+
+def _labels(arrays):
+  if arrays.labels is None:
+    raise ValueError('batches with labels, but the data have no labels')
+  return jnp.asarray(arrays.labels)
+
+
+def _finish(key, step, images_B, y_B, binarisation, levels, flat):
+  x_BD = images_B.reshape(images_B.shape[0], -1) if flat else images_B
+  step_key = jax.random.fold_in(jax.random.fold_in(key, _BINARISE), step)
+  x_BD = binarise(step_key, x_BD, binarisation, levels)
+  return x_BD if y_B is None else (x_BD, y_B)

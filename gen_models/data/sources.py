@@ -1,0 +1,213 @@
+"""Data sets by name, decoded once and kept as raw uint8 arrays.
+
+| name            | train / valid / test  | image   | levels | origin                              |
+|-----------------|-----------------------|---------|--------|-------------------------------------|
+| digits          | 1297 / 200 / 300      | 8x8x1   | 16     | scikit-learn; own fixed split       |
+| mnist           | 50000 / 10000 / 10000 | 28x28x1 | 255    | tfds; valid: last 10000 of train    |
+| fashion_mnist   | 50000 / 10000 / 10000 | 28x28x1 | 255    | tfds; the same                      |
+| binarized_mnist | 50000 / 10000 / 10000 | 28x28x1 | 1      | tfds; Larochelle and Murray (2011)  |
+
+Records are read through `tfds` from array_record files (no TensorFlow needed) on the first load
+only; cache.py keeps what was decoded, and neither tfds nor the data directory is needed again.
+"""
+
+import difflib
+import json
+import os
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from gen_models.data import cache
+
+
+class Arrays(NamedTuple):
+  """Rows of a data set: NumPy on the host, or resident on the device."""
+
+  images: np.ndarray  # uint8 [N, height, width, channels]
+  labels: np.ndarray | None = None  # int32 [N]
+
+
+class Window(NamedTuple):
+  """The rows of T consecutive steps of a streamed data set, in order."""
+
+  images: np.ndarray  # uint8 [T, B, height, width, channels]
+  labels: np.ndarray | None  # int32 [T, B]
+  first: np.ndarray  # int32 scalar: the step of row 0
+
+
+class Dataset(NamedTuple):
+  """Three splits and the uint8 value that stands for 1.0."""
+
+  name: str
+  train: Arrays
+  valid: Arrays
+  test: Arrays
+  levels: int
+
+
+class MissingData(FileNotFoundError):
+  """A data set is neither cached nor prepared where it was looked for."""
+
+
+class Prepared(NamedTuple):
+  """How an official tfds set becomes a Dataset."""
+
+  version: str
+  splits: tuple[str, ...]  # as tfds names them
+  levels: int
+  held_out: int = 10000  # rows at the end of train that are valid where tfds has no such split
+
+  def path(self, name: str, data_dir: pathlib.Path) -> pathlib.Path:
+    return data_dir / name / self.version
+
+
+PREPARED = {
+    'mnist': Prepared('3.0.1', ('train', 'test'), 255),
+    'fashion_mnist': Prepared('3.0.1', ('train', 'test'), 255),
+    'binarized_mnist': Prepared('1.0.0', ('train', 'validation', 'test'), 1),
+}
+
+
+def names() -> tuple[str, ...]:
+  """Every name that `load` knows."""
+  return ('digits', *PREPARED)
+
+
+def load(name: str, data_dir: str | os.PathLike | None = None,
+         cache_dir: str | os.PathLike | None = None) -> Dataset:
+  """A data set in host memory.
+
+  Args:
+    name: one of `names()`.
+    data_dir: where tfds sets lie; default $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+    cache_dir: where decoded arrays are kept; default $XDG_CACHE_HOME/gen_models, else
+      ~/.cache/gen_models.
+
+  Raises:
+    ValueError: unknown name; the message offers near ones.
+    MissingData: neither cached nor prepared; the message says where it looked and what to do.
+  """
+  check_name(name, names())
+  if name == 'digits':
+    return _digits()
+  recipe = PREPARED[name]
+  splits = _splits(name, recipe, find_data_dir(data_dir), cache_dir)
+  if 'validation' in splits:
+    train, valid = splits['train'], splits['validation']
+  else:
+    train, valid = _cut(splits['train'], -recipe.held_out)
+  return Dataset(name, train, valid, splits['test'], recipe.levels)
+
+
+def levels(name: str) -> int:
+  """The uint8 value that stands for 1.0 in a data set, known before it is loaded."""
+  check_name(name, names())
+  return 16 if name == 'digits' else PREPARED[name].levels
+
+
+def source(name: str, data_dir: str | os.PathLike | None = None):
+  """The training split as random-access records, not decoded beforehand: for stream.Stream.
+
+  Raises:
+    as `load`, but a decoded copy in the cache does not stand in for the records.
+  """
+  check_name(name, names())
+  if name == 'digits':
+    train = _digits().train
+    return [{'image': x, 'label': y} for x, y in zip(train.images, train.labels, strict=True)]
+  recipe, data_dir = PREPARED[name], find_data_dir(data_dir)
+  path = recipe.path(name, data_dir)
+  if _info(name, recipe, data_dir) is None:
+    raise MissingData(f'{name} {recipe.version}: no prepared data in {path} to stream; set '
+                      f'TFDS_DATA_DIR or pass --data_dir, or python -m launch.prepare {name}')
+  import tensorflow_datasets as tfds  # slow to import
+  split = 'train' if 'validation' in recipe.splits else f'train[:-{recipe.held_out}]'
+  return tfds.builder_from_directory(path).as_data_source(split)
+
+
+def with_validation(dataset: Dataset) -> Dataset:
+  """Train and valid joined for training, as published protocols that tune nothing do.
+
+  The tfds sets get back their original order. `valid` stays what it was: no longer held out.
+  """
+  train, valid = dataset.train, dataset.valid
+  labels = None if train.labels is None else np.concatenate([train.labels, valid.labels])
+  return dataset._replace(train=Arrays(np.concatenate([train.images, valid.images]), labels))
+
+
+def find_data_dir(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
+  """The directory given, else $TFDS_DATA_DIR, else ~/tensorflow_datasets (the default of tfds)."""
+  chosen = data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
+  return pathlib.Path(chosen).expanduser()
+
+
+def check_name(name: str, known: tuple[str, ...]) -> None:
+  """Raises ValueError, with near matches, if `name` is not known."""
+  if name not in known:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f'did you mean {" or ".join(near)}?' if near else f'known: {", ".join(known)}'
+    raise ValueError(f'unknown data set {name!r}; {hint}')
+
+
+def _digits():
+  """1797 scikit-learn digits in one fixed shuffled order (RandomState streams never change)."""
+  import sklearn.datasets  # a second to import, and only this set needs it
+  bunch = sklearn.datasets.load_digits()
+  order = np.random.RandomState(0).permutation(len(bunch.target))
+  every = Arrays(bunch.images[order].astype(np.uint8)[..., None],
+                 bunch.target[order].astype(np.int32))
+  train, rest = _cut(every, 1297)
+  return Dataset('digits', train, *_cut(rest, 200), levels('digits'))
+
+
+def _cut(arrays, at):
+  labels = (None, None) if arrays.labels is None else (arrays.labels[:at], arrays.labels[at:])
+  return Arrays(arrays.images[:at], labels[0]), Arrays(arrays.images[at:], labels[1])
+
+
+def _splits(name, recipe, data_dir, cache_dir):
+  """{tfds split: Arrays}, cached unless data_dir holds something else."""
+  info = _info(name, recipe, data_dir)
+  folder = cache.root(cache_dir) / name / recipe.version
+  arrays = cache.read(folder, origin=info)
+  if arrays is None:
+    if info is None:
+      raise MissingData(
+          f'{name} {recipe.version}: no prepared data in {recipe.path(name, data_dir)} and no '
+          f'decoded copy in {folder}. If you have it, set TFDS_DATA_DIR or pass --data_dir; to '
+          f"download it: pip install 'gen_models[prepare]' && python -m launch.prepare {name}")
+    arrays = _decode(recipe.path(name, data_dir), recipe.splits)
+    cache.write(folder, arrays, origin=info)
+  return {split: Arrays(arrays[f'{split}-images'], arrays.get(f'{split}-labels'))
+          for split in recipe.splits}
+
+
+def _info(name, recipe, data_dir):
+  """{split: [rows, bytes]} as tfds recorded them; None where no set is prepared."""
+  path = recipe.path(name, data_dir) / 'dataset_info.json'
+  if not path.exists():
+    return None
+  info = json.loads(path.read_text())
+  if info.get('fileFormat') != 'array_record':
+    raise MissingData(
+        f'{name} {recipe.version} in {path.parent} is stored as {info.get("fileFormat")}, which '
+        f'only TensorFlow reads; prepare it again as array_record in another directory: '
+        f'python -m launch.prepare {name} --data_dir=DIR')
+  return {split['name']: [sum(map(int, split['shardLengths'])), int(split['numBytes'])]
+          for split in info['splits']}
+
+
+def _decode(path, splits):
+  """{'<split>-images': uint8 [N, ...], '<split>-labels': int32 [N]} from the array_record files."""
+  import tensorflow_datasets as tfds  # slow to import, and needed only on a cache miss
+  arrays = {}
+  builder = tfds.builder_from_directory(path)
+  for split in splits:
+    source = builder.as_data_source(split)
+    records = [source[i] for i in range(len(source))]
+    arrays[f'{split}-images'] = np.stack([record['image'] for record in records])
+    if 'label' in records[0]:
+      arrays[f'{split}-labels'] = np.array([record['label'] for record in records], np.int32)
+  return arrays

@@ -1,0 +1,54 @@
+"""The extension point: how parameters get their gradient.
+
+An estimator is a pair of pure functions. What it must remember between steps (Markov
+chains, moving averages, control variates) lives in `Memory`; what it is told about devices
+is nothing.
+"""
+
+from typing import Any, Callable, NamedTuple
+
+import jax
+
+
+class Memory(NamedTuple):
+  """What an estimator remembers.
+
+  Attributes:
+    chains: a tree whose leaves have chains on the leading axis; spread over devices.
+    shared: a tree that is the same on every device, and under `pmap` is averaged.
+  """
+  chains: Any = ()
+  shared: Any = ()
+
+
+class Estimator(NamedTuple):
+  """How parameters get their gradient.
+
+  Attributes:
+    init: (key, params) -> Memory.
+    grad: (key, params, memory, batch) -> (grads, memory, metrics). grads has the structure
+      of params and points uphill in the loss; metrics are scalars. The key is consumed.
+    biased: whether E[grads] differs from the target at fixed params, once what is
+      remembered has forgotten its start. The audit holds this declaration against
+      enumeration (gen_models.evaluation.gradients).
+    target: (grads, params, memory) -> grads. What E[grads] should be, as a map of the exact
+      gradient of the loss; None is the identity. Preconditioned gradients state theirs here.
+  """
+  init: Callable
+  grad: Callable
+  biased: bool = False
+  target: Callable | None = None
+
+
+def from_loss(loss: Callable, biased: bool = False) -> Estimator:
+  """grads = d loss / d params for any loss(key, params, batch) -> (scalar, metrics)."""
+
+  def init(key, params):
+    del key, params
+    return Memory()
+
+  def grad(key, params, memory, batch):
+    (value, metrics), grads = jax.value_and_grad(loss, argnums=1, has_aux=True)(key, params, batch)
+    return grads, memory, {'loss': value, **metrics}
+
+  return Estimator(init, grad, biased)

@@ -1,0 +1,67 @@
+"""What an experiment is: values, no behaviour.
+
+An experiment file defines `experiment(...typed keyword hyperparameters...) -> Experiment`
+and VARIANTS, a dict from the name of an ablation to the hyperparameters it changes.
+Floats may be traced, so a sweep over learning rates is a vmap.
+"""
+
+from typing import Callable, NamedTuple
+
+import optax
+
+from gen_models.estimators.base import Estimator
+
+
+class Phase(NamedTuple):
+  """One stretch of training; greedy stacking and fine-tuning are several in a row.
+
+  Attributes:
+    name: shown in logs, names the metrics of this phase.
+    init: (key, arrays, previous_params) -> params; previous_params is None in the first.
+    estimator: how parameters get their gradient.
+    optimizer: what is done with it.
+    batch_at: (key, arrays, step) -> batch, pure; the key is the same at every step.
+    num_steps: updates in this phase.
+    batch_size: images an update, over all devices.
+    average: decay of the moving average of params kept beside them; 0 keeps none.
+  """
+  name: str
+  init: Callable
+  estimator: Estimator
+  optimizer: optax.GradientTransformation
+  batch_at: Callable
+  num_steps: int
+  batch_size: int
+  average: float = 0.0
+
+
+class Experiment(NamedTuple):
+  """A model, an estimator, an optimizer and a data pipeline, composed.
+
+  Attributes:
+    dataset: name understood by gen_models.data.load.
+    binarisation: 'static' | 'dynamic' | 'threshold' | 'real'; recorded with every number.
+    phases: trained in order.
+    evaluate: (key, params, data, report) -> dict of the final scores, JSON-able: at least
+      test_nats, kind, standard_error, effective_sample_size, num_images. `data` is the
+      Dataset, `report` a callable for progress lines.
+    validate: (key, params, arrays) -> dict of scalars, jit-able, cheap; called every
+      validate_every steps with the validation split; None for no validation.
+    headline: the metric shown while training and used to keep the best checkpoint,
+      larger is better.
+    pictures: (key, params, data) -> dict of name -> grid of images [rows, cols, y, x] in
+      [0, 1], what the report shows besides curves.
+    steps_per_dispatch: updates compiled into one program; saves and logs fall between.
+    validate_every: steps between validations, a multiple of steps_per_dispatch.
+    protocol: one line that says what the numbers mean.
+  """
+  dataset: str
+  binarisation: str
+  phases: tuple[Phase, ...]
+  evaluate: Callable
+  validate: Callable | None = None
+  headline: str | None = None
+  pictures: Callable | None = None
+  steps_per_dispatch: int = 100
+  validate_every: int = 1000
+  protocol: str = ''

@@ -1,0 +1,186 @@
+"""Annealed importance sampling: from a distribution that is easy to draw to the model.
+
+  log Z ~= log Z_0 + log (1/C) sum_c w_c,    w_c = prod_k f_{beta_k}(v_k) / f_{beta_{k-1}}(v_k),
+
+v_1 drawn from the base f_0 and v_{k+1} from a Markov step that leaves f_{beta_k} invariant. E[w_c]
+is exactly Z / Z_0 for any schedule, so by Jensen the estimate of log Z is low in expectation, and
+log-likelihoods computed with it high; the effective sample size says by how much to worry.
+
+Neal (2001), Annealed importance sampling; Salakhutdinov & Murray (2008), On the quantitative analysis
+of deep belief networks. Axis suffixes: C chains, V visible, H hidden, T temperatures. Nats.
+"""
+
+from typing import Callable, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from gen_models.models import rbm, units
+
+
+class Estimate(NamedTuple):
+  """Of log Z, in nats.
+
+  Attributes:
+    log_partition: the estimate, low in expectation.
+    standard_error: of the estimate, from the spread of the weights (delta method).
+    effective_sample_size: (sum w)^2 / sum w^2, between 1 and the number of chains.
+    log_weights_C: log (Z / Z_0) by each chain.
+    num_temperatures: steps of the schedule.
+  """
+  log_partition: float
+  standard_error: float
+  effective_sample_size: float
+  log_weights_C: np.ndarray
+  num_temperatures: int
+
+
+def salakhutdinov_murray() -> np.ndarray:
+  """beta = 0:1e-3:0.5, 0.5:1e-4:0.9, 0.9:1e-5:1, the 14,500 steps of the published numbers."""
+  return np.concatenate([np.linspace(0, 0.5, 500, endpoint=False),
+                         np.linspace(0.5, 0.9, 4000, endpoint=False), np.linspace(0.9, 1, 10001)])
+
+
+def refined(num_steps: int) -> np.ndarray:
+  """The published schedule's shape in `num_steps` steps: ever finer towards beta = 1."""
+  if num_steps < 1:
+    raise ValueError(f'a schedule needs at least one step, got {num_steps}')
+  published = salakhutdinov_murray()
+  return np.interp(np.linspace(0, len(published) - 1, num_steps + 1),
+                   np.arange(len(published)), published)
+
+
+def linear(num_steps: int) -> np.ndarray:
+  """beta evenly from 0 to 1 in `num_steps` steps."""
+  if num_steps < 1:
+    raise ValueError(f'a schedule needs at least one step, got {num_steps}')
+  return np.linspace(0, 1, num_steps + 1)
+
+
+class _Chains(NamedTuple):
+  v_CV: jax.Array
+  log_w_C: jax.Array
+  lost_C: jax.Array  # what rounding has taken from log_w so far (Kahan, 1965)
+
+
+def log_ratio(x, beta, step):
+  """softplus((beta + step) x) - softplus(beta x), without cancellation however small the step.
+
+  = step max(x, 0) + log1p(sigma(-beta |x|) expm1(-step |x|)).
+  """
+  a = jnp.abs(x)
+  return step * jnp.maximum(x, 0) + jnp.log1p(jax.nn.sigmoid(-beta * a) * jnp.expm1(-step * a))
+
+
+def compensated_add(total, lost, term):
+  """(total, lost) after adding `term`, with the rounding error carried in `lost`."""
+  term = term - lost
+  new_total = total + term
+  return new_total, (new_total - total) - term
+
+
+def _anneal(key, params: rbm.Params, base_V, chains: _Chains, betas_T, steps_T) -> _Chains:
+  """Through temperatures beta_t -> beta_t + step_t of
+
+  f_beta(v) = exp((1 - beta) a.v + beta b.v) prod_j (1 + exp(beta (c_j + (v.W)_j))).
+  """
+  def body(chains, xs):
+    key, beta, step = xs
+    key_h, key_v = jax.random.split(key)
+    x_CH = rbm.hidden_input(params, chains.v_CV)
+    term_C = (jnp.sum(log_ratio(x_CH, beta, step), axis=-1)
+              + step * (chains.v_CV @ (params.b_V - base_V)))
+    log_w_C, lost_C = compensated_add(chains.log_w_C, chains.lost_C, term_C)
+    beta = beta + step
+    h_CH = units.bernoulli(key_h, jax.nn.sigmoid(beta * x_CH))
+    y_CV = (1 - beta) * base_V + beta * rbm.visible_input(params, h_CH)
+    return _Chains(units.bernoulli(key_v, jax.nn.sigmoid(y_CV)), log_w_C, lost_C), None
+
+  return lax.scan(body, chains, (jax.random.split(key, len(betas_T)), betas_T, steps_T))[0]
+
+
+_anneal_chunk = jax.jit(_anneal)
+
+
+def _start(key, base_V, num_chains: int) -> _Chains:
+  """v ~ prod_i Bernoulli(sigma(a_i)), w = 1."""
+  p_CV = jnp.broadcast_to(jax.nn.sigmoid(base_V), (num_chains, len(base_V)))
+  return _Chains(units.bernoulli(key, p_CV), jnp.zeros(num_chains), jnp.zeros(num_chains))
+
+
+@jax.jit
+def base_log_partition(params: rbm.Params, base_V) -> jax.Array:
+  """log Z_0 = H log 2 + sum_i softplus(a_i), nats."""
+  return len(params.c_H) * jnp.log(2.0) + jnp.sum(jax.nn.softplus(base_V))
+
+
+def quick_log_partition(key, params: rbm.Params, base_V, *, num_chains: int, betas) -> jax.Array:
+  """The estimate of `ais` as one pure function, for use inside jit while training; scalar nats."""
+  betas = np.asarray(betas, np.float64)
+  key_base, key_steps = jax.random.split(key)
+  chains = _anneal(key_steps, params, base_V, _start(key_base, base_V, num_chains),
+                   betas[:-1].astype(np.float32), np.diff(betas).astype(np.float32))
+  return (base_log_partition(params, base_V) + jax.nn.logsumexp(chains.log_w_C - chains.lost_C)
+          - jnp.log(num_chains))
+
+
+def ais(key, params: rbm.Params, base_V, *, num_chains: int = 100, betas=None, chunk: int = 500,
+        report: Callable[[str], None] | None = None) -> Estimate:
+  """log Z of an RBM, annealed from prod_i Bernoulli(sigma(a_i)) with all W = 0.
+
+  Args:
+    key: consumed.
+    params: the RBM; w_VH [V, H].
+    base_V: a, the base's visible biases: the log-odds of the data's mean. Uniform ones (0) can miss
+      by many nats with a small standard error.
+    num_chains: C, annealed side by side.
+    betas: increasing from 0 to 1; default salakhutdinov_murray().
+    chunk: temperatures in one compiled program.
+    report: called with a line of progress after each chunk.
+
+  Returns:
+    Estimate, in nats.
+
+  Raises:
+    ValueError: a schedule that does not increase from 0 to 1, or a base of the wrong width.
+  """
+  betas = salakhutdinov_murray() if betas is None else np.asarray(betas, np.float64)
+  if (betas.ndim != 1 or len(betas) < 2 or betas[0] != 0 or betas[-1] != 1
+      or not np.all(np.diff(betas) >= 0)):
+    raise ValueError('an annealing schedule increases from 0 to 1; this one does not')
+  if num_chains < 1:
+    raise ValueError(f'annealing needs at least one chain, got {num_chains}')
+  base_V = jnp.asarray(base_V, jnp.float32)
+  if base_V.shape != params.b_V.shape:
+    raise ValueError(f'base biases {base_V.shape} for an RBM with visible biases {params.b_V.shape}')
+  key_base, key_chunks = jax.random.split(key)
+  chains = _start(key_base, base_V, num_chains)
+  # The steps are differenced in float64: in float32 beta near 1 would hold only 2 of their digits.
+  starts, steps = betas[:-1].astype(np.float32), np.diff(betas).astype(np.float32)
+  for i, first in enumerate(range(0, len(steps), chunk)):
+    part = slice(first, first + chunk)
+    chains = _anneal_chunk(jax.random.fold_in(key_chunks, i), params, base_V, chains,
+                           starts[part], steps[part])
+    if report:
+      log_w_C = np.asarray(chains.log_w_C)
+      report(f'ais {min(first + chunk, len(steps))}/{len(steps)} temperatures, '
+             f'effective sample size {effective_sample_size(log_w_C):.1f} of {num_chains}')
+  log_w_C = np.asarray(chains.log_w_C, np.float64) - np.asarray(chains.lost_C, np.float64)
+  return estimate(float(base_log_partition(params, base_V)), log_w_C, len(steps))
+
+
+def effective_sample_size(log_w_C) -> float:
+  """(sum w)^2 / sum w^2."""
+  w_C = np.exp(np.asarray(log_w_C, np.float64) - np.max(log_w_C))
+  return float(w_C.sum() ** 2 / np.sum(w_C**2))
+
+
+def estimate(base_log_partition: float, log_w_C: np.ndarray, num_temperatures: int) -> Estimate:
+  """log Z_0 + log mean w, with sd(log mean w) ~= sd(w) / (sqrt(C) mean(w))."""
+  w_C = np.exp(log_w_C - log_w_C.max())
+  # One chain has no spread to measure: say so with nan, not with 0.
+  error = (w_C.std(ddof=1) / w_C.mean() / np.sqrt(len(w_C))) if len(w_C) > 1 else float('nan')
+  return Estimate(base_log_partition + log_w_C.max() + float(np.log(w_C.mean())), float(error),
+                  effective_sample_size(log_w_C), log_w_C, num_temperatures)

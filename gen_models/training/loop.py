@@ -1,0 +1,215 @@
+"""The loop: dispatches many steps at a time, writes what it sees, saves, stops and goes on.
+
+Dispatches end at multiples of steps_per_dispatch counted from the start of a phase, never from the
+moment a run was resumed, and saves fall between dispatches; so an interrupted run executes the same
+programs on the same numbers as an unbroken one and ends in the same bits.
+
+Steps are counted over all phases. Metrics of a dispatch are read after the next one was launched,
+so the device never waits for the host.
+"""
+
+from typing import Any, Callable, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gen_models import data
+from gen_models.data import stream as stream_lib
+from gen_models.experiment import Experiment, Phase
+from gen_models.training import parallel, step as step_lib
+
+
+class Diverged(FloatingPointError):
+  """Training met a number that is not finite; nothing of it was saved."""
+
+
+class Result(NamedTuple):
+  """How `fit` ended: the state after `step` updates, and whether that was the end."""
+  state: step_lib.TrainState
+  step: int
+  done: bool
+
+
+def final_params(state: step_lib.TrainState):
+  """What a run is judged by: the average of its parameters where one is kept, else the last."""
+  return state.params if state.average == () else state.average
+
+
+def abstract_state(experiment: Experiment, step: int, keys, arrays, replicated: bool):
+  """Shapes and dtypes of the state saved after `step` updates, counted over all phases."""
+  index, _ = _phase_at(experiment.phases, step)
+  previous = None
+  for phase in experiment.phases[:index + 1]:
+    state = jax.eval_shape(
+      lambda keys, arrays, previous, phase=phase: parallel.init_states(
+        phase, keys, arrays, previous, replicated), keys, arrays, previous)
+    previous = final_params(state)
+  return state
+
+
+def restore(experiment: Experiment, checkpoints, keys, arrays, replicated: bool):
+  """(state, step) of the newest good checkpoint, or None; raises as Checkpoints.restore."""
+  return checkpoints.restore(
+    lambda step: abstract_state(experiment, step, keys, arrays, replicated))
+
+
+def fit(experiment: Experiment, train, valid, key, *, seeds: int | None = None,
+        start=None, how: str = 'sharded', devices=None, stream: stream_lib.Source | None = None,
+        checkpoints=None, on_metrics: Callable[[int, dict], None] | None = None,
+        should_stop: Callable[[], bool] = lambda: False) -> Result:
+  """Trains all phases of an experiment.
+
+  Args:
+    experiment: what to train.
+    train: Arrays of the training split; with `stream`, a few of its rows for initialisation.
+    valid: Arrays given to experiment.validate.
+    key: the run's key; with seeds, a batch of keys [S], one for each replica.
+    seeds: number of replicas trained side by side; None for one run without a leading axis.
+    start: (state, step) to go on from, as `restore` gives it; None for the beginning.
+    how: 'sharded' or 'pmap', see parallel.py.
+    devices: default all.
+    stream: random-access records to read batches from instead of `train`.
+    checkpoints: training.checkpoint.Checkpoints to save to, or None.
+    on_metrics: called with (step, dict of floats or of arrays over replicas).
+    should_stop: asked between dispatches; on True the state is saved and returned.
+
+  Returns:
+    Result.
+
+  Raises:
+    Diverged: a metric or parameter is not finite.
+    ValueError: sizes that do not divide over the devices, or do not fit the data.
+  """
+  replicated = seeds is not None
+  if stream is not None and replicated:
+    raise ValueError('replicas each read the data in their own order: a stream feeds one seed a run')
+  on_metrics = on_metrics or (lambda step, metrics: None)
+  state, step = start or (None, 0)
+  for phase in experiment.phases:
+    if phase.num_steps < 1:
+      raise ValueError(f'phase {phase.name} has {phase.num_steps} steps; it needs at least one')
+    data.check_horizon(phase.num_steps, phase.batch_size)
+  if experiment.validate_every % experiment.steps_per_dispatch:
+    raise ValueError(f'validate_every {experiment.validate_every} is not a multiple of '
+                     f'steps_per_dispatch {experiment.steps_per_dispatch}')
+  validate = _validator(experiment, replicated)
+  first, previous = 0, None
+  for index, phase in enumerate(experiment.phases):
+    last = first + phase.num_steps
+    if step > last:
+      first = last
+      continue
+    if state is None:
+      state = parallel.init_states(phase, _fold(key, index, replicated), train, previous, replicated)
+    if step < last:
+      state, step, stopped = _run_phase(
+        experiment, phase, first, state, step, train=train, valid=valid, how=how, devices=devices,
+        replicated=replicated, stream=stream, checkpoints=checkpoints, on_metrics=on_metrics,
+        should_stop=should_stop, validate=validate)
+      if stopped:
+        return Result(state, step, False)
+    first, previous, state_of_phase, state = last, final_params(state), state, None
+  return Result(state_of_phase, step, True)
+
+
+def _phase_at(phases, step):
+  """Index of the phase that a state saved at `step` belongs to, and the step it began at."""
+  first = 0
+  for index, phase in enumerate(phases):
+    if step <= first + phase.num_steps:
+      return index, first
+    first += phase.num_steps
+  raise ValueError(f'a checkpoint of step {step}, but the experiment has only {first} steps')
+
+
+def _validator(experiment: Experiment, replicated: bool):
+  if experiment.validate is None:
+    return None
+  fn = experiment.validate
+  return jax.jit(jax.vmap(fn, in_axes=(0, 0, None)) if replicated else fn)
+
+
+def _run_phase(experiment: Experiment, phase: Phase, first: int, state, step: int, *, train, valid,
+               how, devices, replicated, stream, checkpoints, on_metrics, should_stop, validate):
+  """Updates step .. first + phase.num_steps; returns (state, step, stopped)."""
+  runner = parallel.runner(phase, how, devices=devices, replicated=replicated)
+  rows_at, close = _rows(phase, state.key, train, stream, runner)
+  valid = runner.replicate(valid)
+  state = runner.place(state)
+  last, prefix = first + phase.num_steps, f'{phase.name}/' if len(experiment.phases) > 1 else ''
+  pending, validated, best, stopped = None, {}, -np.inf, False
+
+  def flush():
+    """Checks and writes the metrics of the dispatch before."""
+    nonlocal pending, validated
+    if pending is None:
+      return
+    begin, end, metrics, scores = pending
+    pending = None
+    metrics = {k: np.asarray(v) for k, v in jax.device_get({**metrics, **scores}).items()}
+    _require_finite(metrics, begin, end, lambda: runner.collect(state).params)
+    validated = {k: metrics[k] for k in scores}
+    on_metrics(end, {prefix + k: v for k, v in metrics.items()})
+
+  try:
+    while step < last and not stopped:
+      done = step - first
+      size = min(experiment.steps_per_dispatch - done % experiment.steps_per_dispatch, last - step)
+      state, metrics = runner.dispatch(state, rows_at(done, done + size), size)
+      flush()
+      step, done = step + size, done + size
+      scores = {}
+      if validate and (step == last or done % experiment.validate_every == 0):
+        now = runner.collect(state)
+        # No update uses this key: they count below 2^31.
+        scores = validate(_fold(now.key, 2**31 + step, replicated), final_params(now), valid)
+      pending = (step - size, step, metrics, scores)
+      stopped = step < last and should_stop()
+      improved = False
+      if scores:
+        flush()
+        score = float(np.mean(validated.get(experiment.headline, -np.inf)))
+        improved, best = score > best, max(score, best)
+      if checkpoints and (step == last or stopped or improved or checkpoints.due()):
+        flush()  # nothing is saved before it is known to be finite
+        checkpoints.save(step, runner.collect(state), validated)
+    flush()
+  finally:
+    close()
+  return runner.collect(state), step, stopped
+
+
+def _rows(phase: Phase, key, train, stream, runner):
+  """(start, stop) -> arrays of those steps, and what to call at the end."""
+  if stream is None:
+    arrays = runner.place_arrays(train)
+    return lambda start, stop: arrays, lambda: None
+  windows = stream_lib.Stream(step_lib.data_key(key), stream, phase.batch_size,
+                              horizon=phase.num_steps)
+  return lambda start, stop: runner.place_arrays(windows.window(start, stop)), windows.close
+
+
+def _fold(key, number, replicated):
+  """fold_in(key, number), over replicas."""
+  def fold(k):
+    return jax.random.fold_in(k, jnp.uint32(number))
+  return jax.vmap(fold)(key) if replicated else fold(key)
+
+
+def _require_finite(metrics: dict[str, Any], begin: int, end: int, params: Callable):
+  """Raises Diverged naming the first step, replica and leaf."""
+  bad_step = metrics.pop('first_bad_step')
+  if np.all(metrics.pop('all_finite')):
+    return
+  where = [] if bad_step.ndim == 0 else [
+    f'replica {i}' for i in np.flatnonzero(bad_step < 2**31 - 1)[:1]]
+  leaves = [jax.tree_util.keystr(path) for path, x in
+            jax.tree_util.tree_flatten_with_path(params())[0] if not np.all(np.isfinite(x))]
+  metric = [name for name, value in metrics.items() if not np.all(np.isfinite(value))]
+  what = ' and '.join(where + [f'parameter {x}' for x in leaves[:1]]
+                      + [f'metric {x}' for x in metric[:1]])
+  at = int(bad_step.min())
+  when = f'at step {at}' if at < 2**31 - 1 else f'in steps {begin} to {end}'
+  raise Diverged(f'not finite {when}: {what or "a metric"}. Nothing after the last checkpoint was '
+                 'saved; try a smaller learning rate')

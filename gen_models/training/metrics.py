@@ -1,0 +1,247 @@
+"""What a run says about itself: metrics on disk, progress on the screen.
+
+`metrics.jsonl` is the record: one strict JSON object a line, {"step": ..., "time": ..., name: float
+or list of floats over replicas}; floats that JSON cannot hold are the strings "nan", "inf", "-inf".
+The TensorBoard event files beside it repeat it: the mean over replicas under the metric's
+name, each replica i under name/seed<i>.
+"""
+
+import contextlib
+import json
+import math
+import operator
+import os
+import pathlib
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TextIO
+
+import numpy as np
+
+
+class Series(NamedTuple):
+  """One metric over a run.
+
+  Attributes:
+    step: int64 [N].
+    value: float64 [N], or [N, S] over replicas.
+  """
+
+  step: np.ndarray
+  value: np.ndarray
+
+
+class Metrics(contextlib.AbstractContextManager):
+  """Writes the metrics of one run; what `write` was given survives a kill.
+
+  Args:
+    directory: gets `metrics.jsonl` and, with tensorboard, event files.
+    resume_step: the step of the checkpoint a run continues from: what an earlier process wrote
+      about later steps is dropped, and so is a line torn by its death. None: a run from the
+      start, all of it is dropped.
+    tensorboard: whether to write event files (needs tensorboardX).
+  """
+
+  def __init__(self, directory, *, resume_step: int | None = None, tensorboard: bool = True):
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    self.path = directory / 'metrics.jsonl'
+    first = 0 if resume_step is None else resume_step + 1
+    kept = [] if resume_step is None else [x for x in _objects(self.path) if x['step'] < first]
+    temporary = self.path.with_suffix('.tmp')
+    temporary.write_text(''.join(_line(x) for x in kept))
+    os.replace(temporary, self.path)
+    self._file = self.path.open('a')
+    self._events = None
+    if tensorboard:
+      self._events = _Events(directory, first)
+
+  def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+    """Adds one line.
+
+    Args:
+      step: number of updates made.
+      metrics: name -> float or array [S] of floats over replicas.
+
+    Raises:
+      ValueError: a metric is called step or time.
+    """
+    if reserved := {'step', 'time'} & set(metrics):
+      raise ValueError(f'no metric may be called {min(reserved)!r}')
+    now, step = time.time(), int(step)
+    values = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
+    encoded = {name: _encode(value.tolist()) for name, value in values.items()}
+    self._file.write(_line({'step': step, 'time': now, **encoded}))
+    self._file.flush()
+    if self._events:
+      self._events.write(step, now, values)
+
+  def __exit__(self, *exception) -> None:
+    self.close()
+
+  def close(self) -> None:
+    """Closes the files."""
+    self._file.close()
+    if self._events:
+      self._events.close()
+
+
+class _Events:
+  """A TensorBoard event file.
+
+  `tensorboardX.SummaryWriter` writes through a queue that its flush does not wait for, and
+  overwrites a file begun in the same second: its parts do neither.
+  """
+
+  def __init__(self, directory, first):
+    # Protobuf: loaded only where it is used.
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto import event_pb2, summary_pb2
+    self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+    self._file = EventsWriter(str(directory / 'events'), f'.{time.time_ns()}')
+    # To TensorBoard a session that starts at a step replaces all events from that step on.
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    self._write(step=first, wall_time=time.time(), session_log=start)
+
+  def write(self, step, now, values):
+    replicas = {f'{name}/seed{i}': x for name, value in values.items() if value.ndim
+                for i, x in enumerate(value)}
+    means = {name: value.mean() for name, value in values.items()}
+    summary = self._summary(value=[
+      self._summary.Value(tag=tag, simple_value=x) for tag, x in {**means, **replicas}.items()])
+    self._write(step=step, wall_time=now, summary=summary)
+
+  def _write(self, **fields):
+    self._file.write_event(self._event(**fields))
+    self._file.flush()
+
+  def close(self):
+    self._file.close()
+
+
+def read(path) -> list[dict[str, Any]]:
+  """The lines of a metrics.jsonl: step as int, all else as float or list of floats.
+
+  A torn last line is left out; a missing file is an empty one.
+
+  Raises:
+    ValueError: any other line is not one that `Metrics` writes.
+  """
+  return [{name: x if name == 'step' else _decode(x) for name, x in line.items()}
+          for line in _objects(path)]
+
+
+def history(path) -> dict[str, Series]:
+  """{metric: Series} of a metrics.jsonl; a metric has the steps at which it was written."""
+  points = {}
+  for line in read(path):
+    for name in line.keys() - {'step', 'time'}:
+      points.setdefault(name, []).append((line['step'], line[name]))
+  return {name: Series(np.array([s for s, _ in xs]), np.array([v for _, v in xs], np.float64))
+          for name, xs in sorted(points.items())}
+
+
+def _objects(path) -> Iterator[dict[str, Any]]:
+  path = pathlib.Path(path)
+  lines = path.read_bytes().split(b'\n') if path.exists() else []
+  for number, line in enumerate(lines, 1):
+    try:
+      value = json.loads(line)
+      operator.index(value['step'])
+    except (ValueError, TypeError, KeyError) as e:
+      if number == len(lines):  # what follows the last newline: nothing, or a torn line
+        return
+      raise ValueError(f'{path}:{number} is not a line of metrics: delete that line') from e
+    yield value
+
+
+def _line(value) -> str:
+  return json.dumps(value, allow_nan=False) + '\n'
+
+
+def _encode(value):
+  if isinstance(value, list):
+    return [_encode(x) for x in value]
+  return value if math.isfinite(value) else str(value)
+
+
+def _decode(value):
+  return [_decode(x) for x in value] if isinstance(value, list) else float(value)
+
+
+def format_progress(step: int, num_steps: int, rate: float | None,
+                    metrics: Mapping[str, Any], headline: str | None = None) -> str:
+  """'  1200/5000  24%  153 steps/s  eta 0:00:24  loss 0.5312'.
+
+  Args:
+    step: updates made.
+    num_steps: updates in all.
+    rate: updates a second; None while unknown.
+    metrics: name -> float or array over replicas, shown by its mean.
+    headline: the metric to show before all others.
+  """
+  width = len(str(num_steps))
+  parts = [f'{step:{width}}/{num_steps}', f'{100 * step // max(num_steps, 1):3}%']
+  if rate:
+    parts.append(f'{rate:.3g} steps/s' if rate < 1000 else f'{rate:.0f} steps/s')
+    seconds = math.ceil(max(num_steps - step, 0) / rate)
+    parts.append(f'eta {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}')
+  names = sorted(metrics, key=lambda name: name != headline)
+  parts += [f'{name} {np.mean(np.asarray(metrics[name], np.float64)):.4g}' for name in names]
+  return '  '.join(parts)
+
+
+class Progress(contextlib.AbstractContextManager):
+  """One line, rewritten in place on a terminal; elsewhere the first, one a minute, and the last.
+
+  A metric that is not measured at every update keeps its latest value.
+
+  Args:
+    num_steps: updates in all.
+    stream: where to write; default standard error.
+    clock: seconds, monotonic.
+  """
+
+  def __init__(self, num_steps: int, stream: TextIO | None = None, *,
+               clock: Callable[[], float] = time.monotonic):
+    self._num_steps, self._stream = num_steps, stream or sys.stderr
+    self._clock, self._metrics = clock, {}
+    self._in_place = self._stream.isatty()
+    self._interval = 0.1 if self._in_place else 60.0
+    self._start = self._shown_at = self._latest = None
+
+  def update(self, step: int, metrics: Mapping[str, Any], headline: str | None = None) -> None:
+    """Notes where the run is, and shows it if the last line is old enough."""
+    now = self._clock()
+    # The first update has waited for compilation: speed is measured from there.
+    self._start = self._start or (step, now)
+    first, since = self._start
+    rate = (step - first) / (now - since) if now > since else None
+    self._metrics.update(metrics)
+    self._latest = format_progress(step, self._num_steps, rate, self._metrics, headline)
+    if self._shown_at is None or now - self._shown_at >= self._interval:
+      self._shown_at = now
+      self._show()
+
+  def __exit__(self, *exception) -> None:
+    self.close()
+
+  def close(self) -> None:
+    """Shows the last update if it was not shown, and ends the line."""
+    if self._latest:
+      self._show()
+    if self._in_place and self._shown_at is not None:
+      self._stream.write('\n')
+      self._stream.flush()
+
+  def _show(self) -> None:
+    line, self._latest = self._latest, None
+    if self._in_place:
+      columns = shutil.get_terminal_size().columns - 1
+      line = '\r' + line[:columns].ljust(columns)
+    else:
+      line += '\n'
+    self._stream.write(line)
+    self._stream.flush()

@@ -1,0 +1,101 @@
+"""One update, as a pure function of the state and the data."""
+
+from typing import Any, Callable, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from gen_models.experiment import Phase
+
+_INIT, _DATA = 0xFFFF_FFFE, 0xFFFF_FFFF  # no step reaches these, so no key is drawn twice
+
+
+class TrainState(NamedTuple):
+  """All that a run is, between two updates.
+
+  Attributes:
+    step: int32, updates done.
+    key: the run's key; the key of an update is fold_in(key, step).
+    params: the model's parameters.
+    opt_state: the optimizer's.
+    memory: the estimator's, estimators.base.Memory.
+    average: moving average of params, () when the phase keeps none.
+  """
+  step: jax.Array
+  key: jax.Array
+  params: Any
+  opt_state: Any
+  memory: Any
+  average: Any
+
+
+class Spread(NamedTuple):
+  """What several devices add to the step; on one device, nothing.
+
+  Attributes:
+    local: (key, batch) -> (key, batch), this device's share.
+    mean: tree -> tree, averaged over devices.
+  """
+  local: Callable = lambda key, batch: (key, batch)
+  mean: Callable = lambda tree: tree
+
+
+def data_key(key: jax.Array) -> jax.Array:
+  """The key of everything random in the data: order, binarisation, augmentation."""
+  return jax.random.fold_in(key, jnp.uint32(_DATA))
+
+
+def init_state(key: jax.Array, phase: Phase, arrays, previous_params=None) -> TrainState:
+  """The state before the first update of a phase."""
+  key_params, key_memory = jax.random.split(jax.random.fold_in(key, jnp.uint32(_INIT)))
+  params = phase.init(key_params, arrays, previous_params)
+  memory = phase.estimator.init(key_memory, params)
+  # The average starts as a copy: the two are donated to the compiled step together.
+  average = jax.tree.map(jnp.copy, params) if phase.average else ()
+  return TrainState(jnp.int32(0), key, params, phase.optimizer.init(params), memory, average)
+
+
+def train_step(phase: Phase, state: TrainState, arrays, spread: Spread = Spread()):
+  """theta <- theta + update(gradient); returns (state, metrics)."""
+  batch = phase.batch_at(data_key(state.key), arrays, state.step)
+  key, batch = spread.local(jax.random.fold_in(state.key, state.step), batch)
+  grads, memory, metrics = phase.estimator.grad(key, state.params, state.memory, batch)
+  grads, shared, metrics = spread.mean((grads, memory.shared, metrics))
+  updates, opt_state = phase.optimizer.update(grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  average = ()
+  if phase.average:
+    # A plain mean at first, an exponential one once there is enough to forget.
+    decay = jnp.minimum(phase.average, state.step / (state.step + 1.0))
+    average = jax.tree.map(lambda a, p: p + decay * (a - p), state.average, params)
+  return TrainState(state.step + 1, state.key, params, opt_state,
+                    memory._replace(shared=shared), average), metrics
+
+
+def train_steps(phase: Phase, state: TrainState, arrays, num_steps: int,
+                spread: Spread = Spread()):
+  """`num_steps` updates as one lax.scan.
+
+  Returns:
+    (state, metrics): means over the steps, and two that watch over them: `all_finite`, of every
+    metric and of the parameters at the end, and `first_bad_step`, 2^31 - 1 where none is.
+  """
+  def body(state, _):
+    return train_step(phase, state, arrays, spread)
+
+  state, metrics_T = lax.scan(body, state, length=num_steps)
+  bad_T = ~_all_finite(metrics_T, num_steps)
+  params_finite = jnp.all(_all_finite(state.params, 1))
+  last = state.step - 1
+  bad_step = jnp.min(jnp.where(bad_T, last - num_steps + 1 + jnp.arange(num_steps), 2**31 - 1))
+  bad_step = jnp.minimum(bad_step, jnp.where(params_finite, 2**31 - 1, last))
+  metrics = jax.tree.map(lambda m: jnp.mean(m, axis=0), metrics_T)
+  return state, {**metrics, 'all_finite': bad_step == 2**31 - 1, 'first_bad_step': bad_step}
+
+
+def _all_finite(tree, rows: int):
+  """Whether each of the `rows` first-axis slices of all leaves is finite, [rows]."""
+  rows_of = [jnp.all(jnp.isfinite(x.reshape(rows, -1)), axis=1) for x in jax.tree.leaves(tree)]
+  return jnp.all(jnp.stack(rows_of), axis=0)

@@ -1,0 +1,38 @@
+"""Shows experiments, their variants and their hyperparameters.
+
+  python -m launch.list
+  python -m launch.list --experiment=rbm_mnist
+"""
+
+from absl import flags
+
+from launch import registry, runtime
+
+_EXPERIMENT = flags.DEFINE_string('experiment', None, 'Only this one, with its whole docstring.')
+
+
+def main(argv):
+  runtime.no_arguments(argv)
+  names = [_EXPERIMENT.value] if _EXPERIMENT.value else registry.names()
+  print('\n\n'.join(describe(registry.load(name), bool(_EXPERIMENT.value)) for name in names))
+
+
+def describe(entry: registry.Entry, whole: bool = False) -> str:
+  """Name, first line or whole docstring, hyperparameters and variants, as text."""
+  doc = entry.doc.strip()
+  lines = [entry.name, *('  ' + line if line else '' for line in
+                         (doc if whole else doc.split('\n')[0]).split('\n'))]
+  parameters = registry.hyperparameters(entry)
+  width = max(map(len, parameters), default=0)
+  lines.append('  hyperparameters (--set=name=value)')
+  lines += [f'    {name:{width}}  {registry.describe(p.annotation)} = {p.default}'
+            for name, p in parameters.items()]
+  width = max(map(len, entry.variants), default=0)
+  lines.append('  variants (--variant=name)')
+  lines += [f'    {name:{width}}  ' + ', '.join(f'{k}={v}' for k, v in changes.items())
+            for name, changes in entry.variants.items()]
+  return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+  runtime.run(main)

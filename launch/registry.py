@@ -1,0 +1,130 @@
+"""From strings to experiments: the only place where a name becomes code.
+
+An experiment is a file of experiments/, or a file given by its path, that defines
+`experiment(...)` with typed keyword hyperparameters and VARIANTS.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import pathlib
+import pkgutil
+import types
+import typing
+from typing import Any, Callable, NamedTuple
+
+import experiments
+
+
+class UsageError(ValueError):
+  """A flag names something that does not exist; the message says what does."""
+
+
+class Entry(NamedTuple):
+  """An experiment file: its name, the function, its ablations, its docstring."""
+  name: str
+  experiment: Callable
+  variants: dict[str, dict[str, Any]]
+  doc: str
+
+
+def names() -> list[str]:
+  """Experiments that come with the project."""
+  return sorted(m.name for m in pkgutil.iter_modules(experiments.__path__) if m.name[0] != '_')
+
+
+def load(name: str) -> Entry:
+  """The experiment `name`, a file of experiments/ or a path ending in .py.
+
+  Raises:
+    UsageError: no such experiment, or a file that defines none.
+  """
+  if name.endswith('.py'):
+    path = pathlib.Path(name)
+    if not path.is_file():
+      raise UsageError(f'no experiment file {name}')
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+  elif name in names():
+    module = importlib.import_module(f'experiments.{name}')
+  else:
+    raise UsageError(f'unknown experiment {name!r}' + near(name, names()))
+  if not callable(getattr(module, 'experiment', None)):
+    raise UsageError(f'{name} defines no function `experiment`')
+  return Entry(name, module.experiment, getattr(module, 'VARIANTS', {}), module.__doc__ or '')
+
+
+def near(name: str, known) -> str:
+  """'; did you mean ...? Known: ...'"""
+  matches = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+  hint = f'; did you mean {" or ".join(matches)}?' if matches else '.'
+  return f'{hint} Known: {", ".join(known) or "none"}'
+
+
+def hyperparameters(entry: Entry) -> dict[str, inspect.Parameter]:
+  """Name -> parameter, with annotation and default."""
+  return dict(inspect.signature(entry.experiment).parameters)
+
+
+def resolve(entry: Entry, variant: str | None = None, overrides=()) -> dict[str, Any]:
+  """Every hyperparameter's value: the defaults, then the variant's, then `name=value` overrides.
+
+  Raises:
+    UsageError: unknown variant or hyperparameter, or a value of the wrong type.
+  """
+  parameters = hyperparameters(entry)
+  values = {name: p.default for name, p in parameters.items()}
+  if variant:
+    if variant not in entry.variants:
+      raise UsageError(f'{entry.name} has no variant {variant!r}'
+                       + near(variant, list(entry.variants)))
+    values.update(entry.variants[variant])
+  for override in overrides:
+    name, equals, text = override.partition('=')
+    if not equals:
+      raise UsageError(f'--set={override}: write --set=name=value')
+    if name not in parameters:
+      raise UsageError(f'{entry.name} has no hyperparameter {name!r}' + near(name, list(parameters)))
+    values[name] = parse(name, text, parameters[name].annotation)
+  return values
+
+
+def parse(name: str, text: str, annotation) -> Any:
+  """The value written as `text` for a hyperparameter annotated so.
+
+  Raises:
+    UsageError: it does not read as that type.
+  """
+  if typing.get_origin(annotation) is typing.Literal:
+    choices = typing.get_args(annotation)
+    if text in choices:
+      return text
+    raise UsageError(f'{name}={text}: not a choice' + near(text, list(choices)))
+  if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+    options = [a for a in typing.get_args(annotation) if a is not type(None)]
+    if text.lower() == 'none' and type(None) in typing.get_args(annotation):
+      return None
+    return parse(name, text, options[0])
+  if annotation is bool:
+    if text.lower() in ('true', 'false'):
+      return text.lower() == 'true'
+  elif annotation in (int, float, str):
+    try:
+      # 1e4 is how people write a number of steps.
+      if annotation is int and not text.lstrip('+-').isdigit() and float(text).is_integer():
+        return int(float(text))
+      return annotation(text)
+    except (ValueError, OverflowError):
+      pass
+  raise UsageError(f'{name}={text}: not {describe(annotation)}')
+
+
+def describe(annotation) -> str:
+  """How a type reads in a table: int, float | None, a | b."""
+  if typing.get_origin(annotation) is typing.Literal:
+    return ' | '.join(typing.get_args(annotation))
+  if isinstance(annotation, types.UnionType):
+    return ' | '.join(describe(a) for a in typing.get_args(annotation))
+  return 'None' if annotation is type(None) else getattr(annotation, '__name__', str(annotation))

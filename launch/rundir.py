@@ -1,0 +1,149 @@
+"""A run directory: everything that was, and everything that is needed to do it again.
+
+  config.json        experiment, variant, resolved hyperparameters, seed, seeds: what the run is
+  environment.json   versions, device kind, git commit, command, one entry for every start
+  metrics.jsonl      one object a line;  tensorboard/  the same as event files
+  checkpoints/       see training.checkpoint
+  result.json        written by launch.evaluate
+  figures/           PNG files;  report.html  the page that shows them
+"""
+
+import contextlib
+import datetime
+import fcntl
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+from typing import Any
+
+import jax
+
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+
+
+class ForeignRun(ValueError):
+  """The directory holds another run; nothing was changed."""
+
+
+def write_json(path: pathlib.Path, value) -> None:
+  """Atomically: a reader sees the old file or the new one."""
+  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+  temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + '\n')
+  os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def lock(workdir: pathlib.Path):
+  """Holds `workdir` for this process; released by the system however the process ends.
+
+  Raises:
+    ForeignRun: another process holds it.
+  """
+  workdir.mkdir(parents=True, exist_ok=True)
+  with open(workdir / '.lock', 'w') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise ForeignRun(f'another process is training in {workdir}; wait for it, stop it, or use '
+                       'another --workdir') from None
+    yield
+
+
+def claim(workdir: pathlib.Path, config: dict[str, Any]) -> bool:
+  """Makes `workdir` the directory of the run described by `config`, or finds that it is.
+
+  Returns:
+    True when the run was begun before.
+
+  Raises:
+    ForeignRun: another configuration lives there; the message names the first differences.
+  """
+  path = workdir / 'config.json'
+  if path.exists():
+    there = read_config(workdir)
+    differences = [f'{k} is {_show(there, k)} there, {_show(config, k)} here' for k in
+                   dict.fromkeys([*_flat(there), *_flat(config)])
+                   if _flat(there).get(k) != _flat(config).get(k)]
+    if differences:
+      more = f' (and {len(differences) - 3} more)' if len(differences) > 3 else ''
+      raise ForeignRun(f'{workdir} holds another run: {"; ".join(differences[:3])}{more}. '
+                       'Use another --workdir, or the flags it was made with')
+    return True
+  if (workdir / 'checkpoints').exists():
+    raise ForeignRun(f'{workdir} has checkpoints but no config.json: not a run of this project; '
+                     'use another --workdir')
+  write_json(path, config)
+  return False
+
+
+def read_config(workdir: pathlib.Path) -> dict[str, Any]:
+  """config.json of a run.
+
+  Raises:
+    ForeignRun: there is none, or it does not read.
+  """
+  path = workdir / 'config.json'
+  try:
+    config = json.loads(path.read_text())
+  except FileNotFoundError:
+    raise ForeignRun(f'{workdir} is not a run directory: it has no config.json. '
+                     'Train one with python -m launch.train --workdir=...') from None
+  except ValueError as e:
+    raise ForeignRun(f'{path} is damaged ({e}); restore it or use another --workdir') from None
+  if not isinstance(config, dict) or not {'experiment', 'hyperparameters', 'seed'} <= set(config):
+    raise ForeignRun(f'{path} does not describe a run of this project')
+  return config
+
+
+def _flat(config):
+  """What makes two runs the same; a variant is only a name for hyperparameters."""
+  return {k: v for k, v in config.items() if k not in ('hyperparameters', 'variant')} | config.get(
+    'hyperparameters', {})
+
+
+def _show(config, name):
+  return repr(_flat(config).get(name, 'absent'))
+
+
+def environment() -> dict[str, Any]:
+  """Where and with what this process runs."""
+  versions = {'python': platform.python_version()}
+  for package in (*_PACKAGES, 'gen_models'):
+    try:
+      versions[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      versions[package] = 'not installed'
+  device = jax.devices()[0]
+  return {
+    'time': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
+    'command': ' '.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
+    'versions': versions, 'platform': device.platform, 'device_kind': device.device_kind,
+    'num_devices': jax.device_count(), 'num_cores': os.cpu_count(), 'machine': platform.machine(),
+    'git_commit': git_commit()}
+
+
+def git_commit() -> str | None:
+  """Commit of the code, with '+' when files differ from it; None outside a checkout."""
+  here = pathlib.Path(__file__).parent
+  try:
+    def git(*args):
+      return subprocess.run(['git', '-C', str(here), *args], capture_output=True, text=True,
+                            timeout=10, check=True).stdout.strip()
+    changed = git('status', '--porcelain', '--untracked-files=no')
+    return git('rev-parse', 'HEAD') + ('+' if changed else '')
+  except (OSError, subprocess.SubprocessError):
+    return None
+
+
+def record_start(workdir: pathlib.Path) -> None:
+  """Appends this process to environment.json, a list with one entry a start."""
+  path = workdir / 'environment.json'
+  try:
+    starts = json.loads(path.read_text())
+  except (FileNotFoundError, ValueError):
+    starts = []
+  write_json(path, [*starts, environment()])

@@ -1,0 +1,40 @@
+"""Runs read back from their directories."""
+
+import pathlib
+
+import jax
+
+from launch import registry, rundir, runtime
+
+
+class Run:
+  """A run read back: its configuration, experiment, data and parameters."""
+
+  def __init__(self, config, experiment, dataset, params, step):
+    self.config, self.experiment, self.dataset = config, experiment, dataset
+    self.params, self.step = params, step
+
+  def params_of(self, replica: int):
+    """Parameters of one seed."""
+    if self.config['seeds'] == 1:
+      return self.params
+    return jax.tree.map(lambda x: x[replica], self.params)
+
+
+def load(workdir: pathlib.Path, which: str = 'last', data_dir: str | None = None) -> Run:
+  """Reads a run; raises ForeignRun, ForeignCheckpoint, DamagedCheckpoint or FileNotFoundError."""
+  config = rundir.read_config(workdir)
+  runtime.setup()
+  from gen_models import data
+  from gen_models.training import loop
+  experiment = registry.load(config['experiment']).experiment(**config['hyperparameters'])
+  dataset = data.load(experiment.dataset, data_dir)
+  with runtime.open_checkpoints(workdir, config, experiment, read_only=True) as checkpoints:
+    step = checkpoints.best_step() if which == 'best' else None
+    restored = checkpoints.restore(
+      lambda step: loop.abstract_state(experiment, step, runtime.keys(config), dataset.train,
+                                       config['seeds'] > 1), step)
+  if restored is None:
+    raise FileNotFoundError(f'{workdir} has no checkpoint yet; train first with the same --workdir')
+  state, step = restored
+  return Run(config, experiment, dataset, loop.final_params(state), step)

@@ -1,0 +1,96 @@
+"""What every command shares: set-up of jax, signals, and errors that say how to go on."""
+
+import os
+import pathlib
+import signal
+import sys
+import traceback
+
+from absl import app, logging
+
+
+def run(main) -> None:
+  """app.run, with expected errors as one line on stderr and exit status 1.
+
+  An error that the user can do something about needs no traceback; any other keeps its own.
+  """
+  def guarded(argv):
+    try:
+      return main(argv)
+    except KeyboardInterrupt:
+      sys.exit(130)
+    except Exception as e:  # sorted below
+      if not _expected(e):
+        raise
+      if os.environ.get('GEN_MODELS_TRACEBACK'):
+        traceback.print_exc()
+        sys.exit(1)
+      print(f'error: {e}\n(GEN_MODELS_TRACEBACK=1 shows where)', file=sys.stderr)
+      sys.exit(1)
+
+  app.run(guarded)
+
+
+def _expected(error: Exception) -> bool:
+  # By module and not by class: naming the classes would import all their rooms.
+  return type(error).__module__.split('.')[0] in ('gen_models', 'launch', 'experiments') or \
+    isinstance(error, (ValueError, OSError, FloatingPointError))
+
+
+def no_arguments(argv) -> None:
+  """Refuses positional arguments, which are mostly flags whose dashes were forgotten."""
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected argument {argv[1]!r}: every option is a --flag=value')
+
+
+def setup() -> None:
+  """Compilation cache and quiet logs; call before the first computation."""
+  import jax
+  logging.set_verbosity(logging.INFO if '-v' in sys.argv else logging.WARNING)
+  cache = os.environ.get('JAX_COMPILATION_CACHE_DIR') or str(
+    pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
+    / 'gen_models' / 'jax')
+  jax.config.update('jax_compilation_cache_dir', cache)
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+
+
+def keys(config):
+  """The run's key, or [S] of them when it has replicas: replica i is the run with seed + i."""
+  import jax
+  import jax.numpy as jnp
+  if config['seeds'] == 1:
+    return jax.random.key(config['seed'])
+  return jax.vmap(jax.random.key)(jnp.arange(config['seed'], config['seed'] + config['seeds']))
+
+
+def evaluation_key(seed: int):
+  """The key of everything drawn to score the run with this seed; training never uses it."""
+  import jax
+  return jax.random.fold_in(jax.random.key(seed), 2**32 - 3)
+
+
+def open_checkpoints(workdir, config, experiment, **options):
+  """The run's checkpoints; its identity is the configuration less the variant's name."""
+  from gen_models.training import checkpoint
+  identity = {k: v for k, v in config.items() if k != 'variant'}
+  return checkpoint.Checkpoints(pathlib.Path(workdir) / 'checkpoints', identity=identity,
+                                best_metric=experiment.headline, **options)
+
+
+class StopOnSignal:
+  """Context in which SIGTERM and SIGINT ask the loop to save and leave; the second SIGINT insists."""
+
+  def __enter__(self):
+    self._asked = False
+    self._previous = {s: signal.signal(s, self._ask) for s in (signal.SIGTERM, signal.SIGINT)}
+    return lambda: self._asked
+
+  def __exit__(self, *exception):
+    for number, handler in self._previous.items():
+      signal.signal(number, handler)
+
+  def _ask(self, number, frame):
+    del frame
+    if self._asked and number == signal.SIGINT:
+      raise KeyboardInterrupt
+    self._asked = True

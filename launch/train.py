@@ -1,0 +1,96 @@
+"""Trains an experiment. The same command again goes on where it stopped.
+
+  python -m launch.train --experiment=rbm_digits --variant=pcd --workdir=runs/digits
+  python -m launch.train --experiment=rbm_mnist --workdir=runs/mnist --set=learning_rate=0.05 --seeds=8
+"""
+
+import pathlib
+import signal
+import sys
+import time
+
+from absl import flags
+
+from launch import registry, rundir, runtime
+
+_EXPERIMENT = flags.DEFINE_string('experiment', None, 'Name of a file in experiments/, or a path '
+                                  'ending in .py. python -m launch.list shows them.')
+_VARIANT = flags.DEFINE_string('variant', None, "One of the experiment's VARIANTS.")
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory; made, or resumed.')
+_SET = flags.DEFINE_multi_string('set', [], 'name=value: overrides a hyperparameter; repeatable.')
+_SEED = flags.DEFINE_integer('seed', 0, 'Seed of the (first) run.')
+_SEEDS = flags.DEFINE_integer('seeds', 1, 'Replicas with seeds seed, seed + 1, ... in one program.',
+                              lower_bound=1)
+_PARALLEL = flags.DEFINE_enum('parallel', 'sharded', ['sharded', 'pmap'],
+                              'How a step is spread over devices, see training/parallel.py.')
+_DATA_DIR = flags.DEFINE_string('data_dir', None, 'Prepared tfds data; default $TFDS_DATA_DIR.')
+_STREAM = flags.DEFINE_bool('stream', False, 'Read batches from disk through grain instead of '
+                            'keeping the data on the device; the batches are the same.')
+_SAVE_MINUTES = flags.DEFINE_float('save_every_minutes', 5.0, 'Time between checkpoints.',
+                                   lower_bound=0.0)
+flags.mark_flags_as_required(['experiment', 'workdir'])
+
+
+def main(argv):
+  runtime.no_arguments(argv)
+  entry = registry.load(_EXPERIMENT.value)
+  values = registry.resolve(entry, _VARIANT.value, _SET.value)
+  experiment = entry.experiment(**values)
+  workdir = pathlib.Path(_WORKDIR.value)
+  config = {'experiment': entry.name, 'variant': _VARIANT.value, 'hyperparameters': values,
+            'seed': _SEED.value, 'seeds': _SEEDS.value}
+  runtime.setup()
+  with rundir.lock(workdir):
+    begun = rundir.claim(workdir, config)
+    rundir.record_start(workdir)
+    result = train(experiment, config, workdir, begun)
+  if not result.done:
+    print(f'stopped at step {result.step}, saved; the same command goes on from there')
+    sys.exit(128 + signal.SIGTERM)
+  print(f'trained {result.step} steps in {workdir}; '
+        f'python -m launch.evaluate --workdir={workdir} scores it')
+
+
+def train(experiment, config, workdir, begun):
+  """Runs the loop with everything that has effects attached to it."""
+  # Imported late: bad flags are answered before anything slow is loaded.
+  from gen_models import data
+  from gen_models.training import loop, metrics
+
+  dataset = data.load(experiment.dataset, _DATA_DIR.value)
+  train_arrays, stream = dataset.train, None
+  if _STREAM.value:
+    stream = data.source(experiment.dataset, _DATA_DIR.value)
+  replicated = config['seeds'] > 1
+  total = sum(phase.num_steps for phase in experiment.phases)
+  checkpoints = runtime.open_checkpoints(workdir, config, experiment,
+                                         save_interval_minutes=_SAVE_MINUTES.value)
+  with checkpoints:
+    start = loop.restore(experiment, checkpoints, runtime.keys(config), dataset.train, replicated)
+    step = start[1] if start else 0
+    if begun:
+      print(f'resuming {workdir} at step {step}', flush=True)
+    seconds_before = spent(workdir, step)
+    began = time.monotonic()
+    with (runtime.StopOnSignal() as should_stop,
+          metrics.Metrics(workdir, resume_step=step) as writer, metrics.Progress(total) as progress):
+      def on_metrics(step, values):
+        values = {**values, 'seconds': seconds_before + time.monotonic() - began}
+        writer.write(step, values)
+        progress.update(step, values, experiment.headline)
+
+      return loop.fit(experiment, dataset.train, dataset.valid, runtime.keys(config), start=start,
+                      seeds=config['seeds'] if replicated else None, how=_PARALLEL.value,
+                      stream=stream, checkpoints=checkpoints, on_metrics=on_metrics,
+                      should_stop=should_stop)
+
+
+def spent(workdir, step) -> float:
+  """Seconds of training behind the state of this step, as the metrics recorded them."""
+  from gen_models.training import metrics
+  lines = metrics.read(workdir / 'metrics.jsonl') if step else []
+  return max((line['seconds'] for line in lines if line['step'] <= step), default=0.0)
+
+
+if __name__ == '__main__':
+  runtime.run(main)

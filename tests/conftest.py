@@ -1,0 +1,23 @@
+"""For all tests: a key used twice is an error, and compiled programs outlive the process.
+
+The check mistakes the transpose that vmap puts before a scan over keys for a use of them (jax
+0.10), so tests that vmap such a scan say `with jax.debug_key_reuse(False)`.
+"""
+
+import os
+import pathlib
+
+import jax
+import pytest
+
+jax.config.update('jax_debug_key_reuse', True)
+jax.config.update('jax_compilation_cache_dir', os.environ.get(
+  'JAX_COMPILATION_CACHE_DIR', str(pathlib.Path.home() / '.cache' / 'gen_models' / 'jax')))
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+
+
+@pytest.fixture(scope='module')
+def strict_promotion():
+  """No dtype is promoted silently. Not for code that goes through optax, which relies on it."""
+  with jax.numpy_dtype_promotion('strict'):
+    yield

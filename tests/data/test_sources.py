@@ -1,0 +1,152 @@
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from gen_models.data import sources
+from gen_models.data.sources import MissingData, load, with_validation
+
+
+def test_digits_are_one_fixed_partition():
+  data = load('digits')
+  assert data.levels == 16
+  assert [len(a.images) for a in (data.train, data.valid, data.test)] == [1297, 200, 300]
+  images = np.concatenate([data.train.images, data.valid.images, data.test.images])
+  assert images.shape == (1797, 8, 8, 1) and images.dtype == np.uint8 and images.max() == 16
+  assert data.train.labels.dtype == np.int32
+  from sklearn.datasets import load_digits
+  original = load_digits().images.astype(np.uint8)
+  assert sorted(map(bytes, images)) == sorted(map(bytes, original))
+  # The split is part of every printed number: a change here makes old and new results incomparable.
+  assert hashlib.sha256(images.tobytes()).hexdigest()[:16] == '22ccb51d1417f811'
+
+
+def test_tfds_records_become_arrays(tiny_mnist, tmp_path, pixel):
+  data = load('mnist', tiny_mnist, tmp_path / 'cache')
+  assert data.levels == 255
+  assert [len(a.images) for a in (data.train, data.valid, data.test)] == [20, 10, 10]
+  for part, first in [(data.train, 0), (data.valid, 20), (data.test, 0)]:
+    rows = np.arange(first, first + len(part.images))
+    assert part.images.shape[1:] == (8, 8, 1) and part.images.dtype == np.uint8
+    np.testing.assert_array_equal(part.images[:, 0, 0, 0], [pixel(row) for row in rows])
+    assert np.all(part.images == part.images[:, :1, :1])
+    np.testing.assert_array_equal(part.labels, rows % 10)
+
+
+def test_with_validation_restores_the_published_training_set(tiny_mnist, tmp_path, pixel):
+  data = load('mnist', tiny_mnist, tmp_path / 'cache')
+  joined = with_validation(data)
+  np.testing.assert_array_equal(joined.train.images[:, 0, 0, 0], [pixel(row) for row in range(30)])
+  np.testing.assert_array_equal(joined.train.labels, np.arange(30) % 10)
+  assert joined.test is data.test
+  unlabelled = data._replace(train=data.train._replace(labels=None))
+  assert with_validation(unlabelled).train.labels is None
+
+
+def test_a_cached_set_needs_neither_tfds_nor_its_directory(tiny_mnist, tmp_path, monkeypatch):
+  first = load('mnist', tiny_mnist, tmp_path / 'cache')
+  shutil.rmtree(tiny_mnist)
+  monkeypatch.setitem(sys.modules, 'tensorflow_datasets', None)  # importing it now raises
+  again = load('mnist', tiny_mnist, tmp_path / 'cache')
+  np.testing.assert_array_equal(again.train.images, first.train.images)
+  np.testing.assert_array_equal(again.test.labels, first.test.labels)
+
+
+def test_a_damaged_cache_is_decoded_again(tiny_mnist, tmp_path, pixel):
+  load('mnist', tiny_mnist, tmp_path / 'cache')
+  path = tmp_path / 'cache' / 'mnist' / '3.0.1' / 'train-images.npy'
+  good = path.read_bytes()
+  path.write_bytes(good[:-1] + bytes([good[-1] ^ 8]))
+  assert load('mnist', tiny_mnist, tmp_path / 'cache').train.images[3, 0, 0, 0] == pixel(3)
+  assert path.read_bytes() == good
+
+
+def test_another_data_directory_with_other_content_is_not_mistaken(
+    tiny_mnist, tmp_path, pixel, write_mnist):
+  load('mnist', tiny_mnist, tmp_path / 'cache')
+  write_mnist(tmp_path / 'more', shift=1, rows={'train': 40, 'test': 10})
+  more = load('mnist', tmp_path / 'more', tmp_path / 'cache')
+  assert len(more.train.images) == 30 and more.train.images[3, 0, 0, 0] == pixel(3, shift=1)
+  assert len(load('mnist', tiny_mnist, tmp_path / 'cache').train.images) == 20
+
+
+def test_missing_data_say_where_they_were_sought_and_what_to_do(tmp_path):
+  with pytest.raises(MissingData) as caught:
+    load('fashion_mnist', tmp_path / 'data', tmp_path / 'cache')
+  message = str(caught.value)
+  for part in (str(tmp_path / 'data' / 'fashion_mnist' / '3.0.1'), str(tmp_path / 'cache'),
+               'TFDS_DATA_DIR', '--data_dir', 'gen_models[prepare]',
+               'python -m launch.prepare fashion_mnist'):
+    assert part in message
+  assert isinstance(caught.value, FileNotFoundError)
+
+
+def test_a_set_stored_as_tfrecord_is_named_as_such(tmp_path, write_mnist):
+  write_mnist(tmp_path, file_format='tfrecord')
+  with pytest.raises(MissingData, match='stored as tfrecord.*array_record'):
+    load('mnist', tmp_path, tmp_path / 'cache')
+
+
+def test_the_data_directory_is_argument_then_environment_then_home(monkeypatch):
+  monkeypatch.setenv('TFDS_DATA_DIR', '/from/environment')
+  assert sources.find_data_dir('/given') == pathlib.Path('/given')
+  assert sources.find_data_dir() == pathlib.Path('/from/environment')
+  monkeypatch.delenv('TFDS_DATA_DIR')
+  assert sources.find_data_dir() == pathlib.Path.home() / 'tensorflow_datasets'
+
+
+def test_unknown_names_get_near_matches():
+  with pytest.raises(ValueError, match="'mnits'; did you mean mnist"):
+    load('mnits')
+  with pytest.raises(ValueError, match='known: digits, mnist, fashion_mnist, binarized_mnist'):
+    load('imagenet')
+
+
+def test_importing_the_room_imports_nothing_slow():
+  slow = ('tensorflow_datasets', 'sklearn', 'grain', 'tensorflow')
+  code = f'import gen_models.data, sys; print([m for m in {slow} if m in sys.modules])'
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+  assert done.stdout.strip() == '[]'
+
+
+@pytest.fixture(scope='module')
+def real(tmp_path_factory):
+  """load(name) from the prepared sets of TFDS_DATA_DIR, through a cache of this test run's own."""
+  cache_dir = tmp_path_factory.mktemp('cache')
+
+  def load_real(name):
+    if not os.environ.get('TFDS_DATA_DIR'):
+      pytest.skip(f'TFDS_DATA_DIR is not set: no prepared {name}')
+    if not sources.PREPARED[name].path(name, sources.find_data_dir()).exists():
+      pytest.skip(f'no prepared {name} in TFDS_DATA_DIR')
+    return load(name, cache_dir=cache_dir)
+
+  return load_real
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name, mean, labels', [
+    ('mnist', 33.3184, True), ('fashion_mnist', 72.9404, True), ('binarized_mnist', None, False)])
+def test_official_sets_are_what_they_are_known_to_be(real, name, mean, labels):
+  data = real(name)
+  assert [len(a.images) for a in (data.train, data.valid, data.test)] == [50000, 10000, 10000]
+  assert data.train.images.shape[1:] == (28, 28, 1) and data.train.images.dtype == np.uint8
+  assert data.train.images.max() == data.levels
+  joined = with_validation(data).train
+  if mean:
+    assert abs(joined.images.mean() - mean) < 1e-3
+  assert (joined.labels is not None) == labels
+  if labels:
+    np.testing.assert_array_equal(np.bincount(data.test.labels), np.full(10, 1000)
+                                  if name == 'fashion_mnist' else
+                                  [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009])
+  started = time.perf_counter()
+  again = real(name)
+  assert time.perf_counter() - started < 1.0
+  np.testing.assert_array_equal(again.test.images, data.test.images)

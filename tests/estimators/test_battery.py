@@ -1,0 +1,190 @@
+"""Every estimator of the registry against the contract, and against what it declares.
+
+The audits draw 4096 gradients. One that is unbiased is called biased for one key in 10^4
+(Bonferroni over coordinates); the biases declared here lie so far above the noise that an audit
+misses them for fewer than one key in 10^6 (bias at least 5 standard errors over the threshold).
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen_models.estimators import base
+from gen_models.estimators.contrastive import Negative, contrastive, persistent, reconstruction
+from gen_models.evaluation import gradients
+from gen_models.models import rbm
+from tests import oracle
+from tests.estimators import registry
+
+pytestmark = pytest.mark.usefixtures('strict_promotion')
+
+every_estimator = pytest.mark.parametrize('name', registry.ENTRIES)
+
+
+def measure(estimator, entry, seed=1, num_draws=4096):
+  with jax.debug_key_reuse(False):  # see tests/conftest.py; test_contract runs with it on
+    return gradients.audit(
+      jax.random.key(seed), estimator, entry.params, entry.batch, registry.exact_grads(entry),
+      num_draws=num_draws, burn_in=entry.burn_in, error_rate=1e-4)
+
+
+@functools.cache
+def audit(name):
+  return measure(registry.ENTRIES[name].estimator, registry.ENTRIES[name])
+
+
+@functools.cache
+def grad(name):
+  """The compiled gradient, one for all tests, and a count of how often it was traced."""
+  traces = []
+
+  def traced(*args):
+    traces.append(args)
+    return registry.ENTRIES[name].estimator.grad(*args)
+
+  return jax.jit(traced), traces
+
+
+def shapes(tree):
+  """Structure, shapes, dtypes and weak types: all that decides whether jit traces again."""
+  leaves, structure = jax.tree.flatten(jax.eval_shape(lambda: tree))
+  return structure, [(x.shape, x.dtype, x.weak_type) for x in leaves]
+
+
+@every_estimator
+def test_contract(name):
+  entry, (step, traces) = registry.ENTRIES[name], grad(name)
+  keys = jax.random.split(jax.random.key(0), 3)
+  memory = entry.estimator.init(keys[0], entry.params)
+  assert isinstance(memory, base.Memory)
+  grads, after, metrics = step(keys[1], entry.params, memory, entry.batch)
+
+  structure, leaves = shapes(grads)
+  assert (structure, [x[:2] for x in leaves]) == (
+    jax.tree.structure(entry.params), [(x.shape, x.dtype) for x in jax.tree.leaves(entry.params)])
+  # A scan carries memory, so it comes back as it went in: structure, shapes, weak types.
+  assert shapes(after) == shapes(memory)
+  assert metrics and all(isinstance(k, str) and jnp.shape(x) == () for k, x in metrics.items())
+  assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves((grads, after.shared, metrics)))
+  # Chains have chains on the leading axis: all leaves agree about their number.
+  assert len({len(x) for x in jax.tree.leaves(memory.chains)}) <= 1
+
+  # Other values, the memory of the first call: the same program.
+  moved = jax.tree.map(lambda x: 0.9 * x, entry.params)
+  again, _, _ = step(keys[2], moved, after, 1 - entry.batch)
+  assert len(traces) == 1
+  assert any(np.any(a != b) for a, b in zip(again, grads, strict=True))
+
+
+@every_estimator
+def test_the_key_decides(name):
+  entry, (step, _) = registry.ENTRIES[name], grad(name)
+  memory = entry.estimator.init(jax.random.key(0), entry.params)
+  first, same, other = (step(jax.random.key(seed), entry.params, memory, entry.batch)[0]
+                        for seed in (1, 1, 2))
+  for a, b in zip(first, same, strict=True):
+    np.testing.assert_array_equal(a, b)
+  differs = any(np.any(a != b) for a, b in zip(first, other, strict=True))
+  assert differs != entry.deterministic
+
+
+def test_burn_in_is_long_enough():
+  # What 20 sweeps remember of their start, against the noise of an audit, some 0.01.
+  kernel_SS = oracle.gibbs_kernel(oracle.rbm_joint(registry.PARAMS))
+  assert 0.5 < np.sort(np.abs(np.linalg.eigvals(kernel_SS)))[-2] < 0.62
+  assert 0.62**registry.SWEEPS < 1e-4
+
+
+@every_estimator
+def test_bias_is_as_declared(name):
+  found, entry = audit(name), registry.ENTRIES[name]
+  assert found.biased == entry.estimator.biased, (found.bias_z, found.threshold)
+  if found.biased:
+    assert found.bias_z > found.threshold + 5, 'make the bias of this problem easier to see'
+
+
+@every_estimator
+def test_variance_is_that_of_a_sampled_gradient(name):
+  found, entry = audit(name), registry.ENTRIES[name]
+  assert math.isfinite(found.variance)
+  if entry.deterministic:
+    assert found.variance < 1e-12
+  else:
+    assert found.variance > 1e-3 and 0.1 < found.snr < 100
+
+
+@pytest.mark.parametrize('name', ['cd1', 'pcd1'])
+def test_samples_in_the_last_half_step_cost_variance(name):
+  # 4096 draws: a ratio of two variances is known to a few percent.
+  assert audit(f'{name}_samples').variance > 1.2 * audit(name).variance
+  np.testing.assert_allclose(jnp.concatenate([jnp.ravel(x) for x in audit(f'{name}_samples').mean]),
+                             jnp.concatenate([jnp.ravel(x) for x in audit(name).mean]), atol=0.05)
+
+
+def test_cd_of_many_steps_is_exact():
+  # Declared biased, for what it is at few steps; after 20 sweeps nothing of the data is left.
+  estimator = contrastive(rbm, reconstruction(steps=registry.SWEEPS))
+  found = measure(estimator, registry.ENTRIES['cd1'])
+  assert estimator.biased and not found.biased, (found.bias_z, found.threshold)
+  assert found.bias_norm < 0.1 * audit('cd1').bias_norm
+
+
+# The audit can fail: estimators that are wrong, each declaring itself unbiased.
+
+
+def altered(change):
+  """The right estimator, persistent chains, with its gradient changed."""
+  right = registry.ENTRIES['pcd1'].estimator
+
+  def grad(key, params, memory, batch):
+    grads, memory, metrics = right.grad(key, params, memory, batch)
+    return change(grads, batch), memory, metrics
+
+  return base.Estimator(right.init, grad)
+
+
+def no_negative_phase(key, model, params, chains, p_BH):
+  del key, model
+  return jnp.zeros((1, len(params.b_V))), jnp.zeros((1, p_BH.shape[1])), chains
+
+
+def chains_of_a_wrong_model(key, model, params, chains, p_BH):
+  shifted = params._replace(b_V=params.b_V + 0.3)
+  return persistent(4).sample(key, model, shifted, chains, p_BH)
+
+
+BROKEN = {
+  'wrong sign': altered(lambda grads, batch: jax.tree.map(jnp.negative, grads)),
+  'five percent too large': altered(lambda grads, batch: jax.tree.map(lambda x: 1.05 * x, grads)),
+  'sum instead of mean': altered(
+    lambda grads, batch: jax.tree.map(lambda x: x * np.float32(len(batch)), grads)),
+  'nan': altered(lambda grads, batch: jax.tree.map(lambda x: x * jnp.nan, grads)),
+  'no negative phase': contrastive(rbm, Negative(
+    lambda key, model, params: (), no_negative_phase, biased=False)),
+  'wrong model': contrastive(rbm, Negative(
+    persistent(4).init, chains_of_a_wrong_model, biased=False)),
+}
+
+
+@pytest.mark.parametrize('name', BROKEN)
+def test_a_wrong_estimator_is_caught(name):
+  # Five percent of 0.6 is small beside the noise of one gradient: 2^14 draws find it.
+  num_draws = 2**14 if name == 'five percent too large' else 1024
+  found = measure(BROKEN[name], registry.ENTRIES['pcd1'], num_draws=num_draws)
+  assert found.biased and not BROKEN[name].biased, (found.bias_z, found.threshold)
+
+
+def test_a_centred_gradient_is_not_the_plain_one():
+  # Without its target the audit calls centred chains biased: the target is doing something.
+  centred = registry.ENTRIES['pcd1_centred'].estimator
+  assert measure(centred._replace(target=None), registry.ENTRIES['pcd1_centred']).biased
+
+
+def test_memory_that_has_not_forgotten_its_start_is_bias():
+  # The audit of persistent chains needs its burn-in: without it they still sit at their start.
+  entry = registry.ENTRIES['pcd1']
+  assert measure(entry.estimator, entry._replace(burn_in=0)).biased

@@ -1,0 +1,207 @@
+"""Contrastive divergence against the algorithm as the textbook has it, step by step in NumPy, and
+against the exact expectation of its negative phase.
+
+Two-sample comparisons of means fail for one key in a million if the code is right
+(oracle.SIGNIFICANCE, Bonferroni over coordinates).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from gen_models.estimators.contrastive import Negative, contrastive, persistent, reconstruction
+from gen_models.models import rbm
+from tests import oracle
+from tests.estimators.registry import BATCH, PARAMS
+
+pytestmark = pytest.mark.usefixtures('strict_promotion')
+
+NUM_DRAWS = 2**14
+
+
+def flat(params):
+  """[..., D] of leading axis and all coordinates."""
+  return np.concatenate([np.reshape(x, (len(x), -1)) for x in params], axis=1).astype(np.float64)
+
+
+def draws_of(estimator, memory=None):
+  """Many gradients from one memory, [NUM_DRAWS, D], and the memories after."""
+  memory = estimator.init(jax.random.key(0), PARAMS) if memory is None else memory
+  keys = jax.random.split(jax.random.key(1), NUM_DRAWS)
+  with jax.debug_key_reuse(False):  # see tests/conftest.py
+    grads, memory, _ = jax.jit(jax.vmap(lambda key: estimator.grad(key, PARAMS, memory, BATCH)))(keys)
+  return flat(grads), memory
+
+
+def sigmoid(x):
+  return 1 / (1 + np.exp(-x))
+
+
+def textbook(num_draws, k, last_half_step='probabilities'):
+  """CD-k, literally (Hinton, 2002; Fischer & Igel, 2012), `num_draws` runs beside each other."""
+  draws = np.random.default_rng(k)
+  w_VH, b_V, c_H = oracle.float64(PARAMS)
+  v_1 = np.broadcast_to(np.asarray(BATCH, np.float64), (num_draws, *BATCH.shape))
+  p_1 = sigmoid(c_H + v_1 @ w_VH)
+  positive = np.einsum('nbi,nbj->nij', v_1, p_1), v_1.sum(1), p_1.sum(1)
+  v, p = v_1, p_1
+  for _ in range(k):
+    h = (draws.random(p.shape) < p).astype(float)     # h_t ~ p(h | v_t)
+    q = sigmoid(b_V + h @ w_VH.T)
+    v = (draws.random(q.shape) < q).astype(float)     # v_{t+1} ~ p(v | h_t)
+    p = sigmoid(c_H + v @ w_VH)                       # p(h_{t+1} | v_{t+1})
+  if last_half_step == 'samples':
+    p = (draws.random(p.shape) < p).astype(float)
+  negative = np.einsum('nbi,nbj->nij', v, p), v.sum(1), p.sum(1)
+  return flat([(n - m) / len(BATCH) for m, n in zip(positive, negative, strict=True)])
+
+
+def same_mean(a_ND, b_ND) -> float:
+  """p-value of two sets of independent rows having the same mean."""
+  z_D = (a_ND.mean(0) - b_ND.mean(0)) / np.sqrt(a_ND.var(0) / len(a_ND) + b_ND.var(0) / len(b_ND))
+  return min(1.0, 2 * scipy.stats.norm.sf(np.abs(z_D).max()) * len(z_D))
+
+
+@pytest.mark.parametrize('k', [1, 2, 3])
+def test_cd_k_is_the_textbook_algorithm(k):
+  ours, theirs = draws_of(contrastive(rbm, reconstruction(k)))[0], textbook(NUM_DRAWS, k)
+  assert same_mean(ours, theirs) > oracle.SIGNIFICANCE
+  # The fluctuations agree too: a variance from 2^14 draws is known to 1% or, heavy-tailed, a few.
+  np.testing.assert_allclose(ours.var(0), theirs.var(0), rtol=0.1)
+  # And the comparison would see one alternation more or less.
+  assert same_mean(ours, textbook(NUM_DRAWS, k + 1)) < 1e-9
+
+
+def test_samples_in_the_last_half_step_are_the_textbook_variant():
+  ours = draws_of(contrastive(rbm, reconstruction(2), last_half_step='samples'))[0]
+  theirs = textbook(NUM_DRAWS, 2, 'samples')
+  assert same_mean(ours, theirs) > oracle.SIGNIFICANCE
+  np.testing.assert_allclose(ours.var(0), theirs.var(0), rtol=0.1)
+
+
+@pytest.mark.parametrize('k', [1, 2, 3])
+def test_pcd_k_sweeps_k_times_and_remembers_where_it_is(k):
+  # From chains held at one state: E[v p(h | v)] after k sweeps by powers of the exact kernel.
+  joint = oracle.rbm_joint(PARAMS)
+  start, chains = 3, 4
+  held = rbm.Chains(jnp.zeros((chains, 5)),
+                    jnp.tile(jnp.float32(joint.h_SH[start]), (chains, 1)))
+  estimator = contrastive(rbm, persistent(chains, k))
+  memory = estimator.init(jax.random.key(0), PARAMS)
+  grads_ND, after = draws_of(estimator, memory._replace(chains=held))
+
+  h_S = np.linalg.matrix_power(oracle.gibbs_kernel(joint), k - 1)[start]
+  v_A = h_S @ (joint.p_AS / joint.p_AS.sum(0)).T
+  joint_AS = v_A[:, None] * joint.p_AS / joint.p_AS.sum(1, keepdims=True)
+  w_VH, _, c_H = oracle.float64(PARAMS)
+  v_BV = np.asarray(BATCH, np.float64)
+  p_BH = sigmoid(c_H + v_BV @ w_VH)
+  expected = flat([x[None] for x in (
+    joint.v_AV.T @ joint_AS @ joint.h_SH - v_BV.T @ p_BH / len(BATCH),
+    joint_AS.sum(1) @ joint.v_AV - v_BV.mean(0), joint_AS.sum(0) @ joint.h_SH - p_BH.mean(0))])[0]
+  assert oracle.mean_p_value(grads_ND, expected) > oracle.SIGNIFICANCE
+  # The chains go on from the last v with an h of its own, not from where they were.
+  cells = (oracle.index(after.chains.v_CV) * 16 + oracle.index(after.chains.h_CH)).reshape(-1)
+  oracle.assert_frequencies(cells, joint_AS.reshape(-1))
+
+
+def test_chains_persist_from_call_to_call():
+  # Held params: after 10 calls from one corner, chains are at p(v, h), whatever the batch.
+  joint = oracle.rbm_joint(PARAMS)
+  estimator = contrastive(rbm, persistent(chains=2**14, steps=2))
+
+  @jax.jit
+  def after(key):
+    corner = rbm.Chains(jnp.ones((2**14, 5)), jnp.ones((2**14, 4)))
+    memory = estimator.init(jax.random.key(0), PARAMS)._replace(chains=corner)
+    call = lambda memory, key: (estimator.grad(key, PARAMS, memory, BATCH)[1], None)
+    return jax.lax.scan(call, memory, jax.random.split(key, 15))[0].chains
+
+  chains = after(jax.random.key(2))
+  cells = oracle.index(chains.v_CV) * 16 + oracle.index(chains.h_CH)
+  oracle.assert_frequencies(cells, joint.p_AS.reshape(-1))
+
+
+def fixed(v_CV, p_CH):
+  """A negative phase without chance."""
+  return Negative(lambda key, model, params: (),
+                  lambda key, model, params, chains, p_BH: (v_CV, p_CH, chains), biased=True)
+
+
+@pytest.fixture(name='negative', scope='module')
+def fixture_negative():
+  draws = np.random.default_rng(3)
+  return (draws.random((9, 5)) < 0.4).astype(np.float32), draws.random((9, 4)).astype(np.float32)
+
+
+def test_the_plain_gradient_is_the_difference_of_moments(negative):
+  v_CV, p_CH = negative
+  estimator = contrastive(rbm, fixed(v_CV, p_CH))
+  grads, _, metrics = estimator.grad(jax.random.key(0), PARAMS, estimator.init(
+    jax.random.key(1), PARAMS), BATCH)
+  v_BV = np.asarray(BATCH, np.float64)
+  p_BH = sigmoid(np.asarray(PARAMS.c_H) + v_BV @ np.asarray(PARAMS.w_VH))
+  np.testing.assert_allclose(grads.w_VH, v_CV.T @ p_CH / 9 - v_BV.T @ p_BH / 6, atol=1e-6)
+  np.testing.assert_allclose(grads.b_V, v_CV.mean(0) - v_BV.mean(0), atol=1e-6)
+  np.testing.assert_allclose(grads.c_H, p_CH.mean(0) - p_BH.mean(0), atol=1e-6)
+  np.testing.assert_allclose(metrics['moment_error'],
+                             np.abs(v_CV.mean(0) - v_BV.mean(0)).mean(), rtol=1e-5)
+  np.testing.assert_allclose(metrics['hidden_activity'], p_BH.mean(), rtol=1e-5)
+
+
+def test_the_centred_gradient_is_the_literal_formula(negative):
+  # <(v - mu)(h - lambda)>, row by row, through two calls that move the offsets.
+  v_CV, p_CH = negative
+  rate = 0.25
+  estimator = contrastive(rbm, fixed(v_CV, p_CH), centring=rate)
+  memory = estimator.init(jax.random.key(0), PARAMS)
+  w_VH, b_V, c_H = oracle.float64(PARAMS)
+  mu_V, lambda_H = sigmoid(b_V), sigmoid(c_H)
+  for seed, v_BV in enumerate((BATCH, BATCH[::-1][:3])):
+    grads, memory, _ = estimator.grad(jax.random.key(seed), PARAMS, memory, v_BV)
+    v_BV = np.asarray(v_BV, np.float64)
+    p_BH = sigmoid(c_H + v_BV @ w_VH)
+    mu_V = (1 - rate) * mu_V + rate * v_BV.mean(0)
+    lambda_H = (1 - rate) * lambda_H + rate * p_BH.mean(0)
+    d_VH = (np.mean([np.outer(v - mu_V, h - lambda_H) for v, h in zip(v_BV, p_BH, strict=True)], 0)
+            - np.mean([np.outer(v - mu_V, h - lambda_H) for v, h in zip(v_CV, p_CH, strict=True)],
+                      0))
+    np.testing.assert_allclose(grads.w_VH, -d_VH, atol=1e-6)
+    np.testing.assert_allclose(
+      grads.b_V, -(v_BV.mean(0) - v_CV.mean(0) - d_VH @ lambda_H), atol=1e-6)
+    np.testing.assert_allclose(
+      grads.c_H, -(p_BH.mean(0) - p_CH.mean(0) - mu_V @ d_VH), atol=1e-6)
+    np.testing.assert_allclose(memory.shared.v_V, mu_V, atol=1e-6)
+    np.testing.assert_allclose(memory.shared.h_H, lambda_H, atol=1e-6)
+
+
+def test_the_centred_gradient_is_that_of_the_centred_energy():
+  # E(v - mu, h - lambda) has biases b' = b + W lambda, c' = c + mu W: descend in (W, b', c') and map
+  # back. To first order in the step that is the centred update of (W, b, c).
+  mu_V, lambda_H = np.linspace(0.1, 0.9, 5), np.linspace(0.2, 0.6, 4)
+  grads = rbm.Params(*(np.random.default_rng(4).normal(size=np.shape(x)) for x in PARAMS))
+  w_VH, b_V, c_H = oracle.float64(PARAMS)
+  # log p as a function of (W, b', c') through b = b' - W lambda, c = c' - mu W.
+  d_w = grads.w_VH - np.outer(grads.b_V, lambda_H) - np.outer(mu_V, grads.c_H)
+  step = 1e-3
+  w_new = w_VH - step * d_w
+  b_new = (b_V + w_VH @ lambda_H - step * grads.b_V) - w_new @ lambda_H
+  c_new = (c_H + mu_V @ w_VH - step * grads.c_H) - mu_V @ w_new
+  estimator = contrastive(rbm, reconstruction(), centring=0.5)
+  memory = estimator.init(jax.random.key(0), PARAMS)
+  memory = memory._replace(shared=type(memory.shared)(jnp.float32(mu_V), jnp.float32(lambda_H)))
+  centred = estimator.target(rbm.Params(*map(jnp.float32, grads)), PARAMS, memory)
+  for g, new, old in zip(centred, (w_new, b_new, c_new), (w_VH, b_V, c_H), strict=True):
+    np.testing.assert_allclose(g, (old - new) / step, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('make, message', [
+  (lambda: reconstruction(0), 'steps >= 1, got 0'),
+  (lambda: persistent(10, steps=0), 'steps >= 1, got 0'),
+  (lambda: persistent(chains=0), 'chains >= 1, got 0'),
+  (lambda: contrastive(rbm, reconstruction(), last_half_step='means'), "not 'means'")])
+def test_impossible_choices_are_refused(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()

@@ -1,0 +1,130 @@
+"""The audit on Gaussian estimators whose bias and variance are known.
+
+Single decisions are fixed by their key: an unbiased estimator is called biased for one key in 10^4
+where error_rate says so, a bias of 12 standard errors missed for fewer than one in 10^9.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from gen_models.estimators.base import Estimator, Memory
+from gen_models.evaluation import gradients
+
+pytestmark = pytest.mark.usefixtures('strict_promotion')
+
+
+class Params(NamedTuple):
+  a: jax.Array
+  b: jax.Array
+
+
+PARAMS = Params(jnp.array([[0.0, 0.0]]), jnp.array([1.0, 2.0, 3.0]))
+EXACT = Params(jnp.array([[0.5, -1.0]]), jnp.array([0.0, 2.0, 0.1]))
+SD = Params(jnp.array([[1.0, 0.1]]), jnp.array([2.0, 0.5, 3.0]))
+VARIANCE = 1 + 0.01 + 4 + 0.25 + 9
+NUM_DRAWS = 4096
+
+
+def gaussian(bias=0.0, sd=1.0, start=0.0, target=None):
+  """EXACT + bias in coordinate b_1 + noise + a memory that starts at `start` and halves."""
+  def grad(key, params, memory, batch):
+    del params, batch
+    keys = Params(*jax.random.split(key))
+    grads = jax.tree.map(lambda key, mean, scale: mean + sd * scale * jax.random.normal(
+      key, mean.shape), keys, EXACT, SD)
+    return (grads._replace(b=grads.b.at[1].add(bias + memory.shared)),
+            Memory(shared=memory.shared / 2), {})
+
+  return Estimator(lambda key, params: Memory(shared=jnp.float32(start)), grad, target=target)
+
+
+def audit(estimator, seed=0, **kwargs):
+  kwargs = dict(num_draws=NUM_DRAWS, error_rate=1e-4) | kwargs
+  with jax.debug_key_reuse(False):  # see tests/conftest.py
+    return gradients.audit(jax.random.key(seed), estimator, PARAMS, jnp.zeros(1), EXACT, **kwargs)
+
+
+def test_no_bias_is_found_where_there_is_none():
+  found = audit(gaussian())
+  assert not found.biased and 0 < found.bias_z < found.threshold
+  np.testing.assert_allclose(found.threshold, scipy.stats.norm.isf(1e-4 / 10), rtol=1e-9)
+  # A sum of variances from 4096 draws: sd 0.016 of itself; 0.1 is exceeded for 1 key in 10^9.
+  np.testing.assert_allclose(found.variance, VARIANCE, rtol=0.1)
+  norm = np.sqrt(sum(np.sum(np.square(x)) for x in EXACT))
+  np.testing.assert_allclose(found.snr, norm / np.sqrt(VARIANCE), rtol=0.05)
+  # bias_norm is noise: its square is variance / draws in expectation.
+  assert found.bias_norm < 3 * np.sqrt(VARIANCE / NUM_DRAWS)
+  assert found.num_draws == NUM_DRAWS
+  for mean, target, exact in zip(found.mean, found.target, EXACT, strict=True):
+    np.testing.assert_array_equal(target, exact)
+    np.testing.assert_allclose(mean, exact, atol=6 * 3 / np.sqrt(NUM_DRAWS))
+
+
+def test_a_bias_in_one_coordinate_is_found():
+  error = 0.5 / np.sqrt(NUM_DRAWS)  # standard error of b_1
+  assert audit(gaussian(bias=12 * error)).biased
+  found = audit(gaussian(bias=1.0))
+  np.testing.assert_allclose(found.bias_norm, 1.0, atol=0.15)
+  assert abs(found.bias_z / (1 / error) - 1) < 0.1  # the z of the biased coordinate
+
+
+def test_the_error_rate_is_the_one_asked_for():
+  # Five coordinates at 0.3 / 5 each call 1 - 0.94^5 = 0.27 of correct estimators biased; 40 keys.
+  rate = 1 - (1 - 0.3 / 5)**5
+  count = sum(audit(gaussian(), seed, num_draws=256, error_rate=0.3).biased for seed in range(40))
+  tails = scipy.stats.binom.cdf(count, 40, rate), scipy.stats.binom.sf(count - 1, 40, rate)
+  assert min(tails) > 1e-3, count  # this one fails a correct audit for 1 set of keys in 500
+
+
+@pytest.mark.parametrize('error_rate', [1e-3, 1e-6, 1e-12])
+def test_small_error_rates_still_find_bias(error_rate):
+  found = audit(gaussian(bias=5.0), num_draws=1024, error_rate=error_rate)
+  np.testing.assert_allclose(found.threshold, scipy.stats.norm.isf(error_rate / 10), rtol=1e-9)
+  assert found.biased
+
+
+def test_memory_forgets_its_start_in_burn_in():
+  assert audit(gaussian(start=100.0)).biased
+  assert audit(gaussian(start=100.0), burn_in=5).biased  # 3 are left
+  assert not audit(gaussian(start=100.0), burn_in=30).biased
+
+
+def test_the_target_maps_the_exact_gradient():
+  def doubled(grads, params, memory):
+    del memory
+    return grads._replace(b=grads.b + params.b)
+
+  found = audit(gaussian(target=doubled))
+  assert found.biased
+  np.testing.assert_allclose(found.target.b, EXACT.b + PARAMS.b)
+  right = gaussian()
+
+  def grad(*args):
+    grads, memory, metrics = right.grad(*args)
+    return doubled(grads, PARAMS, memory), memory, metrics
+
+  assert not audit(Estimator(right.init, grad, target=doubled)).biased
+
+
+def test_without_noise_rounding_is_the_noise():
+  found = audit(gaussian(sd=0.0), num_draws=16)
+  assert not found.biased and found.variance == 0 and found.bias_norm == 0
+  assert audit(gaussian(sd=0.0, bias=1e-3), num_draws=16).biased
+
+
+def test_draws_are_independent():
+  # The variance of the mean over draws is variance / draws only then: z of 20 audits is standard.
+  z = [(np.asarray(audit(gaussian(), seed, num_draws=64).mean.b[2], np.float64) - 0.1) / (3 / 8)
+       for seed in range(100, 120)]
+  tails = scipy.stats.chi2.cdf(np.sum(np.square(z)), 20), scipy.stats.chi2.sf(
+    np.sum(np.square(z)), 20)
+  assert min(tails) > 1e-4
+
+
+def test_a_gradient_of_nan_is_biased():
+  assert audit(gaussian(bias=jnp.nan)).biased

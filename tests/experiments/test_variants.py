@@ -1,0 +1,95 @@
+"""Every experiment and every variant runs for two steps, and is a pure function of its numbers."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen_models import data
+from gen_models.training import loop, step as step_lib
+from launch import registry
+
+CASES = [(name, variant) for name in registry.names()
+         for variant in [None, *registry.load(name).variants]]
+
+
+def some_images(dataset: str) -> data.Arrays:
+  """128 random images in the format of the data set, so that nothing need be downloaded."""
+  side, levels = (8, 16) if dataset == 'digits' else (28, data.levels(dataset))
+  rng = np.random.default_rng(0)
+  return data.Arrays(rng.integers(0, levels + 1, (128, side, side, 1), dtype=np.uint8),
+                     rng.integers(0, 10, 128, dtype=np.int32))
+
+
+@pytest.mark.parametrize('name, variant', CASES)
+def test_two_steps(name, variant):
+  entry = registry.load(name)
+  values = registry.resolve(entry, variant, ['num_steps=2'])
+  experiment = entry.experiment(**values)._replace(validate=None)
+  images = some_images(experiment.dataset)
+  lines = []
+  result = loop.fit(experiment, images, images, jax.random.key(0),
+                    on_metrics=lambda step, metrics: lines.append(metrics))
+  assert result.done and result.step == 2 * len(experiment.phases)
+  assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(result.state.params))
+  assert lines and lines[-1]
+  fresh = step_lib.init_state(jax.random.key(0), experiment.phases[-1], images)
+  assert not np.array_equal(jax.tree.leaves(fresh.params)[0],
+                            jax.tree.leaves(result.state.params)[0])
+
+
+@pytest.mark.parametrize('name', registry.names())
+def test_every_hyperparameter_has_a_type_a_default_and_a_reader(name):
+  entry = registry.load(name)
+  for parameter in registry.hyperparameters(entry).values():
+    assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    assert parameter.default is not inspect.Parameter.empty
+    default = parameter.default
+    parsed = registry.parse(parameter.name, str(default), parameter.annotation)
+    assert parsed == default and type(parsed) is type(default)
+  for changes in entry.variants.values():
+    assert set(changes) <= set(registry.hyperparameters(entry))
+
+
+@pytest.mark.parametrize('name', registry.names())
+def test_docstrings_say_command_cost_and_score(name):
+  doc = registry.load(name).doc
+  for word in ('python -m launch.train', 'seconds', 'nats', 'seeds', '+-'):
+    assert word in doc, f'{name}: its docstring lacks {word!r}'
+
+
+def test_learning_rates_may_be_traced():
+  entry = registry.load('rbm_digits')
+  images = some_images('digits')
+
+  def train(learning_rate, key):
+    phase, = entry.experiment(learning_rate=learning_rate, num_steps=3).phases
+    state = step_lib.init_state(key, phase, images)
+    return step_lib.train_steps(phase, state, images, 3)[0].params.w_VH
+
+  rates, keys = jnp.array([0.01, 0.2]), jax.vmap(jax.random.key)(jnp.arange(2))
+  sweep = jax.jit(jax.vmap(jax.vmap(train, (None, 0)), (0, None)))(rates, keys)
+  assert sweep.shape == (2, 2, 64, 16)
+  for i in range(2):
+    for j in range(2):
+      np.testing.assert_array_equal(sweep[i, j], jax.jit(train)(rates[i], keys[j]))
+
+
+def test_validation_and_scores_agree_on_digits():
+  entry = registry.load('rbm_digits')
+  experiment = entry.experiment(num_steps=2, num_hidden=6)
+  dataset = data.load('digits')
+  result = loop.fit(experiment, dataset.train, dataset.valid, jax.random.key(0))
+  params = result.state.params
+  as_test = dataset._replace(test=dataset.valid)
+  score = experiment.evaluate(jax.random.key(1), params, as_test, print)
+  valid = experiment.validate(jax.random.key(2), params, dataset.valid)['valid_nats']
+  assert score['kind'] == 'exact' and score['num_images'] == 200
+  assert score['lower'] == score['test_nats'] == score['upper']
+  np.testing.assert_allclose(score['test_nats'], valid, rtol=1e-5)
+  assert set(score['baselines']) == {'independent pixels', 'mixture of Bernoullis'}
+  grids = experiment.pictures(jax.random.key(3), params, dataset)
+  for grid in grids.values():
+    assert grid.ndim == 4 and np.all((grid >= 0) & (grid <= 1))

@@ -1,0 +1,231 @@
+"""The commands as a user types them, each in a process of its own."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from launch import runs
+
+ROOT = pathlib.Path(__file__).parents[2]
+# Short, and small enough to enumerate at once.
+SMALL = ['--experiment=rbm_digits', '--set=num_hidden=5', '--set=num_steps=800']
+
+
+def run(module, *args, check=True, **env):
+  done = subprocess.run([sys.executable, '-m', f'launch.{module}', *map(str, args)], cwd=ROOT,
+                        capture_output=True, text=True, timeout=200, env={**os.environ, **env})
+  if check:
+    assert done.returncode == 0, done.stdout + done.stderr
+  return done
+
+
+def refused(module, *args):
+  """A refusal is one clear line, a non-zero status and no traceback."""
+  done = run(module, *args, check=False)
+  assert done.returncode != 0
+  assert 'Traceback' not in done.stderr, done.stderr
+  return done.stderr
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('run') / 'a'
+  run('train', *SMALL, '--variant=pcd', f'--workdir={workdir}')
+  return workdir
+
+
+def parameters(workdir):
+  """The bits of the last checkpoint, as its manifest's hashes of every leaf."""
+  loaded = runs.load(workdir)
+  return loaded.step, {k: np.asarray(v).tobytes() for k, v in loaded.params._asdict().items()}
+
+
+def test_a_run_directory_tells_what_it_is(trained):
+  config = json.loads((trained / 'config.json').read_text())
+  assert config['experiment'] == 'rbm_digits' and config['variant'] == 'pcd'
+  assert config['hyperparameters']['num_steps'] == 800
+  assert config['hyperparameters']['learning_rate'] > 0  # defaults are resolved, not left out
+  start, = json.loads((trained / 'environment.json').read_text())
+  assert {'jax', 'flax', 'optax', 'gen_models', 'python'} <= set(start['versions'])
+  assert start['device_kind'] and start['command']
+  lines = [json.loads(line) for line in (trained / 'metrics.jsonl').read_text().splitlines()]
+  assert [line['step'] for line in lines] == [200, 400, 600, 800]
+  assert list(trained.glob('**/events.out.tfevents*'))
+  assert (trained / 'checkpoints' / '800').is_dir()
+
+
+def test_evaluate_prints_one_json_object_and_keeps_it(trained):
+  done = run('evaluate', f'--workdir={trained}')
+  result = json.loads(done.stdout.splitlines()[-1])
+  assert result == json.loads((trained / 'result.json').read_text())
+  assert result['kind'] == 'exact' and result['num_images'] == 300
+  assert result['binarisation'] == 'threshold' and result['step'] == 800
+  assert -64 * np.log(2) < result['test_nats'] < 0
+  assert result['standard_error'] == 0 and result['effective_sample_size'] is None
+  assert result['train_seconds'] > 0
+  assert 'mixture of Bernoullis' in done.stdout
+
+
+def test_report_is_one_page_with_its_pictures(trained):
+  path = pathlib.Path(run('report', f'--workdir={trained}').stdout.splitlines()[-1])
+  page = path.read_text()
+  assert page.count('data:image/png;base64,') == 4
+  assert 'http' not in page.replace('http-equiv', '')
+  names = {p.name for p in (trained / 'figures').glob('*.png')}
+  assert {'curves.png', 'filters.png', 'data.png'} <= names and len(names) == 4
+
+
+def test_the_same_command_again_changes_nothing(trained):
+  before = parameters(trained)
+  done = run('train', *SMALL, '--variant=pcd', f'--workdir={trained}')
+  assert 'resuming' in done.stdout
+  assert parameters(trained) == before
+  assert len((trained / 'metrics.jsonl').read_text().splitlines()) == 4
+
+
+def test_another_configuration_in_the_same_directory_is_refused(trained):
+  error = refused('train', *SMALL, '--variant=pcd', '--set=learning_rate=0.3', f'--workdir={trained}')
+  assert 'learning_rate' in error and '--workdir' in error
+  assert 'seed' in refused('train', *SMALL, '--variant=pcd', '--seed=1', f'--workdir={trained}')
+
+
+@pytest.mark.parametrize('args, hint', [
+  (['--experiment=rbm_digit'], 'rbm_digits'),
+  (['--experiment=rbm_digits', '--variant=pdc'], 'pcd'),
+  (['--experiment=rbm_digits', '--set=learnrate=1'], 'learning_rate'),
+  (['--experiment=rbm_digits', '--set=num_steps=1.5'], 'int'),
+  (['--experiment=rbm_digits', '--set=num_steps=0'], 'at least one'),
+  (['--experiment=rbm_digits', 'variant=cd1'], '--flag=value'),
+  (['--experiment=rbm_digits', '--nosuchflag=1'], 'nosuchflag'),
+])
+def test_bad_flags_name_the_fix(tmp_path, args, hint):
+  assert hint in refused('train', *args, f'--workdir={tmp_path / "x"}')
+
+
+def test_evaluating_nothing_says_so(tmp_path):
+  assert 'not a run directory' in refused('evaluate', f'--workdir={tmp_path}')
+  assert 'not a run directory' in refused('report', f'--workdir={tmp_path}')
+
+
+def test_missing_data_names_where_it_looked(tmp_path):
+  done = run('train', '--experiment=rbm_mnist', f'--workdir={tmp_path / "x"}',
+             f'--data_dir={tmp_path / "nowhere"}', check=False, XDG_CACHE_HOME=str(tmp_path / 'c'))
+  assert done.returncode == 1 and 'Traceback' not in done.stderr
+  assert 'nowhere' in done.stderr and 'launch.prepare mnist' in done.stderr
+
+
+def test_divergence_stops_with_one_line(tmp_path):
+  error = refused('train', *SMALL, '--variant=exact', '--set=learning_rate=1e38',
+                  f'--workdir={tmp_path / "x"}')
+  assert 'not finite' in error and 'learning rate' in error
+
+
+def test_seeds_are_replicas_of_single_runs(tmp_path):
+  args = [*SMALL, '--variant=centred', '--set=num_steps=200']
+  run('train', *args, '--seeds=3', '--seed=4', f'--workdir={tmp_path / "all"}')
+  result = json.loads(run('evaluate', f'--workdir={tmp_path / "all"}').stdout.splitlines()[-1])
+  assert result['seeds'] == [4, 5, 6] and len(result['per_seed']) == 3
+  nats = [s['test_nats'] for s in result['per_seed']]
+  assert result['test_nats'] == pytest.approx(np.mean(nats))
+  assert result['seed_spread'] == pytest.approx(np.std(nats, ddof=1))
+  run('train', *args, '--seed=5', f'--workdir={tmp_path / "one"}')
+  alone = json.loads(run('evaluate', f'--workdir={tmp_path / "one"}').stdout.splitlines()[-1])
+  assert alone['test_nats'] == nats[1]
+
+
+def test_list_shows_what_can_be_set():
+  text = run('list').stdout
+  for word in ('rbm_digits', 'rbm_mnist', 'pcd25', 'learning_rate', 'float', 'centring'):
+    assert word in text
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(tmp_path, trained):
+  workdir = tmp_path / 'stopped'
+  command = [sys.executable, '-m', 'launch.train', *SMALL, '--variant=pcd', f'--workdir={workdir}',
+             '--set=num_steps=200000']
+  process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+  wait_for(workdir / 'metrics.jsonl', 2)
+  process.send_signal(signal.SIGTERM)
+  out, _ = process.communicate(timeout=60)
+  assert process.returncode == 143 and 'saved' in out
+  step, _ = parameters(workdir)
+  assert step >= 200
+  again = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+  assert f'at step {step}' in again.stdout.readline()
+  again.send_signal(signal.SIGKILL)
+  again.wait()
+
+
+def test_two_processes_cannot_train_in_one_directory(tmp_path):
+  workdir = tmp_path / 'shared'
+  args = [*SMALL, '--set=num_steps=1000000', f'--workdir={workdir}']
+  first = subprocess.Popen([sys.executable, '-m', 'launch.train', *args], cwd=ROOT,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+  try:
+    wait_for(workdir / 'metrics.jsonl', 1)
+    assert 'another process' in refused('train', *args)
+  finally:
+    first.kill()
+    first.wait()
+
+
+def wait_for(path, num_lines, seconds=60):
+  """Until a file has so many lines."""
+  end = time.monotonic() + seconds
+  while not path.exists() or path.read_bytes().count(b'\n') < num_lines:
+    assert time.monotonic() < end, f'{path} did not grow'
+    time.sleep(0.02)
+
+
+def kill_at_random_moments(workdir, trials, seed):
+  """Kills a run that saves after every dispatch `trials` times, then lets it finish."""
+  rng = random.Random(seed)
+  args = [*SMALL, '--variant=centred', '--set=num_steps=40000', '--save_every_minutes=0',
+          f'--workdir={workdir}']
+  kills = during_save = 0
+  while kills < trials:
+    process = subprocess.Popen([sys.executable, '-m', 'launch.train', *args], cwd=ROOT,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    metrics = workdir / 'metrics.jsonl'
+    if kills % 3:  # most while it trains and saves, some while it still starts
+      before = metrics.stat().st_mtime_ns if metrics.exists() else 0
+      end = time.monotonic() + 60
+      while process.poll() is None and time.monotonic() < end and not (
+          metrics.exists() and metrics.stat().st_mtime_ns != before):
+        time.sleep(0.005)
+      time.sleep(rng.uniform(0, 0.6))
+    else:
+      time.sleep(rng.uniform(0.5, 4.0))
+    assert process.poll() is None, process.stdout.read()  # killed before its end, or it proves nothing
+    process.kill()
+    process.wait()
+    kills += 1
+    checkpoints = workdir / 'checkpoints'
+    during_save += checkpoints.exists() and any('tmp' in p.name for p in checkpoints.iterdir())
+  run('train', *args)
+  return during_save
+
+
+def killed_and_unbroken_agree(tmp_path, trials):
+  during_save = kill_at_random_moments(tmp_path / 'killed', trials, seed=1)
+  run('train', *SMALL, '--variant=centred', '--set=num_steps=40000', f'--workdir={tmp_path / "whole"}')
+  assert parameters(tmp_path / 'killed') == parameters(tmp_path / 'whole')
+  return during_save
+
+
+def test_killed_at_random_moments_it_ends_in_the_same_bits(tmp_path):
+  killed_and_unbroken_agree(tmp_path, trials=4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_killed_twenty_times_some_during_a_save(tmp_path):
+  assert killed_and_unbroken_agree(tmp_path, trials=20) > 0

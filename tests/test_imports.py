@@ -1,0 +1,106 @@
+"""Imports point one way. The law is the table below; the imports are read, not run."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+OURS = ('gen_models', 'experiments', 'launch', 'benchmarks', 'tests')
+
+# Who may import what of ours: a module, or a room with all that is in it.
+MAY_IMPORT = {
+  'gen_models/models': {'gen_models.models'},
+  'gen_models/samplers': {'gen_models.models', 'gen_models.samplers'},
+  'gen_models/estimators': {'gen_models.models', 'gen_models.samplers', 'gen_models.estimators'},
+  'gen_models/evaluation': {'gen_models.models', 'gen_models.samplers', 'gen_models.estimators.base',
+                            'gen_models.evaluation', 'gen_models.data'},
+  'gen_models/data': {'gen_models.models', 'gen_models.data'},
+  'gen_models/training': {'gen_models.estimators.base', 'gen_models.experiment', 'gen_models.data',
+                          'gen_models.training'},
+  'gen_models/experiment.py': {'gen_models.estimators.base'},
+  'gen_models/__init__.py': set(),
+  'experiments': {'gen_models', 'experiments'},
+  'launch': {'gen_models', 'experiments', 'launch'},
+  'benchmarks': {'gen_models', 'experiments', 'benchmarks'},
+}
+# Mathematics only: no flags, files, device counts or configuration.
+PURE = ('gen_models/models', 'gen_models/samplers', 'gen_models/estimators')
+PURE_MAY_IMPORT = {'jax', 'flax', 'numpy', 'collections', 'functools', 'math', 'typing'}
+
+
+def is_module(name: str) -> bool:
+  path = ROOT / name.replace('.', '/')
+  return path.is_dir() or path.with_suffix('.py').is_file()
+
+
+def imports(source: str) -> set[str]:
+  """Full names of the modules that a source imports, at the top or inside a function."""
+  found = set()
+  for node in ast.walk(ast.parse(source)):
+    if isinstance(node, ast.Import):
+      found |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, 'imports are absolute'
+      for alias in node.names:
+        name = f'{node.module}.{alias.name}'
+        found.add(name if is_module(name) else node.module)
+  return found
+
+
+def forbidden(names: set[str], allowed: set[str]) -> set[str]:
+  """Those of ours that lie in none of the allowed modules and rooms."""
+  return {name for name in names if name.split('.')[0] in OURS
+          and not any(name == room or name.startswith(f'{room}.') for room in allowed)}
+
+
+def sources(place: str) -> list[pathlib.Path]:
+  return [ROOT / place] if place.endswith('.py') else sorted((ROOT / place).rglob('*.py'))
+
+
+@pytest.mark.parametrize('place', MAY_IMPORT)
+def test_imports_point_one_way(place):
+  for path in sources(place):
+    wrong = forbidden(imports(path.read_text()), MAY_IMPORT[place])
+    assert not wrong, f'{path.relative_to(ROOT)} imports {sorted(wrong)}'
+
+
+@pytest.mark.parametrize('place', PURE)
+def test_models_samplers_and_estimators_see_mathematics_only(place):
+  for path in sources(place):
+    roots = {name.split('.')[0] for name in imports(path.read_text())} - set(OURS)
+    assert roots <= PURE_MAY_IMPORT, f'{path.relative_to(ROOT)}: {roots - PURE_MAY_IMPORT}'
+
+
+def test_nothing_private_of_jax_and_no_pickle():
+  for place in OURS:
+    for path in sources(place):
+      names = imports(path.read_text())
+      wrong = {name for name in names
+               if name.startswith('jax._') or name.split('.')[0] in ('pickle', 'cloudpickle')}
+      assert not wrong, f'{path.relative_to(ROOT)} imports {sorted(wrong)}'
+
+
+def test_every_room_has_its_line_in_the_law():
+  rooms = {f'gen_models/{path.name}' for path in (ROOT / 'gen_models').iterdir()
+           if path.suffix == '.py' or (path / '__init__.py').is_file()}
+  assert rooms == {place for place in MAY_IMPORT if place.startswith('gen_models/')}
+  assert all(sources(place) for place in MAY_IMPORT)
+
+
+@pytest.mark.parametrize('line, name', [
+  ('from gen_models import estimators', 'gen_models.estimators'),
+  ('from gen_models.estimators import contrastive', 'gen_models.estimators.contrastive'),
+  ('from gen_models.estimators.contrastive import persistent', 'gen_models.estimators.contrastive'),
+  ('import gen_models.estimators.contrastive as c', 'gen_models.estimators.contrastive'),
+  ('def f():\n  from launch import train', 'launch.train')])
+def test_what_breaks_the_law_is_seen(line, name):
+  assert imports(line) == {name}
+  assert forbidden({name}, MAY_IMPORT['gen_models/training']) == {name}
+
+
+def test_what_keeps_the_law_is_let_through():
+  names = imports('import jax.numpy as jnp\nfrom gen_models.estimators import base\n'
+                  'from gen_models.estimators.base import Estimator')
+  assert names == {'jax.numpy', 'gen_models.estimators.base'}
+  assert not forbidden(names, MAY_IMPORT['gen_models/training'])

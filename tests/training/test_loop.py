@@ -1,0 +1,149 @@
+"""The loop: metrics in order, validation, best checkpoints, stopping and going on, divergence."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen_models.training import checkpoint, loop
+from tests.training import toy
+
+
+def open_checkpoints(path, **options):
+  return checkpoint.Checkpoints(path, identity={'run': 'toy'}, best_metric='valid_nats', **options)
+
+
+def fit(experiment, **options):
+  train = toy.arrays()
+  lines = []
+  key = options.pop('key', jax.random.key(3))
+  result = loop.fit(experiment, train, toy.arrays(12), key,
+                    on_metrics=lambda step, m: lines.append((step, m)), **options)
+  return result, lines
+
+
+def test_metrics_come_once_for_every_dispatch_in_order():
+  result, lines = fit(toy.experiment(toy.phase(num_steps=45)))
+  assert result.done and result.step == 45
+  assert [step for step, _ in lines] == [10, 20, 30, 40, 45]
+  # Validation every 20 steps and at the end.
+  assert [step for step, m in lines if 'valid_nats' in m] == [20, 40, 45]
+  assert all(np.isfinite(m['moment_error']) for _, m in lines)
+
+
+def test_dispatch_length_does_not_change_the_run():
+  a, _ = fit(toy.experiment(toy.phase(num_steps=40), steps_per_dispatch=10))
+  b, _ = fit(toy.experiment(toy.phase(num_steps=40), steps_per_dispatch=20))
+  assert toy.same_bits(a.state, b.state)
+
+
+@pytest.mark.parametrize('estimator', ['centred', 'exact'])
+@pytest.mark.parametrize('stop_at', [1, 3])
+def test_stopped_anywhere_it_goes_on_to_the_same_bits(tmp_path, estimator, stop_at):
+  experiment = toy.experiment(toy.phase(estimator, num_steps=50, average=0.9))
+  whole, _ = fit(experiment)
+  asked = iter(range(100))
+  with open_checkpoints(tmp_path) as checkpoints:
+    part, _ = fit(experiment, checkpoints=checkpoints,
+                  should_stop=lambda: next(asked) + 1 >= stop_at)
+    assert not part.done and part.step == 10 * stop_at
+  with open_checkpoints(tmp_path) as checkpoints:
+    start = loop.restore(experiment, checkpoints, jax.random.key(3), toy.arrays(), False)
+    assert start[1] == 10 * stop_at
+    rest, lines = fit(experiment, start=start, checkpoints=checkpoints)
+  assert lines[0][0] == 10 * stop_at + 10
+  assert toy.same_bits(rest.state, whole.state)
+
+
+def test_phases_follow_one_another_and_resume_inside_either(tmp_path):
+  phases = (toy.phase('cd', num_steps=20, name='first'), toy.phase('exact', num_steps=30, name='second'))
+  experiment = toy.experiment(*phases)
+  whole, lines = fit(experiment)
+  assert [s for s, _ in lines] == [10, 20, 30, 40, 50]
+  assert 'first/moment_error' in lines[0][1] and 'second/loss' in lines[-1][1]
+  # The second begins where the first ended: its first loss is not that of an untrained model.
+  alone, _ = fit(toy.experiment(phases[0]))
+  assert toy.same_bits(alone.state.params, fit(toy.experiment(phases[0]))[0].state.params)
+  for stop_after in (1, 2, 3):
+    directory = tmp_path / str(stop_after)
+    count = iter(range(100))
+    with open_checkpoints(directory) as checkpoints:
+      fit(experiment, checkpoints=checkpoints, should_stop=lambda n=stop_after, c=count: next(c) + 1 >= n)
+    with open_checkpoints(directory) as checkpoints:
+      start = loop.restore(experiment, checkpoints, jax.random.key(3), toy.arrays(), False)
+      rest, _ = fit(experiment, start=start, checkpoints=checkpoints)
+    assert toy.same_bits(rest.state, whole.state)
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+  experiment = toy.experiment(toy.phase(num_steps=20))
+  with open_checkpoints(tmp_path) as checkpoints:
+    whole, _ = fit(experiment, checkpoints=checkpoints)
+    start = loop.restore(experiment, checkpoints, jax.random.key(3), toy.arrays(), False)
+    again, lines = fit(experiment, start=start, checkpoints=checkpoints)
+  assert again.done and again.step == 20 and not lines
+  assert toy.same_bits(again.state, whole.state)
+
+
+def test_replicas_are_trained_side_by_side_and_resume(tmp_path):
+  experiment = toy.experiment(toy.phase('centred', num_steps=40))
+  keys = jax.vmap(jax.random.key)(jnp.arange(5, 8))
+  whole, lines = fit(experiment, key=keys, seeds=3)
+  assert lines[-1][1]['valid_nats'].shape == (3,)
+  for i in range(3):
+    alone, _ = fit(experiment, key=jax.random.key(5 + i))
+    assert toy.same_bits(jax.tree.map(lambda x, i=i: x[i], whole.state), alone.state)
+  count = iter(range(100))
+  with open_checkpoints(tmp_path) as checkpoints:
+    fit(experiment, key=keys, seeds=3, checkpoints=checkpoints,
+        should_stop=lambda: next(count) >= 1)
+    start = loop.restore(experiment, checkpoints, keys, toy.arrays(), True)
+    rest, _ = fit(experiment, key=keys, seeds=3, start=start, checkpoints=checkpoints)
+  assert toy.same_bits(rest.state, whole.state)
+
+
+def test_best_checkpoint_survives_the_last_ones(tmp_path):
+  # The rate turns negative half way: the likelihood first rises, then falls.
+  experiment = toy.experiment(toy.phase(
+    'exact', learning_rate=lambda count: jnp.where(count < 60, 0.2, -0.2), num_steps=120))
+  with open_checkpoints(tmp_path, keep_last=1) as checkpoints:
+    _, lines = fit(experiment, checkpoints=checkpoints)
+    checkpoints.wait()
+    scores = {step: float(m['valid_nats']) for step, m in lines if 'valid_nats' in m}
+    best = max(scores, key=scores.get)
+    assert best < 120
+    assert checkpoints.best_step() == best
+    assert checkpoints.all_steps() == [best, 120]
+
+
+def test_divergence_names_step_and_leaf_and_saves_nothing_of_it(tmp_path):
+  experiment = toy.experiment(toy.phase(
+    'exact', learning_rate=lambda count: jnp.where(count < 25, 0.1, jnp.inf), num_steps=60))
+  with open_checkpoints(tmp_path) as checkpoints:
+    with pytest.raises(loop.Diverged, match=r'at step 2[56].*parameter \.w_VH.*learning rate'):
+      fit(experiment, checkpoints=checkpoints)
+    checkpoints.wait()
+    assert checkpoints.all_steps() == [20]  # the validated one before
+
+
+def test_streamed_batches_give_the_same_run():
+  arrays = toy.arrays()
+  records = [{'image': x, 'label': y} for x, y in zip(arrays.images, arrays.labels, strict=True)]
+  experiment = toy.experiment(toy.phase('centred', num_steps=30))
+  resident, _ = fit(experiment)
+  streamed, _ = fit(experiment, stream=records)
+  assert toy.same_bits(resident.state, streamed.state)
+
+
+@pytest.mark.parametrize('phase, message', [
+  (toy.phase(num_steps=0), 'at least one'),
+  (toy.phase(num_steps=2**31, batch_size=8), '2\\^32'),
+])
+def test_impossible_lengths_are_refused(phase, message):
+  with pytest.raises(ValueError, match=message):
+    fit(toy.experiment(phase))
+
+
+def test_validation_between_dispatches_is_refused():
+  with pytest.raises(ValueError, match='multiple'):
+    fit(toy.experiment(toy.phase(num_steps=20), validate_every=15))

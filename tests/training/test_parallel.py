@@ -1,0 +1,104 @@
+"""One step on 1, 2 and 4 devices. Devices are virtual and live in a process of their own."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from gen_models.training import parallel
+from tests.training import toy
+
+_SCRIPT = """
+import json, sys
+import jax, numpy as np
+from gen_models.training import loop, parallel
+from tests.training import toy
+
+def end(how, estimator, num_devices, seeds=None):
+  # 200 steps, every dispatch awaited: two cores and several virtual devices can deadlock otherwise.
+  phase = toy.phase(estimator, num_steps=200)
+  keys = jax.random.key(3) if seeds is None else jax.vmap(jax.random.key)(np.arange(seeds))
+  state = parallel.init_states(phase, keys, toy.arrays(), replicated=seeds is not None)
+  runner = parallel.runner(phase, how, devices=jax.devices()[:num_devices], replicated=seeds is not None)
+  state, arrays = runner.place(state), runner.place_arrays(toy.arrays())
+  for _ in range(20):
+    state, metrics = jax.block_until_ready(runner.dispatch(state, arrays, 10))
+  return jax.device_get(runner.collect(state)), metrics
+
+def gap(a, b):
+  return float(max(np.max(np.abs(x - y)) for x, y in zip(jax.tree.leaves(a.params), jax.tree.leaves(b.params))))
+
+found = {}
+for estimator in ('centred', 'exact'):
+  one, _ = end('sharded', estimator, 1)
+  for n in (2, 4):
+    many, _ = end('sharded', estimator, n)
+    found[f'{estimator} {n} weights'] = gap(one, many)
+    found[f'{estimator} {n} chains'] = toy.same_bits(one.memory.chains, many.memory.chains)
+    spread, metrics = end('pmap', estimator, n)
+    found[f'{estimator} {n} pmap'] = gap(one, spread)
+    found[f'{estimator} {n} pmap shapes'] = jax.tree.map(np.shape, spread) == jax.tree.map(np.shape, one)
+    found[f'{estimator} {n} moment'] = float(metrics.get('moment_error', 0.0))
+found['one pmap'] = toy.same_bits(end('pmap', 'exact', 1)[0].params, end('sharded', 'exact', 1)[0].params)
+replicas, _ = end('sharded', 'centred', 2, seeds=2)
+alone, _ = end('sharded', 'centred', 1, seeds=2)
+found['replicas'] = gap(replicas, alone)
+spread, _ = end('pmap', 'exact', 2, seeds=2)
+alone, _ = end('sharded', 'exact', 1, seeds=2)
+found['pmap replicas'] = gap(spread, alone)
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope='module')
+def found():
+  environment = {**os.environ, 'PJRT_NPROC': '8', 'JAX_PLATFORMS': 'cpu',
+                 'XLA_FLAGS': '--xla_force_host_platform_device_count=4'}
+  done = subprocess.run([sys.executable, '-c', _SCRIPT], env=environment, capture_output=True,
+                        text=True, timeout=280)
+  assert done.returncode == 0, done.stderr[-3000:]
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize('num_devices', [2, 4])
+@pytest.mark.parametrize('estimator', ['centred', 'exact'])
+def test_sharded_runs_agree_with_one_device(found, estimator, num_devices):
+  assert found[f'{estimator} {num_devices} weights'] < 1e-6
+  assert found[f'{estimator} {num_devices} chains']
+
+
+@pytest.mark.parametrize('num_devices', [2, 4])
+def test_pmap_agrees_exactly_where_nothing_is_drawn(found, num_devices):
+  assert found[f'exact {num_devices} pmap'] < 1e-6
+  assert found[f'exact {num_devices} pmap shapes']
+
+
+@pytest.mark.parametrize('num_devices', [2, 4])
+def test_pmap_draws_its_own_samples(found, num_devices):
+  # Other draws, so other weights; the same law, so close ones. 0.5 is 10 times the gap seen.
+  assert 1e-6 < found[f'centred {num_devices} pmap'] < 0.5
+  assert found[f'centred {num_devices} pmap shapes']
+
+
+def test_pmap_on_one_device_is_the_same_program(found):
+  assert found['one pmap']
+
+
+def test_replicas_spread_over_devices(found):
+  assert found['replicas'] < 5e-6
+  assert found['pmap replicas'] < 1e-6
+
+
+def test_chains_that_do_not_divide_are_refused():
+  phase = toy.phase('pcd')
+  state = parallel.init_states(phase, jax.random.key(0), toy.arrays())
+  with pytest.raises(ValueError, match='16 chains do not divide over 3 devices'):
+    parallel.check_chains(state, 0, 3)
+
+
+def test_unknown_way_is_refused():
+  with pytest.raises(ValueError, match='sharded'):
+    parallel.runner(toy.phase(), 'horovod')

@@ -1,0 +1,86 @@
+"""The step: a pure function, the same however its steps are grouped or vmapped."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen_models.training import parallel, step as step_lib
+from tests.training import toy
+
+
+def run(phase, state, sizes):
+  for size in sizes:
+    state, metrics = jax.jit(step_lib.train_steps, static_argnums=(0, 3))(
+      phase, state, toy.arrays(), size)
+  return state, metrics
+
+
+@pytest.mark.parametrize('estimator', toy.ESTIMATORS)
+def test_any_split_of_the_steps_gives_the_same_bits(estimator):
+  phase = toy.phase(estimator, average=0.9)
+  state = step_lib.init_state(jax.random.key(1), phase, toy.arrays())
+  whole, _ = run(phase, state, [12])
+  parts, _ = run(phase, state, [1, 4, 7])
+  assert int(whole.step) == 12
+  assert toy.same_bits(whole, parts)
+  assert not toy.same_bits(whole.params, state.params)
+
+
+def test_step_draws_fresh_keys():
+  phase = toy.phase('pcd')
+  state = step_lib.init_state(jax.random.key(1), phase, toy.arrays())
+  one, _ = run(phase, state, [1])
+  again = one._replace(params=state.params, memory=state.memory, opt_state=state.opt_state)
+  two, _ = run(phase, again, [1])
+  assert not np.array_equal(one.memory.chains.v_CV, two.memory.chains.v_CV)
+
+
+def test_average_is_the_mean_then_exponential():
+  phase = toy.phase('cd', average=0.75)
+  state = step_lib.init_state(jax.random.key(1), phase, toy.arrays())
+  seen = []
+  expected = None
+  for i in range(8):
+    state, _ = run(phase, state, [1])
+    seen.append(np.asarray(state.params.w_VH))
+    decay = min(0.75, i / (i + 1))
+    expected = seen[0] if i == 0 else decay * expected + (1 - decay) * seen[-1]
+    if i == 3:  # up to 1 / (1 - 0.75) steps it is the plain mean
+      np.testing.assert_allclose(state.average.w_VH, np.mean(seen, 0), atol=1e-6)
+  np.testing.assert_allclose(state.average.w_VH, expected, atol=1e-6)
+
+
+def test_non_finite_is_found_at_its_step():
+  phase = toy.phase('exact', learning_rate=1.0)
+  state = step_lib.init_state(jax.random.key(1), phase, toy.arrays())
+  _, metrics = run(phase, state, [5])
+  assert bool(metrics['all_finite'])
+  rates = toy.phase('exact', learning_rate=lambda count: jnp.where(count < 3, 0.1, jnp.inf))
+  state = step_lib.init_state(jax.random.key(1), rates, toy.arrays())
+  _, metrics = run(rates, state, [6])
+  assert not bool(metrics['all_finite'])
+  assert int(metrics['first_bad_step']) in (3, 4)
+
+
+def test_replicas_are_their_own_runs_bit_for_bit():
+  phase = toy.phase('centred')
+  keys = jax.vmap(jax.random.key)(jnp.arange(3))
+  states = parallel.init_states(phase, keys, toy.arrays(), replicated=True)
+  together = jax.jit(jax.vmap(lambda s: step_lib.train_steps(phase, s, toy.arrays(), 30)[0]))(states)
+  for i in range(3):
+    alone, _ = run(phase, parallel.init_states(phase, jax.random.key(i), toy.arrays()), [30])
+    assert toy.same_bits(jax.tree.map(lambda x, i=i: x[i], together), alone)
+
+
+def test_learning_rates_vmap_bit_for_bit():
+  def train(learning_rate, key):
+    phase = toy.phase('pcd', learning_rate=learning_rate)
+    state = step_lib.init_state(key, phase, toy.arrays())
+    return step_lib.train_steps(phase, state, toy.arrays(), 30)[0].params
+
+  rates = jnp.array([0.01, 0.1])
+  together = jax.jit(jax.vmap(train, in_axes=(0, None)))(rates, jax.random.key(0))
+  for i in range(2):
+    alone = jax.jit(train)(rates[i], jax.random.key(0))
+    assert toy.same_bits(jax.tree.map(lambda x, i=i: x[i], together), alone)
