@@ -19,10 +19,10 @@ from gen_models.samplers import annealing
 VARIANTS = {
   'cd1': dict(negative='cd', steps=1),
   'cd3': dict(negative='cd', steps=3),
-  'cd25': dict(negative='cd', steps=25),
+  'cd25': dict(negative='cd', steps=25, num_steps=20_000),
   'pcd1': dict(negative='pcd', steps=1),
-  'pcd25': dict(negative='pcd', steps=25),
-  'centred': dict(negative='pcd', steps=1, centring=0.01),
+  'pcd25': dict(negative='pcd', steps=25, num_steps=20_000),
+  'centred': dict(negative='pcd', steps=1, centring=0.01, num_steps=100_000),
 }
 
 
