@@ -17,8 +17,8 @@ from gen_models.models import rbm, units
 from gen_models.samplers import annealing
 
 VARIANTS = {
-  'cd1': dict(negative='cd', steps=1),
-  'cd3': dict(negative='cd', steps=3),
+  'cd1': dict(negative='cd', steps=1, num_steps=30_000),
+  'cd3': dict(negative='cd', steps=3, num_steps=30_000),
   'cd25': dict(negative='cd', steps=25, num_steps=20_000),
   'pcd1': dict(negative='pcd', steps=1),
   'pcd25': dict(negative='pcd', steps=25, num_steps=20_000),
