@@ -31,6 +31,7 @@ class Contender(NamedTuple):
     run: () -> None, does the task once and returns when it is done.
     note: what exactly is computed.
   """
+
   name: str
   run: Callable
   note: str = ''
@@ -58,6 +59,16 @@ def use_all_cores() -> int:
   return cores
 
 
+def warn_if_busy(cores: int) -> None:
+  """Says so if something else runs: libraries whose threads wait for each other by spinning then
+  slow down tenfold and others do not, and ratios mean nothing.
+  """
+  load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else 0.0
+  if load > 0.3 * cores:
+    print(f'WARNING: load average {load:.1f} on {cores} cores: the machine is not quiet; '
+          'quote neither times nor ratios of this run', flush=True)
+
+
 def interleaved(contenders: list[Contender], rounds: int) -> dict[str, list[float]]:
   """Seconds of each contender in each round; one round more comes first and is not counted."""
   seconds = {c.name: [] for c in contenders}
@@ -72,7 +83,8 @@ def interleaved(contenders: list[Contender], rounds: int) -> dict[str, list[floa
 
 def summarise(seconds: dict[str, list[float]], per: int, ours: str) -> dict[str, dict]:
   """For each contender: median, min, max seconds for one of `per` units of work, the ratio to the
-  fastest floor and how many times longer it takes than `ours`."""
+  fastest floor and how many times longer it takes than `ours`.
+  """
   median = {name: statistics.median(s) / per for name, s in seconds.items()}
   floor = min((m for name, m in median.items() if name.startswith('floor')), default=None)
   return {name: {'median': median[name], 'min': min(s) / per, 'max': max(s) / per,

@@ -8,7 +8,6 @@ the estimators can be ranked by what they reach, the exact gradient among them.
 
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import optax
 

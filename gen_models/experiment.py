@@ -5,7 +5,8 @@ and VARIANTS, a dict from the name of an ablation to the hyperparameters it chan
 Floats may be traced, so a sweep over learning rates is a vmap.
 """
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import optax
 
@@ -25,6 +26,7 @@ class Phase(NamedTuple):
     batch_size: images an update, over all devices.
     average: decay of the moving average of params kept beside them; 0 keeps none.
   """
+
   name: str
   init: Callable
   estimator: Estimator
@@ -55,6 +57,7 @@ class Experiment(NamedTuple):
     validate_every: steps between validations, a multiple of steps_per_dispatch.
     protocol: one line that says what the numbers mean.
   """
+
   dataset: str
   binarisation: str
   phases: tuple[Phase, ...]

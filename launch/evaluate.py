@@ -6,8 +6,9 @@
 import json
 import pathlib
 
-from absl import flags
+import jax
 import numpy as np
+from absl import flags
 
 from launch import rundir, runs, runtime
 
@@ -26,9 +27,11 @@ def main(argv):
   scores = []
   for i, seed in enumerate(seeds):
     prefix = f'seed {seed}: ' if len(seeds) > 1 else ''
-    scores.append(run.experiment.evaluate(
-      runtime.evaluation_key(seed), run.params_of(i), run.dataset,
-      lambda line, prefix=prefix: print(prefix + line, flush=True)))
+    # Accelerators round float32 products to 10 bits unless told otherwise; scores must not be.
+    with jax.default_matmul_precision('highest'):
+      scores.append(run.experiment.evaluate(
+        runtime.evaluation_key(seed), run.params_of(i), run.dataset,
+        lambda line, prefix=prefix: print(prefix + line, flush=True)))
   result = {
     'experiment': run.config['experiment'], 'variant': run.config['variant'],
     'dataset': run.experiment.dataset, 'protocol': run.experiment.protocol,

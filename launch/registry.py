@@ -12,7 +12,8 @@ import pathlib
 import pkgutil
 import types
 import typing
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import experiments
 
@@ -23,6 +24,7 @@ class UsageError(ValueError):
 
 class Entry(NamedTuple):
   """An experiment file: its name, the function, its ablations, its docstring."""
+
   name: str
   experiment: Callable
   variants: dict[str, dict[str, Any]]
@@ -86,7 +88,8 @@ def resolve(entry: Entry, variant: str | None = None, overrides=()) -> dict[str,
     if not equals:
       raise UsageError(f'--set={override}: write --set=name=value')
     if name not in parameters:
-      raise UsageError(f'{entry.name} has no hyperparameter {name!r}' + near(name, list(parameters)))
+      raise UsageError(f'{entry.name} has no hyperparameter {name!r}'
+                       + near(name, list(parameters)))
     values[name] = parse(name, text, parameters[name].annotation)
   return values
 

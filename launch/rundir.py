@@ -1,11 +1,11 @@
 """A run directory: everything that was, and everything that is needed to do it again.
 
-  config.json        experiment, variant, resolved hyperparameters, seed, seeds: what the run is
-  environment.json   versions, device kind, git commit, command, one entry for every start
-  metrics.jsonl      one object a line;  tensorboard/  the same as event files
-  checkpoints/       see training.checkpoint
-  result.json        written by launch.evaluate
-  figures/           PNG files;  report.html  the page that shows them
+config.json        experiment, variant, resolved hyperparameters, seed, seeds: what the run is
+environment.json   versions, device kind, git commit, command, one entry for every start
+metrics.jsonl      one object a line;  tensorboard/  the same as event files
+checkpoints/       see training.checkpoint
+result.json        written by launch.evaluate
+figures/           PNG files;  report.html  the page that shows them
 """
 
 import contextlib
@@ -119,7 +119,7 @@ def environment() -> dict[str, Any]:
       versions[package] = 'not installed'
   device = jax.devices()[0]
   return {
-    'time': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
+    'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
     'command': ' '.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
     'versions': versions, 'platform': device.platform, 'device_kind': device.device_kind,
     'num_devices': jax.device_count(), 'num_cores': os.cpu_count(), 'machine': platform.machine(),

@@ -78,7 +78,7 @@ def open_checkpoints(workdir, config, experiment, **options):
 
 
 class StopOnSignal:
-  """Context in which SIGTERM and SIGINT ask the loop to save and leave; the second SIGINT insists."""
+  """Context in which SIGTERM and SIGINT ask the loop to save and leave; a second SIGINT insists."""
 
   def __enter__(self):
     self._asked = False

@@ -1,7 +1,7 @@
 """Trains an experiment. The same command again goes on where it stopped.
 
   python -m launch.train --experiment=rbm_digits --variant=pcd --workdir=runs/digits
-  python -m launch.train --experiment=rbm_mnist --workdir=runs/mnist --set=learning_rate=0.05 --seeds=8
+  python -m launch.train --experiment=rbm_mnist --workdir=runs/mnist --set=num_hidden=250 --seeds=4
 """
 
 import pathlib
@@ -11,7 +11,7 @@ import time
 
 from absl import flags
 
-from launch import registry, rundir, runtime
+from launch import page, registry, rundir, runtime
 
 _EXPERIMENT = flags.DEFINE_string('experiment', None, 'Name of a file in experiments/, or a path '
                                   'ending in .py. python -m launch.list shows them.')
@@ -47,7 +47,7 @@ def main(argv):
   if not result.done:
     print(f'stopped at step {result.step}, saved; the same command goes on from there')
     sys.exit(128 + signal.SIGTERM)
-  print(f'trained {result.step} steps in {workdir}; '
+  print(f'trained {result.step} steps; figures in {page.write(workdir, _DATA_DIR.value)}\n'
         f'python -m launch.evaluate --workdir={workdir} scores it')
 
 
@@ -58,7 +58,7 @@ def train(experiment, config, workdir, begun):
   from gen_models.training import loop, metrics
 
   dataset = data.load(experiment.dataset, _DATA_DIR.value)
-  train_arrays, stream = dataset.train, None
+  stream = None
   if _STREAM.value:
     stream = data.source(experiment.dataset, _DATA_DIR.value)
   replicated = config['seeds'] > 1
@@ -73,7 +73,8 @@ def train(experiment, config, workdir, begun):
     seconds_before = spent(workdir, step)
     began = time.monotonic()
     with (runtime.StopOnSignal() as should_stop,
-          metrics.Metrics(workdir, resume_step=step) as writer, metrics.Progress(total) as progress):
+          metrics.Metrics(workdir, resume_step=step) as writer,
+          metrics.Progress(total) as progress):
       def on_metrics(step, values):
         values = {**values, 'seconds': seconds_before + time.monotonic() - began}
         writer.write(step, values)

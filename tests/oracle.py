@@ -17,6 +17,7 @@ SIGNIFICANCE = 1e-6
 
 class Joint(NamedTuple):
   """Of an RBM, by enumeration. A: visible states, S: hidden states."""
+
   v_AV: np.ndarray
   h_SH: np.ndarray
   p_AS: np.ndarray

@@ -54,6 +54,22 @@ def row_at(key: jax.Array, position: jax.Array, num_rows: int) -> jax.Array:
   return jax.vmap(one)(position_B.reshape(-1)).reshape(position_B.shape).astype(jnp.int32)
 
 
+def rows_from(key: jax.Array, first: jax.Array, count: int, num_rows: int) -> jax.Array:
+  """row_at(key, first + [0, .., count - 1], num_rows), int32 [count].
+
+  Consecutive positions share epochs: one set of round keys for each epoch, not for each row.
+  """
+  first = jnp.asarray(first).astype(jnp.uint32)
+  epoch, index = first // jnp.uint32(num_rows), first % jnp.uint32(num_rows)
+  epochs_E = epoch + jnp.arange(-(-(count - 1) // num_rows) + 1, dtype=jnp.uint32)
+  round_keys_ER = jax.vmap(
+    lambda e: jax.random.bits(jax.random.fold_in(key, e), (ROUNDS,), jnp.uint32))(epochs_E)
+  index_B = index + jnp.arange(count, dtype=jnp.uint32)
+  rows_B = jax.vmap(_permute, in_axes=(0, 0, None))(
+    round_keys_ER[index_B // num_rows], index_B % num_rows, num_rows)
+  return rows_B.astype(jnp.int32)
+
+
 def _permute(round_keys_R, index, num_rows):
   """Image of one index in [0, num_rows) under the permutation that the round keys select."""
   a = math.isqrt(num_rows - 1) + 1

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from gen_models.data.binarise import binarise, check_binarisation
-from gen_models.data.order import row_at
+from gen_models.data.order import rows_from
 from gen_models.data.sources import Window
 
 _ORDER, _BINARISE = 1, 2  # the two uses of the data key
@@ -24,8 +24,7 @@ _ORDER, _BINARISE = 1, 2  # the two uses of the data key
 def rows_of_step(key: jax.Array, step: jax.Array, batch_size: int, num_rows: int) -> jax.Array:
   """Rows read at `step`: int32 [B]. key: the run's data key."""
   first = jnp.asarray(step).astype(jnp.uint32) * jnp.uint32(batch_size)
-  position_B = first + jnp.arange(batch_size, dtype=jnp.uint32)
-  return row_at(jax.random.fold_in(key, _ORDER), position_B, num_rows)
+  return rows_from(jax.random.fold_in(key, _ORDER), first, batch_size, num_rows)
 
 
 def check_horizon(num_steps: int, batch_size: int) -> None:
@@ -47,9 +46,9 @@ def batches(batch_size: int, binarisation: str, levels: int, *,
     with_labels: batches are (x, y), y int32 [B]; otherwise x alone.
 
   Returns:
-    batch_at(key, arrays, step) -> float32 [B, D], pure; key is the run's data key, the same at every
-    step. arrays is the whole data set (`Arrays`), or the `Window` that stream.py fetched for the
-    steps being run, uint8 [T, B, ...]; a step outside the window reads its nearest end.
+    batch_at(key, arrays, step) -> float32 [B, D], pure; key is the run's data key, the same at
+    every step. arrays is the whole data set (`Arrays`), or the `Window` that stream.py fetched for
+    the steps being run, uint8 [T, B, ...]; a step outside the window reads its nearest end.
 
   Raises:
     ValueError: the binarisation does not fit the levels; from batch_at: a window of another batch

@@ -5,7 +5,8 @@ chains, moving averages, control variates) lives in `Memory`; what it is told ab
 is nothing.
 """
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 
@@ -17,6 +18,7 @@ class Memory(NamedTuple):
     chains: a tree whose leaves have chains on the leading axis; spread over devices.
     shared: a tree that is the same on every device, and under `pmap` is averaged.
   """
+
   chains: Any = ()
   shared: Any = ()
 
@@ -34,6 +36,7 @@ class Estimator(NamedTuple):
     target: (grads, params, memory) -> grads. What E[grads] should be, as a map of the exact
       gradient of the loss; None is the identity. Preconditioned gradients state theirs here.
   """
+
   init: Callable
   grad: Callable
   biased: bool = False

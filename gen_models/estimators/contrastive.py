@@ -12,7 +12,8 @@ sample_hidden, sample_visible, gibbs, and Params(w_VH, b_V, c_H).
 Axis suffixes: B batch, C chains, N = B + C, V visible, H hidden.
 """
 
-from typing import Any, Callable, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,7 @@ class Negative(NamedTuple):
       the negative phase and p(h | v) of each; p_BH is p(h | v) of the data.
     biased: whether the samples stay away from p(v) however long params stand still.
   """
+
   init: Callable
   sample: Callable
   biased: bool
@@ -85,6 +87,7 @@ def persistent(chains: int, steps: int = 1) -> Negative:
 
 class Offsets(NamedTuple):
   """Moving averages of the data's v and p(h | v)."""
+
   v_V: jax.Array
   h_H: jax.Array
 

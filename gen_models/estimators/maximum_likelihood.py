@@ -1,6 +1,6 @@
 """The exact gradient of -E_data[log p(x)], for models whose likelihood can be computed."""
 
-from typing import Callable
+from collections.abc import Callable
 
 from gen_models.estimators import base
 from gen_models.models import units

@@ -1,6 +1,6 @@
 """Pictures as arrays: grids of images in [0, 1], [rows, columns, height, width]."""
 
-from typing import Callable
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -45,9 +45,10 @@ def rbm_pictures(binarisation: str, levels: int, shape, *, rows: int = 8, column
     filters = params.w_VH[:, strongest].T
     filters = 0.5 + filters / (2 * jnp.percentile(jnp.abs(filters), 99.5))
     filter_columns = min(columns, len(filters))
+    samples = sample(key, params)
     return {
       'data': to_grid(data.fixed(dataset.test, binarisation, levels), shape, rows, columns),
-      f'samples after {gibbs_steps} Gibbs sweeps': to_grid(sample(key, params), shape, rows, columns),
+      f'samples after {gibbs_steps} Gibbs sweeps': to_grid(samples, shape, rows, columns),
       'filters': np.clip(to_grid(filters, shape, len(filters) // filter_columns, filter_columns),
                          0, 1)}
 

@@ -31,6 +31,7 @@ class Audit(NamedTuple):
     mean: the mean gradient, structure of params.
     target: what it should be.
   """
+
   biased: bool
   bias_z: float
   threshold: float

@@ -9,13 +9,13 @@ A score is a dict that goes into the run and into tables as it stands:
   standard_error          of test_nats as an estimate of this very sum: that of log Z; 0 when exact
   lower, upper            test_nats from both sides; equal when exact, None where no such bound ran
   effective_sample_size   of the importance weights; None when exact
-  image_standard_error    sd over the N images / sqrt(N): the luck of the test set, not of the estimate
+  image_standard_error    sd over the N images / sqrt(N): luck of the test set, not of the estimate
   num_images, binarisation
 
 Axis suffixes: N images, V visible.
 """
 
-from typing import Callable
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -61,8 +61,8 @@ def ais(key, params: rbm.Params, v_NV, *, base_V, binarisation: str, num_chains:
         betas=None, report: Callable[[str], None] | None = None) -> dict:
   """log p(v) = -F(v) - log Z with log Z by annealed importance sampling from `base_V`.
 
-  log Z is low in expectation, hence test_nats high: an estimate that leans to the flattering side by
-  about half its squared standard error, and by more when the effective sample size is small. The
+  log Z is low in expectation, hence test_nats high: an estimate that leans to the flattering side
+  by about half its squared standard error, and by more when the effective sample size is small. The
   bound from the other side is not computed here: `lower` stays None.
   """
   z = annealing.ais(key, params, base_V, num_chains=num_chains, betas=betas, report=report)

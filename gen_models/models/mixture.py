@@ -21,6 +21,7 @@ from gen_models.models import units
 
 class Params(NamedTuple):
   """Parameters of p(x): class log-probabilities (normalised) and log-odds of each pixel."""
+
   log_pi_Q: jax.Array
   logits_QV: jax.Array
 

@@ -32,6 +32,7 @@ _STATES_AT_ONCE = 12  # 2^12 states a block: fits the cache, keeps the loop shor
 
 class Params(NamedTuple):
   """Parameters of p(v, h)."""
+
   w_VH: jax.Array
   b_V: jax.Array
   c_H: jax.Array
@@ -62,7 +63,7 @@ def energy(params: Params, v_BV, h_BH) -> jax.Array:
 
 def free_energy(params: Params, v_BV) -> jax.Array:
   """F(v) = -log sum_h exp(-E(v, h)) = -b.v - sum_j softplus(c_j + (v.W)_j), [B] nats."""
-  return -v_BV @ params.b_V - units.sum_columns(jax.nn.softplus(hidden_input(params, v_BV)))
+  return -v_BV @ params.b_V - jnp.sum(jax.nn.softplus(hidden_input(params, v_BV)), axis=-1)
 
 
 def log_partition(params: Params) -> jax.Array:
@@ -89,9 +90,9 @@ def log_partition(params: Params) -> jax.Array:
   @jax.checkpoint
   def block(high):
     weight, input_O = high
-    return units.log_sum_exp(low_S + weight + units.sum_columns(jax.nn.softplus(low_SO + input_O)))
+    return jax.nn.logsumexp(low_S + weight + jnp.sum(jax.nn.softplus(low_SO + input_O), axis=-1))
 
-  return units.log_sum_exp(lax.map(block, (high_S, high_SO)))
+  return jax.nn.logsumexp(lax.map(block, (high_S, high_SO)))
 
 
 def log_likelihood(params: Params, v_BV) -> jax.Array:
@@ -133,6 +134,7 @@ def visible_mean(params: Params, h_BH) -> jax.Array:
 
 class Chains(NamedTuple):
   """State of block Gibbs chains: a sample of v and of h given that v."""
+
   v_CV: jax.Array
   h_CH: jax.Array
 

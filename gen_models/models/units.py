@@ -57,21 +57,10 @@ def bernoulli(key: jax.Array, p: jax.Array) -> jax.Array:
 def mean_rows(x_BD: jax.Array) -> jax.Array:
   """(1/B) sum_b x_bd, [D], as a product with ones.
 
-  On CPU, XLA orders a reduction differently under vmap but a product alike, so sums that enter
-  parameters are products: a replica in a sweep then ends in the very bits of its own run.
+  On CPU, XLA orders a reduction over rows differently under vmap but a product alike; as a product,
+  a replica in a sweep ends in the very bits of its own run.
   """
   return jnp.ones(len(x_BD)) @ x_BD / len(x_BD)
-
-
-def sum_columns(x_BD: jax.Array) -> jax.Array:
-  """sum_d x_bd, [B], as a product with ones, for the reason given at mean_rows."""
-  return x_BD @ jnp.ones(x_BD.shape[-1])
-
-
-def log_sum_exp(x_D: jax.Array) -> jax.Array:
-  """log sum_d exp(x_d), the sum as a product with ones, for the reason given at mean_rows."""
-  highest = lax.stop_gradient(jnp.max(x_D))
-  return highest + jnp.log(jnp.exp(x_D - highest) @ jnp.ones(len(x_D)))
 
 
 def log_odds(mean: jax.Array, smoothing: float = 0.01) -> jax.Array:

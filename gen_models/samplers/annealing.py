@@ -6,11 +6,14 @@ v_1 drawn from the base f_0 and v_{k+1} from a Markov step that leaves f_{beta_k
 is exactly Z / Z_0 for any schedule, so by Jensen the estimate of log Z is low in expectation, and
 log-likelihoods computed with it high; the effective sample size says by how much to worry.
 
-Neal (2001), Annealed importance sampling; Salakhutdinov & Murray (2008), On the quantitative analysis
-of deep belief networks. Axis suffixes: C chains, V visible, H hidden, T temperatures. Nats.
+Neal (2001), Annealed importance sampling; Salakhutdinov & Murray (2008), On the quantitative
+analysis of deep belief networks.
+
+Axis suffixes: C chains, V visible, H hidden, T temperatures. Nats.
 """
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +33,7 @@ class Estimate(NamedTuple):
     log_weights_C: log (Z / Z_0) by each chain.
     num_temperatures: steps of the schedule.
   """
+
   log_partition: float
   standard_error: float
   effective_sample_size: float
@@ -154,7 +158,7 @@ def ais(key, params: rbm.Params, base_V, *, num_chains: int = 100, betas=None, c
     raise ValueError(f'annealing needs at least one chain, got {num_chains}')
   base_V = jnp.asarray(base_V, jnp.float32)
   if base_V.shape != params.b_V.shape:
-    raise ValueError(f'base biases {base_V.shape} for an RBM with visible biases {params.b_V.shape}')
+    raise ValueError(f'base biases {base_V.shape} for an RBM with {len(params.b_V)} visible units')
   key_base, key_chunks = jax.random.split(key)
   chains = _start(key_base, base_V, num_chains)
   # The steps are differenced in float64: in float32 beta near 1 would hold only 2 of their digits.

@@ -8,7 +8,8 @@ Steps are counted over all phases. Metrics of a dispatch are read after the next
 so the device never waits for the host.
 """
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ class Diverged(FloatingPointError):
 
 class Result(NamedTuple):
   """How `fit` ended: the state after `step` updates, and whether that was the end."""
+
   state: step_lib.TrainState
   step: int
   done: bool
@@ -83,7 +85,7 @@ def fit(experiment: Experiment, train, valid, key, *, seeds: int | None = None,
   """
   replicated = seeds is not None
   if stream is not None and replicated:
-    raise ValueError('replicas each read the data in their own order: a stream feeds one seed a run')
+    raise ValueError('replicas each read the data in their own order: stream one seed at a time')
   on_metrics = on_metrics or (lambda step, metrics: None)
   state, step = start or (None, 0)
   for phase in experiment.phases:
@@ -101,7 +103,8 @@ def fit(experiment: Experiment, train, valid, key, *, seeds: int | None = None,
       first = last
       continue
     if state is None:
-      state = parallel.init_states(phase, _fold(key, index, replicated), train, previous, replicated)
+      phase_key = _fold(key, index, replicated)
+      state = parallel.init_states(phase, phase_key, train, previous, replicated)
     if step < last:
       state, step, stopped = _run_phase(
         experiment, phase, first, state, step, train=train, valid=valid, how=how, devices=devices,

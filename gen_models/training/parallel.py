@@ -1,18 +1,20 @@
 """Two ways to spread one pure step over devices. The only file that knows how many there are.
 
-  sharded   jax.jit of the global program: batch and chains split over the `data` axis of a mesh, the
-            rest replicated, sums over the batch completed by the compiler. The random draws are those
-            of one device, so the run is too, up to the order of floating-point sums.
-  pmap      the per-device program through jax.pmap: each device folds its index into the key, draws
-            its own samples and averages gradients with lax.pmean. The batch is the global one, so an
-            estimator that draws nothing agrees with `sharded`; one that samples agrees in law.
+  sharded   jax.jit of the global program: batch and chains split over the `data` axis of a mesh,
+            the rest replicated, sums over the batch completed by the compiler. The random draws are
+            those of one device, so the run is too, up to the order of floating-point sums.
+  pmap      the per-device program through jax.pmap: each device folds its index into the key,
+            draws its own samples and averages gradients with lax.pmean. The batch is the global
+            one, so an estimator that draws nothing agrees with `sharded`; one that samples agrees
+            in law.
 
 Both take and give a TrainState in the global layout, so checkpoints do not know the difference.
 
 Replicas (several seeds in one program) are a vmap of the step over the leading axis of the state.
 """
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +38,7 @@ class Runner(NamedTuple):
     dispatch: (state, arrays, num_steps) -> (state, metrics); the state is donated.
     collect: state as `dispatch` gives it -> global state, not donated with it.
   """
+
   place: Callable
   place_arrays: Callable
   replicate: Callable

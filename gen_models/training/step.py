@@ -1,6 +1,7 @@
 """One update, as a pure function of the state and the data."""
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ class TrainState(NamedTuple):
     memory: the estimator's, estimators.base.Memory.
     average: moving average of params, () when the phase keeps none.
   """
+
   step: jax.Array
   key: jax.Array
   params: Any
@@ -38,6 +40,7 @@ class Spread(NamedTuple):
     local: (key, batch) -> (key, batch), this device's share.
     mean: tree -> tree, averaged over devices.
   """
+
   local: Callable = lambda key, batch: (key, batch)
   mean: Callable = lambda tree: tree
 

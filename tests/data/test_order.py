@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from gen_models.data.order import row_at
+from gen_models.data.order import row_at, rows_from
 
 SIGNIFICANCE = 1e-6
 
@@ -107,3 +107,13 @@ def test_largest_size_stays_in_range_and_apart():
   rows = np.asarray(row_at(jax.random.key(11), jnp.arange(1000), 2**30))
   assert rows.min() >= 0 and len(np.unique(rows)) == 1000
   assert rows.max() > 2**29
+
+
+@pytest.mark.parametrize('num_rows', [1, 3, 64, 1437])
+@pytest.mark.parametrize('count', [1, 10, 100])
+def test_consecutive_rows_share_their_round_keys_and_nothing_else_changes(num_rows, count):
+  key = jax.random.key(11)
+  for first in (0, num_rows - 1, 7 * num_rows - 1, 2**32 - 200):
+    position = np.uint32(first) + np.arange(count, dtype=np.uint32)
+    np.testing.assert_array_equal(rows_from(key, np.uint32(first), count, num_rows),
+                                  row_at(key, position, num_rows))

@@ -5,7 +5,8 @@ declares about its bias.
 """
 
 import functools
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,7 @@ class Entry(NamedTuple):
     burn_in: calls after which what it remembers has forgotten its start.
     deterministic: whether two keys give the same gradient.
   """
+
   estimator: Estimator
   params: Any
   batch: Any
@@ -46,8 +48,8 @@ def exact_grads(entry: Entry):
 
 # Five visible and four hidden units, coupled strongly enough that one or three sweeps of Gibbs are
 # far from equilibrium, so that CD-1 and CD-3 are visibly biased, and weakly enough that 20 sweeps
-# are at it (second eigenvalue 0.6, held by test_battery.py). Biases undo the weights, so units are on
-# about half the time.
+# are at it (second eigenvalue 0.6, held by test_battery.py). Biases undo the weights, so units are
+# on about half the time.
 _draws = np.random.default_rng(2)
 _w_VH = 1.5 * _draws.normal(size=(5, 4))
 PARAMS = rbm.Params(*(jnp.asarray(x, jnp.float32) for x in (

@@ -31,7 +31,8 @@ def draws_of(estimator, memory=None):
   memory = estimator.init(jax.random.key(0), PARAMS) if memory is None else memory
   keys = jax.random.split(jax.random.key(1), NUM_DRAWS)
   with jax.debug_key_reuse(False):  # see tests/conftest.py
-    grads, memory, _ = jax.jit(jax.vmap(lambda key: estimator.grad(key, PARAMS, memory, BATCH)))(keys)
+    draw = jax.jit(jax.vmap(estimator.grad, (0, None, None, None)))
+    grads, memory, _ = draw(keys, PARAMS, memory, BATCH)
   return flat(grads), memory
 
 
@@ -116,7 +117,10 @@ def test_chains_persist_from_call_to_call():
   def after(key):
     corner = rbm.Chains(jnp.ones((2**14, 5)), jnp.ones((2**14, 4)))
     memory = estimator.init(jax.random.key(0), PARAMS)._replace(chains=corner)
-    call = lambda memory, key: (estimator.grad(key, PARAMS, memory, BATCH)[1], None)
+
+    def call(memory, key):
+      return estimator.grad(key, PARAMS, memory, BATCH)[1], None
+
     return jax.lax.scan(call, memory, jax.random.split(key, 15))[0].chains
 
   chains = after(jax.random.key(2))
@@ -178,8 +182,8 @@ def test_the_centred_gradient_is_the_literal_formula(negative):
 
 
 def test_the_centred_gradient_is_that_of_the_centred_energy():
-  # E(v - mu, h - lambda) has biases b' = b + W lambda, c' = c + mu W: descend in (W, b', c') and map
-  # back. To first order in the step that is the centred update of (W, b, c).
+  # E(v - mu, h - lambda) has biases b' = b + W lambda, c' = c + mu W: descend in (W, b', c') and
+  # map back. To first order in the step that is the centred update of (W, b, c).
   mu_V, lambda_H = np.linspace(0.1, 0.9, 5), np.linspace(0.2, 0.6, 4)
   grads = rbm.Params(*(np.random.default_rng(4).normal(size=np.shape(x)) for x in PARAMS))
   w_VH, b_V, c_H = oracle.float64(PARAMS)

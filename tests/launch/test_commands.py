@@ -60,6 +60,7 @@ def test_a_run_directory_tells_what_it_is(trained):
   assert [line['step'] for line in lines] == [200, 400, 600, 800]
   assert list(trained.glob('**/events.out.tfevents*'))
   assert (trained / 'checkpoints' / '800').is_dir()
+  assert (trained / 'figures' / 'curves.png').exists() and (trained / 'report.html').exists()
 
 
 def test_evaluate_prints_one_json_object_and_keeps_it(trained):
@@ -92,9 +93,10 @@ def test_the_same_command_again_changes_nothing(trained):
 
 
 def test_another_configuration_in_the_same_directory_is_refused(trained):
-  error = refused('train', *SMALL, '--variant=pcd', '--set=learning_rate=0.3', f'--workdir={trained}')
+  args = [*SMALL, '--variant=pcd', f'--workdir={trained}']
+  error = refused('train', *args, '--set=learning_rate=0.3')
   assert 'learning_rate' in error and '--workdir' in error
-  assert 'seed' in refused('train', *SMALL, '--variant=pcd', '--seed=1', f'--workdir={trained}')
+  assert 'seed' in refused('train', *args, '--seed=1')
 
 
 @pytest.mark.parametrize('args, hint', [
@@ -139,6 +141,14 @@ def test_seeds_are_replicas_of_single_runs(tmp_path):
   run('train', *args, '--seed=5', f'--workdir={tmp_path / "one"}')
   alone = json.loads(run('evaluate', f'--workdir={tmp_path / "one"}').stdout.splitlines()[-1])
   assert alone['test_nats'] == nats[1]
+
+
+@pytest.mark.parametrize('flag', ['--stream', '--parallel=pmap'])
+def test_other_ways_to_read_and_to_spread_end_in_the_same_bits(tmp_path, flag):
+  args = [*SMALL, '--variant=exact', '--set=num_steps=200']
+  run('train', *args, f'--workdir={tmp_path / "plain"}')
+  run('train', *args, flag, f'--workdir={tmp_path / "other"}')
+  assert parameters(tmp_path / 'plain') == parameters(tmp_path / 'other')
 
 
 def test_list_shows_what_can_be_set():
@@ -204,7 +214,8 @@ def kill_at_random_moments(workdir, trials, seed):
       time.sleep(rng.uniform(0, 0.6))
     else:
       time.sleep(rng.uniform(0.5, 4.0))
-    assert process.poll() is None, process.stdout.read()  # killed before its end, or it proves nothing
+    # Killed before its end, or it proves nothing.
+    assert process.poll() is None, process.stdout.read()
     process.kill()
     process.wait()
     kills += 1
@@ -216,7 +227,8 @@ def kill_at_random_moments(workdir, trials, seed):
 
 def killed_and_unbroken_agree(tmp_path, trials):
   during_save = kill_at_random_moments(tmp_path / 'killed', trials, seed=1)
-  run('train', *SMALL, '--variant=centred', '--set=num_steps=40000', f'--workdir={tmp_path / "whole"}')
+  run('train', *SMALL, '--variant=centred', '--set=num_steps=40000',
+      f'--workdir={tmp_path / "whole"}')
   assert parameters(tmp_path / 'killed') == parameters(tmp_path / 'whole')
   return during_save
 

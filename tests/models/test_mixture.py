@@ -122,9 +122,10 @@ def test_one_class_is_independent_pixels():
 
 def test_fit_finds_the_patterns():
   x_NV = images(3000)
-  one, three = (mixture.log_likelihood(fit(jax.random.key(4), x_NV, num_classes=q), x_NV).mean()
+  log_likelihood = jax.jit(mixture.log_likelihood)
+  one, three = (log_likelihood(fit(jax.random.key(4), x_NV, num_classes=q), x_NV).mean()
                 for q in (1, 3))
-  truth = mixture.log_likelihood(mixture.Params(
+  truth = log_likelihood(mixture.Params(
     jnp.full(3, -np.log(3), jnp.float32), units.log_odds(jnp.array(
       [[.9, .9, .1, .1, .5], [.1, .2, .9, .8, .5], [.5, .9, .9, .1, .2]]), 0.0)), x_NV).mean()
   assert one + 0.2 < truth < three + 0.01

@@ -67,7 +67,8 @@ def test_replicas_are_their_own_runs_bit_for_bit():
   phase = toy.phase('centred')
   keys = jax.vmap(jax.random.key)(jnp.arange(3))
   states = parallel.init_states(phase, keys, toy.arrays(), replicated=True)
-  together = jax.jit(jax.vmap(lambda s: step_lib.train_steps(phase, s, toy.arrays(), 30)[0]))(states)
+  together = jax.jit(jax.vmap(
+    lambda s: step_lib.train_steps(phase, s, toy.arrays(), 30)[0]))(states)
   for i in range(3):
     alone, _ = run(phase, parallel.init_states(phase, jax.random.key(i), toy.arrays()), [30])
     assert toy.same_bits(jax.tree.map(lambda x, i=i: x[i], together), alone)
