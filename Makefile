@@ -12,7 +12,7 @@ RUN := $(BIN)/python
 demo: .venv/demo.stamp
 	@$(RUN) -m launch.train --experiment=rbm_digits --variant=pcd --workdir=runs/demo
 	@$(RUN) -m launch.evaluate --workdir=runs/demo
-	@$(RUN) -m launch.report --workdir=runs/demo
+	@echo runs/demo/report.html
 
 test: .venv/test.stamp
 	$(RUN) -m pytest -m "not slow"
@@ -25,6 +25,7 @@ lint: .venv/test.stamp
 
 bench: .venv/bench.stamp
 	$(RUN) -m benchmarks.rbm
+	$(RUN) -m benchmarks.seeds
 
 clean:
 	rm -rf .venv runs

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from launch import rundir, runs, runtime
+from launch import page, rundir, runs, runtime
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory made by launch.train.')
 _CHECKPOINT = flags.DEFINE_enum('checkpoint', 'last', ['last', 'best'],
@@ -42,6 +42,7 @@ def main(argv):
     'train_seconds': train_seconds(workdir)}
   rundir.write_json(workdir / 'result.json', result)
   print(table(result), flush=True)
+  print(f'page: {page.write(workdir, _DATA_DIR.value)}', flush=True)
   print(json.dumps(result))
 
 

@@ -1,0 +1,62 @@
+"""Several seeds in one vmapped program against the same runs one after another.
+
+  python -m benchmarks.seeds --experiment=rbm_digits --seeds=5
+
+Both times are of loop.fit alone, compilation included, without validation; each variant of the
+experiment in turn, `rounds` times interleaved. Prints medians and their ratio.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from absl import app, flags
+
+from benchmarks import timing
+from gen_models import data
+from gen_models.training import loop
+from launch import registry
+
+_EXPERIMENT = flags.DEFINE_string('experiment', 'rbm_digits', 'Whose variants to time.')
+_SEEDS = flags.DEFINE_integer('seeds', 5, 'Replicas.')
+_STEPS = flags.DEFINE_integer('steps', 2000, 'Updates of each run.')
+_ROUNDS = flags.DEFINE_integer('rounds', 3, 'Measurements of each.')
+_VARIANTS = flags.DEFINE_list('variants', [], 'Only these.')
+_JSON = flags.DEFINE_string('json', None, 'Write the table here too.')
+
+
+def main(argv):
+  del argv
+  timing.warn_if_busy(timing.use_all_cores())
+  entry = registry.load(_EXPERIMENT.value)
+  tables = {}
+  for variant in _VARIANTS.value or entry.variants:
+    values = registry.resolve(entry, variant, [f'num_steps={_STEPS.value}'])
+    experiment = entry.experiment(**values)._replace(validate=None)
+    dataset = data.load(experiment.dataset)
+    contenders = [
+      timing.Contender('one program', functools.partial(fit, experiment, dataset, True)),
+      timing.Contender('one after another', functools.partial(fit, experiment, dataset, False))]
+    seconds = timing.interleaved(contenders, _ROUNDS.value)
+    tables[variant] = timing.summarise(seconds, 1, 'one program')
+    print(f'\n{variant}: {_SEEDS.value} seeds, {_STEPS.value} updates each, milliseconds')
+    timing.show(tables[variant], contenders)
+  env = timing.environment(('jax', 'jaxlib'))
+  timing.show_environment(env)
+  if _JSON.value:
+    timing.write_json(_JSON.value, env, tables)
+
+
+def fit(experiment, dataset, together: bool):
+  """Trains all seeds, in one program or each in its own."""
+  seeds = range(_SEEDS.value)
+  if together:
+    keys = jax.vmap(jax.random.key)(jnp.arange(len(seeds)))
+    runs = [loop.fit(experiment, dataset.train, dataset.valid, keys, seeds=len(seeds))]
+  else:
+    runs = [loop.fit(experiment, dataset.train, dataset.valid, jax.random.key(i)) for i in seeds]
+  jax.block_until_ready([run.state.params for run in runs])
+
+
+if __name__ == '__main__':
+  app.run(main)
