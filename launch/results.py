@@ -1,6 +1,7 @@
 """Keeps scored runs as small JSON files in experiments/results/, and makes README's tables of them.
 
   python -m launch.results --add=runs/mnist     # after launch.evaluate
+  python -m launch.results --picture=runs/mnist # its pictures side by side, for README
   python -m launch.results                      # writes the tables into README.md
 """
 
@@ -12,6 +13,7 @@ from absl import flags
 from launch import rundir, runtime
 
 _ADD = flags.DEFINE_multi_string('add', [], 'Run directory whose result to keep; repeatable.')
+_PICTURE = flags.DEFINE_string('picture', None, 'Run directory whose figures README shows.')
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / 'experiments' / 'results'
@@ -28,8 +30,24 @@ def main(argv):
   for directory in _ADD.value:
     result = keep(json.loads((pathlib.Path(directory) / 'result.json').read_text()))
     rundir.write_json(RESULTS / f'{result["experiment"]}-{result["variant"]}.json', result)
+  if _PICTURE.value:
+    side_by_side(pathlib.Path(_PICTURE.value) / 'figures', RESULTS / 'rbm.png')
   readme = ROOT / 'README.md'
   readme.write_text(insert(readme.read_text()))
+
+
+def side_by_side(figures: pathlib.Path, path: pathlib.Path, gap: int = 20) -> None:
+  """Data, samples and filters of a run in one picture."""
+  from PIL import Image
+  names = ['data.png', *(p.name for p in figures.glob('samples*.png')), 'filters.png']
+  images = [Image.open(figures / name) for name in names]
+  width = sum(image.width for image in images) + gap * (len(images) - 1)
+  picture = Image.new('L', (width, max(image.height for image in images)), 255)
+  left = 0
+  for image in images:
+    picture.paste(image, (left, 0))
+    left += image.width + gap
+  picture.save(path, optimize=True)
 
 
 def keep(result: dict) -> dict:

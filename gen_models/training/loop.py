@@ -151,7 +151,7 @@ def _run_phase(experiment: Experiment, phase: Phase, first: int, state, step: in
     begin, end, metrics, scores = pending
     pending = None
     metrics = {k: np.asarray(v) for k, v in jax.device_get({**metrics, **scores}).items()}
-    _require_finite(metrics, begin, end, lambda: runner.collect(state).params)
+    _require_finite(metrics, first, begin, end, lambda: runner.collect(state).params)
     validated = {k: metrics[k] for k in scores}
     on_metrics(end, {prefix + k: v for k, v in metrics.items()})
 
@@ -200,8 +200,8 @@ def _fold(key, number, replicated):
   return jax.vmap(fold)(key) if replicated else fold(key)
 
 
-def _require_finite(metrics: dict[str, Any], begin: int, end: int, params: Callable):
-  """Raises Diverged naming the first step, replica and leaf."""
+def _require_finite(metrics: dict[str, Any], first: int, begin: int, end: int, params: Callable):
+  """Raises Diverged naming the first step, counted over all phases, the replica and the leaf."""
   bad_step = metrics.pop('first_bad_step')
   if np.all(metrics.pop('all_finite')):
     return
@@ -213,6 +213,6 @@ def _require_finite(metrics: dict[str, Any], begin: int, end: int, params: Calla
   what = ' and '.join(where + [f'parameter {x}' for x in leaves[:1]]
                       + [f'metric {x}' for x in metric[:1]])
   at = int(bad_step.min())
-  when = f'at step {at}' if at < 2**31 - 1 else f'in steps {begin} to {end}'
+  when = f'at step {first + at}' if at < 2**31 - 1 else f'in steps {begin} to {end}'
   raise Diverged(f'not finite {when}: {what or "a metric"}. Nothing after the last checkpoint was '
                  'saved; try a smaller learning rate')
