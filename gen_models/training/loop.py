@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_models import data
-from gen_models.data import stream as stream_lib
 from gen_models.experiment import Experiment, Phase
 from gen_models.training import parallel, step as step_lib
 
@@ -57,7 +56,7 @@ def restore(experiment: Experiment, checkpoints, keys, arrays, replicated: bool)
 
 
 def fit(experiment: Experiment, train, valid, key, *, seeds: int | None = None,
-        start=None, how: str = 'sharded', devices=None, stream: stream_lib.Source | None = None,
+        start=None, how: str = 'sharded', devices=None, stream=None,
         checkpoints=None, on_metrics: Callable[[int, dict], None] | None = None,
         should_stop: Callable[[], bool] = lambda: False) -> Result:
   """Trains all phases of an experiment.
@@ -71,7 +70,7 @@ def fit(experiment: Experiment, train, valid, key, *, seeds: int | None = None,
     start: (state, step) to go on from, as `restore` gives it; None for the beginning.
     how: 'sharded' or 'pmap', see parallel.py.
     devices: default all.
-    stream: random-access records to read batches from instead of `train`.
+    stream: random-access records (data.stream.Source) to read batches from instead of `train`.
     checkpoints: training.checkpoint.Checkpoints to save to, or None.
     on_metrics: called with (step, dict of floats or of arrays over replicas).
     should_stop: asked between dispatches; on True the state is saved and returned.
@@ -188,6 +187,7 @@ def _rows(phase: Phase, key, train, stream, runner):
   if stream is None:
     arrays = runner.place_arrays(train)
     return lambda start, stop: arrays, lambda: None
+  from gen_models.data import stream as stream_lib  # imports grain, which most runs never need
   windows = stream_lib.Stream(step_lib.data_key(key), stream, phase.batch_size,
                               horizon=phase.num_steps)
   return lambda start, stop: runner.place_arrays(windows.window(start, stop)), windows.close
