@@ -1,0 +1,1 @@
+"""One file for each published table or figure; launch.list shows them."""

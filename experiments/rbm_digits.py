@@ -1,9 +1,23 @@
 """RBM 64-16 on 8x8 handwritten digits: every likelihood exact.
 
   python -m launch.train --experiment=rbm_digits --variant=pcd --workdir=runs/digits
+  python -m launch.evaluate --workdir=runs/digits
 
-Sixteen hidden units can be enumerated, so training curves and test scores are exact nats and
-the estimators can be ranked by what they reach, the exact gradient among them.
+Sixteen hidden units can be enumerated, so training curves and test scores are exact nats and the
+estimators can be ranked by what they reach, the exact gradient among them.
+
+Score: exact test nats of 300 held-out digits, threshold binarisation, mean +- standard deviation
+over 5 seeds; README's table is made from experiments/results/. Independent pixels score -25.20, a
+mixture of 80 products of Bernoullis -17.55. Cost: 5 seconds for one seed of cd1 or pcd, 15 seconds
+for five in one program (cd25 270, exact EXACT), on 2 CPU cores shared with other work.
+
+  cd1         -18.33 +- 0.09
+  cd1_samples -18.28 +- 0.11   samples instead of p(h | v) in the last half-step
+  cd5         -18.17 +- 0.08
+  cd25        -18.16 +- 0.03
+  pcd         -18.17 +- 0.09   persistent chains, one sweep an update
+  centred     -18.22 +- 0.18   the same, centred gradient
+  exact       NATS   the enumerated gradient, 6,000 updates at three times the rate
 """
 
 from typing import Literal

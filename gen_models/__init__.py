@@ -1,0 +1,1 @@
+"""Deep generative models in JAX: models, estimators, samplers, evaluation, training, data."""

@@ -93,7 +93,7 @@ def table(experiment: str, results: list[dict]) -> str:
   made = first['made']
   note = (f'{first["dataset"]}, {first["binarisation"]} binarisation, all {first["num_images"]:,} '
           f'test images; {made["num_cores"]} {made["platform"]} cores, jax '
-          f'{made["versions"]["jax"]}; seconds are wall time for all seeds in one program.')
+          f'{made["versions"]["jax"]}; seconds are wall time for all seeds in one program, beside other work.')
   return '\n'.join([*lines, '', note])
 
 
