@@ -8,8 +8,8 @@ estimators can be ranked by what they reach, the exact gradient among them.
 
 Score: exact test nats of 300 held-out digits, threshold binarisation, mean +- standard deviation
 over 5 seeds; README's table is made from experiments/results/. Independent pixels score -25.20, a
-mixture of 80 products of Bernoullis -17.55. Cost: 5 seconds for one seed of cd1 or pcd, 15 seconds
-for five in one program (cd25 270, exact EXACT), on 2 CPU cores shared with other work.
+mixture of 80 products of Bernoullis -17.55. Cost: 5 to 10 seconds for one seed of cd1 or pcd, 15 seconds
+for five in one program (cd25 270, exact 1300), on 2 CPU cores shared with other work.
 
   cd1         -18.33 +- 0.09
   cd1_samples -18.28 +- 0.11   samples instead of p(h | v) in the last half-step
@@ -17,7 +17,7 @@ for five in one program (cd25 270, exact EXACT), on 2 CPU cores shared with othe
   cd25        -18.16 +- 0.03
   pcd         -18.17 +- 0.09   persistent chains, one sweep an update
   centred     -18.22 +- 0.18   the same, centred gradient
-  exact       NATS   the enumerated gradient, 6,000 updates at three times the rate
+  exact       -18.11 +- 0.12   the enumerated gradient, 6,000 updates at three times the rate
 """
 
 from typing import Literal

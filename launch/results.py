@@ -93,8 +93,8 @@ def table(experiment: str, results: list[dict]) -> str:
   made = first['made']
   note = (f'{first["dataset"]}, {first["binarisation"]} binarisation, all {first["num_images"]:,} '
           f'test images; {made["num_cores"]} {made["platform"]} cores, jax '
-          f'{made["versions"]["jax"]}; seconds are wall time for all seeds in one program, on cores '
-          'shared with other work.')
+          f'{made["versions"]["jax"]}; seconds are wall time for all seeds in one program, on '
+          'cores shared with other work.')
   return '\n'.join([*lines, '', note])
 
 
