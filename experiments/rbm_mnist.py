@@ -16,8 +16,8 @@ Published, from 60,000 images: CD-1 -125.53 and CD-3 -105.50 (from memory), CD-2
   pcd1     -86.44 +- 0.39  3 seeds
   pcd25    -88.77          1 seed   20,000 updates
 CDROWS
-Cost for one seed on 2 CPU cores, alone: 3 seconds a thousand updates with one sweep an update, 26
-with 25 sweeps; so 5 minutes for centred and 9 for pcd25. Scoring takes 40 seconds a seed.
+Cost for one seed on 2 CPU cores shared with other work: 3 seconds a thousand updates with one sweep
+an update, 30 with 25 sweeps; so 5 minutes for centred and 10 for pcd25. Scoring: a minute a seed.
 """
 
 from typing import Literal
