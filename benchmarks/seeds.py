@@ -1,9 +1,9 @@
 """Several seeds in one vmapped program against the same runs one after another.
 
-  python -m benchmarks.seeds --experiment=rbm_digits --seeds=5
+  python -m benchmarks.seeds --seeds=5
 
-Both times are of loop.fit alone, compilation included, without validation; each variant of the
-experiment in turn, `rounds` times interleaved. Prints medians and their ratio.
+Both times are of loop.fit alone, compilation included, without validation; each variant of
+rbm_digits in turn, `rounds` times interleaved. Prints medians and their ratio.
 """
 
 import functools
@@ -13,11 +13,10 @@ import jax.numpy as jnp
 from absl import app, flags
 
 from benchmarks import timing
+from experiments import rbm_digits
 from gen_models import data
 from gen_models.training import loop
-from launch import registry
 
-_EXPERIMENT = flags.DEFINE_string('experiment', 'rbm_digits', 'Whose variants to time.')
 _SEEDS = flags.DEFINE_integer('seeds', 5, 'Replicas.')
 _STEPS = flags.DEFINE_integer('steps', 2000, 'Updates of each run.')
 _ROUNDS = flags.DEFINE_integer('rounds', 3, 'Measurements of each.')
@@ -28,12 +27,11 @@ _JSON = flags.DEFINE_string('json', None, 'Write the table here too.')
 def main(argv):
   del argv
   timing.warn_if_busy(timing.use_all_cores())
-  entry = registry.load(_EXPERIMENT.value)
   tables = {}
-  for variant in _VARIANTS.value or entry.variants:
-    values = registry.resolve(entry, variant, [f'num_steps={_STEPS.value}'])
-    experiment = entry.experiment(**values)._replace(validate=None)
-    dataset = data.load(experiment.dataset)
+  dataset = data.load('digits')
+  for variant in _VARIANTS.value or rbm_digits.VARIANTS:
+    values = {**rbm_digits.VARIANTS[variant], 'num_steps': _STEPS.value}
+    experiment = rbm_digits.experiment(**values)._replace(validate=None)
     contenders = [
       timing.Contender('one program', functools.partial(fit, experiment, dataset, True)),
       timing.Contender('one after another', functools.partial(fit, experiment, dataset, False))]

@@ -75,13 +75,16 @@ def test_replicas_are_their_own_runs_bit_for_bit():
 
 
 def test_learning_rates_vmap_bit_for_bit():
-  def train(learning_rate, key):
-    phase = toy.phase('pcd', learning_rate=learning_rate)
-    state = step_lib.init_state(key, phase, toy.arrays())
-    return step_lib.train_steps(phase, state, toy.arrays(), 30)[0].params
+  # The data are an argument: closed over, they would be folded at compile time, in other bits.
+  def train(learning_rate, key, arrays):
+    phase = toy.phase('centred', learning_rate=learning_rate)
+    state = step_lib.init_state(key, phase, arrays)
+    return step_lib.train_steps(phase, state, arrays, 30)[0].params
 
   rates = jnp.array([0.01, 0.1])
-  together = jax.jit(jax.vmap(train, in_axes=(0, None)))(rates, jax.random.key(0))
+  arrays = jax.device_put(toy.arrays())
+  keys = jax.vmap(jax.random.key)(jnp.array([4, 5]))
+  together = jax.jit(jax.vmap(train, (0, 0, None)))(rates, keys, arrays)
   for i in range(2):
-    alone = jax.jit(train)(rates[i], jax.random.key(0))
+    alone = jax.jit(train)(rates[i], keys[i], arrays)
     assert toy.same_bits(jax.tree.map(lambda x, i=i: x[i], together), alone)
