@@ -8,7 +8,7 @@ estimators can be ranked by what they reach, the exact gradient among them.
 
 Score: exact test nats of 300 held-out digits, threshold binarisation, mean +- standard deviation
 over 5 seeds; README's table is made from experiments/results/. Independent pixels score -25.19, a
-mixture of 80 products of Bernoullis -17.55. Cost: 5 to 10 seconds for one seed of cd1 or pcd, 15
+mixture of 80 products of Bernoullis -17.55. Cost: 4 to 10 seconds for one seed of cd1 or pcd, 15
 seconds for five in one program (cd25 270, exact 1300), on 2 CPU cores shared with other work.
 
   cd1         -18.33 +- 0.09

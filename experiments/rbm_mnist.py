@@ -16,7 +16,7 @@ Published, from 60,000 images: CD-1 -125.53 and CD-3 -105.50 (from memory), CD-2
   pcd1     -86.44 +- 0.39  3 seeds
   pcd25    -88.77          1 seed   20,000 updates
   cd25     -98.54          1 seed   20,000 updates; effective sample size 2: not reliable
-  cd3      -133.53         1 seed   30,000 updates; effective sample size 5
+  cd3      -133.53         1 seed   30,000 updates; effective sample size 4: not reliable
   cd1      -139.34 +- 0.92 3 seeds  30,000 updates
 
 Cost for one seed on 2 CPU cores shared with other work: 3 seconds a thousand updates with one sweep
