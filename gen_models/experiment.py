@@ -8,6 +8,7 @@ Floats may be traced, so a sweep over learning rates is a vmap.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import optax
 
 from gen_models.estimators.base import Estimator
@@ -25,6 +26,8 @@ class Phase(NamedTuple):
     num_steps: updates in this phase.
     batch_size: images an update, over all devices.
     average: decay of the moving average of params kept beside them; 0 keeps none.
+    unroll: updates written out in the compiled program instead of looped over, for what XLA
+      compiles badly inside a loop.
   """
 
   name: str
@@ -35,6 +38,21 @@ class Phase(NamedTuple):
   num_steps: int
   batch_size: int
   average: float = 0.0
+  unroll: int = 1
+
+
+class Samples(NamedTuple):
+  """What a model draws.
+
+  Attributes:
+    draws: [N, Y, X], in the space of its training data: zeros and ones where the likelihood is
+      Bernoulli, else real values in [0, 1].
+    means: [N, Y, X], what is shown: the mean of a draw given its latent, the draw where there is
+      none; in [0, 1].
+  """
+
+  draws: jax.Array
+  means: jax.Array
 
 
 class Experiment(NamedTuple):
@@ -44,15 +62,17 @@ class Experiment(NamedTuple):
     dataset: name understood by gen_models.data.load.
     binarisation: 'static' | 'dynamic' | 'threshold' | 'real'; recorded with every number.
     phases: trained in order.
-    evaluate: (key, params, data, report) -> dict of the final scores, JSON-able: at least
-      test_nats, kind, standard_error, effective_sample_size, num_images. `data` is the
-      Dataset, `report` a callable for progress lines.
+    evaluate: (key, params, data, report) -> dict of the final scores, JSON-able, made by
+      evaluation.likelihood.score, or by its no_likelihood where the model has none. `data` is
+      the Dataset, `report` a callable for progress lines.
     validate: (key, params, arrays) -> dict of scalars, jit-able, cheap; called every
       validate_every steps with the validation split; None for no validation.
     headline: the metric shown while training and used to keep the best checkpoint,
       larger is better.
     pictures: (key, params, data) -> dict of name -> grid of images [rows, cols, y, x] in
       [0, 1], what the report shows besides curves.
+    sample: (key, params, num, label) -> Samples, draws of the model; label is None, or a class
+      to condition on (ValueError where the model has no classes). None: nothing to draw.
     steps_per_dispatch: updates compiled into one program; saves and logs fall between.
     validate_every: steps between validations, a multiple of steps_per_dispatch.
     protocol: one line that says what the numbers mean.
@@ -65,6 +85,7 @@ class Experiment(NamedTuple):
   validate: Callable | None = None
   headline: str | None = None
   pictures: Callable | None = None
+  sample: Callable | None = None
   steps_per_dispatch: int = 100
   validate_every: int = 1000
   protocol: str = ''

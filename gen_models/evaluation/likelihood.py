@@ -5,12 +5,15 @@
 A score is a dict that goes into the run and into tables as it stands:
 
   test_nats               mean log-likelihood per image, nats, negative for discrete data
-  kind                    'exact' | 'ais' | 'bracket' | 'bound'
+  kind                    'exact' | 'ais' | 'bracket' | 'bound' | 'none'
   standard_error          of test_nats as an estimate of this very sum: that of log Z; 0 when exact
   lower, upper            test_nats from both sides; equal when exact, None where no such bound ran
   effective_sample_size   of the importance weights; None when exact
   image_standard_error    sd over the N images / sqrt(N): luck of the test set, not of the estimate
   num_images, binarisation
+  scores                  what else is measured, name -> float; seeds are averaged as nats are
+
+A model without a likelihood has test_nats None, kind 'none' and a line `why`.
 
 Axis suffixes: N images, V visible.
 """
@@ -45,6 +48,14 @@ def score(log_p_N, *, kind: str, binarisation: str, standard_error: float = 0.0,
     'effective_sample_size': effective_sample_size, 'lower': lower, 'upper': upper,
     'image_standard_error': float(log_p_N.std(ddof=1) / np.sqrt(len(log_p_N))),
     'num_images': len(log_p_N), 'binarisation': binarisation, **details}
+
+
+def no_likelihood(why: str, *, num_images: int, binarisation: str, **details) -> dict:
+  """The dict of a model that has no density; `why` stands where its nats would."""
+  return {'test_nats': None, 'kind': 'none', 'why': why, 'standard_error': None,
+          'effective_sample_size': None, 'lower': None, 'upper': None,
+          'image_standard_error': None, 'num_images': num_images, 'binarisation': binarisation,
+          **details}
 
 
 _free_energy = jax.jit(rbm.free_energy)

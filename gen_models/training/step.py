@@ -88,7 +88,7 @@ def train_steps(phase: Phase, state: TrainState, arrays, num_steps: int,
   def body(state, _):
     return train_step(phase, state, arrays, spread)
 
-  state, metrics_T = lax.scan(body, state, length=num_steps)
+  state, metrics_T = lax.scan(body, state, length=num_steps, unroll=min(phase.unroll, num_steps))
   bad_T = ~_all_finite(metrics_T, num_steps)
   params_finite = jnp.all(_all_finite(state.params, 1))
   last = state.step - 1

@@ -1,41 +1,21 @@
 """Every estimator, each on a problem small enough to enumerate. Add yours on the day you write it.
 
+The problems of a family stand in a file of their own, <family>_problems.py.
+
 test_battery.py holds each entry to the contract of gen_models.estimators.base and to what it
 declares about its bias.
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen_models.estimators.base import Estimator
 from gen_models.estimators.contrastive import contrastive, persistent, reconstruction
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
 from gen_models.models import rbm
-
-
-class Entry(NamedTuple):
-  """An estimator and a problem on which its expectation is known.
-
-  Attributes:
-    estimator: under test.
-    params: where its gradient is taken.
-    batch: what it sees at every call.
-    loss: (params, batch) -> the scalar whose gradient it estimates, by enumeration.
-    burn_in: calls after which what it remembers has forgotten its start.
-    deterministic: whether two keys give the same gradient.
-  """
-
-  estimator: Estimator
-  params: Any
-  batch: Any
-  loss: Callable
-  burn_in: int = 0
-  deterministic: bool = False
+from tests.estimators.entry import Entry
 
 
 _grad = functools.cache(lambda loss: jax.jit(jax.grad(loss)))
