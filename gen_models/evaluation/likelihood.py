@@ -81,3 +81,26 @@ def ais(key, params: rbm.Params, v_NV, *, base_V, binarisation: str, num_chains:
                kind='ais', binarisation=binarisation, standard_error=z.standard_error,
                effective_sample_size=z.effective_sample_size, log_partition=z.log_partition,
                num_chains=num_chains, num_temperatures=z.num_temperatures)
+
+
+RESOLVED_NATS = 1.0
+
+
+def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: str, betas=None,
+            burn_in: int = 1000, report: Callable[[str], None] | None = None) -> dict:
+  """log p(v) = -F(v) - log Z with log Z from both sides, samplers.annealing.bracket.
+
+  `lower` has log Z from the model's side, where it is high, `upper` from the base's, where it is
+  low; test_nats lies between them (Bennett). `resolved` says whether they are less than a nat
+  apart; the effective sample size is the smaller of the two directions'.
+  """
+  z = annealing.bracket(key, params, base_V, start_CV, betas=betas, burn_in=burn_in, report=report)
+  minus_energy = -np.asarray(_free_energy(params, jnp.asarray(v_NV)), np.float64)
+  lower, upper = (float(minus_energy.mean()) - side.log_partition for side in (z.upper, z.lower))
+  return score(minus_energy - z.log_partition, kind='bracket', binarisation=binarisation,
+               standard_error=max(z.lower.standard_error, z.upper.standard_error),
+               effective_sample_size=min(z.lower.effective_sample_size,
+                                         z.upper.effective_sample_size),
+               lower=lower, upper=upper, resolved=bool(abs(upper - lower) < RESOLVED_NATS),
+               log_partition=z.log_partition, num_chains=len(start_CV),
+               num_temperatures=z.lower.num_temperatures)

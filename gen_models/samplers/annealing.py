@@ -6,12 +6,18 @@ v_1 drawn from the base f_0 and v_{k+1} from a Markov step that leaves f_{beta_k
 is exactly Z / Z_0 for any schedule, so by Jensen the estimate of log Z is low in expectation, and
 log-likelihoods computed with it high; the effective sample size says by how much to worry.
 
-Neal (2001), Annealed importance sampling; Salakhutdinov & Murray (2008), On the quantitative
-analysis of deep belief networks.
+The same path walked back from the model to the base has E[w] = Z_0 / Z, hence a log Z that is high
+in expectation: `bracket` gives both sides, and between them the estimate that uses both.
+
+Neal (2001), Annealed importance sampling; Bennett (1976), Efficient estimation of free energy
+differences; Salakhutdinov & Murray (2008), On the quantitative analysis of deep belief networks;
+Burda, Grosse & Salakhutdinov (2015), Accurate and conservative estimates of MRF log-likelihood
+using reverse annealing.
 
 Axis suffixes: C chains, V visible, H hidden, T temperatures. Nats.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -150,6 +156,85 @@ def ais(key, params: rbm.Params, base_V, *, num_chains: int = 100, betas=None, c
   Raises:
     ValueError: a schedule that does not increase from 0 to 1, or a base of the wrong width.
   """
+  betas, base_V = _checked(params, base_V, betas, num_chains)
+  key_base, key_path = jax.random.split(key)
+  chains = _start(key_base, base_V, num_chains)
+  log_w_C = _walk(key_path, params, base_V, chains, betas, chunk, report, 'ais')
+  return estimate(float(base_log_partition(params, base_V)), log_w_C, len(betas) - 1)
+
+
+class Bracket(NamedTuple):
+  """log Z from both sides, in nats.
+
+  Attributes:
+    log_partition: Bennett's acceptance ratio, which weighs both directions.
+    lower: Estimate from the base to the model, low in expectation.
+    upper: Estimate from the model to the base, high in expectation so far as its starts follow
+      p(v).
+  """
+
+  log_partition: float
+  lower: Estimate
+  upper: Estimate
+
+
+def bracket(key, params: rbm.Params, base_V, start_CV, *, betas=None, burn_in: int = 1000,
+            chunk: int = 500, report: Callable[[str], None] | None = None) -> Bracket:
+  """log Z of an RBM by annealing forth and back over the same temperatures.
+
+  The way back starts from `start_CV` after `burn_in` sweeps of Gibbs at the model itself. Give it
+  training images: starts that share nothing with the way forth, so that a mode which annealing from
+  the base never finds shows as a wide bracket instead of hiding in both ends.
+
+  Args:
+    key: consumed.
+    params: the RBM; w_VH [V, H].
+    base_V: the base's visible biases, as for `ais`.
+    start_CV: zeros and ones [C, V]; C is the number of chains each way.
+    betas: increasing from 0 to 1; default salakhutdinov_murray().
+    burn_in: sweeps.
+    chunk: temperatures in one compiled program.
+    report: called with a line of progress after each chunk.
+
+  Returns:
+    Bracket, in nats.
+
+  Raises:
+    ValueError: as `ais`.
+  """
+  betas, base_V = _checked(params, base_V, betas, len(start_CV))
+  key_ais, key_burn, key_path = jax.random.split(key, 3)
+  lower = ais(key_ais, params, base_V, num_chains=len(start_CV), betas=betas, chunk=chunk,
+              report=report)
+  v_CV = _burn(key_burn, params, jnp.asarray(start_CV, jnp.float32), burn_in)
+  zero_C = jnp.zeros(len(v_CV))
+  log_w_C = _walk(key_path, params, base_V, _Chains(v_CV, zero_C, zero_C), betas[::-1], chunk,
+                  report, 'reverse ais')
+  base = float(base_log_partition(params, base_V))
+  back = estimate(-base, log_w_C, len(betas) - 1)
+  upper = back._replace(log_partition=-back.log_partition)
+  return Bracket(base + bennett(lower.log_weights_C, log_w_C), lower, upper)
+
+
+def bennett(forth_C, back_C) -> float:
+  """c with mean_C sigma(forth - c) = mean_C sigma(back + c): log (Z / Z_0).
+
+  forth are log-weights of Z / Z_0, back as many of Z_0 / Z.
+  """
+  def gap(c):
+    return (np.mean(0.5 * (1 + np.tanh((forth_C - c) / 2)))
+            - np.mean(0.5 * (1 + np.tanh((back_C + c) / 2))))
+
+  # The gap falls with c and changes its sign between the extremes of all weights.
+  low, high = (f(np.concatenate([forth_C, -back_C])) for f in (np.min, np.max))
+  for _ in range(100):
+    middle = (low + high) / 2
+    low, high = (middle, high) if gap(middle) > 0 else (low, middle)
+  return float((low + high) / 2)
+
+
+def _checked(params: rbm.Params, base_V, betas, num_chains: int):
+  """(betas, base_V) as arrays; raises ValueError, see `ais`."""
   betas = salakhutdinov_murray() if betas is None else np.asarray(betas, np.float64)
   if (betas.ndim != 1 or len(betas) < 2 or betas[0] != 0 or betas[-1] != 1
       or not np.all(np.diff(betas) >= 0)):
@@ -159,20 +244,29 @@ def ais(key, params: rbm.Params, base_V, *, num_chains: int = 100, betas=None, c
   base_V = jnp.asarray(base_V, jnp.float32)
   if base_V.shape != params.b_V.shape:
     raise ValueError(f'base biases {base_V.shape} for an RBM with {len(params.b_V)} visible units')
-  key_base, key_chunks = jax.random.split(key)
-  chains = _start(key_base, base_V, num_chains)
+  return betas, base_V
+
+
+def _walk(key, params: rbm.Params, base_V, chains: _Chains, betas, chunk: int, report,
+          name: str) -> np.ndarray:
+  """Log-weights [C] gathered along the temperatures, in float64."""
   # The steps are differenced in float64: in float32 beta near 1 would hold only 2 of their digits.
   starts, steps = betas[:-1].astype(np.float32), np.diff(betas).astype(np.float32)
   for i, first in enumerate(range(0, len(steps), chunk)):
     part = slice(first, first + chunk)
-    chains = _anneal_chunk(jax.random.fold_in(key_chunks, i), params, base_V, chains,
+    chains = _anneal_chunk(jax.random.fold_in(key, i), params, base_V, chains,
                            starts[part], steps[part])
     if report:
-      log_w_C = np.asarray(chains.log_w_C)
-      report(f'ais {min(first + chunk, len(steps))}/{len(steps)} temperatures, '
-             f'effective sample size {effective_sample_size(log_w_C):.1f} of {num_chains}')
-  log_w_C = np.asarray(chains.log_w_C, np.float64) - np.asarray(chains.lost_C, np.float64)
-  return estimate(float(base_log_partition(params, base_V)), log_w_C, len(steps))
+      report(f'{name} {min(first + chunk, len(steps))}/{len(steps)} temperatures, effective sample '
+             f'size {effective_sample_size(np.asarray(chains.log_w_C)):.1f} of {len(chains.v_CV)}')
+  return np.asarray(chains.log_w_C, np.float64) - np.asarray(chains.lost_C, np.float64)
+
+
+@functools.partial(jax.jit, static_argnames='num_steps')
+def _burn(key, params: rbm.Params, v_CV, num_steps: int):
+  key_hidden, key_gibbs = jax.random.split(key)
+  chains = rbm.Chains(v_CV, rbm.sample_hidden(key_hidden, params, v_CV))
+  return rbm.gibbs(key_gibbs, params, chains, num_steps).v_CV
 
 
 def effective_sample_size(log_w_C) -> float:

@@ -55,6 +55,27 @@ def test_ais_is_within_its_error_of_exact(log_p_N):
   assert score['lower'] is None and score['upper'] is None  # an estimate is no bound
 
 
+def test_a_bracket_is_resolved_or_says_that_it_is_not(log_p_N):
+  start_CV = V_NV[np.arange(200) % len(V_NV)]
+  fine, coarse = (likelihood.bracket(
+    jax.random.key(0), params, V_NV, base_V=jnp.zeros(6), start_CV=start_CV[:chains], burn_in=100,
+    betas=annealing.linear(steps), binarisation='dynamic')
+    for params, chains, steps in (
+      (PARAMS, 200, 300), (jax.tree.map(lambda x: 6 * x, PARAMS), 4, 2)))
+  assert json.loads(json.dumps(fine)) == fine and fine['kind'] == 'bracket'
+  assert fine['resolved'] and not coarse['resolved']
+  assert coarse['upper'] - coarse['lower'] > likelihood.RESOLVED_NATS
+  for side in ('lower', 'test_nats', 'upper'):
+    assert abs(fine[side] - log_p_N.mean()) < 5 * fine['standard_error']
+  assert fine['standard_error'] < 0.05 and 100 < fine['effective_sample_size'] <= 200
+
+
+def test_no_likelihood_says_why():
+  score = likelihood.no_likelihood('no density', num_images=3, binarisation='real')
+  assert score['test_nats'] is None and score['kind'] == 'none' and score['why'] == 'no density'
+  assert FIELDS <= set(score)
+
+
 def test_ais_reports_progress():
   lines = []
   likelihood.ais(jax.random.key(0), PARAMS, V_NV, base_V=PARAMS.b_V, num_chains=200,

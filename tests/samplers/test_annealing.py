@@ -217,3 +217,42 @@ def test_the_quick_estimate_agrees():
   assert found.shape == () and found.dtype == jnp.float32
   np.testing.assert_allclose(found, oracle.rbm_joint(params).log_partition, atol=0.1)
   assert quick(jax.random.key(5)) != found
+
+
+# Both sides.
+
+
+@pytest.mark.parametrize('name', MACHINES)
+def test_a_bracket_holds_the_exact_value(name):
+  params = MACHINES[name]
+  exact = oracle.rbm_joint(params).log_partition
+  draws = np.random.default_rng(1).random((CHAINS, V)) < 0.5
+  found = annealing.bracket(jax.random.key(0), params, params.b_V, draws.astype(np.float32),
+                            betas=annealing.linear(100), burn_in=100)
+  # Each side within 5 of its standard errors; the true one is a little larger than estimated.
+  for side in (found.lower, found.upper):
+    assert abs(side.log_partition - exact) < 5 * side.standard_error + 1e-4
+    assert side.effective_sample_size > CHAINS / 4
+  assert abs(found.log_partition - exact) < 5 * max(found.lower.standard_error,
+                                                    found.upper.standard_error) + 1e-4
+
+
+def test_a_coarse_bracket_is_wide_and_holds_the_exact_value():
+  # Two temperatures and one chain: in the mean over 150 both sides are off, each on its own.
+  params, exact = MACHINES['strong'], oracle.rbm_joint(MACHINES['strong']).log_partition
+  draws = (np.random.default_rng(1).random((1, V)) < 0.5).astype(np.float32)
+  found = [annealing.bracket(jax.random.key(seed), params, jnp.zeros(V), draws,
+                             betas=annealing.linear(2), burn_in=100) for seed in range(150)]
+  lower, middle, upper = (np.array(x) for x in zip(*(
+    (b.lower.log_partition, b.log_partition, b.upper.log_partition) for b in found)))
+  for low, high in ((lower, exact), (exact, upper)):
+    gap = high - low
+    assert gap.mean() > 4 * gap.std(ddof=1) / np.sqrt(150) > 0.02
+  assert abs(middle.mean() - exact) < min(exact - lower.mean(), upper.mean() - exact)
+
+
+def test_bennett_is_exact_for_gaussian_work():
+  # forth ~ N(c - s^2/2, s^2) and back ~ N(-c - s^2/2, s^2) are the pair that belongs to c.
+  draws = np.random.default_rng(0)
+  forth, back = draws.normal(7 - 2, 2, 20_000), draws.normal(-7 - 2, 2, 20_000)
+  assert abs(annealing.bennett(forth, back) - 7) < 0.05
