@@ -29,7 +29,7 @@ from gen_models import data
 from gen_models.estimators.contrastive import contrastive, persistent, reconstruction
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
 from gen_models.evaluation import baselines, figures, likelihood
-from gen_models.experiment import Experiment, Phase
+from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import rbm
 
 VARIANTS = {
@@ -88,5 +88,6 @@ def experiment(*, num_hidden: int = 16, negative: Literal['cd', 'pcd', 'exact'] 
                   data.batches(batch_size, binarisation, levels), num_steps, batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_nats',
     pictures=figures.rbm_pictures(binarisation, levels, (8, 8)),
+    sample=unlabelled(rbm.sample, (8, 8)),
     steps_per_dispatch=200, validate_every=1000,
     protocol='exact log-likelihood of 300 held-out digits, pixels >= 8 of 16 on')

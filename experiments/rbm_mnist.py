@@ -31,7 +31,7 @@ import optax
 from gen_models import data
 from gen_models.estimators.contrastive import contrastive, persistent, reconstruction
 from gen_models.evaluation import baselines, figures, likelihood
-from gen_models.experiment import Experiment, Phase
+from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import rbm, units
 from gen_models.samplers import annealing
 
@@ -102,6 +102,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] 
                   data.batches(batch_size, binarisation, levels), num_steps, batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_nats_quick',
     pictures=figures.rbm_pictures(binarisation, levels, (28, 28)),
+    sample=unlabelled(rbm.sample, (28, 28)),
     steps_per_dispatch=steps_per_dispatch,
     validate_every=steps_per_dispatch * max(1, num_steps // (10 * steps_per_dispatch)),
     protocol='AIS, trained on 50,000 images, all 10,000 test images')

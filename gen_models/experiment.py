@@ -55,6 +55,21 @@ class Samples(NamedTuple):
   means: jax.Array
 
 
+def unlabelled(draw: Callable, shape) -> Callable:
+  """Experiment.sample of a model without classes: draw(key, params, num) -> (draws, means) [N, V].
+
+  The sampler raises ValueError when asked for a class.
+  """
+  draw = jax.jit(draw, static_argnums=2)
+
+  def sample(key, params, num, label=None):
+    if label is not None:
+      raise ValueError(f'asked for class {label}, but this model was trained without classes')
+    return Samples(*(x.reshape(num, *shape) for x in draw(key, params, num)))
+
+  return sample
+
+
 class Experiment(NamedTuple):
   """A model, an estimator, an optimizer and a data pipeline, composed.
 
@@ -73,6 +88,8 @@ class Experiment(NamedTuple):
       [0, 1], what the report shows besides curves.
     sample: (key, params, num, label) -> Samples, draws of the model; label is None, or a class
       to condition on (ValueError where the model has no classes). None: nothing to draw.
+    sample_space: the binarisation under which draws are compared with test images; None is that
+      of the training data. Families side by side in one table need one space.
     steps_per_dispatch: updates compiled into one program; saves and logs fall between.
     validate_every: steps between validations, a multiple of steps_per_dispatch.
     protocol: one line that says what the numbers mean.
@@ -86,6 +103,7 @@ class Experiment(NamedTuple):
   headline: str | None = None
   pictures: Callable | None = None
   sample: Callable | None = None
+  sample_space: str | None = None
   steps_per_dispatch: int = 100
   validate_every: int = 1000
   protocol: str = ''

@@ -3,6 +3,7 @@
   python -m launch.evaluate --workdir=runs/digits
 """
 
+import itertools
 import json
 import pathlib
 
@@ -16,6 +17,7 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory made by launch.tr
 _CHECKPOINT = flags.DEFINE_enum('checkpoint', 'last', ['last', 'best'],
                                 'The newest checkpoint, or the one with the best headline metric.')
 _DATA_DIR = flags.DEFINE_string('data_dir', None, 'Prepared tfds data; default $TFDS_DATA_DIR.')
+_SAMPLES = flags.DEFINE_bool('samples', True, 'Also compare draws of the model with test images.')
 flags.mark_flag_as_required('workdir')
 
 
@@ -37,6 +39,8 @@ def main(argv):
     'dataset': run.experiment.dataset, 'protocol': run.experiment.protocol,
     'hyperparameters': run.config['hyperparameters'], 'seeds': list(seeds),
     'step': run.step, 'checkpoint': _CHECKPOINT.value, **combine(scores),
+    'num_parameters': num_parameters(run.params_of(0)),
+    **(sample_scores(run) if _SAMPLES.value else {}),
     'environment': rundir.environment(),
     'trained': json.loads((workdir / 'environment.json').read_text())[-1],
     'train_seconds': train_seconds(workdir)}
@@ -47,19 +51,60 @@ def main(argv):
 
 
 def combine(scores: list[dict]) -> dict:
-  """One score for several seeds: means, with the spread of test_nats beside every seed's own."""
+  """One score for several seeds: means, with the spread beside every seed's own."""
+  first = scores[0]
   if len(scores) == 1:
-    return scores[0]
-  nats = np.array([s['test_nats'] for s in scores])
-  sizes = [s['effective_sample_size'] for s in scores]
-  return {
-    **scores[0], 'test_nats': float(nats.mean()), 'seed_spread': float(nats.std(ddof=1)),
-    'standard_error': float(np.sqrt(np.mean([s['standard_error']**2 for s in scores])
-                                    / len(scores))),
-    # Means of bounds are bounds; the weakest sample size speaks for all.
-    **{side: None if scores[0][side] is None else float(np.mean([s[side] for s in scores]))
-       for side in ('lower', 'upper')},
-    'effective_sample_size': None if sizes[0] is None else min(sizes), 'per_seed': scores}
+    return first
+  combined = {**first, 'per_seed': scores}
+  if first['test_nats'] is not None:
+    nats = np.array([s['test_nats'] for s in scores])
+    sizes = [s['effective_sample_size'] for s in scores]
+    combined |= {
+      'test_nats': float(nats.mean()), 'seed_spread': float(nats.std(ddof=1)),
+      'standard_error': float(np.sqrt(np.mean([s['standard_error']**2 for s in scores])
+                                      / len(scores))),
+      # Means of bounds are bounds; the weakest sample size speaks for all.
+      **{side: None if first[side] is None else float(np.mean([s[side] for s in scores]))
+         for side in ('lower', 'upper')},
+      'effective_sample_size': None if sizes[0] is None else min(sizes)}
+  if 'resolved' in first:
+    combined['resolved'] = all(s['resolved'] for s in scores)
+  if 'scores' in first:
+    values = {k: np.array([s['scores'][k] for s in scores]) for k in first['scores']}
+    combined['scores'] = {k: float(v.mean()) for k, v in values.items()}
+    combined['scores_spread'] = {k: float(v.std(ddof=1)) for k, v in values.items()}
+  return combined
+
+
+def sample_scores(run) -> dict:
+  """{'samples': scores of draws beside their real-vs-real floors, 'sample_space': ...}, or {}.
+
+  Of several seeds, set i of the draws comes from seed i, in turn: their interval holds both.
+  """
+  experiment = run.experiment
+  if experiment.sample is None:
+    return {}
+  from gen_models import data
+  from gen_models.evaluation import samples
+  space = experiment.sample_space or experiment.binarisation
+  levels = run.dataset.levels
+  test_ND, train_ND = (np.asarray(data.fixed(arrays, space, levels))
+                       for arrays in (run.dataset.test, run.dataset.train))
+  seed, turn = run.config['seed'], itertools.cycle(range(run.config['seeds']))
+
+  def draw(key, num):
+    key_draw, key_binarise = jax.random.split(key)
+    draws = experiment.sample(key_draw, run.params_of(next(turn)), num, None).draws
+    return np.asarray(data.binarise_real(key_binarise, draws.reshape(num, -1), space))
+
+  table = samples.table(runtime.evaluation_key(seed + run.config['seeds']), draw, test_ND, train_ND,
+                        shape=run.dataset.test.images.shape[1:3])
+  return {'samples': table, 'sample_space': space}
+
+
+def num_parameters(params) -> int:
+  """Numbers that training sets, all of them: of encoders and critics too."""
+  return sum(int(np.size(x)) for x in jax.tree.leaves(params))
 
 
 def train_seconds(workdir: pathlib.Path) -> float | None:
@@ -70,19 +115,45 @@ def train_seconds(workdir: pathlib.Path) -> float | None:
 
 
 def table(result: dict) -> str:
-  """Test nats of the run and of its baselines, for people."""
-  spread = f' +- {result["seed_spread"]:.2f} over {len(result["seeds"])} seeds' \
-    if 'seed_spread' in result else ''
-  size = result['effective_sample_size']
-  error = '' if result['kind'] == 'exact' else \
-    f', standard error {result["standard_error"]:.2f}, effective sample size {size:.1f}'
+  """Test nats of the run and of its baselines, and what else was scored, for people."""
   name = f'{result["experiment"]} {result["variant"] or ""}'.strip()
-  rows = [(name, result['test_nats'], f'{result["kind"]}{spread}{error}')]
-  rows += [(k, b['test_nats'], b['kind']) for k, b in result.get('baselines', {}).items()]
-  width = max(len(row[0]) for row in rows)
-  head = (f'test log-likelihood, nats per image: {result["num_images"]} images, '
-          f'{result["dataset"]}, {result["binarisation"]} binarisation')
-  return '\n'.join([head, *(f'  {n:{width}}  {v:9.3f}  {note}' for n, v, note in rows)])
+  images = f'{result["num_images"]} images, {result["dataset"]}, {result["binarisation"]}'
+  lines = []
+  if result['test_nats'] is None:
+    lines.append(f'{name}: no likelihood, {result["why"]}; {images}')
+  else:
+    rows = [(name, result['test_nats'], result['kind'] + remarks(result))]
+    rows += [(k, b['test_nats'], b['kind']) for k, b in result.get('baselines', {}).items()]
+    width = max(len(row[0]) for row in rows)
+    lines.append(f'test log-likelihood, nats per image: {images} binarisation')
+    lines += [f'  {n:{width}}  {v:9.3f}  {note}' for n, v, note in rows]
+  spread = result.get('scores_spread', {})
+  for k, v in result.get('scores', {}).items():
+    lines.append(f'  {k}  {v:.4g}' + (f' +- {spread[k]:.2g}' if k in spread else ''))
+  if 'samples' in result:
+    lines.append(f'draws against test images, {result["sample_space"]}; beside it, real training '
+                 'images against test images')
+    width = max(map(len, result['samples']))
+    lines += [f'  {k:{width}}  {v["value"]:9.4g} +- {v["sd"]:.2g}   {v["floor"]:9.4g} +- '
+              f'{v["floor_sd"]:.2g}   ({v["better"]} is better, {v["n"]} draws)'
+              for k, v in result['samples'].items()]
+  return '\n'.join(lines)
+
+
+def remarks(result: dict) -> str:
+  """Spread, sides of a bracket, error and sample size, where the number has them."""
+  text = ''
+  if 'seed_spread' in result:
+    text += f' +- {result["seed_spread"]:.2f} over {len(result["seeds"])} seeds'
+  if result['kind'] == 'exact':
+    return text
+  if result['kind'] == 'bracket':
+    text += (f' [{result["lower"]:.2f}, {result["upper"]:.2f}] '
+             + ('resolved' if result['resolved'] else 'NOT RESOLVED'))
+  text += f', standard error {result["standard_error"]:.2f}'
+  if result['effective_sample_size'] is not None:
+    text += f', effective sample size {result["effective_sample_size"]:.1f}'
+  return text
 
 
 if __name__ == '__main__':

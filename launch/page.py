@@ -9,7 +9,7 @@ import numpy as np
 
 from launch import runs, runtime
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #888; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2.5rem; }
@@ -31,28 +31,36 @@ def write(workdir: pathlib.Path, data_dir: str | None = None) -> pathlib.Path:
   figures.mkdir(exist_ok=True)
   history = metrics.history(workdir / 'metrics.jsonl')
   curves = _curves(history, run.experiment.headline, figures / 'curves.png')
-  pictures = []
-  if run.experiment.pictures:
-    key = runtime.evaluation_key(run.config['seed'] + run.config['seeds'])
-    for name, grid in run.experiment.pictures(key, run.params_of(0), run.dataset).items():
-      pictures.append((name, _png(grid, figures / f'{name.replace(" ", "_")}.png')))
+  pictures = [(name, runs.write_png(grid, figures / f'{name.replace(" ", "_")}.png'))
+              for name, grid in _grids(run).items()]
   path = workdir / 'report.html'
   path.write_text(_page(run, _result(workdir), curves, pictures))
   return path
 
 
+def _grids(run) -> dict:
+  """Name -> grid: draws beside what they resemble most, then what the experiment itself shows."""
+  from gen_models import data
+  from gen_models.evaluation import figures
+  key = runtime.evaluation_key(run.config['seed'] + run.config['seeds'])
+  grids, experiment = {}, run.experiment
+  if experiment.sample:
+    space = experiment.sample_space or experiment.binarisation
+    test_ND = data.fixed(run.dataset.test, space, run.dataset.levels)
+    grids['data'] = figures.to_grid(test_ND, run.dataset.test.images.shape[1:3], 8, 8)
+    means = np.asarray(experiment.sample(runtime.draw_key(run.config['seed']), run.params_of(0), 64,
+                                         None).means)
+    train = run.dataset.train.images[..., 0] / np.float32(run.dataset.levels)
+    grids['samples'] = means.reshape(8, 8, *means.shape[1:])
+    grids['samples and their nearest training images'] = figures.neighbours(means, train)
+  if experiment.pictures:
+    grids |= experiment.pictures(key, run.params_of(0), run.dataset)
+  return grids
+
+
 def _result(workdir):
   path = workdir / 'result.json'
   return json.loads(path.read_text()) if path.exists() else None
-
-
-def _png(grid, path: pathlib.Path) -> pathlib.Path:
-  from PIL import Image
-
-  from gen_models.evaluation import figures
-  pixels = np.clip(255 * figures.tile(grid), 0, 255).astype(np.uint8)
-  Image.fromarray(pixels).save(path)
-  return path
 
 
 def _curves(history, headline, path: pathlib.Path) -> pathlib.Path:
@@ -82,7 +90,7 @@ def _curves(history, headline, path: pathlib.Path) -> pathlib.Path:
   return path
 
 
-def _image(path: pathlib.Path, css: str, caption: str) -> str:
+def image(path: pathlib.Path, css: str, caption: str) -> str:
   data = base64.b64encode(path.read_bytes()).decode()
   text = html.escape(caption)
   return (f'<figure><img class="{css}" alt="{text}" src="data:image/png;base64,{data}">'
@@ -96,38 +104,84 @@ def _page(run, result, curves, pictures) -> str:
     f'seed {config["seed"]}'
   score = '<p>Not scored yet: <code>python -m launch.evaluate --workdir=...</code></p>'
   if result:
-    score = _score(title, result)
-  pages = ''.join(_image(path, 'pixels', name) for name, path in pictures)
+    score = scores(title, result)
+  pages = ''.join(image(path, 'pixels', name) for name, path in pictures)
   return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>
 <body><h1>{title}</h1>
 <p class="soft">{html.escape(run.experiment.dataset)}, {html.escape(run.experiment.binarisation)}
 binarisation, {seeds}, {run.step} steps. {html.escape(run.experiment.protocol)}.</p>
-<h2>Test log-likelihood</h2>{score}
-<h2>Samples beside data</h2><div class="pictures">{pages}</div>
-<h2>Training</h2>{_image(curves, '', 'training metrics against the number of updates')}
+{score}
+<h2>Pictures</h2><div class="pictures">{pages}</div>
+<h2>Training</h2>{image(curves, '', 'training metrics against the number of updates')}
 <h2>Configuration</h2><pre>{html.escape(json.dumps(config, indent=2))}</pre>
 </body></html>
 """
 
 
-def _score(title, result) -> str:
+def scores(title, result) -> str:
   rows = [(title, result)] + [(html.escape(k), v) for k, v in result.get('baselines', {}).items()]
+  rows = [(name, r) for name, r in rows if r['test_nats'] is not None]
   body = ''.join(
     f'<tr><td>{name}</td><td class="number">{r["test_nats"]:.2f}</td><td>{r["kind"]}</td>'
     f'<td class="number">{_spread(r)}</td><td class="number">{r["image_standard_error"]:.2f}</td>'
     '</tr>' for name, r in rows)
-  note = ''
-  if result['kind'] == 'ais':
-    note = ('<p class="soft">Annealed importance sampling gives a log Z that is low in '
-            'expectation, so a likelihood that is high; effective sample size '
-            f'{result["effective_sample_size"]:.1f} of {result["num_chains"]} chains, standard '
-            f'error {result["standard_error"]:.2f}.</p>')
-  return (f'<table><tr><th>model</th><th>nats per image</th><th>kind</th><th>spread over seeds</th>'
-          f'<th>standard error over images</th></tr>{body}</table>{note}'
+  text = ''
+  if body:
+    text = ('<h2>Test log-likelihood</h2><table><tr><th>model</th><th>nats per image</th><th>kind'
+            '</th><th>spread over seeds</th><th>standard error over images</th></tr>'
+            f'{body}</table>')
+  return (f'{text}<p class="soft">{html.escape(_note(result))}</p>'
           f'<p class="soft">{result["num_images"]} test images, '
-          f'{html.escape(result["binarisation"])} binarisation.</p>')
+          f'{html.escape(result["binarisation"])} binarisation.</p>'
+          f'{_others(result)}{_samples(result)}')
+
+
+def _note(result) -> str:
+  """What a reader must know about the kind of number."""
+  if result['kind'] == 'none':
+    return f'No likelihood: {result["why"]}.'
+  if result['kind'] == 'ais':
+    return ('Annealed importance sampling gives a log Z that is low in expectation, so a '
+            'likelihood that is high; effective sample size '
+            f'{result["effective_sample_size"]:.1f} of {result["num_chains"]} chains, standard error {result["standard_error"]:.2f}.')
+  if result['kind'] == 'bracket':
+    return (f'Between {result["lower"]:.2f} and {result["upper"]:.2f} nats, log Z annealed both '
+            f'ways; {"resolved" if result["resolved"] else "NOT RESOLVED"}; the smaller effective '
+            f'sample size {result["effective_sample_size"]:.1f} of {result["num_chains"]} chains.')
+  if result['kind'] == 'bound':
+    return (f'A lower bound in expectation, standard error {result["standard_error"]:.2f}, '
+            f'effective sample size {result["effective_sample_size"]:.1f}.')
+  return ''
+
+
+def _others(result) -> str:
+  """Named scores that are no likelihoods."""
+  if not result.get('scores'):
+    return ''
+  spread = result.get('scores_spread', {})
+  body = ''.join(
+    f'<tr><td>{html.escape(k)}</td><td class="number">{v:.4g}</td>'
+    f'<td class="number">{f"{spread[k]:.2g}" if k in spread else "-"}</td></tr>'
+    for k, v in result['scores'].items())
+  return ('<h2>Scores</h2><table><tr><th>score</th><th>value</th><th>spread over seeds</th></tr>'
+          f'{body}</table>')
+
+
+def _samples(result) -> str:
+  """Sample scores beside their real-vs-real floors."""
+  if not result.get('samples'):
+    return ''
+  body = ''.join(
+    f'<tr><td>{html.escape(k)}</td><td class="number">{v["value"]:.4g} &plusmn; {v["sd"]:.2g}</td>'
+    f'<td class="number">{v["floor"]:.4g} &plusmn; {v["floor_sd"]:.2g}</td>'
+    f'<td class="number">{v["n"]}</td><td>{v["better"]}</td></tr>'
+    for k, v in result['samples'].items())
+  return ('<h2>Draws against test images</h2><table><tr><th>score</th><th>draws</th>'
+          '<th>real training images</th><th>images a set</th><th>better</th></tr>'
+          f'{body}</table><p class="soft">Both sides {html.escape(result["sample_space"])}; mean '
+          '&plusmn; standard deviation over independent sets.</p>')
 
 
 def _spread(score) -> str:

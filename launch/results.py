@@ -1,19 +1,21 @@
 """Keeps scored runs as small JSON files in experiments/results/, and makes README's tables of them.
 
   python -m launch.results --add=runs/mnist     # after launch.evaluate
-  python -m launch.results --picture=runs/mnist # its pictures side by side, for README
+  python -m launch.results --story=runs/story   # the table and the picture of launch.story
   python -m launch.results                      # writes the tables into README.md
 """
 
 import json
 import pathlib
+import shutil
 
 from absl import flags
 
 from launch import rundir, runtime
 
 _ADD = flags.DEFINE_multi_string('add', [], 'Run directory whose result to keep; repeatable.')
-_PICTURE = flags.DEFINE_string('picture', None, 'Run directory whose figures README shows.')
+_STORY = flags.DEFINE_multi_string('story', [], 'Directory of a launch.story whose table and '
+                                   'picture to keep; repeatable.')
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / 'experiments' / 'results'
@@ -30,72 +32,99 @@ def main(argv):
   for directory in _ADD.value:
     result = keep(json.loads((pathlib.Path(directory) / 'result.json').read_text()))
     rundir.write_json(RESULTS / f'{result["experiment"]}-{result["variant"]}.json', result)
-  if _PICTURE.value:
-    side_by_side(pathlib.Path(_PICTURE.value) / 'figures', RESULTS / 'rbm.png')
+  for directory in _STORY.value:
+    keep_story(pathlib.Path(directory))
   readme = ROOT / 'README.md'
   readme.write_text(insert(readme.read_text()))
 
 
-def side_by_side(figures: pathlib.Path, path: pathlib.Path, gap: int = 20) -> None:
-  """Data, samples and filters of a run in one picture."""
-  from PIL import Image
-  names = ['data.png', *(p.name for p in figures.glob('samples*.png')), 'filters.png']
-  images = [Image.open(figures / name) for name in names]
-  width = sum(image.width for image in images) + gap * (len(images) - 1)
-  picture = Image.new('L', (width, max(image.height for image in images)), 255)
-  left = 0
-  for image in images:
-    picture.paste(image, (left, 0))
-    left += image.width + gap
-  picture.save(path, optimize=True)
+def keep_story(directory: pathlib.Path) -> None:
+  """table.json with how it was made, and story.png, under the name of the experiment."""
+  rows = json.loads((directory / 'table.json').read_text())
+  results = [json.loads((directory / row['family'] / 'result.json').read_text()) for row in rows]
+  name = results[0]['experiment']
+  seeds = results[0]['seeds']
+  command = (f'python -m launch.story --experiment={name} --workdir={directory.name} '
+             f'--seed={seeds[0]} --seeds={len(seeds)}')
+  rundir.write_json(RESULTS / f'{name}.json', {
+    'command': command, 'rows': rows, 'made': _made(results[0]['trained'])})
+  shutil.copy(directory / 'story.png', RESULTS / f'{name}.png')
+
+
+def _made(trained: dict) -> dict:
+  return {k: trained[k] for k in ('time', 'versions', 'platform', 'device_kind', 'num_cores',
+                                  'git_commit')}
 
 
 def keep(result: dict) -> dict:
   """What of a result is worth a file: the score, every seed's own, how it was made, and on what."""
-  made = {k: result['trained'][k] for k in ('time', 'versions', 'platform', 'device_kind',
-                                            'num_cores', 'git_commit')}
   seeds = result['seeds']
   command = (f'python -m launch.train --experiment={result["experiment"]} '
              f'--variant={result["variant"]} --seed={seeds[0]} --seeds={len(seeds)}')
   score = {k: v for k, v in result.items() if k not in ('trained', 'environment', 'per_seed')}
   if 'per_seed' in result:
     score['per_seed'] = [{k: s[k] for k in ('test_nats', 'standard_error', 'effective_sample_size',
-                                            'log_partition', 'train_nats') if k in s}
+                                            'log_partition', 'train_nats', 'scores') if k in s}
                          for s in result['per_seed']]
-  return {'command': command, **score, 'made': made}
+  return {'command': command, **score, 'made': _made(result['trained'])}
 
 
 def load() -> list[dict]:
-  """Every committed result, best first within an experiment."""
-  results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob('*.json'))]
-  return sorted(results, key=lambda r: (r['experiment'], -r['test_nats']))
+  """Every committed result of a run, best first within an experiment."""
+  results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob('*-*.json'))]
+  return sorted(results, key=lambda r: (
+    r['experiment'], r['dataset'], 0 if r['test_nats'] is None else -r['test_nats']))
 
 
 def table(experiment: str, results: list[dict]) -> str:
-  """Markdown: a row for each variant, then the baselines."""
+  """Markdown: a row for each variant, then the baselines; columns that nobody fills left out."""
   mine = [r for r in results if r['experiment'] == experiment]
   if not mine:
     return ''
-  published = any((experiment, r['variant']) in _PUBLISHED for r in mine)
-  head = ['model', 'test nats', 'kind', 'seeds', 'standard error', 'ESS', 'updates', 'seconds']
-  rows = [[r['variant'], _nats(r), r['kind'], str(len(r['seeds'])),
-           f'{r["standard_error"]:.2f}' if r['kind'] != 'exact' else '0',
-           f'{r["effective_sample_size"]:.0f}' if r['effective_sample_size'] else '–',
-           f'{r["step"]:,}', f'{r["train_seconds"]:.0f}'] for r in mine]
-  rows += [[f'*{name}*', _nats(b), b['kind'], '–', '0', '–', '–', '–']
-           for name, b in mine[0].get('baselines', {}).items()]
-  if published:
-    head.append('published')
+  rows = [_row(experiment, r) for r in mine]
+  for name, b in mine[0].get('baselines', {}).items():
+    rows.append({'model': f'*{name}*', 'test nats': _nats(b), 'kind': b['kind'],
+                 'standard error': '0' if b['kind'] == 'exact' else f'{b["standard_error"]:.2f}'})
+  if len({r['dataset'] for r in mine}) == 1:
     for row in rows:
-      row.append(_PUBLISHED.get((experiment, row[0]), ''))
-  lines = ['| ' + ' | '.join(cells) + ' |' for cells in (head, ['---'] * len(head), *rows)]
-  first = mine[0]
-  made = first['made']
-  note = (f'{first["dataset"]}, {first["binarisation"]} binarisation, all {first["num_images"]:,} '
-          f'test images; {made["num_cores"]} {made["platform"]} cores, jax '
-          f'{made["versions"]["jax"]}; seconds are wall time for all seeds in one program, on '
-          'cores shared with other work.')
-  return '\n'.join([*lines, '', note])
+      row.pop('data', None)
+  head = [name for name in dict.fromkeys(k for row in rows for k in row)
+          if any(row.get(name) for row in rows)]
+  head = [h for h in head if h != 'published'] + [h for h in head if h == 'published']
+  body = [[row.get(name, '' if name == 'published' else '–') or '–' for name in head]
+          for row in rows]
+  lines = ['| ' + ' | '.join(cells) + ' |' for cells in (head, ['---'] * len(head), *body)]
+  return '\n'.join([*lines, '', ' '.join(_note(r) for r in _first_of_each(mine))
+                    + ' Seconds are wall time for all seeds in one program, on cores shared with '
+                    'other work.'])
+
+
+def _row(experiment: str, r: dict) -> dict:
+  """Column -> cell of one result."""
+  row = {'model': r['variant'], 'data': r['dataset']}
+  if r['test_nats'] is not None:
+    row |= {'test nats': _nats(r), 'kind': r['kind'],
+            'standard error': f'{r["standard_error"]:.2f}' if r['kind'] != 'exact' else '0',
+            'ESS': f'{r["effective_sample_size"]:.0f}' if r['effective_sample_size'] else None}
+  spread = r.get('scores_spread', {})
+  row |= {name: f'{value:.4g}' + (f' ± {spread[name]:.2g}' if name in spread else '')
+          for name, value in r.get('scores', {}).items()}
+  row |= {'seeds': str(len(r['seeds'])), 'updates': f'{r["step"]:,}',
+          'seconds': f'{r["train_seconds"]:.0f}'}
+  if (experiment, r['variant']) in _PUBLISHED:
+    row['published'] = _PUBLISHED[experiment, r['variant']]
+  return row
+
+
+def _first_of_each(results):
+  """One result of each pair of data set and binarisation."""
+  return {(r['dataset'], r['binarisation']): r for r in reversed(results)}.values()
+
+
+def _note(r) -> str:
+  made = r['made']
+  return (f'{r["dataset"]}, {r["binarisation"]} binarisation, {r["num_images"]:,} test images; '
+          f'{made["num_cores"]} {made["platform"]} cores, jax {made["versions"]["jax"]}.')
 
 
 def _nats(r) -> str:
@@ -106,13 +135,40 @@ def _nats(r) -> str:
 def insert(readme: str) -> str:
   """README with every marked table made anew."""
   results = load()
-  for experiment in sorted({r['experiment'] for r in results}):
-    begin = _BEGIN.format(experiment)
+  tables = {name: table(name, results) for name in {r['experiment'] for r in results}}
+  for path in RESULTS.glob('story_*.json'):
+    tables[path.stem] = story_table(json.loads(path.read_text()))
+  for name, text in tables.items():
+    begin = _BEGIN.format(name)
     if begin in readme:
       before, rest = readme.split(begin, 1)
       after = rest.split(_END, 1)[1]
-      readme = f'{before}{begin}\n{table(experiment, results)}\n{_END}{after}'
+      readme = f'{before}{begin}\n{text}\n{_END}{after}'
   return readme
+
+
+_STORY_SCORES = {}  # name in table.json -> head of its column in README
+
+
+def story_table(story: dict) -> str:
+  """Markdown: a row a family, and what real training images score."""
+  rows, made = story['rows'], story['made']
+  names = [n for n in _STORY_SCORES if any(n in r['samples'] for r in rows)]
+  head = ['family', 'test nats', 'kind', 'binarisation', 'parameters', 'seconds',
+          *(_STORY_SCORES[n] for n in names)]
+  body = [[r['family'], _nats(r) if r['test_nats'] is not None else '–', r['kind'],
+           r['binarisation'], f'{r["num_parameters"]:,}', f'{r["train_seconds"]:.0f}',
+           *(f'{r["samples"][n]["value"]:.3g}' if n in r['samples'] else '–' for n in names)]
+          for r in rows]
+  scored = next((r['samples'] for r in rows if r['samples']), {})
+  body.append(['*real training images*', '–', '–', '–', '–', '–',
+               *(f'{scored[n]["floor"]:.3g} ± {scored[n]["floor_sd"]:.1g}' for n in names)])
+  lines = ['| ' + ' | '.join(cells) + ' |' for cells in (head, ['---'] * len(head), *body)]
+  seeds = len(rows[0]['seeds'])
+  return '\n'.join([*lines, '', f'{rows[0]["dataset"]}, {rows[0]["num_images"]:,} test images, '
+                    f'{seeds} {"seeds" if seeds > 1 else "seed"}; {made["num_cores"]} '
+                    f'{made["platform"]} cores, jax {made["versions"]["jax"]}; draws compared '
+                    f'{rows[0]["sample_space"]}.'])
 
 
 if __name__ == '__main__':

@@ -3,6 +3,7 @@
 import pathlib
 
 import jax
+import numpy as np
 
 from launch import registry, rundir, runtime
 
@@ -38,3 +39,13 @@ def load(workdir: pathlib.Path, which: str = 'last', data_dir: str | None = None
     raise FileNotFoundError(f'{workdir} has no checkpoint yet; train first with the same --workdir')
   state, step = restored
   return Run(config, experiment, dataset, loop.final_params(state), step)
+
+
+def write_png(grid, path: pathlib.Path) -> pathlib.Path:
+  """A grid of images [rows, columns, y, x] in [0, 1] as one grey picture."""
+  from PIL import Image
+
+  from gen_models.evaluation import figures
+  pixels = np.clip(255 * figures.tile(grid), 0, 255).astype(np.uint8)
+  Image.fromarray(pixels).save(path)
+  return path

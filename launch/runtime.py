@@ -69,6 +69,12 @@ def evaluation_key(seed: int):
   return jax.random.fold_in(jax.random.key(seed), 2**32 - 3)
 
 
+def draw_key(seed: int):
+  """The key of what launch.sample draws; neither training nor scoring uses it."""
+  import jax
+  return jax.random.fold_in(jax.random.key(seed), 2**32 - 4)
+
+
 def open_checkpoints(workdir, config, experiment, **options):
   """The run's checkpoints; its identity is the configuration less the variant's name."""
   from gen_models.training import checkpoint

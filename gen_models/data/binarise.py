@@ -60,6 +60,21 @@ def binarise(key: jax.Array, x_BD: jax.Array, kind: str, levels: int) -> jax.Arr
   return bernoulli(key, p_BD).reshape(x_BD.shape)
 
 
+def binarise_real(key: jax.Array, x_BD: jax.Array, kind: str) -> jax.Array:
+  """Real values in [0, 1], as a model may draw them, seen as the data are; 0 and 1 stay.
+
+  'dynamic' draws Bernoulli(x), 'threshold' is 1[x >= 1/2], 'real' and 'static' leave x alone.
+
+  Raises:
+    ValueError: an unknown kind.
+  """
+  check_binarisation(kind, 1)
+  x_BD = jnp.asarray(x_BD, jnp.float32)
+  if kind == 'dynamic':
+    return bernoulli(key, x_BD)
+  return (x_BD >= 0.5).astype(jnp.float32) if kind == 'threshold' else x_BD
+
+
 def fixed(arrays, kind: str, levels: int) -> jax.Array:
   """A split as vectors [N, D], float32: the one draw on which every number is reported.
 

@@ -169,3 +169,11 @@ def gibbs(key, params: Params, chains: Chains, num_steps: int) -> Chains:
   def body(chains, key):
     return gibbs_step(key, params, chains), None
   return lax.scan(body, chains, jax.random.split(key, num_steps))[0]
+
+
+def sample(key, params: Params, num: int, num_steps: int = 1000) -> tuple[jax.Array, jax.Array]:
+  """(v, E[v | h]) [num, V] of independent chains, `num_steps` sweeps from the visible biases."""
+  key_init, key_gibbs, key_last = jax.random.split(key, 3)
+  chains = gibbs(key_gibbs, params, init_chains(key_init, params, num), num_steps)
+  mean_CV = visible_mean(params, chains.h_CH)
+  return units.bernoulli(key_last, mean_CV), mean_CV

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_models.data.binarise import KINDS, binarise, check_binarisation
+from gen_models.data.binarise import KINDS, binarise, binarise_real, check_binarisation
 
 KEY = jax.random.key(0)
 
@@ -69,3 +69,16 @@ def test_what_makes_no_sense_is_refused():
     binarise(KEY, jnp.zeros((1, 4), jnp.uint8), 'binary', 255)
   with pytest.raises(ValueError, match='levels'):
     check_binarisation('real', 0)
+
+
+def test_real_draws_are_seen_as_the_data_are():
+  x_BD = jnp.tile(jnp.array([0.0, 0.25, 0.5, 1.0]), (20_000, 1))
+  np.testing.assert_array_equal(binarise_real(KEY, x_BD, 'real'), x_BD)
+  np.testing.assert_array_equal(binarise_real(KEY, x_BD, 'static'), x_BD)
+  np.testing.assert_array_equal(binarise_real(KEY, x_BD, 'threshold')[0], [0, 0, 1, 1])
+  y_BD = np.asarray(binarise_real(jax.random.key(1), x_BD, 'dynamic'))
+  assert set(np.unique(y_BD)) == {0.0, 1.0}
+  # 5 standard errors of a mean of 20,000 draws are 0.018.
+  np.testing.assert_allclose(y_BD.mean(0), [0, 0.25, 0.5, 1], atol=0.018)
+  with pytest.raises(ValueError, match='unknown binarisation'):
+    binarise_real(KEY, x_BD, 'other')

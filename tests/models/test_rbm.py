@@ -187,6 +187,17 @@ def test_gibbs_reaches_the_joint():
                             joint.p_AS.reshape(-1))
 
 
+def test_sample_follows_the_visible_marginal_and_shows_its_mean():
+  joint = oracle.rbm_joint(PARAMS)
+  v_CV, mean_CV = rbm.sample(jax.random.key(3), PARAMS, 20_000, 30)
+  oracle.assert_frequencies(oracle.index(v_CV), joint.p_AS.sum(1))
+  assert set(np.unique(v_CV)) == {0.0, 1.0}
+  # E[v - E[v | h]] = 0 for each unit, and v is drawn from that very mean.
+  assert oracle.mean_p_value(v_CV - mean_CV, np.zeros(4)) > oracle.SIGNIFICANCE
+  assert np.mean((np.asarray(v_CV) - np.asarray(mean_CV))**2) < np.mean(
+    (np.asarray(v_CV)[1:] - np.asarray(mean_CV)[:-1])**2)
+
+
 def test_successive_sweeps_use_keys_of_their_own():
   # Without weights every sweep is a fresh draw: (v after one sweep, v after two) is uniform.
   params = rbm.Params(*map(jnp.zeros_like, PARAMS))

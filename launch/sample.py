@@ -1,0 +1,61 @@
+"""Draws from a trained model, as a grid of images or as an array.
+
+  python -m launch.sample --workdir=runs/digits --num=64 --out=grid.png
+  python -m launch.sample --workdir=runs/mixture --num=64 --out=threes.png --label=3
+  python -m launch.sample --workdir=runs/digits --num=10000 --out=draws.npz
+"""
+
+import math
+import pathlib
+
+import numpy as np
+from absl import flags
+
+from launch import registry, runs, runtime
+
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory made by launch.train.')
+_NUM = flags.DEFINE_integer('num', 64, 'How many.', lower_bound=1)
+_OUT = flags.DEFINE_string('out', None, 'A .png: a grid of the mean images p(x | latent). A .npz: '
+                           'arrays `draws` and `means`, [num, y, x] in [0, 1].')
+_LABEL = flags.DEFINE_integer('label', None, 'Class to draw from, for models that know classes.')
+_SEED = flags.DEFINE_integer('seed', 0, 'Of the draws; the same seed draws the same.')
+_REPLICA = flags.DEFINE_integer('replica', 0, 'Which of the seeds of a --seeds run.', lower_bound=0)
+_COLUMNS = flags.DEFINE_integer('columns', None, 'Of the grid; default: about square.',
+                                lower_bound=1)
+_CHECKPOINT = flags.DEFINE_enum('checkpoint', 'last', ['last', 'best'],
+                                'The newest checkpoint, or the one with the best headline metric.')
+_DATA_DIR = flags.DEFINE_string('data_dir', None, 'Prepared tfds data; default $TFDS_DATA_DIR.')
+flags.mark_flags_as_required(['workdir', 'out'])
+
+
+def main(argv):
+  runtime.no_arguments(argv)
+  out = pathlib.Path(_OUT.value)
+  if out.suffix not in ('.png', '.npz'):
+    raise registry.UsageError(f'--out={out}: write a .png (a grid) or a .npz (arrays)')
+  run = runs.load(pathlib.Path(_WORKDIR.value), _CHECKPOINT.value, _DATA_DIR.value)
+  if _REPLICA.value >= run.config['seeds']:
+    raise registry.UsageError(f'--replica={_REPLICA.value}: the run has {run.config["seeds"]} '
+                              'seeds, counted from 0')
+  if run.experiment.sample is None:
+    raise registry.UsageError(f'{run.config["experiment"]} trains nothing that draws images')
+  samples = run.experiment.sample(runtime.draw_key(_SEED.value), run.params_of(_REPLICA.value),
+                                  _NUM.value, _LABEL.value)
+  out.parent.mkdir(parents=True, exist_ok=True)
+  if out.suffix == '.npz':
+    np.savez_compressed(out, draws=np.asarray(samples.draws), means=np.asarray(samples.means))
+  else:
+    runs.write_png(grid(np.asarray(samples.means), _COLUMNS.value), out)
+  print(out)
+
+
+def grid(images_NYX, columns: int | None = None):
+  """[rows, columns, y, x], mid-grey where the last row is not full."""
+  columns = min(columns or math.ceil(math.sqrt(len(images_NYX))), len(images_NYX))
+  rows = -(-len(images_NYX) // columns)
+  empty = np.full((rows * columns - len(images_NYX), *images_NYX.shape[1:]), 0.5)
+  return np.concatenate([images_NYX, empty]).reshape(rows, columns, *images_NYX.shape[1:])
+
+
+if __name__ == '__main__':
+  runtime.run(main)
