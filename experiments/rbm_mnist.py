@@ -78,9 +78,9 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] 
     train_NV = data.fixed(dataset.train, binarisation, levels)
     valid_NV = data.fixed(dataset.valid, binarisation, levels)
     return {
-      **likelihood.ais(key, params, v_NV, base_V=base_V, binarisation=binarisation,
-                       num_chains=ais_chains, betas=annealing.refined(ais_temperatures),
-                       report=report), 'split': 'test',
+      **likelihood.bracket(key, params, v_NV, base_V=base_V, start_CV=train_NV[:ais_chains],
+                           binarisation=binarisation, betas=annealing.refined(ais_temperatures),
+                           report=report), 'split': 'test',
       'baselines': {
         'independent pixels': baselines.independent_pixels(
           train_NV, v_NV, binarisation=binarisation),

@@ -145,7 +145,8 @@ def _note(result) -> str:
   if result['kind'] == 'ais':
     return ('Annealed importance sampling gives a log Z that is low in expectation, so a '
             'likelihood that is high; effective sample size '
-            f'{result["effective_sample_size"]:.1f} of {result["num_chains"]} chains, standard error {result["standard_error"]:.2f}.')
+            f'{result["effective_sample_size"]:.1f} of {result["num_chains"]} chains, '
+            f'standard error {result["standard_error"]:.2f}.')
   if result['kind'] == 'bracket':
     return (f'Between {result["lower"]:.2f} and {result["upper"]:.2f} nats, log Z annealed both '
             f'ways; {"resolved" if result["resolved"] else "NOT RESOLVED"}; the smaller effective '
