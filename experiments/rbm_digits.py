@@ -87,7 +87,7 @@ def experiment(*, num_hidden: int = 16, negative: Literal['cd', 'pcd', 'exact'] 
     phases=(Phase('rbm', init, estimator, optimizer,
                   data.batches(batch_size, binarisation, levels), num_steps, batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_nats',
-    pictures=figures.rbm_pictures(binarisation, levels, (8, 8)),
+    pictures=figures.rbm_filters((8, 8)),
     sample=unlabelled(rbm.sample, (8, 8)),
     steps_per_dispatch=200, validate_every=1000,
     protocol='exact log-likelihood of 300 held-out digits, pixels >= 8 of 16 on')

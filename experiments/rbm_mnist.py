@@ -101,7 +101,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] 
     phases=(Phase('rbm', init, contrastive(rbm, phase, centring=centring), optimizer,
                   data.batches(batch_size, binarisation, levels), num_steps, batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_nats_quick',
-    pictures=figures.rbm_pictures(binarisation, levels, (28, 28)),
+    pictures=figures.rbm_filters((28, 28)),
     sample=unlabelled(rbm.sample, (28, 28)),
     steps_per_dispatch=steps_per_dispatch,
     validate_every=steps_per_dispatch * max(1, num_steps // (10 * steps_per_dispatch)),

@@ -17,7 +17,9 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory made by launch.tr
 _CHECKPOINT = flags.DEFINE_enum('checkpoint', 'last', ['last', 'best'],
                                 'The newest checkpoint, or the one with the best headline metric.')
 _DATA_DIR = flags.DEFINE_string('data_dir', None, 'Prepared tfds data; default $TFDS_DATA_DIR.')
-_SAMPLES = flags.DEFINE_bool('samples', True, 'Also compare draws of the model with test images.')
+_SAMPLE_SPACE = flags.DEFINE_enum(
+  'sample_space', 'own', ['own', 'real', 'dynamic', 'threshold', 'none'],
+  'Binarisation under which draws are compared with test images; own: that of the training data.')
 flags.mark_flag_as_required('workdir')
 
 
@@ -40,7 +42,7 @@ def main(argv):
     'hyperparameters': run.config['hyperparameters'], 'seeds': list(seeds),
     'step': run.step, 'checkpoint': _CHECKPOINT.value, **combine(scores),
     'num_parameters': num_parameters(run.params_of(0)),
-    **(sample_scores(run) if _SAMPLES.value else {}),
+    **sample_scores(run, _SAMPLE_SPACE.value),
     'environment': rundir.environment(),
     'trained': json.loads((workdir / 'environment.json').read_text())[-1],
     'train_seconds': train_seconds(workdir)}
@@ -76,17 +78,17 @@ def combine(scores: list[dict]) -> dict:
   return combined
 
 
-def sample_scores(run) -> dict:
+def sample_scores(run, space: str) -> dict:
   """{'samples': scores of draws beside their real-vs-real floors, 'sample_space': ...}, or {}.
 
   Of several seeds, set i of the draws comes from seed i, in turn: their interval holds both.
   """
   experiment = run.experiment
-  if experiment.sample is None:
+  if experiment.sample is None or space == 'none':
     return {}
   from gen_models import data
   from gen_models.evaluation import samples
-  space = experiment.sample_space or experiment.binarisation
+  space = experiment.binarisation if space == 'own' else space
   levels = run.dataset.levels
   test_ND, train_ND = (np.asarray(data.fixed(arrays, space, levels))
                        for arrays in (run.dataset.test, run.dataset.train))
@@ -131,13 +133,19 @@ def table(result: dict) -> str:
   for k, v in result.get('scores', {}).items():
     lines.append(f'  {k}  {v:.4g}' + (f' +- {spread[k]:.2g}' if k in spread else ''))
   if 'samples' in result:
-    lines.append(f'draws against test images, {result["sample_space"]}; beside it, real training '
-                 'images against test images')
+    first = next(iter(result['samples'].values()))
+    lines.append(f'draws against test images, {result["sample_space"]}, {first["num_sets"]} sets '
+                 f'of {first["n"]}: mean [least, greatest]; beside it, real training images')
     width = max(map(len, result['samples']))
-    lines += [f'  {k:{width}}  {v["value"]:9.4g} +- {v["sd"]:.2g}   {v["floor"]:9.4g} +- '
-              f'{v["floor_sd"]:.2g}   ({v["better"]} is better, {v["n"]} draws)'
+    lines += [f'  {k:{width}}  {interval(v):28}  {interval(v, "floor"):28}  better: {v["better"]}'
               for k, v in result['samples'].items()]
   return '\n'.join(lines)
+
+
+def interval(score: dict, side: str = 'value') -> str:
+  """0.123 [0.12, 0.13]: the mean over sets, the least and the greatest."""
+  before = 'floor_' if side == 'floor' else ''
+  return f'{score[side]:.3g} [{score[before + "low"]:.3g}, {score[before + "high"]:.3g}]'
 
 
 def remarks(result: dict) -> str:

@@ -15,6 +15,12 @@ def main(argv):
   runtime.no_arguments(argv)
   names = [_EXPERIMENT.value] if _EXPERIMENT.value else registry.names()
   print('\n\n'.join(describe(registry.load(name), bool(_EXPERIMENT.value)) for name in names))
+  if not _EXPERIMENT.value:
+    print('\nstories (python -m launch.story --story=name)')
+    for name in registry.stories():
+      families = registry.load_story(name).families
+      print(f'  {name}  ' + ', '.join(f'{family}: {" ".join(filter(None, made))}'
+                                      for family, made in families.items()))
 
 
 def describe(entry: registry.Entry, whole: bool = False) -> str:

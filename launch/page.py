@@ -45,8 +45,7 @@ def _grids(run) -> dict:
   key = runtime.evaluation_key(run.config['seed'] + run.config['seeds'])
   grids, experiment = {}, run.experiment
   if experiment.sample:
-    space = experiment.sample_space or experiment.binarisation
-    test_ND = data.fixed(run.dataset.test, space, run.dataset.levels)
+    test_ND = data.fixed(run.dataset.test, experiment.binarisation, run.dataset.levels)
     grids['data'] = figures.to_grid(test_ND, run.dataset.test.images.shape[1:3], 8, 8)
     means = np.asarray(experiment.sample(runtime.draw_key(run.config['seed']), run.params_of(0), 64,
                                          None).means)
@@ -175,14 +174,16 @@ def _samples(result) -> str:
   if not result.get('samples'):
     return ''
   body = ''.join(
-    f'<tr><td>{html.escape(k)}</td><td class="number">{v["value"]:.4g} &plusmn; {v["sd"]:.2g}</td>'
-    f'<td class="number">{v["floor"]:.4g} &plusmn; {v["floor_sd"]:.2g}</td>'
-    f'<td class="number">{v["n"]}</td><td>{v["better"]}</td></tr>'
+    f'<tr><td>{html.escape(k)}</td><td class="number">{v["value"]:.3g}</td>'
+    f'<td>{v["low"]:.3g} to {v["high"]:.3g}</td><td class="number">{v["floor"]:.3g}</td>'
+    f'<td>{v["floor_low"]:.3g} to {v["floor_high"]:.3g}</td><td>{v["better"]}</td></tr>'
     for k, v in result['samples'].items())
+  first = next(iter(result['samples'].values()))
   return ('<h2>Draws against test images</h2><table><tr><th>score</th><th>draws</th>'
-          '<th>real training images</th><th>images a set</th><th>better</th></tr>'
-          f'{body}</table><p class="soft">Both sides {html.escape(result["sample_space"])}; mean '
-          '&plusmn; standard deviation over independent sets.</p>')
+          '<th>over sets</th><th>real training images</th><th>over sets</th><th>better</th></tr>'
+          f'{body}</table><p class="soft">Both sides {html.escape(result["sample_space"])}; '
+          f'{first["num_sets"]} independent sets of {first["n"]} images: mean, least and greatest.'
+          '</p>')
 
 
 def _spread(score) -> str:

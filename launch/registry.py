@@ -31,8 +31,28 @@ class Entry(NamedTuple):
   doc: str
 
 
+class Story(NamedTuple):
+  """Families side by side: name -> (experiment, variant or None), and how draws are compared."""
+
+  name: str
+  families: dict[str, tuple[str, str | None]]
+  space: str
+
+
+_STORIES = 'story_'  # files of experiments/ that begin so are stories
+
+
 def names() -> list[str]:
   """Experiments that come with the project."""
+  return [name for name in _files() if not name.startswith(_STORIES)]
+
+
+def stories() -> list[str]:
+  """Stories that come with the project."""
+  return [name for name in _files() if name.startswith(_STORIES)]
+
+
+def _files() -> list[str]:
   return sorted(m.name for m in pkgutil.iter_modules(experiments.__path__) if m.name[0] != '_')
 
 
@@ -42,20 +62,40 @@ def load(name: str) -> Entry:
   Raises:
     UsageError: no such experiment, or a file that defines none.
   """
-  if name.endswith('.py'):
-    path = pathlib.Path(name)
-    if not path.is_file():
-      raise UsageError(f'no experiment file {name}')
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-  elif name in names():
-    module = importlib.import_module(f'experiments.{name}')
-  else:
-    raise UsageError(f'unknown experiment {name!r}' + near(name, names()))
+  if name in stories():
+    raise UsageError(f'{name} is several experiments: python -m launch.story --story={name}')
+  module = _module(name, names(), 'experiment')
   if not callable(getattr(module, 'experiment', None)):
     raise UsageError(f'{name} defines no function `experiment`')
   return Entry(name, module.experiment, getattr(module, 'VARIANTS', {}), module.__doc__ or '')
+
+
+def load_story(name: str) -> Story:
+  """The story `name`, a file of experiments/ or a path ending in .py.
+
+  Raises:
+    UsageError: no such story, or one of an experiment or variant that does not exist.
+  """
+  module = _module(name, stories(), 'story')
+  if not getattr(module, 'FAMILIES', None) or not getattr(module, 'SPACE', None):
+    raise UsageError(f'{name} is no story: it lacks FAMILIES or SPACE')
+  for experiment, variant in module.FAMILIES.values():
+    resolve(load(experiment), variant)
+  return Story(name, module.FAMILIES, module.SPACE)
+
+
+def _module(name: str, known: list[str], what: str):
+  if name.endswith('.py'):
+    path = pathlib.Path(name)
+    if not path.is_file():
+      raise UsageError(f'no {what} file {name}')
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+  if name in known:
+    return importlib.import_module(f'experiments.{name}')
+  raise UsageError(f'unknown {what} {name!r}' + near(name, known))
 
 
 def near(name: str, known) -> str:

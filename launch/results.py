@@ -41,13 +41,14 @@ def main(argv):
 def keep_story(directory: pathlib.Path) -> None:
   """table.json with how it was made, and story.png, under the name of the experiment."""
   rows = json.loads((directory / 'table.json').read_text())
-  results = [json.loads((directory / row['family'] / 'result.json').read_text()) for row in rows]
-  name = results[0]['experiment']
-  seeds = results[0]['seeds']
-  command = (f'python -m launch.story --experiment={name} --workdir={directory.name} '
-             f'--seed={seeds[0]} --seeds={len(seeds)}')
+  name = f'story_{rows[0]["dataset"]}'
+  for row in rows:
+    result = json.loads((directory / row['family'] / 'result.json').read_text())
+    row |= {'made': _made(result['trained'])}
+  seeds = rows[0]['seeds']
   rundir.write_json(RESULTS / f'{name}.json', {
-    'command': command, 'rows': rows, 'made': _made(results[0]['trained'])})
+    'command': f'python -m launch.story --story={name} --workdir=runs/{name} --seed={seeds[0]} '
+               f'--seeds={len(seeds)}', 'rows': rows})
   shutil.copy(directory / 'story.png', RESULTS / f'{name}.png')
 
 
@@ -147,12 +148,15 @@ def insert(readme: str) -> str:
   return readme
 
 
-_STORY_SCORES = {}  # name in table.json -> head of its column in README
+_STORY_SCORES = {  # name in table.json -> head of its column in README
+  'frechet_features': 'Fréchet', 'sliced_w2_pixels': 'sliced W2', 'mmd2_features': 'MMD²',
+  'precision_features': 'precision', 'recall_features': 'recall', 'coverage_features': 'coverage',
+  'nearest_train_z': 'nearest z'}
 
 
 def story_table(story: dict) -> str:
   """Markdown: a row a family, and what real training images score."""
-  rows, made = story['rows'], story['made']
+  rows, made = story['rows'], story['rows'][0]['made']
   names = [n for n in _STORY_SCORES if any(n in r['samples'] for r in rows)]
   head = ['family', 'test nats', 'kind', 'binarisation', 'parameters', 'seconds',
           *(_STORY_SCORES[n] for n in names)]
@@ -162,7 +166,7 @@ def story_table(story: dict) -> str:
           for r in rows]
   scored = next((r['samples'] for r in rows if r['samples']), {})
   body.append(['*real training images*', '–', '–', '–', '–', '–',
-               *(f'{scored[n]["floor"]:.3g} ± {scored[n]["floor_sd"]:.1g}' for n in names)])
+               *(f'{scored[n]["floor"]:.3g}' for n in names)])
   lines = ['| ' + ' | '.join(cells) + ' |' for cells in (head, ['---'] * len(head), *body)]
   seeds = len(rows[0]['seeds'])
   return '\n'.join([*lines, '', f'{rows[0]["dataset"]}, {rows[0]["num_images"]:,} test images, '

@@ -1,5 +1,6 @@
 """Runs read back from their directories."""
 
+import math
 import pathlib
 
 import jax
@@ -49,3 +50,11 @@ def write_png(grid, path: pathlib.Path) -> pathlib.Path:
   pixels = np.clip(255 * figures.tile(grid), 0, 255).astype(np.uint8)
   Image.fromarray(pixels).save(path)
   return path
+
+
+def square(images_NYX, columns: int | None = None):
+  """[rows, columns, y, x], mid-grey where the last row is not full."""
+  columns = min(columns or math.ceil(math.sqrt(len(images_NYX))), len(images_NYX))
+  rows = -(-len(images_NYX) // columns)
+  empty = np.full((rows * columns - len(images_NYX), *images_NYX.shape[1:]), 0.5)
+  return np.concatenate([images_NYX, empty]).reshape(rows, columns, *images_NYX.shape[1:])

@@ -5,7 +5,6 @@
   python -m launch.sample --workdir=runs/digits --num=10000 --out=draws.npz
 """
 
-import math
 import pathlib
 
 import numpy as np
@@ -45,16 +44,8 @@ def main(argv):
   if out.suffix == '.npz':
     np.savez_compressed(out, draws=np.asarray(samples.draws), means=np.asarray(samples.means))
   else:
-    runs.write_png(grid(np.asarray(samples.means), _COLUMNS.value), out)
+    runs.write_png(runs.square(np.asarray(samples.means), _COLUMNS.value), out)
   print(out)
-
-
-def grid(images_NYX, columns: int | None = None):
-  """[rows, columns, y, x], mid-grey where the last row is not full."""
-  columns = min(columns or math.ceil(math.sqrt(len(images_NYX))), len(images_NYX))
-  rows = -(-len(images_NYX) // columns)
-  empty = np.full((rows * columns - len(images_NYX), *images_NYX.shape[1:]), 0.5)
-  return np.concatenate([images_NYX, empty]).reshape(rows, columns, *images_NYX.shape[1:])
 
 
 if __name__ == '__main__':

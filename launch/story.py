@@ -1,17 +1,18 @@
 """Trains every family on one data set and sets them side by side: one page, one table.
 
   python -m launch.story --workdir=runs/story
-  python -m launch.story --workdir=runs/story_mnist --experiment=story_mnist
+  python -m launch.story --story=story_mnist --workdir=runs/story_mnist
 
-Each variant of the experiment is one family, an ordinary run in a directory of its own under
---workdir; the same command again goes on where it stopped. Writes
+A story is a file of experiments/ (or a path ending in .py) with FAMILIES, a dict from a family to
+its (experiment, variant), and SPACE, the binarisation under which the draws of all are compared
+with test images. Each family is an ordinary run in a directory of its own under --workdir; the same
+command again goes on where it stopped. Writes
 
   table.json   a list, one object a family
   report.html  the table, and for each family samples, nearest training images and latents
   story.png    test images and samples of all families
 """
 
-import html
 import json
 import pathlib
 import subprocess
@@ -19,10 +20,10 @@ import sys
 
 from absl import flags
 
-from launch import page, registry, rundir, runtime
+from launch import registry, rundir, runtime, storybook
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the story; made, or gone on with.')
-_EXPERIMENT = flags.DEFINE_string('experiment', 'story_digits', 'Whose variants are the families.')
+_STORY = flags.DEFINE_string('story', 'story_digits', 'Name of a file in experiments/, or a path.')
 _ONLY = flags.DEFINE_list('only', [], 'Families to train; default all. The table holds those that '
                           'have been scored.')
 _SET = flags.DEFINE_multi_string('set', [], 'name=value: overrides a hyperparameter of all.')
@@ -35,139 +36,37 @@ flags.mark_flag_as_required('workdir')
 def main(argv):
   runtime.no_arguments(argv)
   workdir = pathlib.Path(_WORKDIR.value)
-  entry = registry.load(_EXPERIMENT.value)
+  told = registry.load_story(_STORY.value)
   for family in _ONLY.value:
-    registry.resolve(entry, family)  # a name that is none says so before anything is trained
-  for family in _ONLY.value or entry.variants:
-    launch(family, workdir / family)
+    if family not in told.families:
+      raise registry.UsageError(f'{told.name} has no family {family!r}'
+                                + registry.near(family, list(told.families)))
+  for family in _ONLY.value or told.families:
+    launch(told, family, workdir / family)
   results = {family: json.loads((workdir / family / 'result.json').read_text())
-             for family in entry.variants if (workdir / family / 'result.json').exists()}
-  rows = [row(family, result) for family, result in results.items()]
+             for family in told.families if (workdir / family / 'result.json').exists()}
+  rows = [storybook.row(family, result) for family, result in results.items()]
   rundir.write_json(workdir / 'table.json', rows)
-  (workdir / 'report.html').write_text(report(workdir, entry, results, rows))
-  picture(workdir, list(results), workdir / 'story.png')
-  print(text(rows))
+  (workdir / 'report.html').write_text(storybook.report(workdir, told.name, results, rows))
+  storybook.picture(workdir, list(results), workdir / 'story.png')
+  print(storybook.text(rows))
   print(f'{workdir / "table.json"}\n{workdir / "report.html"}')
 
 
-def launch(family: str, workdir: pathlib.Path) -> None:
+def launch(told: registry.Story, family: str, workdir: pathlib.Path) -> None:
   """Trains and scores one family; a process each, so that none slows or breaks another."""
   data_dir = [f'--data_dir={_DATA_DIR.value}'] if _DATA_DIR.value else []
+  experiment, variant = told.families[family]
   commands = [
-    ['launch.train', f'--experiment={_EXPERIMENT.value}', f'--variant={family}',
+    ['launch.train', f'--experiment={experiment}', *([f'--variant={variant}'] if variant else []),
      f'--seed={_SEED.value}', f'--seeds={_SEEDS.value}', *(f'--set={s}' for s in _SET.value)],
-    ['launch.evaluate']]
+    ['launch.evaluate', f'--sample_space={told.space}']]
   for module, *options in commands:
     print(f'{family}: {module.removeprefix("launch.")}', flush=True)
     done = subprocess.run([sys.executable, '-m', module, f'--workdir={workdir}', *options,
                            *data_dir])
     if done.returncode:
       sys.exit(done.returncode)
-
-
-_FIELDS = ('test_nats', 'kind', 'lower', 'upper', 'resolved', 'standard_error', 'seed_spread',
-           'effective_sample_size', 'why', 'num_images', 'binarisation', 'num_parameters',
-           'train_seconds', 'seeds', 'step', 'dataset', 'sample_space')
-
-
-def row(family: str, result: dict) -> dict:
-  """One object of table.json: likelihood, size, cost, and the sample scores with their floors."""
-  return {'family': family, **{k: result[k] for k in _FIELDS if k in result},
-          'protocol': result['protocol'], **result.get('scores', {}),
-          'samples': result.get('samples', {})}
-
-
-def nats(row: dict) -> str:
-  """-18.11 +- 0.12; a dash where there is no likelihood."""
-  if row['test_nats'] is None:
-    return '–'
-  spread = f' ± {row["seed_spread"]:.2f}' if 'seed_spread' in row else ''
-  sides = f' [{row["lower"]:.2f}, {row["upper"]:.2f}]' if row['kind'] == 'bracket' else ''
-  return f'{row["test_nats"]:.2f}{spread}{sides}'.replace('-', '−')
-
-
-def columns(rows) -> list[str]:
-  """Names of the sample scores that any family has, in the order of the first that has them."""
-  return list(dict.fromkeys(name for r in rows for name in r['samples']))
-
-
-def cells(rows) -> list[list[str]]:
-  """The table as text, its head first."""
-  names = columns(rows)
-  head = ['family', 'test nats', 'kind', 'binarisation', 'parameters', 'training seconds', *names]
-  body = [[r['family'], nats(r), r['kind'], r['binarisation'], f'{r["num_parameters"]:,}',
-           f'{r["train_seconds"]:.0f}',
-           *(f'{r["samples"][n]["value"]:.3g}' if n in r['samples'] else '–' for n in names)]
-          for r in rows]
-  scored = next((r for r in rows if r['samples']), None)
-  if scored:
-    body.append(['*real training images*', '–', '–', scored['sample_space'], '–', '–',
-                 *(f'{scored["samples"][n]["floor"]:.3g} ± {scored["samples"][n]["floor_sd"]:.2g}'
-                   for n in names)])
-  return [head, *body]
-
-
-def text(rows) -> str:
-  """The table for a terminal."""
-  table = cells(rows)
-  widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
-  return '\n'.join('  '.join(f'{c:{w}}' for c, w in zip(line, widths)) for line in table)
-
-
-def report(workdir: pathlib.Path, entry, results, rows) -> str:
-  """One self-contained page."""
-  head, *body = cells(rows)
-  table = '<table><tr>' + ''.join(f'<th>{html.escape(c)}</th>' for c in head) + '</tr>' + ''.join(
-    '<tr>' + ''.join(f'<td>{html.escape(c.strip("*"))}</td>' for c in line) + '</tr>'
-    for line in body) + '</table>'
-  sections = []
-  for family, result in results.items():
-    figures = sorted((workdir / family / 'figures').glob('*.png'), key=_order)
-    pictures = ''.join(page.image(path, 'pixels', path.stem.replace('_', ' ')) for path in figures
-                       if path.stem != 'curves')
-    sections.append(f'<h2>{html.escape(family)}</h2><p class="soft">'
-                    f'{html.escape(result["protocol"])}</p><div class="pictures">{pictures}</div>'
-                    f'{page.scores(family, result)}')
-  first, space = rows[0], next((r['sample_space'] for r in rows if r['samples']), '')
-  return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(entry.name)}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><style>{page.STYLE}
-body {{ max-width: 90rem; }} .wide {{ overflow-x: auto; }} td {{ white-space: nowrap; }}</style>
-</head><body><h1>Every family on {html.escape(first["dataset"])}</h1>
-<p>Test nats per image of {first["num_images"]} test images: exact, a bracket or a bound, as the
-kind says; a dash where the model has no likelihood. Densities of real-valued pixels are in other
-units than probabilities of binary ones: compare within one binarisation. Sample scores compare
-draws with test images, both {html.escape(space)}; the last line is what real training images
-score. Seeds: {len(first["seeds"])}.</p>
-<div class="wide">{table}</div>{''.join(sections)}</body></html>
-"""
-
-
-def _order(path: pathlib.Path):
-  """Samples first, then their neighbours, then what else there is."""
-  return (not path.stem.startswith('samples'), path.stem)
-
-
-def picture(workdir: pathlib.Path, families: list[str], path: pathlib.Path) -> None:
-  """Samples of every family in a row of grids, real images first."""
-  import matplotlib
-  matplotlib.use('agg')
-  from matplotlib import pyplot as plt
-  grids = [(family, workdir / family / 'figures' / 'samples.png') for family in families]
-  grids = [(family, file) for family, file in grids if file.exists()]
-  real = next(workdir.glob('*/figures/data.png'), None)
-  if real:
-    grids.insert(0, ('test images', real))
-  if not grids:
-    return
-  figure, axes = plt.subplots(1, len(grids), figsize=(2.2 * len(grids), 2.5), squeeze=False,
-                              layout='constrained')
-  for axis, (name, file) in zip(axes.flat, grids):
-    axis.imshow(plt.imread(file), cmap='gray', vmin=0, vmax=1, interpolation='nearest')
-    axis.set_title(name, fontsize=10)
-    axis.axis('off')
-  figure.savefig(path, dpi=110)
-  plt.close(figure)
 
 
 if __name__ == '__main__':

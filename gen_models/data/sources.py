@@ -3,6 +3,7 @@
 | name            | train / valid / test  | image   | levels | origin                              |
 |-----------------|-----------------------|---------|--------|-------------------------------------|
 | digits          | 1297 / 200 / 300      | 8x8x1   | 16     | scikit-learn; own fixed split       |
+| grid25          | 100000 / 2500 / 2500  | 2x2x1   | 255    | points of 25 Gaussians, see _grid25 |
 | mnist           | 50000 / 10000 / 10000 | 28x28x1 | 255    | tfds; valid: last 10000 of train    |
 | fashion_mnist   | 50000 / 10000 / 10000 | 28x28x1 | 255    | tfds; the same                      |
 | binarized_mnist | 50000 / 10000 / 10000 | 28x28x1 | 1      | tfds; Larochelle and Murray (2011)  |
@@ -72,7 +73,7 @@ PREPARED = {
 
 def names() -> tuple[str, ...]:
   """Every name that `load` knows."""
-  return ('digits', *PREPARED)
+  return (*BUILT_IN, *PREPARED)
 
 
 def load(name: str, data_dir: str | os.PathLike | None = None,
@@ -90,8 +91,8 @@ def load(name: str, data_dir: str | os.PathLike | None = None,
     MissingData: neither cached nor prepared; the message says where it looked and what to do.
   """
   check_name(name, names())
-  if name == 'digits':
-    return _digits()
+  if name in BUILT_IN:
+    return BUILT_IN[name]()
   recipe = PREPARED[name]
   splits = _splits(name, recipe, find_data_dir(data_dir), cache_dir)
   if 'validation' in splits:
@@ -104,7 +105,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None,
 def levels(name: str) -> int:
   """The uint8 value that stands for 1.0 in a data set, known before it is loaded."""
   check_name(name, names())
-  return 16 if name == 'digits' else PREPARED[name].levels
+  return {'digits': 16, 'grid25': 255}.get(name) or PREPARED[name].levels
 
 
 def source(name: str, data_dir: str | os.PathLike | None = None):
@@ -114,8 +115,8 @@ def source(name: str, data_dir: str | os.PathLike | None = None):
     as `load`, but a decoded copy in the cache does not stand in for the records.
   """
   check_name(name, names())
-  if name == 'digits':
-    train = _digits().train
+  if name in BUILT_IN:
+    train = BUILT_IN[name]().train
     return [{'image': x, 'label': y} for x, y in zip(train.images, train.labels, strict=True)]
   recipe, data_dir = PREPARED[name], find_data_dir(data_dir)
   path = recipe.path(name, data_dir)
@@ -160,6 +161,29 @@ def _digits():
                  bunch.target[order].astype(np.int32))
   train, rest = _cut(every, 1297)
   return Dataset('digits', train, *_cut(rest, 200), levels('digits'))
+
+
+def _grid25():
+  """Points N((2i, 2j), 0.05^2 I), i and j in -2 .. 2, labelled 5i + j + 12 (Lin et al., 2018).
+
+  The two rows of an "image" are the coordinates, as fixed-point numbers of two bytes that `points`
+  reads: a resolution of 1.5e-4.
+  """
+  draws = np.random.RandomState(0)
+  labels = draws.randint(25, size=105_000).astype(np.int32)
+  x_ND = 2.0 * np.stack([labels // 5 - 2, labels % 5 - 2], axis=1)
+  x_ND = x_ND + 0.05 * draws.standard_normal(x_ND.shape)
+  images = np.round((x_ND + 5) / 10 * 65535).astype('>u2').view(np.uint8).reshape(-1, 2, 2, 1)
+  train, rest = _cut(Arrays(images, labels), 100_000)
+  return Dataset('grid25', train, *_cut(rest, 2500), levels('grid25'))
+
+
+def points(x_NV):
+  """grid25's points [N, 2] of its images as vectors of bytes / 255, [N, 4]."""
+  return 10 * (256 * x_NV[:, ::2] + x_NV[:, 1::2]) / 257 - 5
+
+
+BUILT_IN = {'digits': _digits, 'grid25': _grid25}  # need no file
 
 
 def _cut(arrays, at):

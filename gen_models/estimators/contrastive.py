@@ -7,7 +7,10 @@ the first expectation (positive phase) with h ~ p(h | v) summed exactly, the sec
 negative phase is the argument: contrastive(rbm, negative=persistent(chains=512, steps=5)).
 
 `model` is anything that reads like gen_models.models.rbm: init_chains, hidden_mean,
-sample_hidden, sample_visible, gibbs, and Params(w_VH, b_V, c_H).
+visible_mean, sample_visible, gibbs, Chains, and Params(w_VH, b_V, c_H) with the energy
+-b.v - c.h - v.W.h plus terms of v, of h, or of the parameters alone. Hidden units are Bernoulli
+unless the model says how they are drawn, draw_hidden(key, mean), as gen_models.models.linear_rbm
+does.
 
 Axis suffixes: B batch, C chains, N = B + C, V visible, H hidden.
 """
@@ -50,7 +53,7 @@ def reconstruction(steps: int = 1) -> Negative:
 
   def sample(key, model, params, chains, p_BH):
     key_h, key_gibbs, key_v = jax.random.split(key, 3)
-    h_BH = units.bernoulli(key_h, p_BH)
+    h_BH = _draw_hidden(model)(key_h, p_BH)
     if steps > 1:
       start = model.Chains(jnp.zeros((len(h_BH), len(params.b_V))), h_BH)
       h_BH = model.gibbs(key_gibbs, params, start, steps - 1).h_CH
@@ -80,7 +83,7 @@ def persistent(chains: int, steps: int = 1) -> Negative:
       chains = model.gibbs(key_gibbs, params, chains, steps - 1)
     v_CV = model.sample_visible(key_v, params, chains.h_CH)
     p_CH = model.hidden_mean(params, v_CV)
-    return v_CV, p_CH, model.Chains(v_CV, units.bernoulli(key_h, p_CH))
+    return v_CV, p_CH, model.Chains(v_CV, _draw_hidden(model)(key_h, p_CH))
 
   return Negative(init, sample, biased=False)
 
@@ -123,7 +126,9 @@ def contrastive(model: Any, negative: Negative, *,
   def init(key, params):
     shared = ()
     if centring is not None:
-      shared = Offsets(jax.nn.sigmoid(params.b_V), jax.nn.sigmoid(params.c_H))
+      # The mean of each layer when the other is all zeros.
+      v_V, h_H = jnp.zeros_like(params.b_V), jnp.zeros_like(params.c_H)
+      shared = Offsets(model.visible_mean(params, h_H), model.hidden_mean(params, v_V))
     return base.Memory(negative.init(key, model, params), shared)
 
   def grad(key, params, memory, v_BV):
@@ -131,7 +136,7 @@ def contrastive(model: Any, negative: Negative, *,
     p_BH = model.hidden_mean(params, v_BV)
     v_CV, p_CH, chains = negative.sample(key_negative, model, params, memory.chains, p_BH)
     if last_half_step == 'samples':
-      p_CH = units.bernoulli(key_last, p_CH)
+      p_CH = _draw_hidden(model)(key_last, p_CH)
     # Both phases in one product, each row weighted by its share: a single pass over W.
     v_NV = jnp.concatenate([v_BV, v_CV])
     p_NH = jnp.concatenate([p_BH / len(v_BV), -p_CH / len(v_CV)])
@@ -153,6 +158,43 @@ def contrastive(model: Any, negative: Negative, *,
     return type(grads)(*_centre(*grads, memory.shared))
 
   return base.Estimator(init, grad, negative.biased, target if centring is not None else None)
+
+
+def measured(estimator: base.Estimator, model: Any) -> base.Estimator:
+  """`estimator` for a machine that reads v = standardise(x) and has unconstrained parameters.
+
+  Its gradient of the machine is pulled back through model.machine. That of the map from x to v is
+  exact: log Z does not depend on it, so it needs no negative phase.
+
+  Args:
+    estimator: of a machine's parameters.
+    model: like gen_models.models.linear_rbm: machine(params) -> the machine's own parameters,
+      standardise(params, x) -> (v, log |dv/dx|), log_likelihood(machine, v).
+
+  Returns:
+    an Estimator with the metrics of `estimator`, and `loss`, -log p(x) in nats, exact.
+  """
+
+  def init(key, params):
+    return estimator.init(key, model.machine(params))
+
+  def grad(key, params, memory, x_BV):
+    machine, pull_back = jax.vjp(model.machine, params)
+
+    def loss(params):
+      v_BV, log_det = model.standardise(params, x_BV)
+      return -units.mean_rows(model.log_likelihood(machine, v_BV)) - log_det, v_BV
+
+    (value, v_BV), map_grads = jax.value_and_grad(loss, has_aux=True)(params)
+    grads, memory, metrics = estimator.grad(key, machine, memory, v_BV)
+    grads = jax.tree.map(jnp.add, pull_back(grads)[0], map_grads)
+    return grads, memory, {**metrics, 'loss': value}
+
+  return base.Estimator(init, grad, estimator.biased)
+
+
+def _draw_hidden(model):
+  return getattr(model, 'draw_hidden', units.bernoulli)
 
 
 def _centre(d_VH, d_V, d_H, offsets: Offsets):

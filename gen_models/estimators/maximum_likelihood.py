@@ -1,6 +1,12 @@
-"""The exact gradient of -E_data[log p(x)], for models whose likelihood can be computed."""
+"""Of -E_data[log p(x)], for models whose likelihood can be computed: its gradient, and what jumps.
+
+  maximum_likelihood   the exact gradient
+  fixed_point          a map whose fixed points are where the gradient is 0: EM, closed forms
+"""
 
 from collections.abc import Callable
+
+import jax
 
 from gen_models.estimators import base
 from gen_models.models import units
@@ -14,3 +20,25 @@ def maximum_likelihood(log_likelihood: Callable) -> base.Estimator:
     return -units.mean_rows(log_likelihood(params, x_BV)), {}
 
   return base.from_loss(loss)
+
+
+def fixed_point(update: Callable, log_likelihood: Callable) -> base.Estimator:
+  """grads = params - update(params, batch): under optax.sgd(1.0) a step goes to update(params).
+
+  So rounds of EM, and closed forms, whose update forgets where it was, are phases of the one loop.
+  The batch is all the data, on one device or sharded: the mean of updates on parts is no update of
+  the whole. Declared biased, for it is not the gradient: that of EM is the gradient times a
+  positive definite matrix that depends on params (Xu & Jordan, 1996), to first order in the step
+  and in the parameters EM averages, which need not be those of the model.
+
+  Args:
+    update: (params, batch) -> params.
+    log_likelihood: (params, batch) -> [B] nats, for the metric `loss` alone, of params before.
+  """
+
+  def grad(key, params, memory, batch):
+    del key
+    grads = jax.tree.map(lambda old, new: old - new, params, update(params, batch))
+    return grads, memory, {'loss': -units.mean_rows(log_likelihood(params, batch))}
+
+  return base.Estimator(lambda key, params: base.Memory(), grad, biased=True)

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from gen_models.evaluation import likelihood
-from gen_models.models import mixture
+from gen_models.models import gaussian, mixture
 
 _log_likelihood = jax.jit(mixture.log_likelihood)
+_log_density = jax.jit(gaussian.log_likelihood)
 _fit = jax.jit(mixture.fit, static_argnames='num_classes')
 
 
@@ -31,3 +32,13 @@ def bernoulli_mixture(train_NV, valid_NV, test_NV, *, binarisation: str,
   return likelihood.score(_log_likelihood(params, jnp.asarray(test_NV)), kind='exact',
                           binarisation=binarisation, num_classes=classes,
                           pseudo_count=pseudo_count)
+
+
+def full_gaussian(train_NV, valid_NV, test_NV, *, binarisation: str,
+                  shrinkages=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)) -> dict:
+  """The Gaussian of full covariance, of real-valued images; shrinkage chosen on validation."""
+  fits = [(s, gaussian.fit(jnp.asarray(train_NV), 'full', s)) for s in shrinkages]
+  shrinkage, params = max(
+    fits, key=lambda fit: float(_log_density(fit[1], jnp.asarray(valid_NV)).mean()))
+  return likelihood.score(_log_density(params, jnp.asarray(test_NV)), kind='exact',
+                          binarisation=binarisation, shrinkage=shrinkage)

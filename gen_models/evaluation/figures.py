@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen_models import data
-from gen_models.models import rbm
+from gen_models.evaluation.samples import squared_distances
 
 
 def tile(grid, gap: int = 1, background: float = 0.5) -> np.ndarray:
@@ -25,31 +24,48 @@ def to_grid(x_NV, shape, rows: int, columns: int) -> np.ndarray:
   return np.asarray(x_NV)[:rows * columns].reshape(rows, columns, *shape)
 
 
-def rbm_pictures(binarisation: str, levels: int, shape, *, rows: int = 8, columns: int = 8,
-                 gibbs_steps: int = 1000) -> Callable:
-  """(key, params, dataset) -> data, samples and filters of an RBM.
+def neighbours(samples_NYX, train_MYX, rows: int = 8, columns: int = 8,
+               nearest: int = 1) -> np.ndarray:
+  """A grid of samples, each followed in its row by the training images nearest to it.
 
-  Samples are p(v | h) after `gibbs_steps` sweeps from the visible biases. Filters are columns of W,
-  those with the largest norm first, scaled together so that 0 is mid-grey.
+  Distances are Euclidean, on pixels, so both should be of one kind: draws beside binary images,
+  means beside grey ones. They are computed for 256 samples at a time.
+
+  Args:
+    samples_NYX: the first of these are shown.
+    train_MYX: all training images.
+    rows: of the grid.
+    columns: of the grid.
+    nearest: training images to each sample, the nearest first.
+
+  Raises:
+    ValueError: columns do not divide into groups of one sample and its neighbours; too few samples
+      or training images.
   """
-  num = rows * columns
+  samples_NYX, train_MYX = (jnp.asarray(x, jnp.float32) for x in (samples_NYX, train_MYX))
+  num = rows * columns // (1 + nearest)
+  if columns % (1 + nearest) or len(samples_NYX) < num or len(train_MYX) < nearest:
+    raise ValueError(f'{rows} x {columns} cells for a sample and its {nearest} nearest each do not '
+                     f'fit {len(samples_NYX)} samples and {len(train_MYX)} training images')
+  train_MD = train_MYX.reshape(len(train_MYX), -1)
+  index_NK = jax.lax.map(
+    lambda x_D: jax.lax.top_k(-squared_distances(x_D[None], train_MD)[0], nearest)[1],
+    samples_NYX[:num].reshape(num, -1), batch_size=256)
+  groups = jnp.concatenate([samples_NYX[:num, None], train_MYX[index_NK]], axis=1)
+  return np.asarray(groups.reshape(rows, columns, *samples_NYX.shape[1:]))
 
-  @jax.jit
-  def sample(key, params):
-    key_init, key_gibbs = jax.random.split(key)
-    chains = rbm.init_chains(key_init, params, num)
-    return rbm.visible_mean(params, rbm.gibbs(key_gibbs, params, chains, gibbs_steps).h_CH)
 
+def rbm_filters(shape, *, rows: int = 8, columns: int = 8) -> Callable:
+  """(key, params, dataset) -> the filters of an RBM.
+
+  They are columns of W, those with the largest norm first, scaled together so that 0 is mid-grey.
+  """
   def pictures(key, params, dataset):
-    strongest = jnp.argsort(-jnp.linalg.norm(params.w_VH, axis=0))[:num]
+    del key, dataset
+    strongest = jnp.argsort(-jnp.linalg.norm(params.w_VH, axis=0))[:rows * columns]
     filters = params.w_VH[:, strongest].T
     filters = 0.5 + filters / (2 * jnp.percentile(jnp.abs(filters), 99.5))
-    filter_columns = min(columns, len(filters))
-    samples = sample(key, params)
-    return {
-      'data': to_grid(data.fixed(dataset.test, binarisation, levels), shape, rows, columns),
-      f'samples after {gibbs_steps} Gibbs sweeps': to_grid(samples, shape, rows, columns),
-      'filters': np.clip(to_grid(filters, shape, len(filters) // filter_columns, filter_columns),
-                         0, 1)}
+    across = min(columns, len(filters))
+    return {'filters': np.clip(to_grid(filters, shape, len(filters) // across, across), 0, 1)}
 
   return pictures

@@ -1,96 +1,176 @@
-"""Mixture of products of Bernoullis: a density with a latent class.
+"""Mixture model: a density with a latent class.
 
-  p(x) = sum_q pi_q prod_i m_qi^x_i (1 - m_qi)^(1 - x_i),    p(z = q | x) ~ pi_q p(x | z = q)
+  p(x) = sum_q pi_q p(x | z = q),    p(z = q | x) ~ pi_q p(x | z = q)
 
-With one class it is the independent-pixel model. Exact likelihood, fitted by expectation
-maximisation: the two baselines every other model is printed beside.
+  bernoulli  p(x | z = q) = prod_i m_qi^x_i (1 - m_qi)^(1 - x_i)
+  diagonal   p(x | z = q) = N(x; m_q, diag(s_q^2))
+  full       p(x | z = q) = N(x; m_q, C_q)
+
+With one Bernoulli class it is the independent-pixel model. Exact likelihood, fitted by expectation
+maximisation, by gradient, or from known labels: the baselines every other model is printed beside.
+
+EM climbs a posterior: every class is shown, besides the images, a pseudo-images that vary as the
+data do as a whole, so a class to which nothing belongs falls back to the one-class model instead of
+to 0 / 0, and no Gaussian collapses onto an image. log_posterior never falls.
 
 Axis suffixes: N images, Q classes, V visible. Likelihoods in nats.
 
-Dempster, Laird & Rubin (1977); Bishop (2006), section 9.3.3.
+Dempster, Laird & Rubin (1977); Fraley & Raftery (2007) for the prior; Bishop (2006), chapter 9.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gen_models.models import units
+from gen_models.models import gaussian, units
+
+Components = Literal['bernoulli', 'diagonal', 'full']
+_SHRINKAGE = 0.01  # of the pseudo-images of Gaussian classes: a floor where the data do not vary
 
 
 class Params(NamedTuple):
-  """Parameters of p(x): class log-probabilities (normalised) and log-odds of each pixel."""
+  """Of Bernoulli classes: log-odds of each pixel, log-probabilities of classes up to a constant."""
 
-  log_pi_Q: jax.Array
   logits_QV: jax.Array
+  log_pi_Q: jax.Array
 
 
-def init(key, x_NV, num_classes: int) -> Params:
-  """Equal classes, each pixel's mean perturbed towards a random image of the data."""
+class GaussianParams(NamedTuple):
+  """Of Gaussian classes: every leaf of `classes` has Q in front; log-probabilities as above."""
+
+  classes: gaussian.Diagonal | gaussian.Full
+  log_pi_Q: jax.Array
+
+
+def init(key, x_NV, num_classes: int, components: Components = 'bernoulli'):
+  """Equal classes, each one's mean that of the data pulled towards a random image."""
   if not 1 <= num_classes <= len(x_NV):
     raise ValueError(f'{num_classes} classes for {len(x_NV)} images')
   picks_Q = jax.random.choice(key, len(x_NV), (num_classes,), replace=False)
   mean_QV = 0.75 * x_NV.mean(0) + 0.25 * x_NV[picks_Q]
-  return Params(jnp.full(num_classes, -jnp.log(num_classes)), units.log_odds(mean_QV))
+  log_pi_Q = jnp.full(num_classes, -jnp.log(num_classes))
+  if components == 'bernoulli':
+    return Params(units.log_odds(mean_QV), log_pi_Q)
+  c_VV = gaussian.moments(x_NV, _SHRINKAGE)[1]
+  return GaussianParams(lax.map(lambda m_V: _normal(components, m_V, c_VV), mean_QV), log_pi_Q)
 
 
 # Density.
 
 
-def log_joint(params: Params, x_NV) -> jax.Array:
-  """log pi_q + sum_i x_i l_qi - softplus(l_qi), [N, Q], l the log-odds of the pixels."""
-  return (params.log_pi_Q + x_NV @ params.logits_QV.T
-          - jnp.sum(jax.nn.softplus(params.logits_QV), axis=-1))
+def log_joint(params, x_NV) -> jax.Array:
+  """log pi_q + log p(x | z = q), [N, Q]."""
+  return jax.nn.log_softmax(params.log_pi_Q) + log_conditional(params, x_NV)
 
 
-def log_likelihood(params: Params, x_NV) -> jax.Array:
+def log_conditional(params, x_NV) -> jax.Array:
+  """log p(x | z = q), [N, Q]; of Bernoulli classes sum_i x_i l_qi - softplus(l_qi)."""
+  if isinstance(params, Params):
+    return x_NV @ params.logits_QV.T - jnp.sum(jax.nn.softplus(params.logits_QV), axis=-1)
+  # One class at a time: Q copies of the images would not fit.
+  return lax.map(lambda one: gaussian.log_likelihood(one, x_NV), params.classes).T
+
+
+def log_likelihood(params, x_NV) -> jax.Array:
   """log p(x), [N] nats, exact."""
   return jax.nn.logsumexp(log_joint(params, x_NV), axis=-1)
+
+
+def log_posterior(params, x_NV, pseudo_count: float) -> jax.Array:
+  """sum_n log p(x_n) + a sum_q E_0[log p(x | q)] + (a / Q) sum_q log pi_q: what EM climbs.
+
+  E_0 is over the pseudo-images and a the pseudo-count; up to a constant, scalar nats.
+  """
+  mean_V, c_VV = _pseudo_images(x_NV, _components(params))
+  expected_Q = log_conditional(params, mean_V[None])[0]
+  if isinstance(params, GaussianParams):
+    expected_Q -= 0.5 * lax.map(lambda one: gaussian.mahalanobis(one, c_VV), params.classes)
+  log_prior = jnp.sum(expected_Q) + jnp.mean(jax.nn.log_softmax(params.log_pi_Q))
+  return jnp.sum(log_likelihood(params, x_NV)) + pseudo_count * log_prior
 
 
 # Conditionals.
 
 
-def class_given_visible(params: Params, x_NV) -> jax.Array:
+def class_given_visible(params, x_NV) -> jax.Array:
   """p(z = q | x), [N, Q]."""
   return jax.nn.softmax(log_joint(params, x_NV), axis=-1)
+
+
+def visible_mean(params, z_N) -> jax.Array:
+  """E[x | z], [N, V]."""
+  if isinstance(params, Params):
+    return jax.nn.sigmoid(params.logits_QV[z_N])
+  return params.classes.mean_V[z_N]
 
 
 # Sampling.
 
 
-def sample(key, params: Params, num_samples: int) -> tuple[jax.Array, jax.Array]:
-  """(z, x): z_N ~ Categorical(pi), x_NV ~ prod_i Bernoulli(sigma(l_zi))."""
+def sample(key, params, num_samples: int, label: int | None = None):
+  """(z, x): z_N ~ Categorical(pi), or all equal to `label`, then x_NV ~ p(x | z)."""
   key_z, key_x = jax.random.split(key)
   z_N = jax.random.categorical(key_z, params.log_pi_Q, shape=(num_samples,))
-  return z_N, units.bernoulli(key_x, jax.nn.sigmoid(params.logits_QV[z_N]))
+  if label is not None:
+    z_N = jnp.full_like(z_N, label)
+  if isinstance(params, Params):
+    return z_N, units.bernoulli(key_x, visible_mean(params, z_N))
+
+  def draw(image):
+    key, z = image
+    return gaussian.sample(key, jax.tree.map(lambda leaf: leaf[z], params.classes), 1)[0]
+
+  return z_N, lax.map(draw, (jax.random.split(key_x, num_samples), z_N))
 
 
 # Fitting.
 
 
-def em_step(params: Params, x_NV, pseudo_count: float) -> Params:
-  """One round of EM under a Beta(1 + a p_i, 1 + a (1 - p_i)) prior on each pixel's mean.
+def em_step(params, x_NV, pseudo_count: float):
+  """One round of EM: r_nq = p(z = q | x_n), then `maximise`."""
+  return maximise(class_given_visible(params, x_NV), x_NV, pseudo_count, _components(params))
 
-    r_nq = p(z = q | x_n),  N_q = sum_n r_nq,  m_qi = (sum_n r_nq x_ni + a p_i) / (N_q + a),
 
-  p the data's own (smoothed) mean and a the pseudo-count, so a class nothing belongs to falls back
-  to the independent-pixel model instead of to 0 / 0; pi_q ~ N_q + a / Q.
+def maximise(r_NQ, x_NV, pseudo_count: float, components: Components = 'bernoulli'):
+  """The parameters of largest log_posterior were the classes known to be q with weight r_nq.
+
+    N_q = sum_n r_nq + a,    pi_q ~ sum_n r_nq + a / Q,    m_q = (sum_n r_nq x_n + a p) / N_q,
+
+  p the mean of the pseudo-images and a the pseudo-count; covariances alike.
   """
-  r_NQ = class_given_visible(params, x_NV)
-  prior_V = jax.nn.sigmoid(units.log_odds(x_NV.mean(0)))
-  # On and off are counted apart: log(1 - m) would cancel to nan where a pixel is always on.
-  on_QV = r_NQ.T @ x_NV + pseudo_count * prior_V
-  off_QV = r_NQ.T @ (1 - x_NV) + pseudo_count * (1 - prior_V)
-  weight_Q = r_NQ.sum(0) + pseudo_count / r_NQ.shape[1]
-  return Params(jnp.log(weight_Q / weight_Q.sum()), jnp.log(on_QV) - jnp.log(off_QV))
+  mean_V, c_VV = _pseudo_images(x_NV, components)
+  count_Q = jnp.ones(len(r_NQ)) @ r_NQ
+  weight_Q = count_Q + pseudo_count / r_NQ.shape[1]
+  log_pi_Q = jnp.log(weight_Q / weight_Q.sum())
+  if components == 'bernoulli':
+    # On and off are counted apart: log(1 - m) would cancel to nan where a pixel is always on.
+    on_QV = r_NQ.T @ x_NV + pseudo_count * mean_V
+    off_QV = r_NQ.T @ (1 - x_NV) + pseudo_count * (1 - mean_V)
+    return Params(jnp.log(on_QV) - jnp.log(off_QV), log_pi_Q)
+  y_NV = x_NV - mean_V
+
+  def moments(r_N):
+    count = r_N.sum() + pseudo_count
+    shift_V = r_N @ y_NV / count
+    if components == 'diagonal':
+      second = jnp.diag(r_N @ y_NV**2)
+    else:
+      second = jnp.matmul(y_NV.T, r_N[:, None] * y_NV, precision='highest')
+    covariance_VV = (second + pseudo_count * c_VV) / count - jnp.outer(shift_V, shift_V)
+    return _normal(components, mean_V + shift_V, covariance_VV)
+
+  return GaussianParams(lax.map(moments, r_NQ.T), log_pi_Q)
 
 
-def fit(key, x_NV, num_classes: int, *, pseudo_count: float = 1.0, max_steps: int = 200,
-        tolerance: float = 1e-4) -> Params:
-  """EM from `init` until the mean log-likelihood gains less than `tolerance` nats, or max_steps."""
+def fit(key, x_NV, num_classes: int, *, components: Components = 'bernoulli',
+        pseudo_count: float = 1.0, max_steps: int = 200, tolerance: float = 1e-4):
+  """EM from `init` until log_posterior gains less than `tolerance` nats an image, or max_steps."""
   x_NV = jnp.asarray(x_NV)
+
+  def objective(params):
+    return log_posterior(params, x_NV, pseudo_count) / len(x_NV)
 
   def going_on(carry):
     _, gain, _, i = carry
@@ -99,9 +179,33 @@ def fit(key, x_NV, num_classes: int, *, pseudo_count: float = 1.0, max_steps: in
   def body(carry):
     params, _, before, i = carry
     params = em_step(params, x_NV, pseudo_count)
-    after = log_likelihood(params, x_NV).mean()
-    # The prior may cost likelihood in the first rounds, so early losses are no reason to stop.
-    return params, jnp.where(i < 10, jnp.inf, after - before), after, i + 1
+    after = objective(params)
+    return params, after - before, after, i + 1
 
-  start = (init(key, x_NV, num_classes), jnp.inf, -jnp.inf, 0)
+  start = (init(key, x_NV, num_classes, components), jnp.inf, -jnp.inf, 0)
   return lax.while_loop(going_on, body, start)[0]
+
+
+def fit_labelled(x_NV, z_N, num_classes: int, *, components: Components = 'bernoulli',
+                 pseudo_count: float = 1.0):
+  """The classes are the labels z: pi_q their proportions, p(x | z = q) from the images of each."""
+  return maximise(jax.nn.one_hot(z_N, num_classes), x_NV, pseudo_count, components)
+
+
+def _components(params) -> Components:
+  if isinstance(params, Params):
+    return 'bernoulli'
+  return 'full' if isinstance(params.classes, gaussian.Full) else 'diagonal'
+
+
+def _pseudo_images(x_NV, components: Components):
+  """Mean and covariance of what every class is shown besides the images."""
+  if components == 'bernoulli':
+    return jax.nn.sigmoid(units.log_odds(units.mean_rows(x_NV))), None
+  return gaussian.moments(x_NV, _SHRINKAGE)
+
+
+def _normal(components: Components, mean_V, c_VV):
+  if components == 'full':
+    return gaussian.from_covariance(mean_V, c_VV)
+  return gaussian.Diagonal(mean_V, 0.5 * jnp.log(jnp.diagonal(c_VV)))

@@ -1,0 +1,217 @@
+"""Gradients of variational bounds, by a rule on the log-weights.
+
+  l_kb = log p(x_b, z_kb) - log q(z_kb | x_b),    z_kb ~ q(z | x_b),    k = 1 .. K,
+
+  -B grads = sum_kb  a_kb d log p(x_b, z_kb)          along the parameters, z held
+                   + c_kb d log q(z_kb | x_b)         along the parameters, z held: the score
+                   + d_kb (d l_kb / d z) (d z / d params)   the path through the samples
+
+A rule says the multiples a, c and d, functions of l alone; they are what tells ELBO, IWAE, STL,
+DReG, REINFORCE and RLOO apart, and each is a few lines below. `path` holds the parameters of the
+densities while samples move, through all stochastic layers (holding the distributions instead
+would lose what flows through the layers above).
+
+`model` is anything that reads like vae.Model: encode, sample_posterior, log_likelihood, log_prior,
+log_posterior, and kl for the analytic bound. With beta the prior and posterior terms of l are
+multiplied by it.
+
+Axis suffixes: B batch, K samples, V visible.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gen_models.estimators import base
+
+
+class Coefficients(NamedTuple):
+  """The multiples a, c and d, [K, B] each; None is zero, and then costs nothing."""
+
+  log_p: jax.Array
+  score: jax.Array | None = None
+  path: jax.Array | None = None
+
+
+class Rule(NamedTuple):
+  """A gradient of a bound from K samples.
+
+  Attributes:
+    samples: K.
+    coefficients: l [K, B] -> Coefficients. No gradient flows through it.
+    biased: whether the expectation differs from the gradient of the bound.
+    beta: weight of the prior and posterior terms of l.
+  """
+
+  samples: int
+  coefficients: Callable
+  biased: bool = False
+  beta: float = 1.0
+
+
+# Rules.
+
+
+def elbo(samples: int = 1, beta: float = 1.0) -> Rule:
+  """The mean of l over samples, differentiated as it stands (Kingma & Welling, 2014).
+
+  beta: Higgins et al. (2017).
+  """
+  _require_samples(samples)
+
+  def coefficients(l_KB):
+    a_KB = jnp.full_like(l_KB, 1 / samples)
+    return Coefficients(a_KB, -beta * a_KB, a_KB)
+
+  return Rule(samples, coefficients, beta=beta)
+
+
+def iwae(samples: int) -> Rule:
+  """log (1/K) sum_k exp(l_k), differentiated as it stands: w = softmax(l) (Burda et al., 2016)."""
+  _require_samples(samples)
+
+  def coefficients(l_KB):
+    w_KB = jax.nn.softmax(l_KB, axis=0)
+    return Coefficients(w_KB, -w_KB, w_KB)
+
+  return Rule(samples, coefficients)
+
+
+def stl(samples: int = 1) -> Rule:
+  """iwae without its score (Roeder, Wu & Duvenaud, 2017).
+
+  Exact posteriors give it zero variance. E[score] is 0 for one sample, not for more: then biased.
+  """
+  _require_samples(samples)
+
+  def coefficients(l_KB):
+    w_KB = jax.nn.softmax(l_KB, axis=0)
+    return Coefficients(w_KB, None, w_KB)
+
+  return Rule(samples, coefficients, biased=samples > 1)
+
+
+def dreg(samples: int) -> Rule:
+  """iwae with its score reparametrised once more: path w^2 (Tucker et al., 2019)."""
+  _require_samples(samples)
+
+  def coefficients(l_KB):
+    w_KB = jax.nn.softmax(l_KB, axis=0)
+    return Coefficients(w_KB, None, w_KB**2)
+
+  return Rule(samples, coefficients)
+
+
+def reinforce(samples: int = 1) -> Rule:
+  """The mean of l by its score alone, for latents without a path (Williams, 1992)."""
+  _require_samples(samples)
+
+  def coefficients(l_KB):
+    return Coefficients(jnp.full_like(l_KB, 1 / samples), l_KB / samples)
+
+  return Rule(samples, coefficients)
+
+
+def rloo(samples: int) -> Rule:
+  """reinforce, less for each sample the mean l of the others (Kool, van Hoof & Welling, 2019)."""
+  if samples < 2:
+    raise ValueError(f'leaving one out needs at least two samples, got {samples}')
+
+  def coefficients(l_KB):
+    return Coefficients(jnp.full_like(l_KB, 1 / samples),
+                        (l_KB - jnp.mean(l_KB, axis=0)) / (samples - 1))
+
+  return Rule(samples, coefficients)
+
+
+# Estimators.
+
+
+class Baseline(NamedTuple):
+  """Decaying sums over calls, of the mean of l and of one."""
+
+  total: jax.Array
+  weight: jax.Array
+
+
+def variational(model: Any, rule: Rule, *, baseline: float | None = None) -> base.Estimator:
+  """The gradient that `rule` says, for a batch x_BV.
+
+  Args:
+    model: see above.
+    rule: which bound, and how its gradient is estimated.
+    baseline: rate in (0, 1] of a running mean of l, taken from earlier batches, that is subtracted
+      from l before the rule sees it. Of the rules above only reinforce is moved by it, the others
+      being blind to what is added to every l; it stays unbiased.
+
+  Returns:
+    an Estimator; metrics are `bound`, the mean over the batch of log (1/K) sum_k exp(l_k), `elbo`,
+    that of l, and `distortion`, that of -log p(x | z).
+  """
+  def init(key, params):
+    del key, params
+    return base.Memory(shared=() if baseline is None else Baseline(jnp.zeros(()), jnp.zeros(())))
+
+  def grad(key, params, memory, x_BV):
+    def log_p(params, z):
+      log_x_KB = model.log_likelihood(params, x_BV, z)
+      return log_x_KB + rule.beta * model.log_prior(params, z), log_x_KB
+
+    # Parameters of q come in twice, as themselves and through the code: `at`. Pulling both back to
+    # the code first leaves one pass through the network that encodes x.
+    code_BO, pull_code = jax.vjp(lambda params: model.encode(params, x_BV), params)
+    at = params, code_BO
+    z, pull_z = jax.vjp(lambda at: model.sample_posterior(key, *at, rule.samples), at)
+    log_p_KB, pull_p, log_x_KB = jax.vjp(log_p, params, z, has_aux=True)
+    log_q_KB, pull_q = jax.vjp(lambda at, z: model.log_posterior(*at, z), at, z)
+
+    l_KB = log_p_KB - rule.beta * log_q_KB
+    shared = memory.shared
+    centre = 0.0
+    if baseline is not None:
+      # The first call has nothing to go by, and subtracts nothing.
+      centre = shared.total / jnp.maximum(shared.weight, jnp.finfo(jnp.float32).tiny)
+      shared = Baseline(*(old + baseline * (new - old) for old, new in zip(
+        shared, (jnp.mean(l_KB), 1.0), strict=True)))
+    c = jax.tree.map(lambda c_KB: -c_KB / len(x_BV), rule.coefficients(l_KB - centre))
+
+    # Two pulls of one cotangent are one pass once compiled.
+    along_at = jax.tree.map(jnp.zeros_like, at)
+    if c.score is not None:
+      along_at = jax.tree.map(jnp.add, along_at, pull_q(c.score)[0])
+    if c.path is not None:
+      along_z = jax.tree.map(jnp.add, pull_p(c.path)[1], pull_q(-rule.beta * c.path)[1])
+      along_at = jax.tree.map(jnp.add, along_at, pull_z(along_z)[0])
+    along_params, along_code = along_at
+    grads = jax.tree.map(lambda *g: sum(g), pull_p(c.log_p)[0], along_params,
+                         pull_code(along_code)[0])
+    bound_B = jax.nn.logsumexp(l_KB, axis=0) - jnp.log(rule.samples)
+    metrics = {'bound': jnp.mean(bound_B), 'elbo': jnp.mean(l_KB),
+               'distortion': -jnp.mean(log_x_KB)}
+    return grads, memory._replace(shared=shared), metrics
+
+  return base.Estimator(init, grad, rule.biased)
+
+
+def analytic_elbo(model: Any, samples: int = 1, beta: float = 1.0) -> base.Estimator:
+  """grads of -(1/K) sum_k log p(x | z_k) + beta KL(q(z | x) || p(z)), the KL in closed form.
+
+  Unbiased for continuous latents; raises as model.kl.
+  """
+  _require_samples(samples)
+
+  def loss(key, params, x_BV):
+    code_BO = model.encode(params, x_BV)
+    z = model.sample_posterior(key, params, code_BO, samples)
+    distortion = -jnp.mean(model.log_likelihood(params, x_BV, z))
+    kl = jnp.mean(model.kl(params, code_BO))
+    return distortion + beta * kl, {'elbo': -distortion - kl, 'distortion': distortion}
+
+  return base.from_loss(loss)
+
+
+def _require_samples(samples: int):
+  if samples < 1:
+    raise ValueError(f'a bound needs at least one sample, got {samples}')

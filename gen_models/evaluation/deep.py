@@ -1,0 +1,149 @@
+"""How likely a deep belief network finds its data: a lower bound and a consistent estimate.
+
+  bound     log p(v) >= (1/K) sum_k log w_k - log Z
+  estimate  log p(v) ~= log (1/K) sum_k w_k - log Z,    h_k ~ q(h | v),  w as dbn.log_weights
+
+For a known log Z, that of the top layer, both are low in expectation, the estimate by less, and it
+is consistent in K. Annealing gives a log Z from both sides: with the one that is low in expectation
+neither stays a bound, so `lower` takes the one that is high.
+
+Axis suffixes: N images, B images at once, K samples, C chains, F features of the top layer, Q
+labels. Nats.
+
+Salakhutdinov & Murray (2008), On the quantitative analysis of deep belief networks.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from gen_models.evaluation import likelihood
+from gen_models.models import dbn, label_rbm, units
+from gen_models.samplers import annealing
+
+_BLOCK = 500  # images at once
+
+
+@partial(jax.jit, static_argnames='num_samples')
+def _log_weights(key, params, v_BV, num_samples):
+  """log w, [K, B]; one sample of every image at a time."""
+  return lax.map(lambda key: dbn.log_weights(key, params, v_BV), jax.random.split(key, num_samples))
+
+
+_feature_means = jax.jit(dbn.feature_means)
+_features = jax.jit(partial(dbn.features, propagate='samples'))
+_enumerated = jax.jit(dbn.log_partition)
+
+
+def bracket(key, params: dbn.Params, v_NV, label_N=None, *, max_enumerated: int = 20,
+            num_chains: int = 100, betas=None, burn_in: int = 1000,
+            report: Callable[[str], None] | None = None) -> annealing.Bracket:
+  """log Z of the top layer: exact where its smaller side has few units, else annealing.bracket.
+
+  Annealed from the mean features of the training images and back from features drawn for the first
+  of them. With labels, log Z = log sum_y exp(b_y) Z_y, each Z_y by itself, from images of class y.
+
+  Args:
+    key: consumed.
+    params: the net.
+    v_NV: training images.
+    label_N: their classes, where the model has labels.
+    max_enumerated: units of the smaller side up to which Z is summed over all states.
+    num_chains: C each way, for each label.
+    betas: as annealing.bracket.
+    burn_in: as annealing.bracket.
+    report: called with lines of progress.
+
+  Returns:
+    annealing.Bracket; exact: both sides equal, standard error 0, effective sample size inf.
+  """
+  top, num_labels = params.layers[-1], dbn.num_labels_of(params)
+  if min(len(top.b_V) - num_labels, len(top.c_H)) <= max_enumerated:
+    log_z = float(_enumerated(params))
+    exact = annealing.Estimate(log_z, 0.0, float('inf'), np.zeros(0), 0)
+    return annealing.Bracket(log_z, exact, exact)
+
+  def one(key, machine, rows_NV):
+    key_start, key_anneal = jax.random.split(key)
+    blocks = range(0, len(rows_NV), 10 * _BLOCK)
+    means_NF = np.concatenate([_feature_means(params, jnp.asarray(rows_NV[i:i + 10 * _BLOCK]))
+                               for i in blocks])
+    starts = np.resize(np.arange(len(rows_NV)), num_chains)  # again from the first, if too few
+    start_CF = _features(key_start, params, jnp.asarray(rows_NV[starts]))
+    return annealing.bracket(key_anneal, machine, units.log_odds(means_NF.mean(0)), start_CF,
+                             betas=betas, burn_in=burn_in, report=report)
+
+  if not num_labels:
+    return one(key, top, v_NV)
+  v_NV, label_N = np.asarray(v_NV), np.asarray(label_N)
+  parts = [one(jax.random.fold_in(key, y), label_rbm.given_label(top, num_labels, y),
+               v_NV[label_N == y]) for y in range(num_labels)]
+  b_Q = np.asarray(top.b_V[-num_labels:], np.float64)
+  return annealing.Bracket(
+    float(np.logaddexp.reduce(b_Q + [z.log_partition for z in parts])),
+    _summed(b_Q, [z.lower for z in parts]), _summed(b_Q, [z.upper for z in parts]))
+
+
+def _summed(b_Q, parts) -> annealing.Estimate:
+  """log sum_y exp(b_y) Z_y; its error by the delta method, the effective sample size the least."""
+  log_z_Q = b_Q + [z.log_partition for z in parts]
+  log_z = np.logaddexp.reduce(log_z_Q)
+  error = np.linalg.norm(np.exp(log_z_Q - log_z) * [z.standard_error for z in parts])
+  return annealing.Estimate(float(log_z), float(error),
+                            min(z.effective_sample_size for z in parts),
+                            np.stack([z.log_weights_C for z in parts]), parts[0].num_temperatures)
+
+
+def score(key, params: dbn.Params, v_NV, z: annealing.Bracket, *, num_samples: int = 100,
+          binarisation: str, report: Callable[[str], None] | None = None, **details) -> dict:
+  """A likelihood.score of kind 'bound': test_nats the bound, lower the same with z.upper.
+
+  standard_error joins those of the K samples and of log Z; effective_sample_size is that of log Z,
+  the smaller of both directions, None where it is exact. `scores` gains the estimate,
+  `importance_nats`, and `importance_ess`, the mean over images of its effective sample size.
+
+  Args:
+    key: consumed.
+    params: the net.
+    v_NV: binary images.
+    z: log Z of the top layer, from `bracket`.
+    num_samples: K.
+    binarisation: recorded.
+    report: called with lines of progress.
+    **details: recorded.
+
+  Raises:
+    ValueError: one sample, which cannot say how far off it is.
+  """
+  if num_samples < 2:
+    raise ValueError(f'a bound with its standard error needs two samples, got {num_samples}')
+  bounds, errors, estimates, sizes = [], [], [], []
+  for i, start in enumerate(range(0, len(v_NV), _BLOCK)):
+    v_BV = jnp.asarray(v_NV[start:start + _BLOCK])
+    log_w_KB = np.asarray(_log_weights(jax.random.fold_in(key, i), params, v_BV, num_samples),
+                          np.float64)
+    top_B = log_w_KB.max(0)
+    w_KB = np.exp(log_w_KB - top_B)
+    bounds.append(log_w_KB.mean(0))
+    errors.append(log_w_KB.var(0, ddof=1) / num_samples)
+    estimates.append(top_B + np.log(w_KB.mean(0)))
+    sizes.append(w_KB.sum(0) ** 2 / (w_KB**2).sum(0))
+    if report and (i + 1) % 5 == 0:
+      report(f'{start + len(v_BV)}/{len(v_NV)} images')
+  bound_N, sides = np.concatenate(bounds), (z.lower, z.upper)
+  z_error, size = (max(side.standard_error for side in sides),
+                   min(side.effective_sample_size for side in sides))
+  scores = {'importance_nats': float(np.mean(np.concatenate(estimates)) - z.log_partition),
+            'importance_ess': float(np.mean(np.concatenate(sizes)))}
+  return likelihood.score(
+    bound_N - z.log_partition, kind='bound', binarisation=binarisation,
+    standard_error=float(np.hypot(np.sqrt(np.concatenate(errors).sum()) / len(v_NV), z_error)),
+    effective_sample_size=size if np.isfinite(size) else None,
+    lower=float(bound_N.mean()) - z.upper.log_partition, log_partition=z.log_partition,
+    log_partition_sides=[side.log_partition for side in sides], log_partition_error=z_error,
+    num_temperatures=z.lower.num_temperatures, num_samples=num_samples,
+    scores={**scores, **details.pop('scores', {})}, **details)

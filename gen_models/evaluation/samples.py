@@ -1,0 +1,256 @@
+"""Sample scores that need no download, each beside what real images get.
+
+Of N draws x of a model and N test images y, with |.| the Euclidean distance:
+
+  frechet    |m_x - m_y|^2 + tr(S_x + S_y - 2 (S_x^1/2 S_y S_x^1/2)^1/2)     means and covariances
+  sliced_w2  (mean over directions u, ranks n of ((u.x)_(n) - (u.y)_(n))^2)^1/2
+  mmd2       mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{ij} k(x_i, y_j)
+  precision  share of x in some ball B(y_j), closed and reaching to the 5th nearest other y
+  recall     share of y in some ball B(x_i)
+  density    mean over x of the number of balls B(y_j) around it, / 5
+  coverage   share of balls B(y_j) with some x in them
+
+each on pixels and on features.random_features; and, d(x) being the distance from x to the nearest
+of all training images,
+
+  nearest_train_z  Mann-Whitney z of d(x) against d(y): standard normal for fresh images, far below
+                   0 for a copier, far above for images unlike any training image
+  copies           share of x with d(x) within the 1 % quantile of d(y): sees a few copies in many
+
+No score sees everything: frechet is blind beyond means and covariances, precision and density to
+what was left out, recall to noise; all but the last two call copies of training images perfect.
+The tests hold what each one catches. Density can exceed 1, also by collapse.
+
+The floor of a score is what N training images get against the same test images, for the last two
+the distance to the nearest *other* training image. It is no zero: N is finite, and test images may
+differ from training images (other people wrote MNIST's).
+
+Sources: Heusel et al. (2017); Bonneel et al. (2015); Gretton et al. (2012); Kynkaanniemi et al.
+(2019); Naeem et al. (2020); Meehan, Chaudhuri & Dasgupta (2020), whose C_T is nearest_train_z with
+one cell.
+
+Axis suffixes: N M images, D values of an image, U directions.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from gen_models.evaluation.features import random_features
+
+BETTER = {
+  'frechet': 'lower', 'sliced_w2': 'lower', 'mmd2': 'lower', 'precision': 'higher',
+  'recall': 'higher', 'density': 'higher', 'coverage': 'higher', 'nearest_train_z': 'floor',
+  'copies': 'lower'}
+
+
+# Two sets of the same size.
+
+
+def squared_distances(x_ND, y_MD) -> jax.Array:
+  """|x_n - y_m|^2, [N, M], as one product; exact for binary images."""
+  xy_NM = jnp.matmul(x_ND, y_MD.T, precision='highest')
+  return jnp.maximum(jnp.sum(x_ND**2, -1)[:, None] + jnp.sum(y_MD**2, -1) - 2 * xy_NM, 0)
+
+
+def frechet(x_ND, y_MD) -> float:
+  """|m_x - m_y|^2 + tr(S_x + S_y - 2 (S_x^1/2 S_y S_x^1/2)^1/2), of sample covariances, float64."""
+  x_ND, y_MD = np.asarray(x_ND, np.float64), np.asarray(y_MD, np.float64)
+  s_DD, t_DD = (np.atleast_2d(np.cov(z, rowvar=False)) for z in (x_ND, y_MD))
+  mean_D = x_ND.mean(0) - y_MD.mean(0)
+  total = mean_D @ mean_D + np.trace(s_DD) + np.trace(t_DD)
+  # S_x S_y has the same nonzero eigenvalues without what is constant in either set: MNIST's rim.
+  vary = np.flatnonzero((np.diag(s_DD) > 0) & (np.diag(t_DD) > 0))
+  s_DD, t_DD = (c_DD[np.ix_(vary, vary)] for c_DD in (s_DD, t_DD))
+  scale_D, axes_DD = np.linalg.eigh(s_DD)
+  root_DD = axes_DD * np.sqrt(np.maximum(scale_D, 0))  # rounding makes zeros negative
+  product_D = np.linalg.eigvalsh(root_DD.T @ t_DD @ root_DD)
+  return float(total - 2 * np.sqrt(np.maximum(product_D, 0)).sum())
+
+
+def sliced_w2(x_ND, y_ND, num_directions: int = 256) -> jax.Array:
+  """(mean_{u,n} ((u.x)_(n) - (u.y)_(n))^2)^1/2 over fixed random unit vectors u, scalar.
+
+  Raises:
+    ValueError: sets of different sizes, whose ranks do not match.
+  """
+  if x_ND.shape != y_ND.shape:
+    raise ValueError(f'sets of equal size are needed, not {x_ND.shape} and {y_ND.shape}')
+  u_UD = jax.random.normal(jax.random.key(0), (num_directions, x_ND.shape[1]))
+  u_UD /= jnp.linalg.norm(u_UD, axis=1, keepdims=True)
+  x_UN, y_UN = (jnp.sort(jnp.matmul(u_UD, z_ND.T, precision='highest')) for z_ND in (x_ND, y_ND))
+  return jnp.sqrt(jnp.mean((x_UN - y_UN)**2))
+
+
+def mmd2(x_ND, y_MD, scale=None) -> jax.Array:
+  """mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{ij} k(x_i, y_j), scalar.
+
+  k(x, y) = mean over w in 1/4, 1, 4 of exp(-|x - y|^2 / (2 w scale)), a mixture of Gaussian
+  kernels: it told corrupted digits from clean ones better than the cubic kernel of KID. For a given
+  scale the estimate is unbiased, so often negative for sets of one distribution.
+
+  Args:
+    x_ND: draws.
+    y_MD: reference.
+    scale: squared length; None takes the median of |y_i - y_j|^2 among the first 500 of y.
+  """
+  if scale is None:
+    scale = jnp.median(squared_distances(y_MD[:500], y_MD[:500]))
+
+  def kernel(x_ND, y_MD):
+    d_NM = squared_distances(x_ND, y_MD) / scale
+    return (jnp.exp(-2 * d_NM) + jnp.exp(-d_NM / 2) + jnp.exp(-d_NM / 8)) / 3
+
+  def others(x_ND):
+    return jnp.mean((jnp.sum(kernel(x_ND, x_ND), 1) - 1) / (len(x_ND) - 1))
+
+  return others(x_ND) + others(y_MD) - 2 * jnp.mean(kernel(x_ND, y_MD))
+
+
+def balls(x_ND, y_MD, k: int = 5) -> dict[str, jax.Array]:
+  """Precision, recall, density and coverage of draws x of the images y, as above.
+
+  For two sets of one continuous distribution the expected density is 1 and the expected coverage
+  1 - prod_{i<=k} (M - i) / (N + M - i), whatever the distribution.
+
+  Raises:
+    ValueError: a set has no k-th neighbour.
+  """
+  if min(len(x_ND), len(y_MD)) <= k:
+    raise ValueError(f'{k} other neighbours need more than {len(x_ND)} and {len(y_MD)} images')
+
+  def squared_radius(z_ND):
+    return -lax.top_k(-squared_distances(z_ND, z_ND), k + 1)[0][:, k]  # the nearest is itself
+
+  d_NM = squared_distances(x_ND, y_MD)
+  in_y_NM = d_NM <= squared_radius(y_MD)
+  in_x_NM = d_NM <= squared_radius(x_ND)[:, None]
+  return {'precision': in_y_NM.any(1).mean(), 'recall': in_x_NM.any(0).mean(),
+          'density': in_y_NM.sum(1).mean() / k, 'coverage': in_y_NM.any(0).mean()}
+
+
+@functools.partial(jax.jit, static_argnames='shape')
+def _compare(x_ND, y_ND, shape):
+  spaces = {'pixels': (x_ND, y_ND),
+            'features': (random_features(x_ND, shape), random_features(y_ND, shape))}
+  return spaces, {space: {'sliced_w2': sliced_w2(x, y), 'mmd2': mmd2(x, y), **balls(x, y)}
+                  for space, (x, y) in spaces.items()}
+
+
+def compare(x_ND, y_ND, shape) -> dict[str, float]:
+  """All scores of draws x against images y that need no training set, {'frechet_pixels': ..}."""
+  spaces, scores = _compare(x_ND, y_ND, tuple(shape))
+  for space, sets in spaces.items():
+    scores[space]['frechet'] = frechet(*sets)
+  return {f'{name}_{space}': float(scores[space][name]) for space in ('pixels', 'features')
+          for name in BETTER if name in scores[space]}
+
+
+# Against the training set.
+
+
+@jax.jit
+def nearest(x_ND, train_MD, skip_N=None) -> jax.Array:
+  """min_m |x_n - train_m| with m != skip_n, [N]; 256 rows of distances are held at a time."""
+  def row(args):
+    x_D, skip = args
+    d_M = squared_distances(x_D[None], train_MD)[0]
+    return jnp.sqrt(jnp.min(jnp.where(jnp.arange(len(train_MD)) == skip, jnp.inf, d_M)))
+
+  skip_N = jnp.full(len(x_ND), -1) if skip_N is None else skip_N
+  return lax.map(row, (x_ND, skip_N), batch_size=256)
+
+
+def mann_whitney_z(a_N, b_M) -> float:
+  """(U - N M / 2) / sd(U), U the pairs with a > b and half of those with a = b; 0 if all are equal.
+
+  Standard normal for large sets of one distribution, ties included in sd(U).
+  """
+  n, m = len(a_N), len(b_M)
+  _, value, count = np.unique(np.concatenate([a_N, b_M]), return_inverse=True, return_counts=True)
+  rank = (np.cumsum(count) - (count - 1) / 2)[value]
+  ties = np.sum(count.astype(np.float64)**3 - count) / ((n + m) * (n + m - 1))
+  variance = n * m / 12 * (n + m + 1 - ties)
+  u = rank[:n].sum() - n * (n + 1) / 2
+  return float((u - n * m / 2) / np.sqrt(variance)) if variance > 0 else 0.0
+
+
+def memorisation(near_x_N, near_y_N) -> dict[str, float]:
+  """Both scores of distances to the nearest training image, of draws and of held-out images."""
+  near_x_N, near_y_N = np.asarray(near_x_N), np.asarray(near_y_N)
+  return {'nearest_train_z': mann_whitney_z(near_x_N, near_y_N),
+          'copies': float(np.mean(near_x_N <= np.quantile(near_y_N, 0.01)))}
+
+
+def memorised(table: dict) -> bool:
+  """Whether a table says that draws are copies of training images.
+
+  By either of its last two scores, when all sets of draws lie beyond all sets of real images and
+  the means are apart by 5 standard deviations of z, or by 5 images in a hundred.
+  """
+  z, copies = table['nearest_train_z'], table['copies']
+  return ((z['high'] < z['floor_low'] and z['value'] < z['floor'] - 5)
+          or (copies['low'] > copies['floor_high'] and copies['value'] > copies['floor'] + 0.05))
+
+
+# The table.
+
+
+def table(key, draw: Callable, test_ND, train_MD, *, shape, num_sets: int = 5,
+          cap: int = 2000) -> dict[str, dict]:
+  """Every score of a model, with its floor.
+
+  A set is n draws, n test images and n training images at random, n = min(test, train, cap); draws
+  and training images are scored against the same test images. Where n takes in the whole test
+  split, that is the same in all sets, whose spread then leaves out the luck of the split.
+
+  Args:
+    key: consumed.
+    draw: (key, n) -> [n, D], draws of the model.
+    test_ND: test split, seen (binarised) as the model sees its data.
+    train_MD: training split, the same.
+    shape: (Y, X) or (Y, X, C) of one image.
+    num_sets: independent repetitions.
+    cap: largest n.
+
+  Returns:
+    {score: {value, low, high, floor, floor_low, floor_high, better, n, num_sets}}, JSON-able.
+    value is the mean over sets, low and high the least and the greatest of them: they enclose the
+    median of a set's score with probability 1 - 2^(1 - num_sets), 0.94 for 5 sets. better is
+    'lower', 'higher' or, for nearest_train_z, 'floor'.
+
+  Raises:
+    ValueError: draws of another shape than the images.
+    FloatingPointError: draws that are not finite.
+  """
+  test_ND, train_MD = (jnp.asarray(x, jnp.float32) for x in (test_ND, train_MD))
+  n = min(len(test_ND), len(train_MD), cap)
+  draws, reals = [], []
+  for key_set in jax.random.split(key, num_sets):
+    key_draw, key_test, key_train = jax.random.split(key_set, 3)
+    x_ND = jnp.asarray(draw(key_draw, n), jnp.float32)
+    if x_ND.shape != (n, test_ND.shape[1]):
+      raise ValueError(f'draws have shape {x_ND.shape}, not {(n, test_ND.shape[1])}')
+    if not jnp.isfinite(x_ND).all():
+      raise FloatingPointError('draws are not finite: the parameters have diverged')
+    y_ND = test_ND[jax.random.permutation(key_test, len(test_ND))[:n]]
+    rows_N = jax.random.permutation(key_train, len(train_MD))[:n]
+    near_y_N = nearest(y_ND, train_MD)
+    draws.append({**compare(x_ND, y_ND, shape),
+                  **memorisation(nearest(x_ND, train_MD), near_y_N)})
+    reals.append({**compare(train_MD[rows_N], y_ND, shape),
+                  **memorisation(nearest(train_MD[rows_N], train_MD, rows_N), near_y_N)})
+
+  def spread(name, scores):
+    values = [score[name] for score in scores]
+    return float(np.mean(values)), min(values), max(values)
+
+  return {name: {
+    **dict(zip(('value', 'low', 'high'), spread(name, draws))),
+    **dict(zip(('floor', 'floor_low', 'floor_high'), spread(name, reals))),
+    'better': BETTER[name.removesuffix('_pixels').removesuffix('_features')],
+    'n': n, 'num_sets': num_sets} for name in draws[0]}

@@ -1,0 +1,203 @@
+"""Deep belief network: a directed net whose prior is a restricted Boltzmann machine.
+
+  p(v, h_1, .., h_L) = p(v | h_1) p(h_1 | h_2) .. p(h_{L-1}, h_L),
+
+the last factor the RBM at the top, the others p(x_i = 1 | h) = sigma(b_i + (W h)_i) with the
+weights of the RBM trained there. Going up, q(h_l | h_{l-1}) is that RBM's own factorial p(h | v).
+
+With F_l(x) the free energy of layer l in its visible units and G_l(h) that in its hidden ones,
+log p(x | h) - log q(h | x) = G_l(h) - F_l(x), so h_l ~ q has the log-weight
+
+  log w = -F_1(v) + sum_{l<L} (G_l(h_l) - F_{l+1}(h_l)),
+  log p(v) >= E_q[log w] - log Z_L    and    p(v) = E_q[w] / Z_L:
+
+layer l + 1 takes the place of the prior G_l that layer l had put on h_l. A new layer that is the
+old one upside down has F_{l+1} = G_l: the bound stays where it was.
+
+The top layer may see a label beside the features: its last Q visible units, see label_rbm.py.
+
+Axis suffixes: B batch, N samples, V visible, F visible units of the top layer without the label, H
+hidden, Q labels. Nats.
+
+Hinton, Osindero & Teh (2006); Salakhutdinov & Murray (2008).
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gen_models.models import label_rbm, rbm, units
+
+Propagate = Literal['samples', 'means']
+
+
+class Params(NamedTuple):
+  """One RBM a layer, from the data upwards."""
+
+  layers: tuple[rbm.Params, ...]
+
+
+def grow(key, params: Params | None, v_NV, num_hidden: int, *, num_labels: int = 0,
+         scale: float = 0.01) -> Params:
+  """`params` with one more layer on top; None is the empty stack.
+
+  Where sizes fit (n -> m -> n) the new layer is the one below upside down, which leaves the bound
+  unchanged; else as rbm.init, the visible biases at the log-odds of the mean of what it sees.
+
+  Args:
+    key: consumed.
+    params: what stands already.
+    v_NV: some data, of which the mean is taken.
+    num_hidden: units of the new layer.
+    num_labels: Q, one-of-Q visible units of the new layer beside the features.
+    scale: of the random weights.
+
+  Raises:
+    ValueError: labels in the first layer, or below a layer.
+  """
+  layers = () if params is None else params.layers
+  if num_labels and not layers:
+    raise ValueError('labels stand beside features: they need a layer below')
+  if layers and num_labels_of(params):
+    raise ValueError('the top layer sees labels: no layer fits above it')
+  if layers and not num_labels and num_hidden == len(layers[-1].b_V):
+    return Params((*layers, upside_down(layers[-1])))
+  mean_V = units.mean_rows(_means(layers, v_NV))
+  new = rbm.init(key, len(mean_V) + num_labels, num_hidden, scale=scale)
+  b_V = jnp.concatenate([units.log_odds(mean_V), jnp.zeros(num_labels)])
+  return Params((*layers, new._replace(b_V=b_V)))
+
+
+def upside_down(layer: rbm.Params) -> rbm.Params:
+  """The same machine with visible and hidden units exchanged."""
+  return rbm.Params(layer.w_VH.T, layer.c_H, layer.b_V)
+
+
+def num_labels_of(params: Params) -> int:
+  """Q: what the top layer sees beside the units of the layer below."""
+  if len(params.layers) == 1:
+    return 0
+  return len(params.layers[-1].b_V) - len(params.layers[-2].c_H)
+
+
+# Density.
+
+
+def log_weights(key, params: Params, v_BV) -> jax.Array:
+  """log w = -F_1(v) + sum_{l<L} (G_l(h_l) - F_{l+1}(h_l)), h ~ q(. | v); [B] nats.
+
+  Without log Z_L: subtract the top layer's log-partition.
+  """
+  *lower, _ = params.layers
+  x_BV, log_w_B = v_BV, 0.0
+  for key_h, layer in zip(_keys(key, lower), lower):
+    h_BH = rbm.sample_hidden(key_h, layer, x_BV)
+    log_w_B += rbm.free_energy(upside_down(layer), h_BH) - rbm.free_energy(layer, x_BV)
+    x_BV = h_BH
+  return log_w_B - top_free_energy(params, x_BV)
+
+
+def top_free_energy(params: Params, x_BF) -> jax.Array:
+  """F_L(x), the label summed over where there is one; [B] nats."""
+  num_labels = num_labels_of(params)
+  if not num_labels:
+    return rbm.free_energy(params.layers[-1], x_BF)
+  return -jax.nn.logsumexp(label_rbm.label_log_weights(params.layers[-1], num_labels, x_BF),
+                           axis=-1)
+
+
+def log_partition(params: Params) -> jax.Array:
+  """log Z_L of the top layer, scalar nats, enumerated; raises as rbm.log_partition."""
+  num_labels = num_labels_of(params)
+  if num_labels:
+    return label_rbm.log_partition(params.layers[-1], num_labels)
+  return rbm.log_partition(params.layers[-1])
+
+
+# Conditionals.
+
+
+def features(key, params: Params, v_BV, propagate: Propagate) -> jax.Array:
+  """What the top layer sees of v: h_{L-1} ~ q(. | v), or `feature_means`; [B, F].
+
+  The key is consumed by 'samples' alone.
+  """
+  if propagate == 'means':
+    return feature_means(params, v_BV)
+  *lower, _ = params.layers
+  x_BV = v_BV
+  for key_h, layer in zip(_keys(key, lower), lower):
+    x_BV = rbm.sample_hidden(key_h, layer, x_BV)
+  return x_BV
+
+
+def feature_means(params: Params, v_BV) -> jax.Array:
+  """The mean-field pass up to the top layer's input, h_l = sigma(c + h_{l-1} W); [B, F]."""
+  return _means(params.layers[:-1], v_BV)
+
+
+def top_input(key, params: Params, batch, propagate: Propagate) -> jax.Array:
+  """The top layer's visible units for a batch v_BV, or (v_BV, y_B) where it sees labels."""
+  num_labels = num_labels_of(params)
+  if not num_labels:
+    return features(key, params, batch, propagate)
+  v_BV, y_B = batch
+  return label_rbm.attach(features(key, params, v_BV, propagate), y_B, num_labels)
+
+
+def _keys(key, layers):
+  return jax.random.split(key, max(1, len(layers)))
+
+
+def _means(layers, x_BV):
+  for layer in layers:
+    x_BV = rbm.hidden_mean(layer, x_BV)
+  return x_BV
+
+
+def label_given_visible(params: Params, v_BV) -> jax.Array:
+  """p(y | h_{L-1}) at the mean-field h_{L-1}, [B, Q]: softmax of minus each label's F_L."""
+  x_BF = feature_means(params, v_BV)
+  log_w_BQ = label_rbm.label_log_weights(params.layers[-1], num_labels_of(params), x_BF)
+  return jax.nn.softmax(log_w_BQ, axis=-1)
+
+
+# Sampling.
+
+
+def sample(key, params: Params, num_samples: int, gibbs_steps: int,
+           label=None) -> tuple[jax.Array, jax.Array]:
+  """(v, p(v | h_1)): Gibbs in the top layer from its visible biases, one ancestral pass down.
+
+  Args:
+    key: consumed.
+    params: the net.
+    num_samples: N, independent chains.
+    gibbs_steps: sweeps in the top layer.
+    label: class held through all sweeps, or None; may be traced.
+
+  Returns:
+    two arrays [N, V].
+
+  Raises:
+    ValueError: a label, and a model without.
+  """
+  *lower, top = params.layers
+  num_labels = num_labels_of(params)
+  if label is not None and not num_labels:
+    raise ValueError('this deep belief network has no labels to hold')
+  model = rbm
+  if label is not None:
+    top, num_labels = label_rbm.given_label(top, num_labels, label), 0
+  elif num_labels:
+    model = label_rbm.LabelRbm(num_labels)
+  key_init, key_gibbs, *keys = jax.random.split(key, 3 + len(lower))
+  chains = model.gibbs(key_gibbs, top, model.init_chains(key_init, top, num_samples), gibbs_steps)
+  x_NH = chains.h_CH
+  mean_NV = rbm.visible_mean(top, x_NH)[:, :len(top.b_V) - num_labels]
+  x_NV = units.bernoulli(keys[0], mean_NV)
+  for key_x, layer in zip(keys[1:], reversed(lower), strict=True):
+    mean_NV = rbm.visible_mean(layer, x_NV)
+    x_NV = units.bernoulli(key_x, mean_NV)
+  return x_NV, mean_NV

@@ -1,0 +1,147 @@
+"""Generative adversarial network: a distribution that is drawn from and never evaluated.
+
+  x = g(z),  z ~ N(0, I);    f(x), the critic, is large where it takes x for data
+
+f is a log-odds for losses of classification and a witness function for distances; what the two
+play for is the loss (estimators.adversarial). A packed critic (Lin et al., 2018) reads m samples at
+once, f(x_1, .., x_m), so that a generator without variety is seen.
+
+Networks that normalise do so over the batch they are given and remember nothing, see
+convolutions.BatchNorm: a sample then depends on the batch it was drawn in.
+
+Axis suffixes: B batch, Z latents, V visible, D features, M packs = B / packing.
+
+Goodfellow et al. (2014); Radford, Metz & Chintala (2016).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gen_models.models import networks
+from gen_models.models.convolutions import BatchNorm, Decoder, Encoder, Linear, weights
+
+
+class Params(NamedTuple):
+  """The two players."""
+
+  generator: Any
+  critic: Any
+
+
+class Model(NamedTuple):
+  """What the players are.
+
+  Attributes:
+    generator_net: [B, Z] -> [B, V].
+    critic_net: [M, packing V] -> [M, 1].
+    num_latents: Z.
+    num_visible: V.
+    packing: samples that the critic reads at once.
+  """
+
+  generator_net: nn.Module
+  critic_net: nn.Module
+  num_latents: int
+  num_visible: int
+  packing: int = 1
+
+  def init(self, key) -> Params:
+    """Fresh players."""
+    key_generator, key_critic = jax.random.split(key)
+    return Params(networks.init(key_generator, self.generator_net, self.num_latents),
+                  networks.init(key_critic, self.critic_net, self.packing * self.num_visible))
+
+  def critic(self, params: Params, x_BV) -> jax.Array:
+    """f(x), [M], each of `packing` consecutive samples.
+
+    Raises:
+      ValueError: the batch does not divide into packs.
+    """
+    if len(x_BV) % self.packing:
+      raise ValueError(f'{len(x_BV)} samples do not divide into packs of {self.packing}')
+    packs = x_BV.reshape(-1, self.packing * self.num_visible)
+    return networks.apply(self.critic_net, params.critic, packs)[:, 0]
+
+  def decode(self, params: Params, z_BZ) -> jax.Array:
+    """g(z), [B, V]."""
+    return networks.apply(self.generator_net, params.generator, z_BZ)
+
+  def generate(self, key, params: Params, num: int) -> jax.Array:
+    """x = g(z), z ~ N(0, I), [num, V]."""
+    return self.decode(params, jax.random.normal(key, (num, self.num_latents)))
+
+
+# Networks.
+
+
+class DenseGenerator(nn.Module):
+  """Dense, [normalise], ReLU for each of `features`; then dense and `link`.
+
+  Attributes:
+    out: V.
+    features: width of each hidden layer.
+    batch_norm: whether hidden layers are normalised over the batch.
+    stddev: as of convolutions.Encoder.
+    link: from the last layer to x.
+  """
+
+  out: int
+  features: tuple[int, ...]
+  batch_norm: bool = False
+  stddev: float | None = None
+  link: Callable = jax.nn.sigmoid
+
+  @nn.compact
+  def __call__(self, x_BD):
+    for width in self.features:
+      x_BD = Linear(width, weights(self.stddev), not self.batch_norm)(x_BD)
+      x_BD = jax.nn.relu(BatchNorm()(x_BD) if self.batch_norm else x_BD)
+    return self.link(Linear(self.out, weights(self.stddev, 1.0))(x_BD))
+
+
+class DenseCritic(nn.Module):
+  """Dense and leaky ReLU, or the largest of `pieces` maps, for each of `features`; then dense.
+
+  Attributes:
+    features: width of each hidden layer.
+    pieces: linear maps a unit (maxout: Goodfellow et al., 2013); 1: a leaky ReLU.
+    stddev: as of convolutions.Encoder.
+  """
+
+  features: tuple[int, ...]
+  pieces: int = 1
+  stddev: float | None = None
+
+  @nn.compact
+  def __call__(self, x_BD):
+    for width in self.features:
+      x_BD = Linear(self.pieces * width, weights(self.stddev))(x_BD)
+      if self.pieces == 1:
+        x_BD = jax.nn.leaky_relu(x_BD, 0.2)
+      else:
+        x_BD = jnp.max(x_BD.reshape(len(x_BD), self.pieces, width), axis=1)
+    return Linear(1, weights(self.stddev, 1.0))(x_BD)
+
+
+class ConvGenerator(nn.Module):
+  """A convolutional decoder with pixels in [0, 1]; the published one, tanh, has them in [-1, 1]."""
+
+  decoder: Decoder
+
+  def __call__(self, z_BZ):
+    return jax.nn.sigmoid(self.decoder(z_BZ)).reshape(len(z_BZ), -1)
+
+
+class ConvCritic(nn.Module):
+  """A convolutional encoder of pixels in [0, 1], read as [-1, 1]; a pack's images are channels."""
+
+  encoder: Encoder
+  shape: tuple[int, int]
+
+  def __call__(self, x_MV):
+    packs = x_MV.reshape(len(x_MV), -1, *self.shape)
+    return self.encoder(2 * jnp.moveaxis(packs, 1, -1) - 1)

@@ -1,0 +1,54 @@
+"""launch.sample as a user types it."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from launch import runs
+from tests.launch.test_commands import SMALL, refused, run
+
+
+@pytest.fixture(name='trained', scope='module')
+def fixture_trained(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('run') / 'a'
+  run('train', *SMALL, '--set=num_steps=100', '--seeds=2', f'--workdir={workdir}')
+  return workdir
+
+
+def test_a_grid_and_arrays(trained, tmp_path):
+  png, npz = tmp_path / 'new' / 'grid.png', tmp_path / 'draws.npz'
+  done = run('sample', f'--workdir={trained}', '--num=10', f'--out={png}')
+  assert done.stdout.splitlines()[-1] == str(png)
+  # 4 columns of 8 pixels and a gap of 1 around each; 3 rows.
+  assert Image.open(png).size == (37, 28)
+  run('sample', f'--workdir={trained}', '--num=10', f'--out={npz}')
+  arrays = np.load(npz)
+  assert arrays['draws'].shape == arrays['means'].shape == (10, 8, 8)
+  assert set(np.unique(arrays['draws'])) == {0.0, 1.0}
+  assert np.all((arrays['means'] > 0) & (arrays['means'] < 1))
+
+
+def test_the_seed_and_the_replica_decide(trained, tmp_path):
+  def draws(*flags):
+    path = tmp_path / 'draws.npz'
+    run('sample', f'--workdir={trained}', '--num=8', f'--out={path}', *flags)
+    return np.load(path)['means']
+
+  plain = draws()
+  np.testing.assert_array_equal(draws('--seed=0', '--replica=0'), plain)
+  assert np.any(draws('--seed=1') != plain)
+  assert np.any(draws('--replica=1') != plain)
+
+
+@pytest.mark.parametrize('flags, hint', [
+  (['--out=a.jpg'], '.npz'), (['--out=a.png', '--label=3'], 'without classes'),
+  (['--out=a.png', '--replica=2'], '2 seeds'), (['--out=a.png', '--num=0'], 'num')])
+def test_what_cannot_be_drawn_is_refused(trained, tmp_path, flags, hint):
+  assert hint in refused('sample', f'--workdir={trained}', *flags)
+  assert not (tmp_path / 'a.png').exists()
+
+
+def test_a_last_row_that_is_not_full_is_grey():
+  grid = runs.square(np.zeros((5, 2, 2)), columns=3)
+  assert grid.shape == (2, 3, 2, 2)
+  assert np.all(grid[1, 2] == 0.5) and np.all(grid.reshape(6, 4)[:5] == 0)
