@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from gen_models.evaluation import figures
 from gen_models.models import rbm
@@ -24,6 +25,29 @@ def test_to_grid_takes_the_first_images_row_by_row():
   grid = figures.to_grid(x_NV.reshape(7, 6), (2, 3), 2, 3)
   assert grid.shape == (2, 3, 2, 3)
   np.testing.assert_array_equal(grid.reshape(-1), x_NV[:36])
+
+
+@pytest.mark.parametrize('nearest', [1, 2])
+def test_neighbours_stand_beside_their_sample(nearest):
+  draws = np.random.default_rng(0)
+  samples_NYX = draws.random((9, 2, 3), np.float32)
+  train_MYX = draws.random((30, 2, 3), np.float32)
+  train_MYX[7] = samples_NYX[3]
+  columns = 2 * (1 + nearest)
+  grid = figures.neighbours(samples_NYX, train_MYX, rows=3, columns=columns, nearest=nearest)
+  assert grid.shape == (3, columns, 2, 3)
+  distance_NM = np.square(samples_NYX[:, None] - train_MYX).sum((2, 3))
+  for sample, group in enumerate(grid.reshape(6, 1 + nearest, 2, 3)):
+    order = np.argsort(distance_NM[sample])[:nearest]
+    np.testing.assert_array_equal(group, np.stack([samples_NYX[sample], *train_MYX[order]]))
+  np.testing.assert_array_equal(grid[1, 2 + nearest], samples_NYX[3])  # the copy gives itself away
+
+
+@pytest.mark.parametrize('rows, columns, nearest', [(2, 3, 1), (5, 4, 1), (1, 32, 31)])
+def test_neighbours_that_do_not_fit_raise(rows, columns, nearest):
+  images = np.zeros((9, 2, 3), np.float32), np.zeros((30, 2, 3), np.float32)
+  with pytest.raises(ValueError, match=f'{rows} x {columns} cells'):
+    figures.neighbours(*images, rows=rows, columns=columns, nearest=nearest)
 
 
 def test_filters_of_an_rbm():
