@@ -1,4 +1,5 @@
 # make demo    trains an RBM on handwritten digits and writes runs/demo/report.html
+# make story   trains every family on the digits, writes runs/story/report.html and table.json
 # make test    all tests but the slow ones;  make test-all  those too
 # make lint    style and unused code
 # make bench   speed beside peers (installs them)
@@ -7,12 +8,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo story test test-all lint bench clean
 
 demo: .venv/demo.stamp
 	@$(RUN) -m launch.train --experiment=rbm_digits --variant=pcd --workdir=runs/demo
 	@$(RUN) -m launch.evaluate --workdir=runs/demo
 	@echo runs/demo/report.html
+
+story: .venv/demo.stamp
+	@$(RUN) -m launch.story --workdir=runs/story
 
 test: .venv/test.stamp
 	$(RUN) -m pytest -m "not slow"
@@ -26,6 +30,8 @@ lint: .venv/test.stamp
 bench: .venv/bench.stamp
 	$(RUN) -m benchmarks.rbm
 	$(RUN) -m benchmarks.seeds
+	$(RUN) -m benchmarks.vae
+	$(RUN) -m benchmarks.gan
 
 clean:
 	rm -rf .venv runs

@@ -14,6 +14,7 @@ seconds on digits (2 CPU cores shared with other work).
 
   full                (to be measured)  the maximum of the likelihood
   shrunk              (to be measured)  the same, shrinkage 0.001, chosen on digits' validation
+  mnist               (to be measured)  shrunk on MNIST
   diagonal            (to be measured)
   low_rank            (to be measured)  rank 30, probabilistic PCA
   full_gradient       (to be measured)  Adam on batches of 100 from the moments of a uniform pixel
@@ -37,6 +38,7 @@ from gen_models.models import gaussian
 VARIANTS = {
   'full': dict(covariance='full'),
   'shrunk': dict(covariance='full', shrinkage=0.001),
+  'mnist': dict(dataset='mnist', covariance='full', shrinkage=0.001),
   'diagonal': dict(covariance='diagonal'),
   'low_rank': dict(covariance='low_rank'),
   'full_gradient': dict(covariance='full', method='gradient', num_steps=20_000),

@@ -88,8 +88,6 @@ class Experiment(NamedTuple):
       [0, 1], what the report shows besides curves.
     sample: (key, params, num, label) -> Samples, draws of the model; label is None, or a class
       to condition on (ValueError where the model has no classes). None: nothing to draw.
-    sample_space: the binarisation under which draws are compared with test images; None is that
-      of the training data. Families side by side in one table need one space.
     steps_per_dispatch: updates compiled into one program; saves and logs fall between.
     validate_every: steps between validations, a multiple of steps_per_dispatch.
     protocol: one line that says what the numbers mean.
@@ -103,7 +101,6 @@ class Experiment(NamedTuple):
   headline: str | None = None
   pictures: Callable | None = None
   sample: Callable | None = None
-  sample_space: str | None = None
   steps_per_dispatch: int = 100
   validate_every: int = 1000
   protocol: str = ''

@@ -101,7 +101,7 @@ def sample_scores(run, space: str) -> dict:
 
   table = samples.table(runtime.evaluation_key(seed + run.config['seeds']), draw, test_ND, train_ND,
                         shape=run.dataset.test.images.shape[1:3])
-  return {'samples': table, 'sample_space': space}
+  return {'samples': table, 'sample_space': space, 'memorised': samples.memorised(table)}
 
 
 def num_parameters(params) -> int:
@@ -139,6 +139,8 @@ def table(result: dict) -> str:
     width = max(map(len, result['samples']))
     lines += [f'  {k:{width}}  {interval(v):28}  {interval(v, "floor"):28}  better: {v["better"]}'
               for k, v in result['samples'].items()]
+    if result['memorised']:
+      lines.append('  WARNING: draws are copies of training images')
   return '\n'.join(lines)
 
 

@@ -8,7 +8,7 @@ from launch import page
 _FIELDS = ('experiment', 'variant', 'test_nats', 'kind', 'lower', 'upper', 'resolved',
            'standard_error', 'seed_spread', 'effective_sample_size', 'why', 'num_images',
            'binarisation', 'num_parameters', 'train_seconds', 'seeds', 'step', 'dataset',
-           'sample_space')
+           'sample_space', 'memorised')
 
 
 def row(family: str, result: dict) -> dict:

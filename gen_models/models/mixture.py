@@ -79,16 +79,17 @@ def log_likelihood(params, x_NV) -> jax.Array:
 
 
 def log_posterior(params, x_NV, pseudo_count: float) -> jax.Array:
-  """sum_n log p(x_n) + a sum_q E_0[log p(x | q)] + (a / Q) sum_q log pi_q: what EM climbs.
+  """sum_n log p(x_n) + log_prior: what EM climbs; up to a constant, scalar nats."""
+  return jnp.sum(log_likelihood(params, x_NV)) + log_prior(params, x_NV, pseudo_count)
 
-  E_0 is over the pseudo-images and a the pseudo-count; up to a constant, scalar nats.
-  """
+
+def log_prior(params, x_NV, pseudo_count: float) -> jax.Array:
+  """a sum_q E_0[log p(x | q)] + (a / Q) sum_q log pi_q, E_0 over images that vary as x do."""
   mean_V, c_VV = _pseudo_images(x_NV, _components(params))
   expected_Q = log_conditional(params, mean_V[None])[0]
   if isinstance(params, GaussianParams):
     expected_Q -= 0.5 * lax.map(lambda one: gaussian.mahalanobis(one, c_VV), params.classes)
-  log_prior = jnp.sum(expected_Q) + jnp.mean(jax.nn.log_softmax(params.log_pi_Q))
-  return jnp.sum(log_likelihood(params, x_NV)) + pseudo_count * log_prior
+  return pseudo_count * (jnp.sum(expected_Q) + jnp.mean(jax.nn.log_softmax(params.log_pi_Q)))
 
 
 # Conditionals.

@@ -21,13 +21,14 @@ fit = jax.jit(mixture.fit, static_argnames=('num_classes', 'max_steps'))
 
 def example(seed=0) -> mixture.Params:
   draws = np.random.default_rng(seed)
-  return mixture.Params(jnp.asarray(np.log(draws.dirichlet(np.ones(Q))), jnp.float32),
-                        jnp.asarray(2 * draws.normal(size=(Q, V)), jnp.float32))
+  log_pi_Q = np.log(draws.dirichlet(np.ones(Q)))
+  return mixture.Params(jnp.asarray(2 * draws.normal(size=(Q, V)), jnp.float32),
+                        jnp.asarray(log_pi_Q, jnp.float32))
 
 
 def joint(params, x_NV):
   """pi_q prod_i m_qi^x_i (1 - m_qi)^(1 - x_i), [N, Q]."""
-  log_pi_Q, logits_QV = oracle.float64(params)
+  logits_QV, log_pi_Q = oracle.float64(params)
   m_QV = 1 / (1 + np.exp(-logits_QV))
   return np.exp(log_pi_Q) * np.prod(np.where(x_NV[:, None] == 1, m_QV, 1 - m_QV), axis=-1)
 
@@ -67,7 +68,7 @@ def test_em_never_lowers_the_penalised_likelihood(pseudo_count):
   prior_V = np.asarray(jax.nn.sigmoid(units.log_odds(x_NV.mean(0))), np.float64)
 
   def objective(params):
-    log_pi_Q, logits_QV = oracle.float64(params)
+    logits_QV, log_pi_Q = oracle.float64(params)
     log_prior = np.sum(prior_V * logits_QV - np.logaddexp(0, logits_QV)) + log_pi_Q.mean()
     return np.log(joint(params, x_NV).sum(1)).sum() + pseudo_count * log_prior
 
@@ -126,8 +127,9 @@ def test_fit_finds_the_patterns():
   one, three = (log_likelihood(fit(jax.random.key(4), x_NV, num_classes=q), x_NV).mean()
                 for q in (1, 3))
   truth = log_likelihood(mixture.Params(
-    jnp.full(3, -np.log(3), jnp.float32), units.log_odds(jnp.array(
-      [[.9, .9, .1, .1, .5], [.1, .2, .9, .8, .5], [.5, .9, .9, .1, .2]]), 0.0)), x_NV).mean()
+    units.log_odds(jnp.array(
+      [[.9, .9, .1, .1, .5], [.1, .2, .9, .8, .5], [.5, .9, .9, .1, .2]]), 0.0),
+    jnp.full(3, -np.log(3), jnp.float32)), x_NV).mean()
   assert one + 0.2 < truth < three + 0.01
 
 

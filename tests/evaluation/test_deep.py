@@ -1,0 +1,125 @@
+"""Scores of deep belief networks against enumeration; error rates as in tests/oracle.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen_models.evaluation import deep as evaluation
+from gen_models.models import rbm
+from gen_models.samplers import annealing
+from tests import oracle
+from tests.models import deep
+
+CASES = {'one layer': ((4, 3), 0), 'two layers': ((4, 3, 4), 0), 'labels': ((3, 4, 3), 3)}
+every_case = pytest.mark.parametrize('sizes, num_labels', CASES.values(), ids=CASES)
+
+
+def data_of(exact):
+  """100 images: a row of v drawn from the model, and its label."""
+  draws = np.random.default_rng(0)
+  cells = draws.choice(exact.p_AQ.size, 100, p=exact.p_AQ.reshape(-1))
+  return (np.float32(exact.v_AV[cells // exact.p_AQ.shape[1]]), cells % exact.p_AQ.shape[1])
+
+
+@every_case
+def test_log_partition_enumerated_and_annealed_from_both_sides(sizes, num_labels):
+  params = deep.stack(*sizes, num_labels=num_labels)
+  exact = deep.exact(params, num_labels)
+  v_NV, label_N = data_of(exact)
+  z = evaluation.bracket(jax.random.key(0), params, v_NV, label_N)
+  assert z.lower.standard_error == 0 and z.lower == z.upper
+  np.testing.assert_allclose(z.log_partition, exact.log_partition, rtol=2e-6)
+
+  lines = []
+  z = evaluation.bracket(jax.random.key(1), params, v_NV, label_N, max_enumerated=0,
+                         num_chains=500, betas=annealing.linear(300), report=lines.append)
+  for side in (z.lower, z.upper):
+    assert abs(side.log_partition - exact.log_partition) < 6 * side.standard_error < 0.1
+    assert side.standard_error > 0
+    assert 1 < side.effective_sample_size <= 500
+  assert abs(z.log_partition - exact.log_partition) < 0.05 and lines
+
+
+@every_case
+def test_the_score_is_the_bound_and_the_estimate_is_close(sizes, num_labels):
+  params = deep.stack(*sizes, num_labels=num_labels)
+  exact = deep.exact(params, num_labels)
+  v_NV, label_N = data_of(exact)
+  rows = oracle.index(v_NV)
+  z = evaluation.bracket(jax.random.key(0), params, v_NV, label_N)
+  score = evaluation.score(jax.random.key(2), params, v_NV, z, num_samples=4000,
+                           binarisation='threshold', scores={'more': 1.0})
+  bound = deep.bound(params, num_labels)[rows].mean()
+  nats = np.log(exact.p_AQ.sum(1))[rows].mean()
+  assert abs(score['test_nats'] - bound) <= 5 * score['standard_error'] + 1e-5
+  assert score['standard_error'] < 0.01
+  assert score['kind'] == 'bound' and score['upper'] is None and score['num_images'] == 100
+  assert score['lower'] == pytest.approx(score['test_nats'], abs=1e-9)
+  assert score['effective_sample_size'] is None and score['scores']['more'] == 1.0
+  ess = score['scores']['importance_ess']
+  assert 1 <= ess <= 4000 * (1 + 1e-9)
+  # sd of the mean of 100 logarithms, each of a mean with that effective sample size.
+  error = np.sqrt((1 - ess / 4000) / ess / 100)
+  assert abs(score['scores']['importance_nats'] - nats) < 5 * error + 1e-5
+  assert error < 0.01
+  if len(sizes) > 2:
+    assert score['test_nats'] < score['scores']['importance_nats'] - 1e-3
+    assert ess < 3999
+  else:
+    np.testing.assert_allclose(score['test_nats'], nats, atol=1e-5)
+
+
+def test_both_sides_of_log_z_reach_the_score():
+  params = deep.stack(4, 3, 4)
+  low, high = (annealing.Estimate(z, error, ess, np.zeros(0), 7)
+               for z, error, ess in ((2.0, 0.3, 40.0), (2.5, 0.4, 30.0)))
+  v_NV = np.float32(oracle.states(4))
+  score = evaluation.score(jax.random.key(0), params, v_NV, annealing.Bracket(2.2, low, high),
+                           num_samples=2, binarisation='threshold')
+  np.testing.assert_allclose(score['test_nats'] - score['lower'], 0.3, atol=1e-6)
+  assert score['effective_sample_size'] == 30 and score['log_partition_sides'] == [2.0, 2.5]
+  assert score['standard_error'] > score['log_partition_error'] == 0.4
+  assert score['num_temperatures'] == 7
+
+
+def test_the_standard_error_is_the_spread_of_repeated_scores():
+  params = deep.stack(4, 3, 4)
+  z = evaluation.bracket(jax.random.key(0), params, np.zeros((2, 4), np.float32))
+  v_NV = np.float32(oracle.states(4))
+  scores = [evaluation.score(key, params, v_NV, z, num_samples=20, binarisation='threshold')
+            for key in jax.random.split(jax.random.key(1), 200)]
+  spread = np.std([score['test_nats'] for score in scores], ddof=1)
+  # A standard deviation of 200 normal deviates is known to 5 %.
+  assert 0.75 < spread / np.mean([score['standard_error'] for score in scores]) < 1.3
+
+
+def test_images_in_several_blocks_have_draws_of_their_own():
+  params = deep.stack(4, 3, 4)
+  z = evaluation.bracket(jax.random.key(0), params, np.zeros((2, 4), np.float32))
+  v_NV, lines = np.tile(np.float32(oracle.states(4)[5]), (3000, 1)), []
+  score = evaluation.score(jax.random.key(3), params, v_NV, z, num_samples=2,
+                           binarisation='threshold', report=lines.append)
+  assert score['num_images'] == 3000 and lines == ['2500/3000 images']
+  # 3000 images alike: their spread is that of independent draws, not of six repeated blocks.
+  bound = deep.bound(params)[5]
+  assert abs(score['test_nats'] - bound) < 5 * score['standard_error']
+  np.testing.assert_allclose(score['image_standard_error'], score['standard_error'], rtol=0.1)
+
+
+def test_one_sample_is_refused():
+  params = deep.stack(4, 3)
+  z = evaluation.bracket(jax.random.key(0), params, np.zeros((2, 4), np.float32))
+  with pytest.raises(ValueError, match='two samples'):
+    evaluation.score(jax.random.key(0), params, jnp.zeros((2, 4)), z, num_samples=1,
+                     binarisation='threshold')
+
+
+def test_a_diverged_net_is_not_scored():
+  params = deep.stack(4, 3, 4)
+  z = evaluation.bracket(jax.random.key(0), params, np.zeros((2, 4), np.float32))
+  lower, top = params.layers
+  broken = params._replace(layers=(rbm.Params(*(jnp.nan * x for x in lower)), top))
+  with pytest.raises(FloatingPointError, match='not finite'):
+    evaluation.score(jax.random.key(0), broken, np.zeros((2, 4), np.float32), z,
+                     binarisation='threshold')
