@@ -41,7 +41,7 @@ VARIANTS = {
   'independent': dict(num_classes=1, num_steps=1),
   'em_10': dict(num_classes=10),
   'em_100': dict(num_classes=100),
-  'gradient': dict(num_classes=100, method='gradient', num_steps=20_000),
+  'gradient': dict(num_classes=100, method='gradient', num_steps=10_000),
   'labelled': dict(num_classes=10, method='labelled', num_steps=1),
   'diagonal': dict(num_classes=100, components='diagonal'),
   'full': dict(num_classes=10, components='full', method='labelled', pseudo_count=30.0,

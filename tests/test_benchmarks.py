@@ -11,7 +11,9 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = {
   'rbm': ['--images=200', '--rounds=1', '--sweep_chains=100', '--sweeps=1'],
-  'seeds': ['--seeds=2', '--steps=10', '--rounds=1', '--variants=cd1']}
+  'seeds': ['--seeds=2', '--steps=10', '--rounds=1', '--variants=cd1'],
+  'vae': ['--images=200', '--rounds=1', '--batch=20', '--hidden=50', '--latent=5'],
+  'gan': ['--iterations=5', '--rounds=1', '--batch=8', '--channels=4,8', '--learning_rate=0.005']}
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import cho_solve, solve_triangular
+from jax.scipy.linalg import solve_triangular
 
 from gen_models.models import units
 
@@ -81,10 +81,10 @@ def log_likelihood(params: Params, x_NV) -> jax.Array:
   else:
     # y'C^-1 y is what is left of ridge regression on W: a sum of squares, where Woodbury's
     # difference of two would cancel.
-    a_VR, root_RR = _posterior_root(params)
+    a_VR, whitener_RR = _posterior(params)
     h_NR, u_NV = hidden_mean(params, x_NV), y_NV * jnp.exp(-params.log_noise_V)
     square_N = jnp.sum((u_NV - h_NR @ a_VR.T)**2, axis=-1) + jnp.sum(h_NR**2, axis=-1)
-    log_det = -jnp.sum(params.log_noise_V) - jnp.sum(jnp.log(jnp.diagonal(root_RR)))
+    log_det = jnp.sum(jnp.log(jnp.diagonal(whitener_RR))) - jnp.sum(params.log_noise_V)
   return log_det - 0.5 * square_N - 0.5 * y_NV.shape[-1] * math.log(2 * math.pi)
 
 
@@ -116,15 +116,17 @@ def _whitener(params: Full) -> jax.Array:
 
 def hidden_mean(params: LowRank, x_NV) -> jax.Array:
   """E[h | x] = (I + W'D W)^-1 W'D (x - m), D = diag(1 / noise^2); [N, R]."""
-  a_VR, root_RR = _posterior_root(params)
+  a_VR, whitener_RR = _posterior(params)
   u_NV = (x_NV - params.mean_V) * jnp.exp(-params.log_noise_V)
-  return cho_solve((root_RR, True), (u_NV @ a_VR).T).T
+  return u_NV @ a_VR @ whitener_RR.T @ whitener_RR
 
 
-def _posterior_root(params: LowRank):
-  """W over the noise, [V, R], and the Cholesky factor of the precision of h given x, [R, R]."""
+def _posterior(params: LowRank):
+  """W over the noise, [V, R], and K with K'K the covariance of h given x, [R, R]."""
   a_VR = params.w_VR * jnp.exp(-params.log_noise_V)[:, None]
-  return a_VR, jnp.linalg.cholesky(jnp.eye(a_VR.shape[1]) + a_VR.T @ a_VR)
+  identity_RR = jnp.eye(a_VR.shape[1])
+  root_RR = jnp.linalg.cholesky(identity_RR + a_VR.T @ a_VR)
+  return a_VR, solve_triangular(root_RR, identity_RR, lower=True)
 
 
 # Sampling.

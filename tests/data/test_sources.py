@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gen_models.data import sources
-from gen_models.data.sources import MissingData, load, with_validation
+from gen_models.data.sources import MissingData, levels, load, with_validation
 
 
 def test_digits_are_one_fixed_partition():
@@ -25,6 +25,20 @@ def test_digits_are_one_fixed_partition():
   assert sorted(map(bytes, images)) == sorted(map(bytes, original))
   # The split is part of every printed number: a change here makes old and new results incomparable.
   assert hashlib.sha256(images.tobytes()).hexdigest()[:16] == '22ccb51d1417f811'
+
+
+def test_grid25_is_its_mixture():
+  data = load('grid25')
+  assert [len(a.images) for a in (data.train, data.valid, data.test)] == [100_000, 2500, 2500]
+  assert data.train.images.shape[1:] == (2, 2, 1) and data.levels == levels('grid25') == 255
+  x_ND = sources.points(data.train.images.reshape(-1, 4) / 255)
+  assert np.array_equal(np.bincount(data.train.labels) > 3700, np.ones(25, bool))
+  rest_ND = x_ND - 2.0 * np.stack([data.train.labels // 5 - 2, data.train.labels % 5 - 2], axis=1)
+  # Standard errors: 1.6e-4 of the mean, 1.1e-4 of the deviation; resolution 1.5e-4.
+  np.testing.assert_allclose(rest_ND.mean(0), 0, atol=1e-3)
+  np.testing.assert_allclose(rest_ND.std(0), 0.05, atol=1e-3)
+  np.testing.assert_allclose(np.corrcoef(rest_ND.T)[0, 1], 0, atol=0.02)
+  assert np.abs(rest_ND).max() < 0.3  # no byte is misread
 
 
 def test_tfds_records_become_arrays(tiny_mnist, tmp_path, pixel):
@@ -104,7 +118,8 @@ def test_the_data_directory_is_argument_then_environment_then_home(monkeypatch):
 def test_unknown_names_get_near_matches():
   with pytest.raises(ValueError, match="'mnits'; did you mean mnist"):
     load('mnits')
-  with pytest.raises(ValueError, match='known: digits, mnist, fashion_mnist, binarized_mnist'):
+  with pytest.raises(ValueError,
+                     match='known: digits, grid25, mnist, fashion_mnist, binarized_mnist'):
     load('imagenet')
 
 

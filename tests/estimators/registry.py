@@ -15,6 +15,12 @@ import numpy as np
 from gen_models.estimators.contrastive import contrastive, persistent, reconstruction
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
 from gen_models.models import rbm
+from tests.estimators import (
+  adversarial_problems,
+  densities_problems,
+  greedy_problems,
+  variational_problems,
+)
 from tests.estimators.entry import Entry
 
 
@@ -49,6 +55,8 @@ def _rbm(estimator, burn_in=0, deterministic=False):
 
 
 ENTRIES = {
+  **densities_problems.ENTRIES, **greedy_problems.ENTRIES, **variational_problems.ENTRIES,
+  **adversarial_problems.ENTRIES,
   'exact': _rbm(maximum_likelihood(rbm.log_likelihood), deterministic=True),
   'cd1': _rbm(contrastive(rbm, reconstruction())),
   'cd1_samples': _rbm(contrastive(rbm, reconstruction(), last_half_step='samples')),

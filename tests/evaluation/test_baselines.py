@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gen_models.evaluation import baselines
-from gen_models.models import mixture
+from gen_models.models import gaussian, mixture
 
 
 def images(seed, num=300):
@@ -68,3 +68,18 @@ def test_the_mixture_beats_independent_pixels_that_agree():
                                       num_classes=(1, 3), pseudo_counts=(0.1, 30.0))
   alone = baselines.independent_pixels(TRAIN, TEST, binarisation='static')
   assert mixed['test_nats'] > alone['test_nats'] + 0.2
+
+
+@pytest.mark.parametrize('valid, best', [(0, 0.001), (1, 0.9)])
+def test_shrinkage_is_chosen_on_validation_and_scored_on_test(valid, best):
+  # The first validation set is like the training set; in the second no two pixels agree.
+  draws = np.random.default_rng(3)
+  train, like, test = (np.float32(draws.normal(size=(n, 2)) @ [[1, 1, 1], [0, 0.3, -0.3]]
+                                  + 0.05 * draws.normal(size=(n, 3))) for n in (400, 300, 300))
+  valid = (like, np.float32(draws.normal(size=(300, 3))))[valid]
+  score = baselines.full_gaussian(train, valid, test, binarisation='real',
+                                  shrinkages=(0.001, 0.9))
+  expected = gaussian.log_likelihood(gaussian.fit(train, 'full', best), test)
+  assert (score['shrinkage'], score['kind'], score['num_images']) == (best, 'exact', 300)
+  np.testing.assert_allclose(score['test_nats'], expected.mean(), rtol=1e-4)
+  assert json.loads(json.dumps(score)) == score

@@ -1,4 +1,4 @@
-"""The mixture against sums over classes in NumPy float64, from the definition.
+"""Mixtures against sums over classes in NumPy float64, from the definition, and scikit-learn.
 
 Statistical tests fail for one key in a million if the code is right (oracle.SIGNIFICANCE).
 """
@@ -6,9 +6,15 @@ Statistical tests fail for one key in a million if the code is right (oracle.SIG
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+import scipy.stats
+import sklearn.mixture
 
-from gen_models.models import mixture, units
+from gen_models.estimators.maximum_likelihood import fixed_point, maximum_likelihood
+from gen_models.experiment import Phase
+from gen_models.models import gaussian, mixture, units
+from gen_models.training import step as step_lib
 from tests import oracle
 
 pytestmark = pytest.mark.usefixtures('strict_promotion')
@@ -16,7 +22,9 @@ pytestmark = pytest.mark.usefixtures('strict_promotion')
 V, Q = 5, 3
 STATES_AV = oracle.states(V)
 em_step = jax.jit(mixture.em_step)
-fit = jax.jit(mixture.fit, static_argnames=('num_classes', 'max_steps'))
+fit = jax.jit(mixture.fit, static_argnames=('num_classes', 'max_steps', 'components'))
+maximise = jax.jit(mixture.maximise, static_argnames='components')
+every_components = pytest.mark.parametrize('components', ['bernoulli', 'diagonal', 'full'])
 
 
 def example(seed=0) -> mixture.Params:
@@ -137,3 +145,222 @@ def test_fit_finds_the_patterns():
 def test_impossible_numbers_of_classes_are_refused(num_classes):
   with pytest.raises(ValueError, match='classes for 300 images'):
     mixture.init(jax.random.key(0), images(), num_classes)
+
+
+# Gaussian classes.
+
+
+def points(num=400, seed=5):
+  """Three clusters of different shapes in the plane of the first two of V pixels."""
+  draws = np.random.default_rng(seed)
+  centres_QV = np.zeros((3, V))
+  centres_QV[1, 0], centres_QV[2, 1] = 4, 5
+  z_N = draws.integers(3, size=num)
+  x_NV = draws.normal(size=(num, V)) @ (np.eye(V) + 0.5 * draws.normal(size=(V, V)))
+  return np.float32(centres_QV[z_N] + x_NV * np.array([0.5, 1, 0.7])[z_N][:, None]), z_N
+
+
+def laws(params):
+  """scipy's density of each class."""
+  classes = params.classes
+  c_QVV = jax.vmap(gaussian.covariance_of)(classes)
+  return [scipy.stats.multivariate_normal(np.asarray(m, np.float64), np.asarray(c, np.float64))
+          for m, c in zip(classes.mean_V, c_QVV, strict=True)]
+
+
+def normals(components, seed=6) -> mixture.GaussianParams:
+  draws = np.random.default_rng(seed)
+  shape = (Q, V, V) if components == 'full' else (Q, V)
+  of_class = gaussian.Full if components == 'full' else gaussian.Diagonal
+  return mixture.GaussianParams(
+    of_class(*(jnp.asarray(0.5 * draws.normal(size=s), jnp.float32) for s in ((Q, V), shape))),
+    jnp.asarray(draws.normal(size=Q), jnp.float32))  # not normalised
+
+
+@pytest.mark.parametrize('components', ['diagonal', 'full'])
+def test_gaussian_classes_are_summed_over(components):
+  params, x_NV = normals(components), points(50)[0]
+  log_pi_Q = np.asarray(jax.nn.log_softmax(params.log_pi_Q), np.float64)
+  joint_NQ = log_pi_Q + np.stack([law.logpdf(x_NV) for law in laws(params)], 1)
+  np.testing.assert_allclose(mixture.log_joint(params, x_NV), joint_NQ, rtol=1e-4)
+  np.testing.assert_allclose(mixture.log_likelihood(params, x_NV),
+                             np.logaddexp.reduce(joint_NQ, axis=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize('components', ['diagonal', 'full'])
+def test_gaussian_classes_are_sampled(components):
+  params, num = normals(components), 2**14
+  z_N, x_NV = jax.jit(mixture.sample, static_argnums=2)(jax.random.key(7), params, num)
+  oracle.assert_frequencies(z_N, jax.nn.softmax(params.log_pi_Q))
+  for q, law in enumerate(laws(params)):
+    y_NV = np.asarray(x_NV, np.float64)[np.asarray(z_N) == q] - law.mean
+    square_N = np.sum(y_NV * np.linalg.solve(law.cov, y_NV.T).T, axis=1)
+    cells = np.minimum(scipy.stats.chi2(V).cdf(square_N) * 20, 19).astype(int)
+    oracle.assert_frequencies(cells, np.full(20, 1 / 20))
+    assert oracle.mean_p_value(y_NV, np.zeros(V)) > oracle.SIGNIFICANCE
+
+
+@every_components
+def test_a_class_can_be_asked_for(components):
+  params = example() if components == 'bernoulli' else normals(components)
+  sample = jax.jit(mixture.sample, static_argnums=2)
+  for label in range(Q):
+    z_N, x_NV = sample(jax.random.key(label), params, 2**12, label)
+    assert np.all(z_N == label)
+    mean_V = mixture.visible_mean(params, z_N)[0]
+    assert oracle.mean_p_value(x_NV, np.asarray(mean_V)) > oracle.SIGNIFICANCE
+
+
+@every_components
+@pytest.mark.parametrize('pseudo_count', [0.0, 1.0, 20.0])
+def test_em_never_lowers_the_posterior(components, pseudo_count):
+  # Without pseudo-counts, that is the likelihood. Of 400 images and 2000 nats, float32 leaves 0.005.
+  x_NV = images() if components == 'bernoulli' else points()[0]
+  params = mixture.init(jax.random.key(8), x_NV, Q, components)
+  log_posterior = jax.jit(mixture.log_posterior)
+  values = [log_posterior(params, x_NV, pseudo_count)]
+  for _ in range(40):
+    params = em_step(params, x_NV, pseudo_count)
+    values.append(log_posterior(params, x_NV, pseudo_count))
+  assert np.all(np.diff(values) > -5e-3), np.diff(values).min()
+  assert values[-1] > values[0] + 5
+  if pseudo_count == 0:
+    np.testing.assert_allclose(values[-1], mixture.log_likelihood(params, x_NV).sum(), rtol=1e-6)
+
+
+@every_components
+def test_the_prior_is_what_the_pseudo_images_would_have_scored(components):
+  # Up to a constant: so differences between two parameters are compared.
+  x_NV = images() if components == 'bernoulli' else points()[0]
+  pair = [fit(jax.random.key(seed), x_NV, num_classes=Q, components=components, max_steps=3)
+          for seed in (0, 1)]
+
+  def expected(params):
+    log_pi = np.mean(jax.nn.log_softmax(params.log_pi_Q), dtype=np.float64)
+    if components == 'bernoulli':
+      p_V = 0.99 * x_NV.mean(0) + 0.005
+      logits_QV = np.asarray(params.logits_QV, np.float64)
+      return np.sum(p_V * logits_QV - np.logaddexp(0, logits_QV)) + log_pi
+    m_V, c_VV = (np.asarray(a, np.float64) for a in gaussian.moments(x_NV, 0.01))
+    return log_pi + sum(law.logpdf(m_V) - 0.5 * np.trace(np.linalg.solve(law.cov, c_VV))
+                        for law in laws(params))
+
+  found = [mixture.log_prior(params, x_NV, 2.0) for params in pair]
+  np.testing.assert_allclose(found[0] - found[1], 2 * (expected(pair[0]) - expected(pair[1])),
+                             rtol=1e-3, atol=1e-3)
+  assert abs(found[0] - found[1]) > 0.01
+
+
+@pytest.mark.parametrize('components, theirs', [('diagonal', 'diag'), ('full', 'full')])
+def test_an_em_step_on_gaussian_classes_is_scikit_learns(components, theirs):
+  x_NV = points()[0]
+  params = mixture.init(jax.random.key(9), x_NV, Q, components)
+  c_QVV = np.asarray(jax.vmap(gaussian.covariance_of)(params.classes), np.float64)
+  precision = np.linalg.inv(c_QVV) if components == 'full' else 1 / np.diagonal(c_QVV, 0, 1, 2)
+  sk = sklearn.mixture.GaussianMixture(
+    Q, covariance_type=theirs, reg_covar=0, max_iter=1, weights_init=np.full(Q, 1 / Q),
+    means_init=np.asarray(params.classes.mean_V), precisions_init=precision)
+  with pytest.warns(Warning, match='did not converge'):
+    sk.fit(x_NV.astype(np.float64))
+  after = em_step(params, x_NV, 0.0)
+  np.testing.assert_allclose(np.exp(after.log_pi_Q), sk.weights_, rtol=1e-3)
+  np.testing.assert_allclose(after.classes.mean_V, sk.means_, atol=2e-3)
+  c_QVV = jax.vmap(gaussian.covariance_of)(after.classes)
+  if components == 'diagonal':
+    c_QVV = np.diagonal(c_QVV, 0, 1, 2)
+  np.testing.assert_allclose(c_QVV, sk.covariances_, rtol=5e-3, atol=5e-3)
+
+
+@pytest.mark.parametrize('components', ['diagonal', 'full'])
+def test_gaussian_classes_find_the_clusters(components):
+  x_NV, z_N = points(3000)
+  params = fit(jax.random.key(12), x_NV, num_classes=3, components=components)
+  one = fit(jax.random.key(12), x_NV, num_classes=1, components=components)
+  nats, alone = (mixture.log_likelihood(p, x_NV).mean() for p in (params, one))
+  assert nats > alone + 0.3
+  if components == 'full':
+    guess_N = np.asarray(jnp.argmax(mixture.class_given_visible(params, x_NV), axis=1))
+    table = np.zeros((3, 3))
+    np.add.at(table, (z_N, guess_N), 1)
+    assert sorted(table.argmax(1)) == [0, 1, 2] and table.max(1).sum() > 0.9 * len(x_NV)
+
+
+@pytest.mark.parametrize('components', ['diagonal', 'full'])
+def test_a_gaussian_class_with_no_image_or_one_is_the_data_as_a_whole(components):
+  x_NV = points()[0]
+  r_NQ = np.zeros((len(x_NV), Q), np.float32)
+  r_NQ[1:, 0], r_NQ[0, 1] = 1, 1
+  params = maximise(r_NQ, x_NV, 1.0, components=components)
+  assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(params))
+  mean_V, c_VV = (np.asarray(a, np.float64) for a in gaussian.moments(x_NV, 0.01))
+  half_V = (x_NV[0] - mean_V) / 2  # one image, one pseudo-image
+  for q, law in enumerate(laws(params)[1:], start=1):
+    shift_V = half_V if q == 1 else 0 * half_V
+    expected = c_VV / (2 if q == 1 else 1) + np.outer(shift_V, shift_V)
+    np.testing.assert_allclose(law.mean, mean_V + shift_V, atol=1e-4)
+    where = np.eye(V) == 1 if components == 'diagonal' else np.ones((V, V), bool)
+    np.testing.assert_allclose(law.cov[where], expected[where], rtol=1e-3, atol=1e-3)
+
+
+# Labels, gradients, the loop.
+
+
+@every_components
+def test_labels_give_proportions_and_the_moments_of_each_class(components):
+  x_NV, z_N = (images(), np.arange(300) % 7 % 3) if components == 'bernoulli' else points()
+  params = mixture.fit_labelled(x_NV, z_N, Q, components=components, pseudo_count=1e-3)
+  np.testing.assert_allclose(np.exp(params.log_pi_Q), np.bincount(z_N) / len(z_N), atol=1e-5)
+  mean_QV = mixture.visible_mean(params, jnp.arange(Q))
+  for q in range(Q):
+    np.testing.assert_allclose(mean_QV[q], x_NV[z_N == q].mean(0), atol=1e-3)
+    if components != 'bernoulli':
+      c_VV = np.cov(x_NV[z_N == q].T.astype(np.float64), bias=True)
+      c_VV = c_VV if components == 'full' else np.diag(np.diagonal(c_VV))
+      np.testing.assert_allclose(laws(params)[q].cov, c_VV, rtol=5e-3, atol=5e-3)
+
+
+@every_components
+def test_the_gradient_is_zero_where_em_stays(components):
+  x_NV = images() if components == 'bernoulli' else points()[0]
+  params = fit(jax.random.key(10), x_NV, num_classes=Q, components=components, max_steps=3000,
+               tolerance=0.0)
+  gradient = jax.jit(jax.grad(lambda params: mixture.log_posterior(params, x_NV, 1.0) / len(x_NV)))
+  start = gradient(mixture.init(jax.random.key(10), x_NV, Q, components))
+  sizes = [max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(g))
+           for g in (gradient(params), start)]
+  assert sizes[0] < 2e-3 < 0.05 * sizes[1], sizes
+
+
+def through_the_loop(estimator, optimizer, x_NV, num_steps):
+  phase = Phase('mixture', lambda key, x_NV, previous: mixture.init(key, x_NV, Q), estimator,
+                optimizer, lambda key, x_NV, step: x_NV, num_steps, len(x_NV))
+
+  @jax.jit
+  def run(key, x_NV):
+    state = step_lib.init_state(key, phase, x_NV)
+    return state.params, step_lib.train_steps(phase, state, x_NV, num_steps)[0].params
+
+  with jax.numpy_dtype_promotion('standard'):  # optax relies on it
+    return run(jax.random.key(11), jnp.asarray(x_NV))
+
+
+def test_a_step_of_the_loop_is_a_round_of_em():
+  x_NV = images()
+  start, after = through_the_loop(
+    fixed_point(lambda params, x_NV: mixture.em_step(params, x_NV, 1.0), mixture.log_likelihood),
+    optax.sgd(1.0), x_NV, 3)
+  for _ in range(3):
+    start = em_step(start, x_NV, 1.0)
+  np.testing.assert_allclose(after.logits_QV, start.logits_QV, atol=1e-4)
+  np.testing.assert_allclose(after.log_pi_Q, start.log_pi_Q, atol=1e-4)
+
+
+def test_training_by_gradient_reaches_what_em_reaches():
+  x_NV = images()
+  start, after = through_the_loop(maximum_likelihood(mixture.log_likelihood), optax.adam(
+    optax.linear_schedule(0.05, 0.0, 2000)), x_NV, 2000)
+  by_em = start
+  for _ in range(300):
+    by_em = em_step(by_em, x_NV, 1e-3)
+  nats = [float(mixture.log_likelihood(p, x_NV).mean()) for p in (start, after, by_em)]
+  assert nats[0] + 0.1 < nats[2] - 0.02 < nats[1]

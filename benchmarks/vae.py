@@ -1,0 +1,315 @@
+"""Bernoulli VAE 784-500-20-500-784: an epoch of training beside peers and beside the floor.
+
+  python -m benchmarks.vae --json=vae.json          (peers: pip install "gen_models[bench]")
+
+  loss = -E_q[log p(x | z)] + KL(q(z | x) || p(z)), one sample, the KL in closed form
+
+Ours is the path of `launch.train`: parallel.runner over step.train_steps of a Phase, one dispatch
+an epoch, uint8 images resident on the device, binarisation 'static', donated state. Every
+contender runs float32 and Adam from the same parameters, ReLU nets of the same sizes, the same
+batch and images in fresh random order, on all cores. A floor is the matrix products of the same
+steps and nothing else: no randomness, no nonlinearity, no update. Images are noisy copies of ten
+random prototypes: time does not depend on what is in them.
+
+Before times are shown, the loss of each, computed by one function for all, must have fallen at
+least half as far as ours: nobody is timed doing nothing, or something else.
+"""
+
+import logging
+import tempfile
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import app, flags
+from jax import lax
+
+from benchmarks import timing
+from benchmarks.timing import Contender
+from gen_models import data
+from gen_models.estimators import variational
+from gen_models.experiment import Phase
+from gen_models.models import vae
+from gen_models.training import parallel
+
+flags.DEFINE_integer('images', 10_000, 'Images an epoch.', lower_bound=1)
+flags.DEFINE_integer('rounds', 7, 'Timed rounds; the table shows their median.', lower_bound=1)
+flags.DEFINE_integer('batch', 128, 'Images an update.', lower_bound=1)
+flags.DEFINE_integer('visible', 784, 'Pixels.', lower_bound=1)
+flags.DEFINE_integer('hidden', 500, 'Units of the hidden layer of both nets.', lower_bound=1)
+flags.DEFINE_integer('latent', 20, 'Latent units.', lower_bound=1)
+flags.DEFINE_float('learning_rate', 1e-3, "Adam's, of every trainer.")
+flags.DEFINE_string('json', None, 'File to write all numbers to.')
+
+PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'torch', 'pythae', 'threadpoolctl')
+
+
+class Setting(NamedTuple):
+  """What all contenders share."""
+
+  x_NV: np.ndarray  # uint8, zeros and ones
+  num_hidden: int
+  num_latent: int
+  batch_size: int
+  learning_rate: float
+
+  @property
+  def steps(self):
+    return len(self.x_NV) // self.batch_size
+
+  @property
+  def model(self) -> vae.Model:
+    return vae.model(self.x_NV.shape[1], (self.num_latent,), ((self.num_hidden,),),
+                     activation=jax.nn.relu)
+
+
+class Trainer(NamedTuple):
+  """A contender that trains, and its layers (w_DF, b_F), encoder first, as NumPy arrays."""
+
+  contender: Contender
+  layers: Callable
+
+
+def setting(flag_values) -> Setting:
+  rng = np.random.default_rng(0)
+  prototypes = rng.random((10, flag_values.visible)) < 0.2
+  noise = rng.random((flag_values.images, flag_values.visible)) < 0.05
+  x_NV = (prototypes[rng.integers(10, size=flag_values.images)] ^ noise).astype(np.uint8)
+  return Setting(x_NV[:len(x_NV) // flag_values.batch * flag_values.batch], flag_values.hidden,
+                 flag_values.latent, flag_values.batch, flag_values.learning_rate)
+
+
+def start(s: Setting) -> vae.Params:
+  """Where every trainer begins."""
+  return s.model.init(jax.random.key(0), jnp.asarray(s.x_NV).mean(0))
+
+
+def layers_of(params: vae.Params) -> list:
+  """[(w_DF, b_F)] of both nets; the last bias is the one that the model owns."""
+  layers = [layer for net in (*params.encoder, *params.decoder) for _, layer in sorted(net.items())]
+  return [(layer['w_DF'], layer.get('b_F', params.bias_O)) for layer in layers]
+
+
+def params_of(layers) -> vae.Params:
+  """The inverse of layers_of."""
+  e0, e1, d0, d1 = [{'w_DF': jnp.asarray(w_DF), 'b_F': jnp.asarray(b_F)} for w_DF, b_F in layers]
+  bias_O = d1.pop('b_F')
+  return vae.Params(({'Dense_0': e0, 'Dense_1': e1},), ({'Dense_0': d0, 'Dense_1': d1},), bias_O)
+
+
+# Ours.
+
+
+def our_trainer(s: Setting) -> Trainer:
+  params = start(s)
+  phase = Phase('vae', lambda key, arrays, previous: params, variational.analytic_elbo(s.model),
+                optax.adam(s.learning_rate),
+                data.batches(s.batch_size, 'static', 1), s.steps, s.batch_size)
+  runner = parallel.runner(phase)
+  arrays = runner.place_arrays(data.Arrays(s.x_NV))
+  state = runner.place(parallel.init_states(phase, jax.random.key(1), arrays))
+
+  def run():
+    nonlocal state
+    state, metrics = runner.dispatch(state, arrays, s.steps)
+    jax.block_until_ready((state, metrics))
+
+  return Trainer(Contender('ours', run), lambda: layers_of(jax.device_get(state.params)))
+
+
+# Peers.
+
+
+def _torch_nets(s: Setting):
+  """(torch, encoder to [m, log s], decoder to logits, their layers as NumPy), or None."""
+  if (torch := timing.peer('torch')) is None:
+    return None
+  linears = []
+  for w_DF, b_F in jax.device_get(layers_of(start(s))):
+    linears.append(torch.nn.Linear(*w_DF.shape))
+    linears[-1].load_state_dict({'weight': torch.tensor(w_DF.T), 'bias': torch.tensor(b_F)})
+  encoder, decoder = (torch.nn.Sequential(first, torch.nn.ReLU(), last)
+                      for first, last in (linears[:2], linears[2:]))
+  return torch, encoder, decoder, lambda: [
+    (layer.weight.detach().numpy().T, layer.bias.detach().numpy()) for layer in linears]
+
+
+def torch_trainer(s: Setting) -> Trainer | None:
+  if (found := _torch_nets(s)) is None:
+    return None
+  torch, encoder, decoder, layers = found
+  bce = torch.nn.functional.binary_cross_entropy_with_logits
+  optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], s.learning_rate)
+  x_NV = torch.tensor(s.x_NV, dtype=torch.float32)
+
+  def update(x_BV):
+    m_BZ, t_BZ = encoder(x_BV).chunk(2, dim=1)
+    s_BZ = t_BZ.exp()
+    logits_BV = decoder(m_BZ + s_BZ * torch.randn_like(s_BZ))
+    kl = ((s_BZ.square() + m_BZ.square() - 1) / 2 - t_BZ).sum()
+    loss = (bce(logits_BV, x_BV, reduction='sum') + kl) / len(x_BV)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+  def run():
+    for rows_B in torch.randperm(len(x_NV)).view(-1, s.batch_size):
+      update(x_NV[rows_B])
+
+  return Trainer(Contender('torch eager', run, 'a loop by hand; permutation and gather on tensors'),
+                 layers)
+
+
+def _pythae_trainer(s: Setting, directory: str):
+  """(pythae's BaseTrainer of the common model, its layers), or None."""
+  if (found := _torch_nets(s)) is None or (trainers := timing.peer('pythae.trainers')) is None:
+    return None
+  logging.disable(logging.INFO)  # what it says of every epoch, in several copies
+  from pythae.data.datasets import BaseDataset
+  from pythae.models import VAE, VAEConfig
+  from pythae.models.base.base_utils import ModelOutput
+  from pythae.models.nn import BaseDecoder, BaseEncoder
+  torch, encoder, decoder, layers = found
+
+  class Encoder(BaseEncoder):
+    def __init__(self):
+      super().__init__()
+      self.net = encoder
+
+    def forward(self, x_BV):
+      m_BZ, t_BZ = self.net(x_BV).chunk(2, dim=1)
+      return ModelOutput(embedding=m_BZ, log_covariance=2 * t_BZ)
+
+  class Decoder(BaseDecoder):
+    def __init__(self):
+      super().__init__()
+      self.net = decoder
+
+    def forward(self, z_BZ):
+      return ModelOutput(reconstruction=self.net(z_BZ).sigmoid())
+
+  model = VAE(VAEConfig(input_dim=(s.x_NV.shape[1],), latent_dim=s.num_latent,
+                        reconstruction_loss='bce'), Encoder(), Decoder())
+  config = trainers.BaseTrainerConfig(
+    output_dir=directory, num_epochs=1, learning_rate=s.learning_rate, no_cuda=True,
+    per_device_train_batch_size=s.batch_size, optimizer_cls='Adam')
+  images = BaseDataset(torch.tensor(s.x_NV, dtype=torch.float32), torch.zeros(len(s.x_NV)))
+  return trainers.BaseTrainer(model, images, training_config=config), layers
+
+
+def pythae_epoch(s: Setting, directory: str) -> Trainer | None:
+  if (found := _pythae_trainer(s, directory)) is None:
+    return None
+  from pythae.trainers.training_callbacks import CallbackHandler
+  trainer, layers = found
+  trainer.set_optimizer()
+  trainer.callback_handler = CallbackHandler([], trainer.model)
+  return Trainer(Contender('pythae', lambda: trainer.train_step(1),
+                           "BaseTrainer.train_step, an epoch of its DataLoader, without callbacks"),
+                 layers)
+
+
+def pythae_train(s: Setting, directory: str) -> Trainer | None:
+  if (found := _pythae_trainer(s, directory)) is None:
+    return None
+  trainer, layers = found
+  return Trainer(Contender('pythae train()', trainer.train,
+                           'BaseTrainer.train, one epoch: with progress bar, best and final model'),
+                 layers)
+
+
+# Floors.
+
+
+def floor(library: str, s: Setting) -> Contender:
+  """The eleven products of one update: four forward, three back to inputs, four to weights."""
+  rng = np.random.default_rng(0)
+  w_L = [np.asarray(w_DF) for w_DF, _ in layers_of(start(s))]
+  x_2BV = rng.random((2, s.batch_size, s.x_NV.shape[1]), np.float32)
+
+  def products(w_L, x_BV):
+    w1_VH, w2_HO, w3_ZH, w4_HV = w_L
+    h_BH = x_BV @ w1_VH
+    o_BO = h_BH @ w2_HO
+    z_BZ = o_BO[:, :s.num_latent]
+    g_BH = z_BZ @ w3_ZH
+    y_BV = g_BH @ w4_HV
+    dg_BH = y_BV @ w4_HV.T
+    dz_BZ = dg_BH @ w3_ZH.T
+    dh_BH = o_BO @ w2_HO.T
+    return dz_BZ, x_BV.T @ dh_BH, h_BH.T @ o_BO, z_BZ.T @ dg_BH, g_BH.T @ y_BV
+
+  def at(w_L, x_2BV, t):  # the input alternates, so that a compiler can lift nothing out
+    return products(w_L, x_2BV[t % 2])
+
+  @jax.jit
+  def scan(w_L, x_2BV):
+    out = jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(at, w_L, x_2BV, 0))
+    return lax.scan(lambda _, t: (at(w_L, x_2BV, t), None), out, jnp.arange(s.steps))[0]
+
+  def loop():
+    for t in range(s.steps):
+      at(w_L, x_2BV, t)
+
+  if library == 'jax':
+    w_L, x_2BV = jax.device_put((w_L, x_2BV))
+    return Contender('floor: jax', lambda: jax.block_until_ready(scan(w_L, x_2BV)))
+  if library == 'torch':
+    import torch
+    w_L, x_2BV = [torch.tensor(w) for w in w_L], torch.tensor(x_2BV)
+  return Contender(f'floor: {library}', loop)
+
+
+def floors(s: Setting) -> list[Contender]:
+  """In jax, NumPy's BLAS and torch; the fastest is the floor."""
+  libraries = ('jax', 'numpy', 'torch') if timing.peer('torch') else ('jax', 'numpy')
+  return [floor(library, s) for library in libraries]
+
+
+# Check.
+
+
+def check_learnt(trainers: list[Trainer], s: Setting) -> None:
+  """Raises RuntimeError unless the loss of each, in nats, fell at least half as far as ours."""
+  x_NV, model = s.x_NV[:1000].astype(np.float32), s.model
+
+  @jax.jit
+  def loss(params):
+    return -jnp.mean(model.log_weights(jax.random.key(2), params, x_NV, 10))
+
+  before = float(loss(start(s)))
+  after = [float(loss(params_of(trainer.layers()))) for trainer in trainers]
+  for trainer, value in zip(trainers, after, strict=True):
+    print(f'  {trainer.contender.name}: loss {before:.2f} untrained, {value:.2f} trained')
+    if not (before - value >= (before - after[0]) / 2 > 0):
+      raise RuntimeError(f'{trainer.contender.name} was timed, but did not learn')
+
+
+def main(argv):
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+  s = setting(flags.FLAGS)
+  timing.warn_if_busy(timing.use_all_cores())
+  title = (f'One epoch, {s.x_NV.shape[1]}-{s.num_hidden}-{s.num_latent}, batch {s.batch_size}, '
+           f'{len(s.x_NV)} images')
+  with tempfile.TemporaryDirectory() as directory:
+    trainers = [our_trainer(s), torch_trainer(s), pythae_epoch(s, directory),
+                pythae_train(s, directory)]
+    trainers = [t for t in trainers if t]
+    contenders = [t.contender for t in trainers] + floors(s)
+    rows = timing.summarise(timing.interleaved(contenders, flags.FLAGS.rounds), 1, 'ours')
+  print(f'\n{title}: median of {flags.FLAGS.rounds} rounds, ms')
+  check_learnt(trainers, s)
+  timing.show(rows, contenders)
+
+  env = timing.environment(PACKAGES)
+  timing.show_environment(env)
+  if flags.FLAGS.json:
+    timing.write_json(flags.FLAGS.json, env, {title: rows})
+
+
+if __name__ == '__main__':
+  app.run(main)

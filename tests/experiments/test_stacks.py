@@ -1,0 +1,141 @@
+"""What the experiments on stacks of layers promise beyond running: rows, layers held still."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import autoencoder, classifier, dbn
+from gen_models import data
+from gen_models.models import rbm
+from gen_models.training import loop, step as step_lib
+
+
+def test_a_few_labels_are_the_first_of_each_class():
+  labels = np.random.default_rng(0).integers(0, 10, 5000).astype(np.int32)
+  rows = np.asarray(classifier.balanced_rows(labels, 100))
+  expected = np.concatenate([np.flatnonzero(labels == y)[:10] for y in range(10)])
+  np.testing.assert_array_equal(np.sort(rows), np.sort(expected))
+
+
+def test_other_classes_fill_in_for_one_that_runs_out():
+  labels = np.array([0, 0, 0, 1, 0, 2, 2, 0], np.int32)
+  rows = classifier.balanced_rows(labels, 6, num_classes=3)
+  np.testing.assert_array_equal(rows, [0, 3, 5, 1, 6, 2])
+
+
+def some_images(num=300):
+  draws = np.random.default_rng(1)
+  return data.Arrays(draws.integers(0, 17, (num, 8, 8, 1), dtype=np.uint8),
+                     np.arange(num, dtype=np.int32) % 10)
+
+
+def test_batches_of_few_labels_see_no_other_image():
+  arrays = some_images()
+  batch_at = jax.jit(classifier.labelled_batches(20, 'real', 16, 20))
+  seen = set()
+  for step in range(5):
+    x_BV, y_B = batch_at(jax.random.key(0), arrays, step)
+    assert sorted(np.asarray(y_B)) == sorted(list(range(10)) * 2)
+    seen |= {tuple(row) for row in np.asarray(x_BV)}
+  assert seen == {tuple(row.reshape(-1) / np.float32(16)) for row in arrays.images[:20]}
+  window = data.Window(arrays.images[None], arrays.labels[None], np.int32(0))
+  with pytest.raises(ValueError, match='without --stream'):
+    classifier.labelled_batches(20, 'real', 16, 20)(jax.random.key(0), window, 0)
+
+
+def test_layers_below_are_held_still_while_one_is_trained():
+  arrays = some_images()
+  experiment = dbn.experiment(dataset='digits', binarisation='threshold', layers='12-9-5',
+                              labels=True, num_steps=3, batch_size=20, momentum=0.5,
+                              weight_decay=0.1)
+  previous = None
+  for depth, phase in enumerate(experiment.phases):
+    state = step_lib.init_state(jax.random.key(depth), phase, arrays, previous)
+    after = jax.jit(lambda s, a, phase=phase: step_lib.train_steps(phase, s, a, 3)[0])(
+      state, arrays).params
+    if previous is not None:
+      for old, start, new in zip(*map(jax.tree.leaves, (
+          previous.layers, state.params.layers[:depth], after.layers[:depth])), strict=True):
+        np.testing.assert_array_equal(old, start)
+        np.testing.assert_array_equal(old, new)
+    assert all(np.any(a != b) for a, b in zip(state.params.layers[depth], after.layers[depth]))
+    previous = after
+  assert after.layers[2].w_VH.shape == (9 + 10, 5)
+
+
+def test_weight_decay_is_on_the_weights_of_the_top_alone():
+  # The update with decay minus that without, at the first step: rate * decay * W, nothing else.
+  arrays = some_images()
+
+  def first(weight_decay):
+    phase = dbn.experiment(dataset='digits', binarisation='threshold', layers='12-9', num_steps=5,
+                           weight_decay=weight_decay, upper_learning_rate=0.5).phases[1]
+    state = step_lib.init_state(jax.random.key(0), phase, arrays)
+    return state.params, step_lib.train_step(phase, state, arrays)[0].params
+
+  (before, plain), (_, decayed) = first(0.0), first(0.1)
+  difference = jax.tree.map(jnp.subtract, plain, decayed)
+  assert not any(np.any(x) for x in jax.tree.leaves(difference.layers[0]))
+  top = difference.layers[1]
+  np.testing.assert_allclose(top.w_VH, 0.05 * before.layers[1].w_VH, atol=1e-6)
+  assert not np.any(top.b_V) and not np.any(top.c_H)
+
+
+def test_fine_tuning_starts_from_the_stack():
+  arrays = some_images()
+  *pretraining, finetune = autoencoder.experiment(dataset='digits', layers='12-4',
+                                                  num_steps=2).phases
+  previous = step_lib.init_state(jax.random.key(0), pretraining[-1], arrays).params
+  params = step_lib.init_state(jax.random.key(1), finetune, arrays, previous).params
+  np.testing.assert_array_equal(params.encoder.layers[1].w_IO, previous.layers[1].w_VH)
+  np.testing.assert_array_equal(params.decoder.layers[0].w_IO, previous.layers[1].w_VH.T)
+  finetune = classifier.experiment(dataset='digits', layers='12-4', num_steps=2).phases[-1]
+  params = step_lib.init_state(jax.random.key(1), finetune, arrays, previous).params
+  np.testing.assert_array_equal(params.layers[0].w_IO, previous.layers[0].w_VH)
+  assert not np.any(params.layers[2].w_IO)
+
+
+@pytest.mark.parametrize('module, values, keys', [
+  (dbn, dict(layers='8-8', ais_temperatures=50), {'importance_nats', 'importance_ess'}),
+  (dbn, dict(layers='8-6', labels=True), {'importance_nats', 'importance_ess', 'error_percent'}),
+  (classifier, dict(layers='8'), {'error_percent', 'cross_entropy'}),
+  (autoencoder, dict(layers='8-3'), {'squared_error', 'squared_error_pca'})])
+def test_scores_validation_pictures_and_samples_on_digits(module, values, keys):
+  binarisation = {} if module is autoencoder else dict(binarisation='threshold')
+  experiment = module.experiment(dataset='digits', num_steps=2, **binarisation, **values)
+  dataset = data.load('digits')
+  lines = {}
+  result = loop.fit(experiment, dataset.train, dataset.valid, jax.random.key(0),
+                    on_metrics=lambda step, metrics: lines.update(metrics))
+  assert any(name.endswith(experiment.headline) for name in lines)
+  params = loop.final_params(result.state)
+  score = experiment.evaluate(jax.random.key(1), params, dataset, lambda line: None)
+  assert set(score['scores']) == keys and score['num_images'] == 300
+  assert all(np.isfinite(x) for x in score['scores'].values())
+  for grid in experiment.pictures(jax.random.key(2), params, dataset).values():
+    assert grid.ndim == 4 and np.all((grid >= 0) & (grid <= 1))
+  if module is dbn:
+    label = 3 if values.get('labels') else None
+    samples = experiment.sample(jax.random.key(3), params, 5, label)
+    assert samples.draws.shape == samples.means.shape == (5, 8, 8)
+    assert set(np.unique(samples.draws)) <= {0, 1}
+    if label is None:
+      with pytest.raises(ValueError, match='no labels'):
+        experiment.sample(jax.random.key(3), params, 5, 3)
+  else:
+    assert experiment.sample is None
+
+
+def test_layer_sizes_that_are_not_numbers_are_refused():
+  assert dbn.sizes_of('500-2000') == [500, 2000]
+  with pytest.raises(ValueError, match="not '500,2000'"):
+    dbn.sizes_of('500,2000')
+
+
+def test_the_phases_of_a_stack_may_start_from_nothing():
+  arrays = some_images()
+  phase = dbn.experiment(dataset='digits', layers='12-9-5', num_steps=2).phases[2]
+  params = step_lib.init_state(jax.random.key(0), phase, arrays).params
+  assert [layer.w_VH.shape for layer in params.layers] == [(64, 12), (12, 9), (9, 5)]
+  assert all(isinstance(layer, rbm.Params) for layer in params.layers)

@@ -1,0 +1,81 @@
+"""Players: what they read, what they draw."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen_models.models import gan
+from gen_models.models.convolutions import Decoder, Encoder
+
+pytestmark = pytest.mark.usefixtures('strict_promotion')
+
+
+def dense(packing=1, batch_norm=False):
+  return gan.Model(gan.DenseGenerator(3, (16, 16), batch_norm), gan.DenseCritic((8,)), 2, 3,
+                   packing)
+
+
+def test_generate_decodes_standard_normal_latents():
+  model = dense()
+  params = model.init(jax.random.key(0))
+  x = model.generate(jax.random.key(1), params, 7)
+  z = jax.random.normal(jax.random.key(1), (7, 2))
+  np.testing.assert_array_equal(x, model.decode(params, z))
+  assert x.shape == (7, 3) and np.all((x > 0) & (x < 1))
+  assert not np.array_equal(x, model.generate(jax.random.key(2), params, 7))
+
+
+def test_a_packed_critic_reads_consecutive_samples():
+  model = dense(packing=2)
+  params = model.init(jax.random.key(0))
+  x = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+  f = model.critic(params, x)
+  assert f.shape == (3,)
+  np.testing.assert_allclose(f[1], model.critic(params, x[2:4])[0], rtol=1e-6)
+  assert not np.allclose(f[1], model.critic(params, x[3:5])[0])
+  with pytest.raises(ValueError, match='5 samples do not divide into packs of 2'):
+    model.critic(params, x[:5])
+
+
+def test_players_are_initialised_apart():
+  params = dense().init(jax.random.key(0))
+  again = dense().init(jax.random.key(1))
+  w = params.generator['Linear_1']['w_CD']
+  assert w.shape == (16, 16) and params.critic['Linear_0']['w_CD'].shape == (3, 8)
+  assert not np.array_equal(w, again.generator['Linear_1']['w_CD'])
+
+
+def test_maxout_is_the_largest_of_its_pieces():
+  critic = gan.DenseCritic((4,), pieces=3)
+  x = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+  params = critic.init(jax.random.key(0), x)['params']
+  first, last = params['Linear_0'], params['Linear_1']
+  pieces = (x @ first['w_CD'] + first['b_D']).reshape(5, 3, 4)
+  np.testing.assert_allclose(critic.apply({'params': params}, x),
+                             pieces.max(1) @ last['w_CD'] + last['b_D'], atol=1e-6)
+
+
+def test_normalised_generators_answer_to_their_batch():
+  model = dense(batch_norm=True)
+  params = model.init(jax.random.key(0))
+  z = jax.random.normal(jax.random.key(1), (6, 2))
+  assert not np.allclose(model.decode(params, z)[:3], model.decode(params, z[:3]), atol=1e-3)
+  # Shifting and scaling what enters a normalised layer changes nothing.
+  first = params.generator['Linear_0']
+  moved = {**params.generator, 'Linear_0': {'w_CD': 5 * first['w_CD']}}
+  np.testing.assert_allclose(model.decode(params._replace(generator=moved), z),
+                             model.decode(params, z), atol=1e-3)
+
+
+def test_convolutional_players_exchange_flat_images():
+  shape = (8, 6)
+  model = gan.Model(gan.ConvGenerator(Decoder((8, 4), shape)),
+                    gan.ConvCritic(Encoder((4, 8)), shape), 5, 48, packing=2)
+  params = model.init(jax.random.key(0))
+  x = jax.jit(model.generate, static_argnums=2)(jax.random.key(1), params, 4)
+  assert x.shape == (4, 48) and np.all((x > 0) & (x < 1))
+  # A pack's images are the channels of one, centred at grey.
+  images = jnp.stack([x[::2].reshape(2, *shape), x[1::2].reshape(2, *shape)], axis=-1)
+  expected = Encoder((4, 8)).apply({'params': params.critic['encoder']}, 2 * images - 1)
+  np.testing.assert_allclose(model.critic(params, x), expected[:, 0], atol=1e-5)
