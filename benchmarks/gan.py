@@ -10,8 +10,8 @@ images resident on the device, donated state; an iteration is two updates, a tur
 rolled lax.scan. A floor is the matrix products that the convolutions of an iteration come to, with
 none of the copies that bring pixels into place.
 
-Before anything is timed, all players must be the same functions. Before times are shown, the loss of
-each critic must have fallen, and each generator must have moved, at least half as far as ours:
+Before anything is timed, all players must be the same functions. Before times are shown, the loss
+of each critic must have fallen, and each generator must have moved, at least half as far as ours:
 nobody is timed doing nothing, or something else.
 """
 
@@ -222,9 +222,9 @@ def torch_trainer(s: Setting, channels_last: bool) -> Trainer | None:
   def log_odds(x_BV):
     return critic(2 * torch.tensor(np.array(x_BV)).view(-1, 1, SIDE, SIDE) - 1)[:, 0].numpy()
 
-  return Trainer(Contender('torch, NHWC' if channels_last else 'torch eager', run,
-                           'the same latents for both players' + (
-                             '; memory_format channels_last' if channels_last else '')), decode, log_odds)
+  name, note = (('torch, NHWC', 'torch eager in memory_format channels_last') if channels_last else
+                ('torch eager', 'the same samples for both players, drawn once'))
+  return Trainer(Contender(name, run, note), decode, log_odds)
 
 
 def _load(torch, s: Setting, generator, critic) -> None:
@@ -296,7 +296,7 @@ def floors(s: Setting) -> list[Contender]:
 # Checks.
 
 
-class Start(NamedTuple):
+class Untrained(NamedTuple):
   """Latents, what every generator made of them before it moved, and as many images."""
 
   z_BZ: np.ndarray
@@ -311,7 +311,7 @@ def critic_loss(trainer: Trainer, real_BV, fake_BV) -> float:
                + np.mean(np.logaddexp(0, trainer.critic(fake_BV))))
 
 
-def check_same(trainers: list[Trainer], s: Setting) -> Start:
+def check_same(trainers: list[Trainer], s: Setting) -> Untrained:
   """Raises RuntimeError unless all generators and all critics are one function, untrained."""
   z_BZ = np.asarray(jax.random.normal(jax.random.key(3), (500, s.num_latents)))
   real_BV, fake_BV = s.x_NV[:len(z_BZ)].astype(np.float32), trainers[0].decode(z_BZ)
@@ -319,20 +319,20 @@ def check_same(trainers: list[Trainer], s: Setting) -> Start:
     if not (np.allclose(trainer.decode(z_BZ), fake_BV, atol=1e-4)
             and np.allclose(trainer.critic(real_BV), trainers[0].critic(real_BV), atol=1e-3)):
       raise RuntimeError(f'{trainer.contender.name} does not start from our players')
-  return Start(z_BZ, fake_BV, real_BV, critic_loss(trainers[0], real_BV, fake_BV))
+  return Untrained(z_BZ, fake_BV, real_BV, critic_loss(trainers[0], real_BV, fake_BV))
 
 
-def check_learnt(trainers: list[Trainer], start: Start) -> None:
+def check_learnt(trainers: list[Trainer], before: Untrained) -> None:
   """Raises RuntimeError unless the players of each went at least half as far as ours.
 
   The critic, in its loss between the data and the untrained samples; the generator, from these:
   that its samples come closer to the data is no measure, a game may lead them away at first.
   """
-  fallen = [start.loss - critic_loss(t, start.real_BV, start.fake_BV) for t in trainers]
-  moved = [float(np.mean(np.abs(t.decode(start.z_BZ) - start.fake_BV))) for t in trainers]
+  fallen = [before.loss - critic_loss(t, before.real_BV, before.fake_BV) for t in trainers]
+  moved = [float(np.mean(np.abs(t.decode(before.z_BZ) - before.fake_BV))) for t in trainers]
   for trainer, f, m in zip(trainers, fallen, moved, strict=True):
     name = trainer.contender.name
-    print(f"  {name}: critic's loss {start.loss:.3f} untrained, {start.loss - f:.3f} trained; "
+    print(f"  {name}: critic's loss {before.loss:.3f} untrained, {before.loss - f:.3f} trained; "
           f'pixels moved by {m:.4f}')
     if not (f >= fallen[0] / 2 > 0 and m >= moved[0] / 2 > 0):
       raise RuntimeError(f'{name} was timed, but did not learn')

@@ -5,7 +5,8 @@
 
 Layers are pretrained greedily as RBMs (CD-1, means passed up, a phase a layer), the last with
 linear hidden units: the code. Unrolled, the net is fine-tuned with Adam on the cross-entropy of
-real-valued pixels, the learning rate falling linearly to 0. Trained on 50,000 images. Without
+real-valued pixels, the learning rate falling linearly to 0: that of each variant is the better of
+1e-3 and 3e-3 on validation images. Trained on 50,000 images. Without
 pretraining the weights start as Glorot & Bengio (2010) have it, times 4 for logistic units.
 
 Score: squared error of a test image, the sum over pixels in [0, 1], mean over all test images
@@ -36,10 +37,11 @@ from gen_models.evaluation import likelihood
 from gen_models.experiment import Experiment, Phase
 from gen_models.models import code_rbm, dbn, feedforward, pca, rbm, units
 
-_DIGITS = dict(dataset='digits', layers='128-64-8', num_steps=6000)
+_DIGITS = dict(dataset='digits', layers='128-64-8', num_steps=6000, learning_rate=3e-3,
+               code_learning_rate=0.1, pretrain_weight_decay=0.0)
 
 VARIANTS = {
-  'pretrained': {},
+  'pretrained': dict(learning_rate=3e-3),
   'random_init': dict(pretrain=False),
   'digits': _DIGITS,
   'digits_random': dict(_DIGITS, pretrain=False),

@@ -5,8 +5,8 @@
 
 A round of EM, or counting with known labels, is one step of the loop on all training images, binary
 images drawn once; the gradient climbs the same posterior by batches of 100, drawn afresh (Adam, the
-rate falling linearly to 0). Gaussian classes see images dequantised as in experiments/gaussian.py: their nats are of a
-density on [0, 1]^V, not comparable with those of binary images.
+rate falling linearly to 0). Gaussian classes see images dequantised as in experiments/gaussian.py:
+their nats are of a density on [0, 1]^V, not comparable with those of binary images.
 
 Score: exact test nats of all test images, binarised once, mean +- standard deviation over seeds.
 No published protocol is followed. Cost (to be measured) seconds (2 CPU cores shared with other

@@ -224,9 +224,8 @@ def beside(dataset, binarisation: str) -> dict:
 
 def mean_bound(key, model: vae.Model, params, x_NV, num_samples: int = 1) -> float:
   """The bound with a few samples, the ELBO with one, averaged over images; nats."""
-  estimate = jax.jit(lambda key, params, x_NV: importance.log_likelihoods(
-    key, model.log_weights, params, x_NV, num_samples)[0])
-  return float(jnp.mean(estimate(key, params, x_NV)))
+  return float(jnp.mean(importance.log_likelihoods(
+    key, model.log_weights, params, x_NV, num_samples)[0]))
 
 
 def active_units(key, model: vae.Model, params, x_NV) -> list[jax.Array]:

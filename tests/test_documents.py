@@ -54,10 +54,14 @@ def test_readme_commands_run(tmp_path):
       if 'experiment' in flags:
         overrides = [w[6:] for w in words if w.startswith('--set=')]
         registry.resolve(registry.load(flags['experiment']), flags.get('variant'), overrides)
+      if 'story' in flags:
+        registry.load_story(flags['story'])
       continue
     words = [sys.executable, *words[1:]]
     if 'launch.train' in line:
       words += ['--set=num_steps=200', '--set=num_hidden=4']
+    if 'launch.story' in line:
+      words += ['--set=num_steps=2', '--only=independent pixels']
     done = subprocess.run(words, cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(ROOT)},
                           capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, line + done.stdout + done.stderr

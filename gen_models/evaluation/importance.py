@@ -12,6 +12,7 @@ grow with K, and images are scored some at a time, so neither with N.
 Axis suffixes: N images, B images at once, K samples at once, V visible. Nats.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -51,9 +52,10 @@ def log_mean_weight(key, log_weights: Callable, params, x_BV, num_samples: int,
   return first_B - math.log(num_samples), jnp.exp(2 * first_B - second_B)
 
 
+@functools.partial(jax.jit, static_argnames=('log_weights', 'num_samples'))
 def log_likelihoods(key, log_weights: Callable, params, x_NV,
                     num_samples: int) -> tuple[jax.Array, jax.Array]:
-  """log_mean_weight of many images, [N] each, in groups; jit-able, arguments alike."""
+  """log_mean_weight of many images, [N] each, a group at a time; jitted, arguments alike."""
   at_once = min(num_samples, 100)
   images = min(max(1, _ROWS // at_once), len(x_NV))
   num_groups = -(-len(x_NV) // images)
@@ -87,11 +89,10 @@ def bound(key, model: Any, params, x_NV, *, binarisation: str, num_samples: int 
     of the K count, `smallest_effective_sample_size` that of the worst image, and
     `num_importance_samples` K.
   """
-  estimate = jax.jit(lambda key, params, x_NV: log_likelihoods(
-    key, model.log_weights, params, x_NV, num_samples))
   results = []
   for i, part_NV in enumerate(np.array_split(np.asarray(x_NV, np.float32), min(10, len(x_NV)))):
-    results.append(jax.device_get(estimate(jax.random.fold_in(key, i), params, part_NV)))
+    results.append(jax.device_get(log_likelihoods(
+      jax.random.fold_in(key, i), model.log_weights, params, part_NV, num_samples)))
     if report:
       report(f'importance sampling: {sum(len(r[0]) for r in results)} of {len(x_NV)} images')
   log_p_N, size_N = (np.concatenate(r).astype(np.float64) for r in zip(*results, strict=True))

@@ -152,8 +152,8 @@ def maximise(r_NQ, x_NV, pseudo_count: float, components: Components = 'bernoull
     return Params(jnp.log(on_QV) - jnp.log(off_QV), log_pi_Q)
   y_NV = x_NV - mean_V
 
-  def moments(r_N):
-    count = r_N.sum() + pseudo_count
+  def moments(one):
+    r_N, count = one
     shift_V = r_N @ y_NV / count
     if components == 'diagonal':
       second = jnp.diag(r_N @ y_NV**2)
@@ -162,7 +162,7 @@ def maximise(r_NQ, x_NV, pseudo_count: float, components: Components = 'bernoull
     covariance_VV = (second + pseudo_count * c_VV) / count - jnp.outer(shift_V, shift_V)
     return _normal(components, mean_V + shift_V, covariance_VV)
 
-  return GaussianParams(lax.map(moments, r_NQ.T), log_pi_Q)
+  return GaussianParams(lax.map(moments, (r_NQ.T, count_Q + pseudo_count)), log_pi_Q)
 
 
 def fit(key, x_NV, num_classes: int, *, components: Components = 'bernoulli',

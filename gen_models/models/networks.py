@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def over_rows(b_F: jax.Array, num_rows: int) -> jax.Array:
-  """b in every row, [R, F]. Its gradient is a product with ones, for the sake of units.mean_rows."""
+  """b in every row, [R, F]; its gradient is a product with ones, as in units.mean_rows."""
   return jnp.broadcast_to(b_F, (num_rows, len(b_F)))
 
 

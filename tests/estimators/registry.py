@@ -23,7 +23,6 @@ from tests.estimators import (
 )
 from tests.estimators.entry import Entry
 
-
 _grad = functools.cache(lambda loss: jax.jit(jax.grad(loss)))
 
 

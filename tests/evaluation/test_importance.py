@@ -1,5 +1,5 @@
-"""Importance-weighted bounds against likelihoods that are known: a linear-Gaussian model, whose x is
-Gaussian, and a belief net, whose z are summed.
+"""Importance-weighted bounds against likelihoods that are known: of a linear-Gaussian model, whose
+x is Gaussian, and of a belief net, whose z are summed.
 """
 
 import math
@@ -96,8 +96,8 @@ def test_streaming_is_the_sum_over_all_samples(num_samples, at_once):
 def test_every_image_gets_its_own_number(monkeypatch):
   # Groups of 4 images, the last not full.
   monkeypatch.setattr(importance, '_ROWS', 400)
-  log_p_N, size_N = jax.jit(lambda key, params, x_NV: importance.log_likelihoods(
-    key, MODEL.log_weights, params, x_NV, 4000))(jax.random.key(4), PARAMS, IMAGES[:10])
+  log_p_N, size_N = importance.log_likelihoods(
+    jax.random.key(4), MODEL.log_weights, PARAMS, IMAGES[:10], 4000)
   assert log_p_N.shape == size_N.shape == (10,)
   error_N = np.sqrt(1 / np.asarray(size_N) - 1 / 4000)
   assert np.all(np.abs(log_p_N - exact(PARAMS, IMAGES[:10])) < 5.5 * error_N + 1e-4)

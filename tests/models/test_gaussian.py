@@ -191,7 +191,8 @@ def sum_of_others(x_NV):
 @pytest.mark.parametrize('x_NV, kind, null', [
   (constant_pixel(correlated()), 'full', 1), (constant_pixel(correlated()), 'diagonal', 1),
   (sum_of_others(correlated()), 'full', 1),
-  (sum_of_others(constant_pixel(correlated())), 'full', 2), (correlated(3), 'full', 3), (correlated(2), 'low_rank', 4)])
+  (sum_of_others(constant_pixel(correlated())), 'full', 2), (correlated(3), 'full', 3),
+  (correlated(2), 'low_rank', 4)])
 def test_a_singular_covariance_is_refused_and_shrinkage_heals_it(x_NV, kind, null):
   with pytest.raises(ValueError, match=f'{len(x_NV)} images is singular.* {null} of 5.*shrinkage'):
     gaussian.fit(x_NV, kind, rank=R)
