@@ -67,7 +67,7 @@ VARIANTS = {
   'conv': dict(nets='conv', batch_size=100, num_steps=5000),
   'gaussian': dict(binarisation='real', likelihood='gaussian'),
   'digits': dict(dataset='digits', binarisation='threshold', hidden='64-64', latents='16',
-                 num_steps=10_000),
+                 num_steps=30_000),
 }
 
 
