@@ -183,7 +183,7 @@ def _samples(result) -> str:
           '<th>over sets</th><th>real training images</th><th>over sets</th><th>better</th></tr>'
           f'{body}</table><p class="soft">Both sides {html.escape(result["sample_space"])}; '
           f'{first["num_sets"]} independent sets of {first["n"]} images: mean, least and greatest. '
-          + ('<b>Draws are copies of training images.</b>' if result['memorised'] else '') + '</p>')
+          + ('<b>Draws are copies of training images.</b>' if result.get('memorised') else '') + '</p>')
 
 
 def _spread(score) -> str:

@@ -143,9 +143,10 @@ def test_a_wrong_rule_is_caught(name, rule):
 @pytest.mark.parametrize('name, model, rule, caught', [
   ('dreg2', problems.ONE, variational.dreg(2), False),
   ('two_layers_dreg2', problems.TWO, variational.dreg(2), True),
-  ('two_layers_stl1', problems.TWO, variational.stl(), True)])
+  ('two_layers_stl1', problems.TWO, variational.stl(), False)])
 def test_holding_distributions_instead_of_parameters_is_wrong_from_two_layers_on(
     name, model, rule, caught):
+  # What is lost is the score of q(z_2 | z_1) along z_1: for one sample its mean is 0.
   assert measure(name, DistributionsHeld(*model), rule).biased == caught
 
 

@@ -159,7 +159,7 @@ def test_factor_analysis_by_gradient_is_scikit_learns():
   x_NV = np.float32(draws.normal(size=(600, R)) @ draws.normal(size=(R, V))
                     + draws.normal(size=(600, V)) * [0.3, 0.5, 1, 0.4, 0.8])
   params = trained('low_rank', maximum_likelihood(gaussian.log_likelihood),
-                   optax.adam(optax.linear_schedule(0.03, 0.0, 3000)), x_NV, 3000)
+                   optax.adam(optax.linear_schedule(0.03, 0.0, 8000)), x_NV, 8000)
   theirs = sklearn.decomposition.FactorAnalysis(R, tol=1e-3, max_iter=5000).fit(x_NV)
   np.testing.assert_allclose(law(params).logpdf(x_NV).mean(), theirs.score(x_NV), atol=1e-3)
   # Probabilistic PCA, with one noise for all, is worse.
