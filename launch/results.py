@@ -11,7 +11,7 @@ import shutil
 
 from absl import flags
 
-from launch import rundir, runtime
+from launch import registry, rundir, runtime
 
 _ADD = flags.DEFINE_multi_string('add', [], 'Run directory whose result to keep; repeatable.')
 _STORY = flags.DEFINE_multi_string('story', [], 'Directory of a launch.story whose table and '
@@ -20,10 +20,16 @@ _STORY = flags.DEFINE_multi_string('story', [], 'Directory of a launch.story who
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / 'experiments' / 'results'
 _BEGIN, _END = '<!-- {}: python -m launch.results -->', '<!-- end -->'
-_PUBLISHED = {  # nats, source; of the same test set under the same binarisation
+_PUBLISHED = {  # with source; of the same test set under the same binarisation
   ('rbm_mnist', 'cd1'): '−125.53 (S&M 2008, from memory)',
   ('rbm_mnist', 'cd3'): '−105.50 (S&M 2008, from memory)',
-  ('rbm_mnist', 'cd25'): '−86.34 (S&M 2008)'}
+  ('rbm_mnist', 'cd25'): '−86.34 (S&M 2008)',
+  ('dbn', 'mnist_500_2000'): '−86.22 bound, −84.6 estimate (S&M 2008, the first from memory)',
+  ('vae', 'vae'): '−86.76 after 3280 epochs (Burda et al. 2015)',
+  ('vae', 'iwae5'): '−85.54 after 3280 epochs (Burda et al. 2015)',
+  ('classifier', 'pretrained'): '1.2 % (from memory)',
+  ('autoencoder', 'pretrained'): '3.00, PCA 13.87 (H&S 2006, from memory)',
+  ('gan_grid', 'gan'): '17.3 modes, 0.948, 0.70 (Lin et al. 2018)'}
 
 
 def main(argv):
@@ -60,8 +66,11 @@ def _made(trained: dict) -> dict:
 def keep(result: dict) -> dict:
   """What of a result is worth a file: the score, every seed's own, how it was made, and on what."""
   seeds = result['seeds']
-  command = (f'python -m launch.train --experiment={result["experiment"]} '
-             f'--variant={result["variant"]} --seed={seeds[0]} --seeds={len(seeds)}')
+  usual = registry.resolve(registry.load(result['experiment']), result['variant'])
+  changed = {k: v for k, v in result['hyperparameters'].items() if v != usual.get(k)}
+  command = ' '.join([
+    f'python -m launch.train --experiment={result["experiment"]} --variant={result["variant"]}',
+    *(f'--set={k}={v}' for k, v in changed.items()), f'--seed={seeds[0]} --seeds={len(seeds)}'])
   score = {k: v for k, v in result.items() if k not in ('trained', 'environment', 'per_seed')}
   if 'per_seed' in result:
     score['per_seed'] = [{k: s[k] for k in ('test_nats', 'standard_error', 'effective_sample_size',
