@@ -14,12 +14,13 @@ Score: squared error of a test image, the sum over pixels in [0, 1], mean over a
 nats. Published (60,000 images, all three from memory): 3.00 autoencoder, 8.01 logistic PCA, 13.87
 PCA.
 
-  pretrained      (to be measured)
-  random_init     (to be measured)
-  digits          (to be measured)   64-128-64-8 on 8x8 digits
-  digits_random   (to be measured)
+  pretrained      –
+  random_init     –
+  digits          –   64-128-64-8 on 8x8 digits
+  digits_random   –
 
-Cost on 2 CPU cores shared with other work: digits 30 seconds; (to be measured).
+Cost on 2 CPU cores shared with other work: digits 30 seconds. A dash is
+not measured.
 """
 
 from typing import Literal

@@ -9,18 +9,18 @@ rate falling linearly to 0). Gaussian classes see images dequantised as in exper
 their nats are of a density on [0, 1]^V, not comparable with those of binary images.
 
 Score: exact test nats of all test images, binarised once, mean +- standard deviation over seeds.
-No published protocol is followed. Cost (to be measured) seconds (2 CPU cores shared with other
-work).
+No published protocol is followed. Cost: a second for a closed form on digits, 5 seconds for EM, 18
+for 5 seeds of it (2 CPU cores shared with other work). A dash is not measured.
 
-  independent   (to be measured)  one class: independent pixels
-  em_10         (to be measured)
-  em_100        (to be measured)
-  gradient      (to be measured)  100 classes by gradient
-  labelled      (to be measured)  the ten digits as classes, p(z) their proportions
-  diagonal      (to be measured)  100 Gaussian classes
-  full          (to be measured)  10 Gaussian classes, the digits: a quadratic classifier
-  digits        (to be measured)  80 classes by EM on 8x8 digits, threshold
-  digits_independent (to be measured)
+  independent   –  one class: independent pixels
+  em_10         –
+  em_100        –
+  gradient      –  100 classes by gradient
+  labelled      –  the ten digits as classes, p(z) their proportions
+  diagonal      –  100 Gaussian classes
+  full          –  10 Gaussian classes, the digits: a quadratic classifier
+  digits        -17.42 +- 0.07  5 seeds, 80 classes by EM on 8x8 digits, threshold
+  digits_independent -25.19
 """
 
 import functools

@@ -4,14 +4,16 @@
   python -m launch.evaluate --workdir=runs/iwae5
 
 Encoder 784-200-200-50 tanh, decoder mirrored; with two stochastic layers 784-200-200-(100)-100-100-
-(50). Batch 20, data dynamically binarised, Adam with epsilon 1e-4 (paper_code: with beta1 .99 and
-second moments that start at one, as the authors' code has it). Stage i = 0, 1, .. lasts 3^i epochs
+(50). Batch 20, data dynamically binarised, Adam with epsilon 5e-6: the authors' 1e-4 belongs to
+gradients summed over the batch, ours are means (paper_code: with beta1 .99 and second moments that
+start at one, as the authors' code has it). Stage i = 0, 1, .. lasts 3^i epochs
 at learning rate 1e-4 round(10^(1 - i/7), 1): the paper has 8 stages, 3280 epochs; the default here
 is 5, 121 epochs (--set=stages=8 is all). Trained on 50,000 images, the published on 60,000.
 
 Score: the importance-weighted bound in test nats of all 10,000 test images, binarised once, with
 5000 samples an image, mean +- standard deviation over seeds; beside it the active units of each
-layer (Burda et al., 2016) and the ELBO of the test images. Published for 3280 epochs:
+layer (Burda et al., 2016) and the ELBO of the test images. A dash is not measured. Published for
+3280 epochs:
 
                         paper                      an independent rerun
   VAE k = 1, 5, 50      -86.76, -86.47, -86.35     -86.35, -86.10, -86.06
@@ -20,22 +22,23 @@ layer (Burda et al., 2016) and the ELBO of the test images. Published for 3280 e
   two layers, VAE k = 1, IWAE k = 5
                         -85.33, -83.89             -84.83, -83.48
 
-  vae               (to be measured)   one layer, k = 1
-  vae5              (to be measured)   the mean of 5 samples
-  analytic_kl       (to be measured)   vae with the KL in closed form
-  iwae5             (to be measured)
-  iwae50            (to be measured)
-  stl               (to be measured)   vae without its score
-  dreg5             (to be measured)   iwae5 with a doubly reparametrised gradient
-  beta4             (to be measured)   KL weighted by 4
-  paper_code        (to be measured)   iwae5 with the authors' Adam
-  two_layers_vae    (to be measured)
-  two_layers_iwae5  (to be measured)
-  conv              (to be measured)   convolutional nets 32-64, 10 epochs
-  gaussian          (to be measured)   p(x | z) Gaussian on real pixels: densities, not comparable
-  digits            (to be measured)   64-64-16 on 8x8 digits, threshold binarisation
+  vae               –   one layer, k = 1
+  vae5              –   the mean of 5 samples
+  analytic_kl       –   vae with the KL in closed form
+  iwae5             –
+  iwae50            –
+  stl               –   vae without its score
+  dreg5             –   iwae5 with a doubly reparametrised gradient
+  beta4             –   KL weighted by 4
+  paper_code        –   iwae5 with the authors' Adam
+  two_layers_vae    –
+  two_layers_iwae5  –
+  conv              –   convolutional nets 32-64, 10 epochs
+  gaussian          –   p(x | z) Gaussian on real pixels: densities, not comparable
+  digits            –   64-64-16 on 8x8 digits, threshold binarisation
 
-Cost on 2 CPU cores shared with other work: (to be measured) seconds.
+Cost of an update on one core: 1.7 ms with k = 1, 2.9 with k = 5, so 9 and 15 minutes for 121
+epochs; the bound of 10,000 images 240 seconds.
 """
 
 from typing import Literal
@@ -79,7 +82,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
                scale: float = 0.1,
                bound: Literal['elbo', 'analytic', 'iwae', 'stl', 'dreg'] = 'elbo',
                samples: int = 1, beta: float = 1.0, learning_rate: float = 1e-3, stages: int = 5,
-               beta1: float = 0.9, epsilon: float = 1e-4, second_moment_start: float = 0.0,
+               beta1: float = 0.9, epsilon: float = 5e-6, second_moment_start: float = 0.0,
                batch_size: int = 20, num_steps: int | None = None,
                importance_samples: int = 5000) -> Experiment:
   """hidden: widths between x and z_1, a comma, those between z_1 and z_2, ..; conv has its own.

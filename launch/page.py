@@ -179,11 +179,12 @@ def _samples(result) -> str:
     f'<td>{v["floor_low"]:.3g} to {v["floor_high"]:.3g}</td><td>{v["better"]}</td></tr>'
     for k, v in result['samples'].items())
   first = next(iter(result['samples'].values()))
+  copied = '<b>Draws are copies of training images.</b>' if result.get('memorised') else ''
   return ('<h2>Draws against test images</h2><table><tr><th>score</th><th>draws</th>'
           '<th>over sets</th><th>real training images</th><th>over sets</th><th>better</th></tr>'
           f'{body}</table><p class="soft">Both sides {html.escape(result["sample_space"])}; '
           f'{first["num_sets"]} independent sets of {first["n"]} images: mean, least and greatest. '
-          + ('<b>Draws are copies of training images.</b>' if result.get('memorised') else '') + '</p>')
+          f'{copied}</p>')
 
 
 def _spread(score) -> str:

@@ -11,7 +11,18 @@ from gen_models import data
 from gen_models.training import loop, step as step_lib
 from launch import registry
 
-CASES = [(name, variant) for name in registry.names()
+# Two steps take as long as the compilation before them: of the large networks one variant each is
+# in the fast suite, beside those on digits.
+LARGE = ('autoencoder', 'belief_net', 'classifier', 'dbn', 'gan', 'vae')
+
+
+def case(name: str, variant: str | None):
+  fast = name not in LARGE or (variant or '').startswith('digits') or (
+    variant is None and name in ('dbn', 'vae'))
+  return pytest.param(name, variant, marks=() if fast else pytest.mark.slow)
+
+
+CASES = [case(name, variant) for name in registry.names()
          for variant in [None, *registry.load(name).variants]]
 
 
