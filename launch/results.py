@@ -117,8 +117,9 @@ def _row(experiment: str, r: dict) -> dict:
             'standard error': f'{r["standard_error"]:.2f}' if r['kind'] != 'exact' else '0',
             'ESS': f'{r["effective_sample_size"]:.0f}' if r['effective_sample_size'] else None}
   spread = r.get('scores_spread', {})
-  row |= {name: f'{value:.4g}' + (f' ± {spread[name]:.2g}' if name in spread else '')
-          for name, value in r.get('scores', {}).items()}
+  row |= {name.replace('_', ' '): (f'{value:.4g}' + (
+    f' ± {spread[name]:.2g}' if name in spread else '')).replace('-', '−')
+    for name, value in r.get('scores', {}).items()}
   row |= {'seeds': str(len(r['seeds'])), 'updates': f'{r["step"]:,}',
           'seconds': f'{r["train_seconds"]:.0f}'}
   if (experiment, r['variant']) in _PUBLISHED:
@@ -135,6 +136,10 @@ def _note(r) -> str:
   made = r['made']
   return (f'{r["dataset"]}, {r["binarisation"]} binarisation, {r["num_images"]:,} test images; '
           f'{made["num_cores"]} {made["platform"]} cores, jax {made["versions"]["jax"]}.')
+
+
+def _minus(value: float) -> str:
+  return f'{value:.3g}'.replace('-', '−')
 
 
 def _nats(r) -> str:
@@ -171,17 +176,17 @@ def story_table(story: dict) -> str:
           *(_STORY_SCORES[n] for n in names)]
   body = [[r['family'], _nats(r) if r['test_nats'] is not None else '–', r['kind'],
            r['binarisation'], f'{r["num_parameters"]:,}', f'{r["train_seconds"]:.0f}',
-           *(f'{r["samples"][n]["value"]:.3g}' if n in r['samples'] else '–' for n in names)]
+           *(_minus(r['samples'][n]['value']) if n in r['samples'] else '–' for n in names)]
           for r in rows]
   scored = next((r['samples'] for r in rows if r['samples']), {})
   body.append(['*real training images*', '–', '–', '–', '–', '–',
-               *(f'{scored[n]["floor"]:.3g}' for n in names)])
+               *(_minus(scored[n]['floor']) for n in names)])
   lines = ['| ' + ' | '.join(cells) + ' |' for cells in (head, ['---'] * len(head), *body)]
   seeds = len(rows[0]['seeds'])
   return '\n'.join([*lines, '', f'{rows[0]["dataset"]}, {rows[0]["num_images"]:,} test images, '
                     f'{seeds} {"seeds" if seeds > 1 else "seed"}; {made["num_cores"]} '
                     f'{made["platform"]} cores, jax {made["versions"]["jax"]}; draws compared '
-                    f'{rows[0]["sample_space"]}.'])
+                    f'under {rows[0]["sample_space"]} binarisation.'])
 
 
 if __name__ == '__main__':
