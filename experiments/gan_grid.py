@@ -17,7 +17,7 @@ Published, 10 runs: GAN 17.3 +- 0.8, 0.948, 0.70; PacGAN4 24.8 +- 0.2, 0.936, 0.
   gan          –
   pacgan2      –
   pacgan4      –
-  rpgan_r1_r2  –   relativistic in pairs, R1 + R2
+  rpgan_r1_r2  25, 0.974, 0.010, one seed (1); relativistic in pairs, R1 + R2
   gan_r1       –   non-saturating, R1
   wgan_gp      –   five critic moves for one of the generator
 

@@ -22,7 +22,7 @@ layer (Burda et al., 2016) and the ELBO of the test images. A dash is not measur
   two layers, VAE k = 1, IWAE k = 5
                         -85.33, -83.89             -84.83, -83.48
 
-  vae               –   one layer, k = 1
+  vae               -90.16, one seed; one layer, k = 1
   vae5              –   the mean of 5 samples
   analytic_kl       –   vae with the KL in closed form
   iwae5             –
@@ -35,7 +35,7 @@ layer (Burda et al., 2016) and the ELBO of the test images. A dash is not measur
   two_layers_iwae5  –
   conv              –   convolutional nets 32-64, 10 epochs
   gaussian          –   p(x | z) Gaussian on real pixels: densities, not comparable
-  digits            –   64-64-16 on 8x8 digits, threshold binarisation
+  digits            -17.42 +- 0.08, 5 seeds; 64-64-16 on 8x8 digits, threshold binarisation
 
 Cost of an update on one core: 1.7 ms with k = 1, 2.9 with k = 5, so 9 and 15 minutes for 121
 epochs; the bound of 10,000 images 240 seconds.
