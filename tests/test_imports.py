@@ -15,6 +15,8 @@ MAY_IMPORT = {
   'gen_models/estimators': {'gen_models.models', 'gen_models.samplers', 'gen_models.estimators'},
   'gen_models/evaluation': {'gen_models.models', 'gen_models.samplers', 'gen_models.data',
                             'gen_models.estimators.base', 'gen_models.evaluation'},
+  'gen_models/problems': {'gen_models.models', 'gen_models.samplers', 'gen_models.estimators',
+                          'gen_models.problems'},
   'gen_models/data': {'gen_models.models', 'gen_models.data'},
   'gen_models/training': {'gen_models.estimators.base', 'gen_models.experiment', 'gen_models.data',
                           'gen_models.training'},
@@ -63,6 +65,13 @@ def test_imports_point_one_way(place):
   for path in sources(place):
     wrong = forbidden(imports(path.read_text()), MAY_IMPORT[place])
     assert not wrong, f'{path.relative_to(ROOT)} imports {sorted(wrong)}'
+
+
+@pytest.mark.parametrize('place', sorted(set(MAY_IMPORT) - {'launch', 'gen_models/problems'}))
+def test_problems_are_for_launch_and_tests(place):
+  for path in sources(place):
+    names = imports(path.read_text())
+    assert not any(name.startswith('gen_models.problems') for name in names), path
 
 
 @pytest.mark.parametrize('place', PURE)

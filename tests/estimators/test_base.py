@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies
 from gen_models.estimators import base
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
 from gen_models.models import rbm
-from tests.estimators.registry import BATCH, PARAMS, rbm_loss
+from gen_models.problems.rbm import BATCH, PARAMS, rbm_loss
 
 pytestmark = pytest.mark.usefixtures('strict_promotion')
 

@@ -17,8 +17,9 @@ from gen_models.estimators import base
 from gen_models.estimators.contrastive import Negative, contrastive, reconstruction
 from gen_models.evaluation import gradients
 from gen_models.models import rbm
+from gen_models.problems import registry
+from gen_models.problems.rbm import PARAMS, SWEEPS
 from tests import oracle
-from tests.estimators import registry
 
 pytestmark = pytest.mark.usefixtures('strict_promotion')
 
@@ -98,9 +99,9 @@ def test_the_key_decides(name):
 
 def test_burn_in_is_long_enough():
   # What 20 sweeps remember of their start, against the noise of an audit, some 0.01.
-  kernel_SS = oracle.gibbs_kernel(oracle.rbm_joint(registry.PARAMS))
+  kernel_SS = oracle.gibbs_kernel(oracle.rbm_joint(PARAMS))
   assert 0.5 < np.sort(np.abs(np.linalg.eigvals(kernel_SS)))[-2] < 0.62
-  assert 0.62**registry.SWEEPS < 1e-4
+  assert 0.62**SWEEPS < 1e-4
 
 
 @every_estimator
@@ -131,7 +132,7 @@ def test_samples_in_the_last_half_step_cost_variance(name):
 
 def test_cd_of_many_steps_is_exact():
   # Declared biased, for what it is at few steps; after 20 sweeps nothing of the data is left.
-  estimator = contrastive(rbm, reconstruction(steps=registry.SWEEPS))
+  estimator = contrastive(rbm, reconstruction(steps=SWEEPS))
   found = measure(estimator, registry.ENTRIES['cd1'])
   assert estimator.biased and not found.biased, (found.bias_z, found.threshold)
   assert found.bias_norm < 0.1 * audit('cd1').bias_norm

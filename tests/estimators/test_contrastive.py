@@ -13,8 +13,8 @@ import scipy.stats
 
 from gen_models.estimators.contrastive import Negative, contrastive, persistent, reconstruction
 from gen_models.models import rbm
+from gen_models.problems.rbm import BATCH, PARAMS
 from tests import oracle
-from tests.estimators.registry import BATCH, PARAMS
 
 pytestmark = pytest.mark.usefixtures('strict_promotion')
 

@@ -8,8 +8,8 @@ import pytest
 from gen_models.estimators.contrastive import contrastive, persistent, reconstruction
 from gen_models.estimators.greedy import on_top
 from gen_models.models import dbn, label_rbm, rbm
+from gen_models.problems import greedy as problems
 from tests import oracle
-from tests.estimators import greedy_problems as problems
 
 pytestmark = pytest.mark.usefixtures('strict_promotion')
 

@@ -11,7 +11,7 @@ from gen_models.estimators import variational
 from gen_models.estimators.variational import Coefficients, Rule
 from gen_models.evaluation import gradients
 from gen_models.models import vae
-from tests.estimators import variational_problems as problems
+from gen_models.problems import variational as problems
 
 pytestmark = pytest.mark.usefixtures('strict_promotion')
 

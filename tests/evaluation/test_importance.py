@@ -13,7 +13,7 @@ import scipy.stats
 
 from gen_models.evaluation import importance
 from gen_models.models import vae
-from tests.estimators import variational_problems as problems
+from gen_models.problems import variational as problems
 
 pytestmark = pytest.mark.usefixtures('strict_promotion')
 

@@ -8,7 +8,7 @@ from gen_models.estimators.contrastive import contrastive, persistent, reconstru
 from gen_models.estimators.greedy import on_top
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
 from gen_models.models import code_rbm, dbn, label_rbm, rbm
-from tests.estimators.entry import Entry
+from gen_models.problems.entry import Problem
 
 _draws = np.random.default_rng(5)
 SWEEPS = 20  # the top layers' second eigenvalues lie below 0.6, held by test_greedy.py
@@ -58,8 +58,17 @@ def code_loss(params, v_BV):
   return jnp.mean(code_rbm.free_energy(params, v_BV)) + log_z
 
 
+STACKED = Problem('stack', STACK, V_BV, stack_loss,
+                  'deep belief network 4-5-4, its top layer: -E_q(h | v) log p(h)', SWEEPS)
+STACKED_LABELS = Problem('stack_labels', LABELLED, (V_BV, Y_B), labelled_loss,
+                         'deep belief network 4-(5 + 3 labels)-4: -E_q(h | v) log p(h, y)', SWEEPS)
+CODES = Problem('code_rbm', CODE, V_BV, code_loss,
+                'Boltzmann machine, 4 binary visible and 2 Gaussian hidden units: -log p(v)', 60)
+PROBLEMS = (STACKED, STACKED_LABELS, CODES)
+
+
 def _stack(estimator, burn_in=0, deterministic=False, propagate='samples'):
-  return Entry(on_top(estimator, dbn, propagate), STACK, V_BV, stack_loss, burn_in, deterministic)
+  return STACKED.entry(on_top(estimator, dbn, propagate), burn_in, deterministic)
 
 
 _exact = maximum_likelihood(rbm.log_likelihood)
@@ -70,9 +79,8 @@ ENTRIES = {
   'greedy_cd1': _stack(contrastive(rbm, reconstruction())),
   'greedy_pcd1': _stack(contrastive(rbm, persistent(chains=4)), SWEEPS),
   'greedy_pcd1_centred': _stack(contrastive(rbm, persistent(chains=4), centring=0.1), SWEEPS),
-  'greedy_labels': Entry(
-    on_top(contrastive(label_rbm.LabelRbm(NUM_LABELS), persistent(chains=4)), dbn),
-    LABELLED, (V_BV, Y_B), labelled_loss, SWEEPS),
-  'code_cd1': Entry(contrastive(code_rbm, reconstruction()), CODE, V_BV, code_loss),
-  'code_pcd1': Entry(contrastive(code_rbm, persistent(chains=4)), CODE, V_BV, code_loss, 60),
+  'greedy_labels': STACKED_LABELS.entry(
+    on_top(contrastive(label_rbm.LabelRbm(NUM_LABELS), persistent(chains=4)), dbn), SWEEPS),
+  'code_cd1': CODES.entry(contrastive(code_rbm, reconstruction())),
+  'code_pcd1': CODES.entry(contrastive(code_rbm, persistent(chains=4)), CODES.burn_in),
 }

@@ -11,7 +11,7 @@ import numpy as np
 
 from gen_models.estimators import adversarial
 from gen_models.models.gan import Params
-from tests.estimators.entry import Entry
+from gen_models.problems.entry import Problem
 
 _z, _weight = np.polynomial.hermite_e.hermegauss(40)
 Z_K, W_K = jnp.float32(_z), jnp.float32(_weight / _weight.sum())
@@ -123,27 +123,46 @@ def plus(one, other):
   return lambda *args: one(*args) + other(*args)
 
 
-def _entry(name, critic_loss, generator_loss, penalties=(), turn=None, burn_in=0, packing=1):
-  estimator = adversarial.adversarial(
-    Numbers(packing), adversarial.LOSSES[name], penalties, turn)
-  return Entry(estimator, PARAMS, BATCH, game(critic_loss, generator_loss), burn_in)
+def saturated(g, c, x_B):
+  del x_B
+  return over_z(lambda x: log_sigmoid(-f(c, x)), g)
+
+
+def _game(name, critic_loss, generator_loss):
+  return Problem(f'gan_{name}', PARAMS, BATCH, game(critic_loss, generator_loss),
+                 f'adversarial game of numbers: both losses, {name.replace("_", " ")}')
+
+
+MINIMAX = _game('minimax', told_apart, saturated)
+NON_SATURATING = _game('non_saturating', told_apart, fooled)
+HINGE = _game('hinge', margins, pushed)
+WASSERSTEIN = _game('wasserstein', witness, pushed)
+WASSERSTEIN_GP = _game('wasserstein_gp', plus(witness, slopes_between), pushed)
+RELATIVISTIC = _game('relativistic', pairs(1), pairs(-1))
+RELATIVISTIC_R1_R2 = _game('relativistic_r1_r2', plus(pairs(1), slopes), pairs(-1))
+PACKED = _game('packed', packed, packed_fooled)
+PROBLEMS = (MINIMAX, NON_SATURATING, HINGE, WASSERSTEIN, WASSERSTEIN_GP, RELATIVISTIC,
+            RELATIVISTIC_R1_R2, PACKED)
+
+
+def _of(loss, penalties=(), turn=None, packing=1):
+  return adversarial.adversarial(Numbers(packing), adversarial.LOSSES[loss], penalties, turn)
 
 
 SLOPES = (adversarial.r1(0.7), adversarial.r2(0.4))
+TURNS = _of('relativistic', SLOPES, adversarial.turns(2))
+
 ENTRIES = {
-  'gan_minimax': _entry('minimax', told_apart, lambda g, c, x_B: over_z(
-    lambda x: log_sigmoid(-f(c, x)), g)),
-  'gan_non_saturating': _entry('non_saturating', told_apart, fooled),
-  'gan_hinge': _entry('hinge', margins, pushed),
-  'gan_wasserstein': _entry('wasserstein', witness, pushed),
-  'gan_relativistic': _entry('relativistic', pairs(1), pairs(-1)),
-  'gan_relativistic_r1_r2': _entry('relativistic', plus(pairs(1), slopes), pairs(-1), SLOPES),
-  'gan_wasserstein_gp': _entry('wasserstein', plus(witness, slopes_between), pushed,
-                               (adversarial.gradient_penalty(2.0),)),
-  'gan_packed': _entry('non_saturating', packed, packed_fooled, packing=2),
+  'gan_minimax': MINIMAX.entry(_of('minimax')),
+  'gan_non_saturating': NON_SATURATING.entry(_of('non_saturating')),
+  'gan_hinge': HINGE.entry(_of('hinge')),
+  'gan_wasserstein': WASSERSTEIN.entry(_of('wasserstein')),
+  'gan_wasserstein_gp': WASSERSTEIN_GP.entry(
+    _of('wasserstein', (adversarial.gradient_penalty(2.0),))),
+  'gan_relativistic': RELATIVISTIC.entry(_of('relativistic')),
+  'gan_relativistic_r1_r2': RELATIVISTIC_R1_R2.entry(_of('relativistic', SLOPES)),
+  'gan_packed': PACKED.entry(_of('non_saturating', packing=2)),
   # Of three turns the second is the generator's; the audit's target is masked as the gradient is.
-  'gan_critics_turn': _entry('relativistic', plus(pairs(1), slopes), pairs(-1), SLOPES,
-                             adversarial.turns(2)),
-  'gan_generators_turn': _entry('relativistic', plus(pairs(1), slopes), pairs(-1), SLOPES,
-                                adversarial.turns(2), burn_in=1),
+  'gan_critics_turn': RELATIVISTIC_R1_R2.entry(TURNS),
+  'gan_generators_turn': RELATIVISTIC_R1_R2.entry(TURNS, burn_in=1),
 }

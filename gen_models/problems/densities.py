@@ -7,7 +7,7 @@ import numpy as np
 from gen_models.estimators.contrastive import contrastive, measured, persistent, reconstruction
 from gen_models.estimators.maximum_likelihood import fixed_point, maximum_likelihood
 from gen_models.models import gaussian, linear_rbm, mixture
-from tests.estimators.entry import Entry
+from gen_models.problems.entry import Problem
 
 _draws = np.random.default_rng(7)
 
@@ -35,34 +35,41 @@ def _loss(log_likelihood):
   return lambda params, batch: -jnp.mean(log_likelihood(params, batch))
 
 
-def _machine(estimator, burn_in=0):
-  return Entry(estimator, MACHINE, REAL, _loss(linear_rbm.log_likelihood), burn_in)
+LINEAR = Problem('linear_rbm', MACHINE, REAL, _loss(linear_rbm.log_likelihood),
+                 'linear Boltzmann machine, 4 visible and 3 hidden Gaussian units: -log p(v)',
+                 SWEEPS)
+MEASURED_LINEAR = Problem('measured_linear_rbm', MEASURED, REAL, _loss(linear_rbm.log_density),
+                          'the same with mean and scale of its own: -log p(x)', SWEEPS)
+GAUSSIAN = Problem('gaussian', jax.tree.map(lambda x: x[0], NORMALS.classes), REAL,
+                   _loss(gaussian.log_likelihood), 'Gaussian of 4 dimensions: -log p(x)')
+BERNOULLIS = Problem('mixture', MIXTURE, BINARY, _loss(mixture.log_likelihood),
+                     'mixture of 3 classes of 4 Bernoulli units: -log p(x)')
+GAUSSIANS = Problem('gaussian_mixture', NORMALS, REAL, _loss(mixture.log_likelihood),
+                    'mixture of 2 Gaussians of 4 dimensions: -log p(x)')
+PROBLEMS = (LINEAR, MEASURED_LINEAR, GAUSSIAN, BERNOULLIS, GAUSSIANS)
 
 
 def _measured(estimator, burn_in=0):
-  return Entry(measured(estimator, linear_rbm), MEASURED, REAL, _loss(linear_rbm.log_density),
-               burn_in)
+  return MEASURED_LINEAR.entry(measured(estimator, linear_rbm), burn_in)
 
 
-def _exact(log_likelihood, params, batch):
-  return Entry(maximum_likelihood(log_likelihood), params, batch, _loss(log_likelihood),
-               deterministic=True)
+def _exact(problem, log_likelihood):
+  return problem.entry(maximum_likelihood(log_likelihood), deterministic=True)
 
 
 ENTRIES = {
-  'linear_cd1': _machine(contrastive(linear_rbm, reconstruction())),
-  'linear_pcd1': _machine(contrastive(linear_rbm, persistent(chains=4)), SWEEPS),
-  'linear_pcd1_samples': _machine(contrastive(
+  'linear_cd1': LINEAR.entry(contrastive(linear_rbm, reconstruction())),
+  'linear_pcd1': LINEAR.entry(contrastive(linear_rbm, persistent(chains=4)), SWEEPS),
+  'linear_pcd1_samples': LINEAR.entry(contrastive(
     linear_rbm, persistent(chains=4), last_half_step='samples'), SWEEPS),
-  'linear_pcd1_centred': _machine(contrastive(
+  'linear_pcd1_centred': LINEAR.entry(contrastive(
     linear_rbm, persistent(chains=4), centring=0.1), SWEEPS),
   'measured_cd1': _measured(contrastive(linear_rbm, reconstruction())),
   'measured_pcd2': _measured(contrastive(linear_rbm, persistent(chains=4, steps=2)), SWEEPS),
-  'gaussian_exact': _exact(gaussian.log_likelihood, jax.tree.map(lambda x: x[0], NORMALS.classes),
-                           REAL),
-  'mixture_exact': _exact(mixture.log_likelihood, MIXTURE, BINARY),
-  'normals_exact': _exact(mixture.log_likelihood, NORMALS, REAL),
-  'mixture_em': Entry(
+  'gaussian_exact': _exact(GAUSSIAN, gaussian.log_likelihood),
+  'mixture_exact': _exact(BERNOULLIS, mixture.log_likelihood),
+  'normals_exact': _exact(GAUSSIANS, mixture.log_likelihood),
+  'mixture_em': BERNOULLIS.entry(
     fixed_point(lambda params, x_NV: mixture.em_step(params, x_NV, 1.0), mixture.log_likelihood),
-    MIXTURE, BINARY, _loss(mixture.log_likelihood), deterministic=True),
+    deterministic=True),
 }

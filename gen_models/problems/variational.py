@@ -15,8 +15,7 @@ import numpy as np
 
 from gen_models.estimators import variational as v
 from gen_models.models import belief_net, vae
-from tests import oracle
-from tests.estimators.entry import Entry
+from gen_models.problems.entry import Problem
 
 SCALE = 0.7
 ONE = vae.model(2, (1,), ((),), likelihood=vae.gaussian(SCALE))
@@ -28,7 +27,7 @@ DEEP_BELIEF = belief_net.model(4, (3, 2))
 def some_params(model: vae.Model, num_visible: int, scale: float, seed: int) -> vae.Params:
   """Every number N(0, scale^2)."""
   rng = np.random.default_rng(seed)
-  fresh = model.init(jax.random.key(0), jnp.full(num_visible, 0.5))
+  fresh = jax.eval_shape(model.init, jax.random.key(0), jnp.full(num_visible, 0.5))
   return jax.tree.map(lambda x: jnp.asarray(scale * rng.normal(size=x.shape), jnp.float32), fresh)
 
 
@@ -101,6 +100,11 @@ def bound_loss(log_weights, layers: int, samples: int, num_nodes: int, **options
   return loss
 
 
+def states(num_units: int):
+  """Every binary vector, [2^n, n]."""
+  return np.array(list(itertools.product((0.0, 1.0), repeat=num_units)), np.float32)
+
+
 def bernoulli_sum(logits, x):
   return jnp.sum(x * jax.nn.log_sigmoid(logits) + (1 - x) * jax.nn.log_sigmoid(-logits), axis=-1)
 
@@ -108,7 +112,7 @@ def bernoulli_sum(logits, x):
 def belief_terms(params, x_BV, num_units):
   """(log p(x, z), log q(z | x)), [S, B], over every z of layers of `num_units`; S states."""
   grids = np.array(list(itertools.product(*(range(2**n) for n in num_units))))
-  z = [jnp.float32(oracle.states(n)[grids[:, i]])[:, None] for i, n in enumerate(num_units)]
+  z = [jnp.asarray(states(n)[grids[:, i]])[:, None] for i, n in enumerate(num_units)]
   below = [x_BV - jax.lax.stop_gradient(params.center_V), *z[:-1]]
   log_q = sum(bernoulli_sum(affine(layer, y), z_l)
               for layer, y, z_l in zip(params.encoder, below, z, strict=True))
@@ -136,38 +140,43 @@ BELIEF_ELBO = belief_loss((3,))
 DEEP_ELBO = belief_loss((3, 2))
 
 
-def _one(estimator, loss):
-  return Entry(estimator, ONE_PARAMS, REAL_BATCH, loss)
+def _of(name, params, batch, loss, description):
+  return Problem(name, params, batch, loss, description, burn_in=3)
 
 
-def _two(estimator, loss):
-  return Entry(estimator, TWO_PARAMS, REAL_BATCH, loss)
-
-
-def _belief(estimator, burn_in=0):
-  return Entry(estimator, BELIEF_PARAMS, BINARY_BATCH, BELIEF_ELBO, burn_in)
-
+VAE = _of('vae', ONE_PARAMS, REAL_BATCH, ELBO,
+          'linear Gaussian autoencoder, 2 visible units, 1 latent (variational.ONE): -ELBO')
+VAE_BETA = _of('vae_beta', ONE_PARAMS, REAL_BATCH, ELBO_BETA3, 'the same: -ELBO, beta 3')
+VAE_IWAE2 = _of('vae_iwae2', ONE_PARAMS, REAL_BATCH, IWAE2, 'the same: -IWAE of 2 samples')
+TWO_LAYERS = _of('vae_two_layers', TWO_PARAMS, REAL_BATCH, TWO_ELBO,
+                 'the same with 2 layers of 1 latent (variational.TWO): -ELBO')
+TWO_LAYERS_IWAE2 = _of('vae_two_layers_iwae2', TWO_PARAMS, REAL_BATCH, TWO_IWAE2,
+                       'the same: -IWAE of 2 samples')
+BELIEF_NET = _of('belief_net', BELIEF_PARAMS, BINARY_BATCH, BELIEF_ELBO,
+                 'sigmoid belief net, 4 visible and 3 hidden units (variational.BELIEF): -ELBO')
+DEEP_BELIEF_NET = _of('deep_belief_net', DEEP_PARAMS, BINARY_BATCH, DEEP_ELBO,
+                      'sigmoid belief net 4-3-2 (variational.DEEP_BELIEF): -ELBO')
+PROBLEMS = (VAE, VAE_BETA, VAE_IWAE2, TWO_LAYERS, TWO_LAYERS_IWAE2, BELIEF_NET, DEEP_BELIEF_NET)
 
 _of_one, _of_two, _of_belief = (functools.partial(v.variational, m) for m in (ONE, TWO, BELIEF))
 
 ENTRIES = {
-  'elbo1': _one(_of_one(v.elbo()), ELBO),
-  'elbo3': _one(_of_one(v.elbo(3)), ELBO),
-  'elbo_beta': _one(_of_one(v.elbo(2, beta=3.0)), ELBO_BETA3),
-  'elbo_analytic': _one(v.analytic_elbo(ONE), ELBO),
-  'elbo_analytic_beta': _one(v.analytic_elbo(ONE, 2, beta=3.0), ELBO_BETA3),
-  'iwae2': _one(_of_one(v.iwae(2)), IWAE2),
-  'stl1': _one(_of_one(v.stl()), ELBO),
-  'stl2': _one(_of_one(v.stl(2)), IWAE2),
-  'dreg2': _one(_of_one(v.dreg(2)), IWAE2),
-  'two_layers_elbo1': _two(_of_two(v.elbo()), TWO_ELBO),
-  'two_layers_stl1': _two(_of_two(v.stl()), TWO_ELBO),
-  'two_layers_iwae2': _two(_of_two(v.iwae(2)), TWO_IWAE2),
-  'two_layers_dreg2': _two(_of_two(v.dreg(2)), TWO_IWAE2),
-  'reinforce1': _belief(_of_belief(v.reinforce())),
-  'reinforce_baseline': _belief(_of_belief(v.reinforce(2), baseline=0.1), burn_in=3),
-  'rloo2': _belief(_of_belief(v.rloo(2))),
-  'rloo3': _belief(_of_belief(v.rloo(3))),
-  'two_layers_rloo2': Entry(v.variational(DEEP_BELIEF, v.rloo(2)), DEEP_PARAMS, BINARY_BATCH,
-                            DEEP_ELBO),
+  'elbo1': VAE.entry(_of_one(v.elbo())),
+  'elbo3': VAE.entry(_of_one(v.elbo(3))),
+  'elbo_beta': VAE_BETA.entry(_of_one(v.elbo(2, beta=3.0))),
+  'elbo_analytic': VAE.entry(v.analytic_elbo(ONE)),
+  'elbo_analytic_beta': VAE_BETA.entry(v.analytic_elbo(ONE, 2, beta=3.0)),
+  'iwae2': VAE_IWAE2.entry(_of_one(v.iwae(2))),
+  'stl1': VAE.entry(_of_one(v.stl())),
+  'stl2': VAE_IWAE2.entry(_of_one(v.stl(2))),
+  'dreg2': VAE_IWAE2.entry(_of_one(v.dreg(2))),
+  'two_layers_elbo1': TWO_LAYERS.entry(_of_two(v.elbo())),
+  'two_layers_stl1': TWO_LAYERS.entry(_of_two(v.stl())),
+  'two_layers_iwae2': TWO_LAYERS_IWAE2.entry(_of_two(v.iwae(2))),
+  'two_layers_dreg2': TWO_LAYERS_IWAE2.entry(_of_two(v.dreg(2))),
+  'reinforce1': BELIEF_NET.entry(_of_belief(v.reinforce())),
+  'reinforce_baseline': BELIEF_NET.entry(_of_belief(v.reinforce(2), baseline=0.1), burn_in=3),
+  'rloo2': BELIEF_NET.entry(_of_belief(v.rloo(2))),
+  'rloo3': BELIEF_NET.entry(_of_belief(v.rloo(3))),
+  'two_layers_rloo2': DEEP_BELIEF_NET.entry(v.variational(DEEP_BELIEF, v.rloo(2))),
 }

@@ -1,0 +1,52 @@
+"""What is known of an estimator, and of the problem it is audited on."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from gen_models.estimators.base import Estimator
+
+
+class Entry(NamedTuple):
+  """An estimator and a problem on which its expectation is known.
+
+  Attributes:
+    estimator: under test.
+    problem: name of the problem, shared by the estimators of one gradient.
+    params: where its gradient is taken.
+    batch: what it sees at every call.
+    loss: (params, batch) -> the scalar whose gradient it estimates, by enumeration.
+    burn_in: calls after which what it remembers has forgotten its start.
+    deterministic: whether two keys give the same gradient.
+  """
+
+  estimator: Estimator
+  problem: str
+  params: Any
+  batch: Any
+  loss: Callable
+  burn_in: int = 0
+  deterministic: bool = False
+
+
+class Problem(NamedTuple):
+  """A loss that can be enumerated or integrated, at fixed parameters and batch.
+
+  Attributes:
+    name: unique.
+    params: where gradients are taken.
+    batch: what an estimator sees at every call.
+    loss: (params, batch) -> scalar, exact.
+    description: one line: the model, its size, the loss.
+    burn_in: calls after which chains, baselines and averages have forgotten their start.
+  """
+
+  name: str
+  params: Any
+  batch: Any
+  loss: Callable
+  description: str
+  burn_in: int = 0
+
+  def entry(self, estimator: Estimator, burn_in: int = 0, deterministic: bool = False) -> Entry:
+    """An estimator of this problem's gradient."""
+    return Entry(estimator, self.name, self.params, self.batch, self.loss, burn_in, deterministic)

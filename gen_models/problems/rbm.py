@@ -1,0 +1,46 @@
+"""A restricted Boltzmann machine small enough to enumerate.
+
+Five visible and four hidden units, coupled strongly enough that one or three sweeps of Gibbs are
+far from equilibrium, so that CD-1 and CD-3 are visibly biased, and weakly enough that 20 sweeps
+are at it (second eigenvalue 0.6, held by test_battery.py). Biases undo the weights, so units are
+on about half the time.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from gen_models.estimators.contrastive import contrastive, persistent, reconstruction
+from gen_models.estimators.maximum_likelihood import maximum_likelihood
+from gen_models.models import rbm
+from gen_models.problems.entry import Problem
+
+_draws = np.random.default_rng(2)
+_w_VH = 1.5 * _draws.normal(size=(5, 4))
+PARAMS = rbm.Params(*(jnp.asarray(x, jnp.float32) for x in (
+  _w_VH, -_w_VH.sum(1) / 2 + 0.5 * _draws.normal(size=5),
+  -_w_VH.sum(0) / 2 + 0.5 * _draws.normal(size=4))))
+BATCH = jnp.asarray(_draws.random((6, 5)) < 0.7, jnp.float32)
+SWEEPS = 20
+
+
+def rbm_loss(params, v_BV):
+  """-mean log p(v), enumerated."""
+  return -jnp.mean(rbm.log_likelihood(params, v_BV))
+
+
+RBM = Problem('rbm', PARAMS, BATCH, rbm_loss,
+              'restricted Boltzmann machine, 5 visible and 4 hidden units: -log p(v)', SWEEPS)
+PROBLEMS = (RBM,)
+
+ENTRIES = {
+  'exact': RBM.entry(maximum_likelihood(rbm.log_likelihood), deterministic=True),
+  'cd1': RBM.entry(contrastive(rbm, reconstruction())),
+  'cd1_samples': RBM.entry(contrastive(rbm, reconstruction(), last_half_step='samples')),
+  'cd3': RBM.entry(contrastive(rbm, reconstruction(steps=3))),
+  'cd1_centred': RBM.entry(contrastive(rbm, reconstruction(), centring=0.5), burn_in=3),
+  'pcd1': RBM.entry(contrastive(rbm, persistent(chains=4)), SWEEPS),
+  'pcd1_samples': RBM.entry(
+    contrastive(rbm, persistent(chains=4), last_half_step='samples'), SWEEPS),
+  'pcd5': RBM.entry(contrastive(rbm, persistent(chains=4, steps=5)), SWEEPS // 5),
+  'pcd1_centred': RBM.entry(contrastive(rbm, persistent(chains=4), centring=0.1), SWEEPS),
+}
