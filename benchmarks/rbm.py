@@ -25,7 +25,8 @@ from jax import lax
 from benchmarks import timing
 from benchmarks.timing import Contender
 from gen_models import data
-from gen_models.estimators.contrastive import contrastive, persistent, reconstruction
+from gen_models.estimators.contrastive import contrastive
+from gen_models.estimators.negative import persistent, reconstruction
 from gen_models.experiment import Phase
 from gen_models.models import rbm
 from gen_models.training import parallel

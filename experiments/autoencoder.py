@@ -33,7 +33,9 @@ import optax
 from experiments.dbn import Layer, greedy, image_shape, pixels, sizes_of
 from gen_models import data
 from gen_models.estimators.base import from_loss
-from gen_models.estimators.contrastive import contrastive, reconstruction
+from gen_models.estimators.contrastive import contrastive
+from gen_models.estimators.directions import centred
+from gen_models.estimators.negative import reconstruction
 from gen_models.evaluation import likelihood
 from gen_models.experiment import Experiment, Phase
 from gen_models.models import code_rbm, dbn, feedforward, pca, rbm, units
@@ -84,7 +86,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
   *hidden, code = sizes
 
   def layer(model, size, rate):
-    return Layer(size, contrastive(model, reconstruction(steps), centring=centring), rate)
+    return Layer(size, contrastive(model, reconstruction(steps), direction=centred(centring)), rate)
 
   phases = greedy(
     [*(layer(rbm, size, pretrain_learning_rate) for size in hidden),

@@ -40,7 +40,9 @@ import optax
 from experiments.dbn import NUM_CLASSES, Layer, filters, greedy, image_shape, pixels, sizes_of
 from gen_models import data
 from gen_models.estimators.base import from_loss
-from gen_models.estimators.contrastive import contrastive, reconstruction
+from gen_models.estimators.contrastive import contrastive
+from gen_models.estimators.directions import centred
+from gen_models.estimators.negative import reconstruction
 from gen_models.evaluation import figures, likelihood
 from gen_models.experiment import Experiment, Phase
 from gen_models.models import dbn, feedforward, rbm, units
@@ -119,7 +121,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
   levels, shape, sizes = data.levels(dataset), image_shape(dataset), sizes_of(layers)
   real = 'static' if dataset == 'binarized_mnist' else 'real'
   phases = greedy(
-    [Layer(size, contrastive(rbm, reconstruction(steps), centring=centring),
+    [Layer(size, contrastive(rbm, reconstruction(steps), direction=centred(centring)),
            pretrain_learning_rate) for size in sizes],
     levels=levels, binarisation=real, batch_size=batch_size,
     num_steps=num_steps if pretrain_steps is None else pretrain_steps, propagate='means',

@@ -33,8 +33,10 @@ import optax
 
 from gen_models import data
 from gen_models.estimators.base import Estimator
-from gen_models.estimators.contrastive import contrastive, persistent, reconstruction
+from gen_models.estimators.contrastive import contrastive
+from gen_models.estimators.directions import centred
 from gen_models.estimators.greedy import on_top
+from gen_models.estimators.negative import persistent, reconstruction
 from gen_models.evaluation import baselines, deep, figures
 from gen_models.experiment import Experiment, Phase, Samples
 from gen_models.models import dbn, label_rbm, rbm, units
@@ -163,7 +165,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
   def layer(depth):
     num_labels = NUM_CLASSES if labels and depth == len(sizes) - 1 else 0
     model = label_rbm.LabelRbm(num_labels) if num_labels else rbm
-    return Layer(sizes[depth], contrastive(model, phase, centring=centring),
+    return Layer(sizes[depth], contrastive(model, phase, direction=centred(centring)),
                  upper_learning_rate if depth else learning_rate, num_labels)
 
   phases = greedy([layer(depth) for depth in range(len(sizes))], levels=levels,

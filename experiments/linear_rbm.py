@@ -27,8 +27,9 @@ import numpy as np
 import optax
 
 from gen_models import data
-from gen_models.estimators.contrastive import contrastive, measured, persistent, reconstruction
+from gen_models.estimators.contrastive import contrastive, measured
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
+from gen_models.estimators.negative import persistent, reconstruction
 from gen_models.evaluation import likelihood
 from gen_models.experiment import Experiment, Phase, Samples
 from gen_models.models import gaussian, linear_rbm, pca

@@ -26,8 +26,10 @@ import jax.numpy as jnp
 import optax
 
 from gen_models import data
-from gen_models.estimators.contrastive import contrastive, persistent, reconstruction
+from gen_models.estimators.contrastive import contrastive
+from gen_models.estimators.directions import centred
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
+from gen_models.estimators.negative import persistent, reconstruction
 from gen_models.evaluation import baselines, figures, likelihood
 from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import rbm
@@ -54,7 +56,7 @@ def experiment(*, num_hidden: int = 16, negative: Literal['cd', 'pcd', 'exact'] 
   estimator = maximum_likelihood(rbm.log_likelihood)
   if negative != 'exact':
     phase = reconstruction(steps) if negative == 'cd' else persistent(chains, steps)
-    estimator = contrastive(rbm, phase, last_half_step=last_half_step, centring=centring)
+    estimator = contrastive(rbm, phase, last_half_step=last_half_step, direction=centred(centring))
   optimizer = optax.chain(
     optax.add_decayed_weights(weight_decay, mask=rbm.Params(True, False, False)),
     optax.sgd(optax.linear_schedule(learning_rate, 0.0, num_steps), momentum))

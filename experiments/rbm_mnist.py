@@ -29,7 +29,9 @@ import jax.numpy as jnp
 import optax
 
 from gen_models import data
-from gen_models.estimators.contrastive import contrastive, persistent, reconstruction
+from gen_models.estimators.contrastive import contrastive
+from gen_models.estimators.directions import centred
+from gen_models.estimators.negative import persistent, reconstruction
 from gen_models.evaluation import baselines, figures, likelihood
 from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import rbm, units
@@ -98,7 +100,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] 
   steps_per_dispatch = 100
   return Experiment(
     dataset=dataset, binarisation=binarisation,
-    phases=(Phase('rbm', init, contrastive(rbm, phase, centring=centring), optimizer,
+    phases=(Phase('rbm', init, contrastive(rbm, phase, direction=centred(centring)), optimizer,
                   data.batches(batch_size, binarisation, levels), num_steps, batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_nats_quick',
     pictures=figures.rbm_filters((28, 28)),

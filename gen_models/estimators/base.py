@@ -34,7 +34,8 @@ class Estimator(NamedTuple):
       remembered has forgotten its start. The audit holds this declaration against
       enumeration (gen_models.evaluation.gradients).
     target: (grads, params, memory) -> grads. What E[grads] should be, as a map of the exact
-      gradient of the loss; None is the identity. Preconditioned gradients state theirs here.
+      gradient of the loss by the memory that grad was given; None is the identity.
+      Preconditioned gradients state theirs here.
   """
 
   init: Callable

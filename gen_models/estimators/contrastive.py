@@ -3,14 +3,15 @@
   d/dW (-log p(v)) = -(E[v h | data] - E[v h | model]),
 
 the first expectation (positive phase) with h ~ p(h | v) summed exactly, the second
-(negative phase) from samples. Estimators differ only in how those samples are drawn, so the
-negative phase is the argument: contrastive(rbm, negative=persistent(chains=512, steps=5)).
+(negative phase) from samples. Estimators differ only in how those samples are drawn and in the
+direction taken, so both are arguments:
 
-`model` is anything that reads like gen_models.models.rbm: init_chains, hidden_mean,
-visible_mean, sample_visible, gibbs, Chains, and Params(w_VH, b_V, c_H) with the energy
--b.v - c.h - v.W.h plus terms of v, of h, or of the parameters alone. Hidden units are Bernoulli
-unless the model says how they are drawn, draw_hidden(key, mean), as gen_models.models.linear_rbm
-does.
+  contrastive(rbm, negative=persistent(chains=512, steps=5), direction=centred())
+
+`model` is anything that reads like gen_models.models.rbm: layers `visible` and `hidden`
+(gen_models.models.units), init_chains, sample_visible, gibbs, Chains, and Params(w_VH, b_V, c_H)
+with the energy -log_base(b, v) - log_base(c, h) - v.W.h. gen_models.models.machine.Machine makes
+one of any two layers.
 
 Axis suffixes: B batch, C chains, N = B + C, V visible, H hidden.
 """
@@ -22,142 +23,106 @@ import jax
 import jax.numpy as jnp
 
 from gen_models.estimators import base
+from gen_models.estimators.directions import PLAIN, Direction, Rows
+from gen_models.estimators.negative import Negative
 from gen_models.models import units
 
 
-class Negative(NamedTuple):
-  """How the negative phase is drawn.
+class Shared(NamedTuple):
+  """What is remembered that has no chains."""
 
-  Attributes:
-    init: (key, model, params) -> chains, () when nothing persists.
-    sample: (key, model, params, chains, p_BH) -> (v_CV, p_CH, chains): visible samples of
-      the negative phase and p(h | v) of each; p_BH is p(h | v) of the data.
-    biased: whether the samples stay away from p(v) however long params stand still.
-  """
-
-  init: Callable
-  sample: Callable
-  biased: bool
+  negative: Any
+  direction: Any
 
 
-def reconstruction(steps: int = 1) -> Negative:
-  """CD-k: v_1 = data; k alternations h_t ~ p(h | v_t), v_{t+1} ~ p(v | h_t).
-
-  The negative phase is v_{k+1} with p(h_{k+1} | v_{k+1}) (Hinton, 2002).
-  """
-  _require_steps(steps)
-
-  def init(key, model, params):
-    del key, model, params
-    return ()
-
-  def sample(key, model, params, chains, p_BH):
-    key_h, key_gibbs, key_v = jax.random.split(key, 3)
-    h_BH = _draw_hidden(model)(key_h, p_BH)
-    if steps > 1:
-      start = model.Chains(jnp.zeros((len(h_BH), len(params.b_V))), h_BH)
-      h_BH = model.gibbs(key_gibbs, params, start, steps - 1).h_CH
-    v_BV = model.sample_visible(key_v, params, h_BH)
-    return v_BV, model.hidden_mean(params, v_BV), chains
-
-  return Negative(init, sample, biased=True)
-
-
-def persistent(chains: int, steps: int = 1) -> Negative:
-  """PCD-k: `chains` Gibbs chains that go on from one update to the next, k sweeps each.
-
-  Also called stochastic maximum likelihood. With params held still the chains reach p(v)
-  and the gradient is unbiased; while params move they lag (Younes, 1999; Tieleman, 2008).
-  """
-  _require_steps(steps)
-  if chains < 1:
-    raise ValueError(f'persistent contrastive divergence needs chains >= 1, got {chains}')
-
-  def init(key, model, params):
-    return model.init_chains(key, params, chains)
-
-  def sample(key, model, params, chains, p_BH):
-    del p_BH
-    key_gibbs, key_v, key_h = jax.random.split(key, 3)
-    if steps > 1:
-      chains = model.gibbs(key_gibbs, params, chains, steps - 1)
-    v_CV = model.sample_visible(key_v, params, chains.h_CH)
-    p_CH = model.hidden_mean(params, v_CV)
-    return v_CV, p_CH, model.Chains(v_CV, _draw_hidden(model)(key_h, p_CH))
-
-  return Negative(init, sample, biased=False)
-
-
-class Offsets(NamedTuple):
-  """Moving averages of the data's v and p(h | v)."""
-
-  v_V: jax.Array
-  h_H: jax.Array
-
-
-def contrastive(model: Any, negative: Negative, *,
+def contrastive(model: Any, negative: Negative, *, direction: Direction = PLAIN,
                 last_half_step: Literal['probabilities', 'samples'] = 'probabilities',
-                centring: float | None = None) -> base.Estimator:
-  """grads = -(<v p(h|v)>_data - <v p(h|v)>_negative), likewise for b and c.
-
-  Centred (centring is not None), with offsets mu of v and lambda of h,
-
-    W: <(v - mu)(h - lambda)>_data - <(v - mu)(h - lambda)>_negative =: D
-    b: <v>_data - <v>_negative - D.lambda,    c: <h>_data - <h>_negative - mu.D,
-
-  the gradient of E(v - mu, h - lambda) written in uncentred parameters (Montavon & Mueller,
-  2012; Melchior, Fischer & Wiskott, 2016). The offsets follow the data's means,
-  mu <- (1 - centring) mu + centring <v>_data, lambda alike from p(h | data).
+                penalty: Callable | None = None) -> base.Estimator:
+  """grads = -(<v E[h|v]>_data - <v E[h|v]>_negative), likewise for what layers have of their own.
 
   Args:
     model: module or namespace, see above.
-    negative: how the negative phase is drawn.
-    last_half_step: whether the negative phase's h are p(h | v) (less variance, the same
+    negative: how the negative phase is drawn, gen_models.estimators.negative.
+    direction: what is made of the gradient, gen_models.estimators.directions.
+    last_half_step: whether the negative phase's h are E[h | v] (less variance, the same
       mean) or samples of it.
-    centring: rate of the offsets in (0, 1], or None for the plain gradient. May be traced.
+    penalty: (params, v_BV) -> scalar added to the loss, as `sparsity`.
 
   Returns:
-    an Estimator whose batch is v_BV in [0, 1]; its metrics are `moment_error`, the mean
-    over visible units of |<v>_data - <v>_negative|, and `hidden_activity`, the mean p(h | data).
+    an Estimator whose batch is v_BV (for Bernoulli units in [0, 1]); its metrics are
+    `moment_error`, the mean over visible units of |<v>_data - <v>_negative|, `hidden_activity`, the
+    mean E[h | data], and those of the negative phase.
   """
   if last_half_step not in ('probabilities', 'samples'):
     raise ValueError(f"last_half_step is 'probabilities' or 'samples', not {last_half_step!r}")
 
   def init(key, params):
-    shared = ()
-    if centring is not None:
-      # The mean of each layer when the other is all zeros.
-      v_V, h_H = jnp.zeros_like(params.b_V), jnp.zeros_like(params.c_H)
-      shared = Offsets(model.visible_mean(params, h_H), model.hidden_mean(params, v_V))
-    return base.Memory(negative.init(key, model, params), shared)
+    memory = negative.init(key, model, params)
+    return base.Memory(memory.chains, Shared(memory.shared, direction.init(model, params)))
 
   def grad(key, params, memory, v_BV):
     key_negative, key_last = jax.random.split(key)
-    p_BH = model.hidden_mean(params, v_BV)
-    v_CV, p_CH, chains = negative.sample(key_negative, model, params, memory.chains, p_BH)
+    visible, hidden = model.visible, model.hidden
+    y_BH = v_BV @ params.w_VH
+    p_BH = hidden.mean(params.c_H, y_BH)
+    drawn, kept = negative.sample(key_negative, model, params,
+                                  base.Memory(memory.chains, memory.shared.negative), y_BH)
+    v_CV = drawn.v_CV
     if last_half_step == 'samples':
-      p_CH = _draw_hidden(model)(key_last, p_CH)
+      p_CH = hidden.sample(key_last, params.c_H, drawn.y_CH)
+      of_hidden_C = hidden.statistics(params.c_H, p_CH)
+    else:
+      p_CH = hidden.mean(params.c_H, drawn.y_CH)
+      of_hidden_C = hidden.expected_statistics(params.c_H, drawn.y_CH)
     # Both phases in one product, each row weighted by its share: a single pass over W.
     v_NV = jnp.concatenate([v_BV, v_CV])
     p_NH = jnp.concatenate([p_BH / len(v_BV), -p_CH / len(v_CV)])
     d_VH = v_NV.T @ p_NH
-    v_V, p_H = units.mean_rows(v_BV), units.mean_rows(p_BH)
-    d_V, d_H = v_V - units.mean_rows(v_CV), p_H - units.mean_rows(p_CH)
-    metrics = {'moment_error': jnp.mean(jnp.abs(d_V)), 'hidden_activity': jnp.mean(p_H)}
-
-    shared = memory.shared
-    if centring is not None:
-      shared = Offsets(shared.v_V + centring * (v_V - shared.v_V),
-                       shared.h_H + centring * (p_H - shared.h_H))
-      d_VH, d_V, d_H = _centre(d_VH, d_V, d_H, shared)
-    grads = type(params)(-d_VH, -d_V, -d_H)
-    return grads, base.Memory(chains, shared), metrics
+    d_V = _difference(visible.statistics(params.b_V, v_BV), visible.statistics(params.b_V, v_CV))
+    d_H = _difference(hidden.expected_statistics(params.c_H, y_BH), of_hidden_C)
+    metrics = {'moment_error': jnp.mean(jnp.abs(units.bias_of(d_V))),
+               'hidden_activity': jnp.mean(p_BH), **drawn.metrics}
+    grads = type(params)(-d_VH, *(jax.tree.map(jnp.negative, d) for d in (d_V, d_H)))
+    if drawn.correction is not None:
+      grads = type(params)(*(jax.tree.map(lambda g, c=c: g + c, g)
+                             for g, c in zip(grads, drawn.correction)))
+    if penalty is not None:
+      grads = jax.tree.map(jnp.add, grads, jax.grad(penalty)(params, v_BV))
+    if negative.learn is not None:
+      kept = negative.learn(kept, grads)
+    before = memory.shared.direction
+    after = direction.update(before, Rows(v_BV, p_BH, v_CV, p_CH,
+                                          hidden.square(params.c_H, drawn.y_CH)))
+    return (direction.apply(grads, before), base.Memory(kept.chains, Shared(kept.shared, after)),
+            metrics)
 
   def target(grads, params, memory):
     del params
-    return type(grads)(*_centre(*grads, memory.shared))
+    return direction.apply(grads, memory.shared.direction)
 
-  return base.Estimator(init, grad, negative.biased, target if centring is not None else None)
+  return base.Estimator(init, grad, negative.biased, None if direction is PLAIN else target)
+
+
+def sparsity(model: Any, level: float, weight: float = 0.1) -> Callable:
+  """weight sum_j KL(level || q_j), q_j = mean_b E[h_j | v_b]: the price of units on too often.
+
+  Lee, Ekanadham & Ng (2008), Sparse deep belief net model for visual area V2; the cross-entropy is
+  Nair & Hinton's (2009).
+
+  Args:
+    model: with Bernoulli hidden units.
+    level: in (0, 1), the share of the data on which a unit should be on; may be traced.
+    weight: in nats; may be traced.
+  """
+  if model.hidden != units.BERNOULLI:
+    raise ValueError(f'a sparsity level is that of Bernoulli hidden units, not {model.hidden}')
+
+  def penalty(params, v_BV):
+    q_H = units.mean_rows(model.hidden_mean(params, v_BV))
+    return weight * jnp.sum(level * (jnp.log(level) - jnp.log(q_H))
+                            + (1 - level) * (jnp.log1p(-level) - jnp.log1p(-q_H)))
+
+  return penalty
 
 
 def measured(estimator: base.Estimator, model: Any) -> base.Estimator:
@@ -193,15 +158,6 @@ def measured(estimator: base.Estimator, model: Any) -> base.Estimator:
   return base.Estimator(init, grad, estimator.biased)
 
 
-def _draw_hidden(model):
-  return getattr(model, 'draw_hidden', units.bernoulli)
-
-
-def _centre(d_VH, d_V, d_H, offsets: Offsets):
-  d_VH = d_VH - jnp.outer(offsets.v_V, d_H) - jnp.outer(d_V, offsets.h_H)
-  return d_VH, d_V - d_VH @ offsets.h_H, d_H - offsets.v_V @ d_VH
-
-
-def _require_steps(steps: int):
-  if steps < 1:
-    raise ValueError(f'the negative phase needs steps >= 1, got {steps}')
+def _difference(data, negative):
+  """Mean over data minus mean over negative rows, leaf by leaf."""
+  return jax.tree.map(lambda d, n: units.mean_rows(d) - units.mean_rows(n), data, negative)

@@ -4,9 +4,12 @@
 
 on a model small enough to enumerate, at fixed parameters and batch. `audit` runs many independent
 copies of the estimator side by side and lets the memory of each forget its start.
+
+Axis suffixes: N draws, D coordinates of all parameters.
 """
 
 import statistics
+import time
 from typing import NamedTuple
 
 import jax
@@ -17,6 +20,10 @@ from jax.flatten_util import ravel_pytree
 from gen_models.estimators.base import Estimator
 
 
+class ContractError(ValueError):
+  """What an estimator returns is not what gen_models.estimators.base asks for."""
+
+
 class Audit(NamedTuple):
   """What was found.
 
@@ -25,22 +32,44 @@ class Audit(NamedTuple):
     bias_z: largest |mean error| / standard error over coordinates.
     threshold: the |z| that an unbiased estimator exceeds with probability `error_rate`.
     bias_norm: |mean error| over all coordinates; contains noise of about sqrt(variance / draws).
+    bias_interval: (low, high) of |bias|: the least and the greatest norm in the box of all
+      coordinates' intervals. low > 0 where the estimator is found biased, else 0.
     variance: sum over coordinates of the variance of one draw.
     snr: |target gradient| / sqrt(variance).
     num_draws: independent draws.
     mean: the mean gradient, structure of params.
     target: what it should be.
+    bias: the mean error, structure of params.
+    standard_error: of it; the interval of a coordinate is bias -+ threshold * standard_error, and
+      all of them hold at once with probability 1 - error_rate.
+    variances: of one draw, a coordinate each.
   """
 
   biased: bool
   bias_z: float
   threshold: float
   bias_norm: float
+  bias_interval: tuple[float, float]
   variance: float
   snr: float
   num_draws: int
   mean: object
   target: object
+  bias: object
+  standard_error: object
+  variances: object
+
+
+class Coordinate(NamedTuple):
+  """What was found of one number of the gradient; low and high bound its bias."""
+
+  name: str
+  target: float
+  bias: float
+  low: float
+  high: float
+  z: float
+  variance: float
 
 
 def audit(key, estimator: Estimator, params, batch, exact_grads, *, num_draws: int = 4096,
@@ -60,7 +89,12 @@ def audit(key, estimator: Estimator, params, batch, exact_grads, *, num_draws: i
 
   Returns:
     Audit.
+
+  Raises:
+    ContractError: gradient, memory or metrics are not shaped as base.Estimator says.
   """
+  check(estimator, params, batch)
+
   def draw(key):
     key_init, key_burn, key_draw = jax.random.split(key, 3)
 
@@ -69,7 +103,7 @@ def audit(key, estimator: Estimator, params, batch, exact_grads, *, num_draws: i
 
     memory, _ = jax.lax.scan(body, estimator.init(key_init, params),
                              jax.random.split(key_burn, burn_in))
-    grads, memory, _ = estimator.grad(key_draw, params, memory, batch)
+    grads, _, _ = estimator.grad(key_draw, params, memory, batch)
     target = estimator.target(exact_grads, params, memory) if estimator.target else exact_grads
     return ravel_pytree(grads)[0], ravel_pytree(target)[0]
 
@@ -81,10 +115,107 @@ def audit(key, estimator: Estimator, params, batch, exact_grads, *, num_draws: i
   error_D = np.maximum(error_ND.std(0, ddof=1) / np.sqrt(num_draws), floor)
   bias_z = float(np.max(np.abs(bias_D) / error_D))
   threshold = -statistics.NormalDist().inv_cdf(error_rate / (2 * len(bias_D)))
-  variance = float(np.sum(error_ND.var(0, ddof=1)))
+  variance_D = error_ND.var(0, ddof=1)
+  variance = float(np.sum(variance_D))
+  excess_D = np.maximum(np.abs(bias_D) - threshold * error_D, 0)  # nan stays nan
+  interval = (float(np.linalg.norm(excess_D)),
+              float(np.linalg.norm(np.abs(bias_D) + threshold * error_D)))
   norm = float(np.linalg.norm(target_D))
-  unravel = ravel_pytree(params)[1]
+
+  def unravel(x_D):
+    return ravel_pytree(params)[1](jnp.asarray(x_D, jnp.float32))
+
   # Not `bias_z > threshold`: that would pass a gradient of nan as unbiased.
-  return Audit(not bias_z <= threshold, bias_z, threshold, float(np.linalg.norm(bias_D)), variance,
-               norm / max(np.sqrt(variance), 1e-12), num_draws,
-               unravel(jnp.asarray(grads_ND).mean(0)), unravel(jnp.asarray(target_D, jnp.float32)))
+  return Audit(not bias_z <= threshold, bias_z, threshold, float(np.linalg.norm(bias_D)), interval,
+               variance, norm / max(np.sqrt(variance), 1e-12), num_draws,
+               *map(unravel, (jnp.asarray(grads_ND).mean(0), target_D, bias_D, error_D,
+                              variance_D)))
+
+
+def coordinates(found: Audit) -> list[Coordinate]:
+  """Every number of the gradient by name (field and index), in the order of the leaves."""
+  columns = [np.asarray(ravel_pytree(tree)[0], np.float64) for tree in (
+    found.target, found.bias, found.standard_error, found.variances)]
+  return [Coordinate(name, target, bias, bias - found.threshold * error,
+                     bias + found.threshold * error, bias / error, variance)
+          for name, target, bias, error, variance in zip(
+            _names(found.target), *(column.tolist() for column in columns), strict=True)]
+
+
+def _names(tree) -> list[str]:
+  """w_VH[0, 3], encoder.0.b_F[1], ...: one for each number."""
+  return [_leaf(path) + (str(list(index)) if index else '')
+          for path, x in jax.tree_util.tree_leaves_with_path(tree)
+          for index in np.ndindex(np.shape(x))]
+
+
+def _leaf(path) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator='.') or 'params'
+
+
+def check(estimator: Estimator, params, batch) -> None:
+  """Holds the shapes of what an estimator returns against the contract, without computing them.
+
+  Raises:
+    ContractError: says which leaf is how, and how it should be.
+  """
+  def call(key):
+    key_init, key_grad = jax.random.split(key)
+    memory = estimator.init(key_init, params)
+    return memory, estimator.grad(key_grad, params, memory, batch)
+
+  memory, returned = jax.eval_shape(call, jax.random.key(0))
+  if not (isinstance(returned, tuple) and len(returned) == 3):
+    raise ContractError(f'grad returns {_kind(returned)} instead of (grads, memory, metrics)')
+  grads, after, metrics = returned
+  _check_like('the gradient', grads, 'the parameters', params)
+  _check_like('the memory after a call', after, 'what init returned', memory)
+  if not isinstance(metrics, dict):
+    raise ContractError(f'metrics are a {_kind(metrics)} instead of a dict of scalars')
+  for name, x in metrics.items():
+    if jnp.shape(x) != ():
+      raise ContractError(f'metric {name!r} has shape {jnp.shape(x)}: metrics are scalars')
+
+
+def _kind(x) -> str:
+  return f'{len(x)} values' if type(x) is tuple else type(x).__name__
+
+
+def _check_like(what: str, found, like: str, expected) -> None:
+  """Raises ContractError unless the trees agree in structure, shapes and dtypes."""
+  ours, theirs = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (found, expected))
+  for path in [*theirs, *ours]:
+    if path not in ours:
+      raise ContractError(f'{what} lacks {_leaf(path)}, shape {jnp.shape(theirs[path])}')
+    if path not in theirs:
+      raise ContractError(f'{what} has {_leaf(path)}, which {like} have not: '
+                          + ', '.join(map(_leaf, theirs)))
+    shapes = [f'{x.dtype}{list(jnp.shape(x))}' for x in (ours[path], theirs[path])]
+    if shapes[0] != shapes[1]:
+      raise ContractError(f'{what} at {_leaf(path)} is {shapes[0]}, expected {shapes[1]}')
+  if jax.tree.structure(found) != jax.tree.structure(expected):
+    raise ContractError(f'{what} is a {type(found).__name__}, expected the structure of {like}, '
+                        f'a {type(expected).__name__}')
+
+
+def seconds_per_step(key, estimator: Estimator, params, batch, *, num_steps: int = 50,
+                     repeats: int = 9) -> float:
+  """Median wall time of a gradient, of compiled loops of `num_steps` after a warm-up; seconds."""
+  def body(carry, key):
+    params, memory = carry
+    grads, memory, _ = estimator.grad(key, params, memory, batch)
+    # Each gradient is needed and depends on the one before, or the compiler would drop or hoist it.
+    return (jax.tree.map(lambda x, g: x - 1e-30 * g, params, grads), memory), None
+
+  @jax.jit
+  def loop(key, carry):
+    return jax.lax.scan(body, carry, jax.random.split(key, num_steps))[0]
+
+  key_init, *keys = jax.random.split(key, repeats + 2)
+  carry = jax.block_until_ready(loop(keys[0], (params, estimator.init(key_init, params))))
+  seconds = []
+  for key in keys[1:]:
+    start = time.perf_counter()
+    carry = jax.block_until_ready(loop(key, carry))
+    seconds.append(time.perf_counter() - start)
+  return statistics.median(seconds) / num_steps

@@ -18,9 +18,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gen_models.models import rbm
+from gen_models.models import rbm, units
 
 Params, Chains = rbm.Params, rbm.Chains
+
+visible, hidden = units.BERNOULLI, units.LINEAR
 
 
 def free_energy(params: Params, v_BV) -> jax.Array:

@@ -62,6 +62,12 @@ class LabelRbm(NamedTuple):
 
   Params = rbm.Params
   Chains = rbm.Chains
+  hidden = units.BERNOULLI
+
+  @property
+  def visible(self):
+    return units.Labelled(self.num_labels)
+
   hidden_mean = staticmethod(rbm.hidden_mean)
   sample_hidden = staticmethod(rbm.sample_hidden)
 

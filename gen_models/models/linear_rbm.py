@@ -31,6 +31,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.scipy.linalg import cho_solve, solve_triangular
 
+from gen_models.models import units
+
+visible = hidden = units.LINEAR
+
 
 class Params(NamedTuple):
   """Parameters of p(v, h)."""

@@ -27,6 +27,8 @@ from jax import lax
 from gen_models.models import units
 
 MAX_ENUMERATED_UNITS = 28
+visible = hidden = units.BERNOULLI
+
 _STATES_AT_ONCE = 12  # 2^12 states a block: fits the cache, keeps the loop short
 
 

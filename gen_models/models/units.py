@@ -1,12 +1,21 @@
 """Units: the random variables of which layers are made.
 
-Axis suffixes: B batch or chains, D units.
+Axis suffixes: B batch or chains, D units, R rows.
 """
+
+import dataclasses
+import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.scipy.special import log_ndtr, ndtri
 
+LOG_2_PI = math.log(2 * math.pi)
+
+_FAR = 12.0  # below -12 the tail of a Gaussian is an exponential to 1 %, and float32 runs out
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
@@ -67,3 +76,366 @@ def log_odds(mean: jax.Array, smoothing: float = 0.01) -> jax.Array:
   """log(m / (1 - m)) of means pulled towards 1/2, m = (1 - s) mean + s / 2, so finite."""
   m = (1 - smoothing) * mean + smoothing / 2
   return jnp.log(m) - jnp.log1p(-m)
+
+
+# Layers: D independent units of one kind.
+#
+#   p(x | y) = exp(log_base(theta, x) + x.y - cumulant(theta, y)),
+#
+# theta the layer's own parameters (an array theta_D, or a NamedTuple of them), y [..., D] what the
+# other layer says. Any two layers make a machine (gen_models.models.machine). A layer has
+#
+#   log_base(theta, x)             [...], summed over units
+#   cumulant(theta, y)             log sum_x exp(log_base + x.y), [...]
+#   mean(theta, y)                 E[x | y] = d cumulant / dy, [..., D]
+#   sample(key, theta, y)          x ~ p(x | y), [..., D]
+#   statistics(theta, x)           d log_base / d theta, the tree of theta, each leaf [..., D]
+#   expected_statistics(theta, y)  E[statistics | y] = d cumulant / d theta, likewise
+#   init(mean_D)                   theta of which the mean at y = 0 is about mean_D
+#   check(x)                       raises ValueError where x are no states of these units
+#   square(theta, y)               E[x^2 | y], [..., D]
+#   levels, group                  states of a group of units, and its size; levels 0 if continuous
+#   neutral                        the mean of a unit without bias
+
+
+@dataclasses.dataclass(frozen=True)
+class Bernoulli:
+  """x in {0, 1}, log_base = theta.x; cumulant softplus(theta + y), mean sigma(theta + y)."""
+
+  levels, group, neutral = 2, 1, 0.5
+
+  def log_base(self, theta_D, x):
+    return x @ theta_D
+
+  def cumulant(self, theta_D, y):
+    return jnp.sum(jax.nn.softplus(theta_D + y), axis=-1)
+
+  def mean(self, theta_D, y):
+    return jax.nn.sigmoid(y + theta_D)
+
+  def sample(self, key, theta_D, y):
+    return bernoulli(key, self.mean(theta_D, y))
+
+  def statistics(self, theta_D, x):
+    return x
+
+  def expected_statistics(self, theta_D, y):
+    return self.mean(theta_D, y)
+
+  def square(self, theta_D, y):
+    return self.mean(theta_D, y)
+
+  def init(self, mean_D):
+    return log_odds(mean_D)
+
+  def check(self, x):
+    _require(np.isin(x, (0, 1)), x, 'Bernoulli units are 0 or 1',
+             "binarise the data (binarisation='threshold' or 'dynamic'), or use Gaussian units")
+
+
+@dataclasses.dataclass(frozen=True)
+class Spin:
+  """x in {-1, 1}, log_base = theta.x; cumulant log 2 cosh(theta + y), mean tanh(theta + y)."""
+
+  levels, group, neutral = 2, 1, 0.0
+
+  def log_base(self, theta_D, x):
+    return x @ theta_D
+
+  def cumulant(self, theta_D, y):
+    m = jnp.abs(theta_D + y)
+    return jnp.sum(m + jnp.log1p(jnp.exp(-2 * m)), axis=-1)
+
+  def mean(self, theta_D, y):
+    return jnp.tanh(theta_D + y)
+
+  def sample(self, key, theta_D, y):
+    return 2 * bernoulli(key, jax.nn.sigmoid(2 * (theta_D + y))) - 1
+
+  def statistics(self, theta_D, x):
+    return x
+
+  def expected_statistics(self, theta_D, y):
+    return self.mean(theta_D, y)
+
+  def square(self, theta_D, y):
+    return jnp.ones_like(y)
+
+  def init(self, mean_D):
+    return log_odds((1 + mean_D) / 2) / 2
+
+  def check(self, x):
+    _require(np.isin(x, (-1, 1)), x, 'spins are -1 or 1', 'map zeros and ones by 2 x - 1')
+
+
+@dataclasses.dataclass(frozen=True)
+class Categorical:
+  """Groups of `num_states` units of which one is 1, the others 0 (Potts); log_base = theta.x.
+
+  The cumulant is a logsumexp over each group, the mean its softmax.
+  """
+
+  num_states: int
+
+  @property
+  def levels(self):
+    return self.num_states
+
+  @property
+  def group(self):
+    return self.num_states
+
+  @property
+  def neutral(self):
+    return 1 / self.num_states
+
+  def _groups(self, x):
+    return x.reshape(*x.shape[:-1], -1, self.num_states)
+
+  def log_base(self, theta_D, x):
+    return x @ theta_D
+
+  def cumulant(self, theta_D, y):
+    return jnp.sum(jax.nn.logsumexp(self._groups(theta_D + y), axis=-1), axis=-1)
+
+  def mean(self, theta_D, y):
+    return jax.nn.softmax(self._groups(theta_D + y), axis=-1).reshape(y.shape)
+
+  def sample(self, key, theta_D, y):
+    x = jax.random.categorical(key, self._groups(theta_D + y))
+    return jax.nn.one_hot(x, self.num_states, dtype=y.dtype).reshape(y.shape)
+
+  def statistics(self, theta_D, x):
+    return x
+
+  def expected_statistics(self, theta_D, y):
+    return self.mean(theta_D, y)
+
+  def square(self, theta_D, y):
+    return self.mean(theta_D, y)
+
+  def init(self, mean_D):
+    return jnp.log((1 - 0.01) * mean_D + 0.01 / self.num_states)
+
+  def check(self, x):
+    ones = self._groups(np.asarray(x)).sum(-1, keepdims=True) == 1
+    _require(np.isin(x, (0, 1)) & np.repeat(ones, self.num_states, -1).reshape(np.shape(x)), x,
+             f'categorical units are one-of-{self.num_states}',
+             'encode categories by jax.nn.one_hot')
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear:
+  """Gaussian x of variance 1, log_base = theta.x - |x|^2 / 2; mean theta + y."""
+
+  levels, group, neutral = 0, 1, 0.0
+
+  def log_base(self, theta_D, x):
+    return x @ theta_D - jnp.sum(x**2, axis=-1) / 2
+
+  def cumulant(self, theta_D, y):
+    return jnp.sum((theta_D + y)**2 + LOG_2_PI, axis=-1) / 2
+
+  def mean(self, theta_D, y):
+    return y + theta_D
+
+  def sample(self, key, theta_D, y):
+    return self.mean(theta_D, y) + jax.random.normal(key, y.shape)
+
+  def statistics(self, theta_D, x):
+    return x
+
+  def expected_statistics(self, theta_D, y):
+    return self.mean(theta_D, y)
+
+  def square(self, theta_D, y):
+    return self.mean(theta_D, y)**2 + 1
+
+  def init(self, mean_D):
+    return jnp.asarray(mean_D)
+
+  def check(self, x):
+    _require(np.isfinite(x), x, 'Gaussian units are finite', 'look for nan in the data')
+
+
+class Precise(NamedTuple):
+  """Parameters of Gaussian units: bias, and a number that a sigmoid maps to the precision."""
+
+  bias_D: jax.Array
+  spread_D: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaussian:
+  """Gaussian x with a learned variance that stays within bounds whatever the parameters are.
+
+    log_base = a.x - sum_i lambda_i x_i^2 / 2,    E[x | y] = (a + y) / lambda,    Var = 1 / lambda,
+    log lambda = (1 - s) log(1 / max_variance) + s log(1 / min_variance),    s = sigma(spread).
+
+  Without the bound, a pixel that never changes sends its precision to infinity and with it the
+  likelihood and every step. Cho, Ilin & Raiko (2011), Improved learning of Gaussian-Bernoulli RBMs.
+
+  Attributes:
+    min_variance, max_variance: of standardised data: variance 1 at the start.
+  """
+
+  min_variance: float = 0.01
+  max_variance: float = 4.0
+
+  levels, group, neutral = 0, 1, 0.0
+
+  def precision(self, theta: Precise) -> jax.Array:
+    """lambda_D."""
+    low, high = -jnp.log(self.max_variance), -jnp.log(self.min_variance)
+    return jnp.exp(low + (high - low) * jax.nn.sigmoid(theta.spread_D))
+
+  def log_base(self, theta, x):
+    return x @ theta.bias_D - (x**2) @ self.precision(theta) / 2
+
+  def cumulant(self, theta, y):
+    precision_D = self.precision(theta)
+    return jnp.sum((theta.bias_D + y)**2 / precision_D + LOG_2_PI - jnp.log(precision_D),
+                   axis=-1) / 2
+
+  def mean(self, theta, y):
+    return (theta.bias_D + y) / self.precision(theta)
+
+  def sample(self, key, theta, y):
+    return self.mean(theta, y) + jax.random.normal(key, y.shape) * self.precision(theta)**-0.5
+
+  def statistics(self, theta, x):
+    return Precise(x, -x**2 / 2 * self._slope(theta))
+
+  def expected_statistics(self, theta, y):
+    return Precise(self.mean(theta, y), -self.square(theta, y) / 2 * self._slope(theta))
+
+  def square(self, theta, y):
+    return self.mean(theta, y)**2 + 1 / self.precision(theta)
+
+  def _slope(self, theta):
+    """d lambda / d spread, [D]."""
+    s_D = jax.nn.sigmoid(theta.spread_D)
+    return self.precision(theta) * jnp.log(self.max_variance / self.min_variance) * s_D * (1 - s_D)
+
+  def init(self, mean_D):
+    high = jnp.log(self.max_variance)
+    s = high / (high - jnp.log(self.min_variance))  # variance 1
+    return Precise(jnp.asarray(mean_D), jnp.full(jnp.shape(mean_D), jnp.log(s) - jnp.log1p(-s)))
+
+  def check(self, x):
+    LINEAR.check(x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rectified:
+  """x >= 0, log_base = theta.x - |x|^2 / 2: a Gaussian cut off at zero.
+
+  With m = theta + y: cumulant m^2 / 2 + log Phi(m) + log(2 pi) / 2, mean m + phi(m) / Phi(m).
+  Su, Liao, Chen & Carin (2016), Nonlinear statistical learning with truncated Gaussian graphical
+  models.
+  """
+
+  levels, group, neutral = 0, 1, 0.0
+
+  def log_base(self, theta_D, x):
+    return LINEAR.log_base(theta_D, x)
+
+  def cumulant(self, theta_D, y):
+    return LINEAR.cumulant(theta_D, y) + jnp.sum(log_ndtr(theta_D + y), axis=-1)
+
+  def mean(self, theta_D, y):
+    m = theta_D + y
+    # Far below zero the two terms cancel; there x is exponential with rate -m.
+    far = jnp.minimum(m, -_FAR)
+    near = jnp.maximum(m, -_FAR)
+    hazard = jnp.exp(-near**2 / 2 - LOG_2_PI / 2 - log_ndtr(near))
+    return jnp.where(m < -_FAR, -(1 - 2 / far**2) / far, near + hazard)
+
+  def sample(self, key, theta_D, y):
+    m = theta_D + y
+    u = jax.random.uniform(key, m.shape, minval=jnp.finfo(m.dtype).tiny)
+    near = jnp.maximum(m, -_FAR)
+    # z = -Phi^-1(u Phi(m)) lies above -m; x = m + z.
+    x = near - ndtri(u * jnp.exp(log_ndtr(near)))
+    return jnp.maximum(jnp.where(m < -_FAR, jnp.log(u) / jnp.minimum(m, -_FAR), x), 0)
+
+  def statistics(self, theta_D, x):
+    return x
+
+  def expected_statistics(self, theta_D, y):
+    return self.mean(theta_D, y)
+
+  def square(self, theta_D, y):
+    return 1 + (theta_D + y) * self.mean(theta_D, y)
+
+  def init(self, mean_D):
+    return jnp.asarray(mean_D)
+
+  def check(self, x):
+    _require(np.isfinite(x) & (np.asarray(x) >= 0), x, 'rectified units are finite and >= 0',
+             'shift the data, or use Gaussian units')
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+  """Bernoulli units of which the last `num_labels` are one-of-Q: features beside a label."""
+
+  num_labels: int
+
+  levels, group, neutral = 0, 1, 0.5  # no single level: label_rbm enumerates
+
+  def _both(self, fn, *args):
+    """fn(layer, args) of features and of the label."""
+    first, last = ([a[..., part] for a in args] for part in (
+      slice(None, -self.num_labels), slice(-self.num_labels, None)))
+    return fn(BERNOULLI, *first), fn(Categorical(self.num_labels), *last)
+
+  def log_base(self, theta_D, x):
+    return x @ theta_D
+
+  def cumulant(self, theta_D, y):
+    return sum(self._both(lambda layer, t, y: layer.cumulant(t, y), theta_D, y))
+
+  def mean(self, theta_D, y):
+    return jnp.concatenate(self._both(lambda layer, t, y: layer.mean(t, y), theta_D, y), axis=-1)
+
+  def sample(self, key, theta_D, y):
+    keys = iter(jax.random.split(key))
+    return jnp.concatenate(self._both(
+      lambda layer, t, y: layer.sample(next(keys), t, y), theta_D, y), axis=-1)
+
+  def statistics(self, theta_D, x):
+    return x
+
+  def expected_statistics(self, theta_D, y):
+    return self.mean(theta_D, y)
+
+  def square(self, theta_D, y):
+    return self.mean(theta_D, y)
+
+  def init(self, mean_D):
+    return jnp.concatenate(self._both(lambda layer, m: layer.init(m), mean_D))
+
+  def check(self, x):
+    self._both(lambda layer, x: layer.check(x), np.asarray(x))
+
+
+BERNOULLI, SPIN, LINEAR, RECTIFIED = Bernoulli(), Spin(), Linear(), Rectified()
+
+
+def bias_of(theta) -> jax.Array:
+  """The part of a layer's parameters (or of their gradient) that multiplies x, [D]."""
+  return theta.bias_D if isinstance(theta, Precise) else theta
+
+
+def with_bias(theta, bias_D):
+  """theta with another bias."""
+  return theta._replace(bias_D=bias_D) if isinstance(theta, Precise) else bias_D
+
+
+def _require(good, x, law: str, fix: str):
+  """ValueError with the first value of x that is not good."""
+  bad = np.asarray(x)[~np.asarray(good)]
+  if bad.size:
+    raise ValueError(f'{law}, but {bad.size} of {np.size(x)} values are not, {bad.flat[0]:g} for '
+                     f'one: {fix}')

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from gen_models.estimators.contrastive import Negative, contrastive, persistent, reconstruction
+from gen_models.estimators import base
+from gen_models.estimators.contrastive import contrastive
+from gen_models.estimators.directions import Offsets, centred
+from gen_models.estimators.negative import Drawn, Negative, persistent, reconstruction
 from gen_models.models import rbm
 from gen_models.problems.rbm import BATCH, PARAMS
 from tests import oracle
@@ -130,8 +133,9 @@ def test_chains_persist_from_call_to_call():
 
 def fixed(v_CV, p_CH):
   """A negative phase without chance."""
-  return Negative(lambda key, model, params: (),
-                  lambda key, model, params, chains, p_BH: (v_CV, p_CH, chains), biased=True)
+  y_CH = np.log(p_CH / (1 - p_CH)) - PARAMS.c_H
+  return Negative(lambda key, model, params: base.Memory(),
+                  lambda key, model, params, memory, y_BH: (Drawn(v_CV, y_CH), memory), biased=True)
 
 
 @pytest.fixture(name='negative', scope='module')
@@ -159,7 +163,7 @@ def test_the_centred_gradient_is_the_literal_formula(negative):
   # <(v - mu)(h - lambda)>, row by row, through two calls that move the offsets.
   v_CV, p_CH = negative
   rate = 0.25
-  estimator = contrastive(rbm, fixed(v_CV, p_CH), centring=rate)
+  estimator = contrastive(rbm, fixed(v_CV, p_CH), direction=centred(rate))
   memory = estimator.init(jax.random.key(0), PARAMS)
   w_VH, b_V, c_H = oracle.float64(PARAMS)
   mu_V, lambda_H = sigmoid(b_V), sigmoid(c_H)
@@ -167,8 +171,6 @@ def test_the_centred_gradient_is_the_literal_formula(negative):
     grads, memory, _ = estimator.grad(jax.random.key(seed), PARAMS, memory, v_BV)
     v_BV = np.asarray(v_BV, np.float64)
     p_BH = sigmoid(c_H + v_BV @ w_VH)
-    mu_V = (1 - rate) * mu_V + rate * v_BV.mean(0)
-    lambda_H = (1 - rate) * lambda_H + rate * p_BH.mean(0)
     d_VH = (np.mean([np.outer(v - mu_V, h - lambda_H) for v, h in zip(v_BV, p_BH, strict=True)], 0)
             - np.mean([np.outer(v - mu_V, h - lambda_H) for v, h in zip(v_CV, p_CH, strict=True)],
                       0))
@@ -177,8 +179,11 @@ def test_the_centred_gradient_is_the_literal_formula(negative):
       grads.b_V, -(v_BV.mean(0) - v_CV.mean(0) - d_VH @ lambda_H), atol=1e-6)
     np.testing.assert_allclose(
       grads.c_H, -(p_BH.mean(0) - p_CH.mean(0) - mu_V @ d_VH), atol=1e-6)
-    np.testing.assert_allclose(memory.shared.v_V, mu_V, atol=1e-6)
-    np.testing.assert_allclose(memory.shared.h_H, lambda_H, atol=1e-6)
+    # The offsets of the next call: what a batch says of them it does not say to itself.
+    mu_V = (1 - rate) * mu_V + rate * v_BV.mean(0)
+    lambda_H = (1 - rate) * lambda_H + rate * p_BH.mean(0)
+    np.testing.assert_allclose(memory.shared.direction.v_V, mu_V, atol=1e-6)
+    np.testing.assert_allclose(memory.shared.direction.h_H, lambda_H, atol=1e-6)
 
 
 def test_the_centred_gradient_is_that_of_the_centred_energy():
@@ -193,11 +198,12 @@ def test_the_centred_gradient_is_that_of_the_centred_energy():
   w_new = w_VH - step * d_w
   b_new = (b_V + w_VH @ lambda_H - step * grads.b_V) - w_new @ lambda_H
   c_new = (c_H + mu_V @ w_VH - step * grads.c_H) - mu_V @ w_new
-  estimator = contrastive(rbm, reconstruction(), centring=0.5)
+  estimator = contrastive(rbm, reconstruction(), direction=centred(0.5))
   memory = estimator.init(jax.random.key(0), PARAMS)
-  memory = memory._replace(shared=type(memory.shared)(jnp.float32(mu_V), jnp.float32(lambda_H)))
-  centred = estimator.target(rbm.Params(*map(jnp.float32, grads)), PARAMS, memory)
-  for g, new, old in zip(centred, (w_new, b_new, c_new), (w_VH, b_V, c_H), strict=True):
+  memory = memory._replace(shared=memory.shared._replace(
+    direction=Offsets(jnp.float32(mu_V), jnp.float32(lambda_H))))
+  mapped = estimator.target(rbm.Params(*map(jnp.float32, grads)), PARAMS, memory)
+  for g, new, old in zip(mapped, (w_new, b_new, c_new), (w_VH, b_V, c_H), strict=True):
     np.testing.assert_allclose(g, (old - new) / step, rtol=1e-4, atol=1e-5)
 
 

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_models.estimators.contrastive import contrastive, persistent, reconstruction
+from gen_models.estimators.contrastive import contrastive
+from gen_models.estimators.directions import centred
 from gen_models.estimators.greedy import on_top
+from gen_models.estimators.negative import persistent, reconstruction
 from gen_models.models import dbn, label_rbm, rbm
 from gen_models.problems import greedy as problems
 from tests import oracle
@@ -16,7 +18,7 @@ pytestmark = pytest.mark.usefixtures('strict_promotion')
 
 @pytest.mark.parametrize('propagate', ['samples', 'means'])
 def test_the_gradient_is_that_of_the_inner_estimator_and_zero_below(propagate):
-  inner = contrastive(rbm, persistent(chains=4), centring=0.1)
+  inner = contrastive(rbm, persistent(chains=4), direction=centred(0.1))
   estimator = on_top(inner, dbn, propagate)
   memory = estimator.init(jax.random.key(0), problems.STACK)
   grads, after, metrics = estimator.grad(jax.random.key(1), problems.STACK, memory, problems.V_BV)

@@ -10,7 +10,8 @@ import optax
 import pytest
 import scipy.stats
 
-from gen_models.estimators.contrastive import contrastive, measured, persistent, reconstruction
+from gen_models.estimators.contrastive import contrastive, measured
+from gen_models.estimators.negative import persistent, reconstruction
 from gen_models.experiment import Phase
 from gen_models.models import gaussian, linear_rbm, pca
 from gen_models.training import step as step_lib

@@ -6,8 +6,10 @@ import numpy as np
 import optax
 
 from gen_models import data
-from gen_models.estimators.contrastive import contrastive, persistent, reconstruction
+from gen_models.estimators.contrastive import contrastive
+from gen_models.estimators.directions import centred
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
+from gen_models.estimators.negative import persistent, reconstruction
 from gen_models.experiment import Experiment, Phase
 from gen_models.models import rbm
 
@@ -15,7 +17,7 @@ ESTIMATORS = {
   'exact': lambda: maximum_likelihood(rbm.log_likelihood),
   'cd': lambda: contrastive(rbm, reconstruction(2)),
   'pcd': lambda: contrastive(rbm, persistent(chains=16, steps=2)),
-  'centred': lambda: contrastive(rbm, persistent(chains=16), centring=0.1),
+  'centred': lambda: contrastive(rbm, persistent(chains=16), direction=centred(0.1)),
 }
 
 

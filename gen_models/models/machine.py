@@ -1,0 +1,207 @@
+"""Restricted Boltzmann machine of any two layers of units (gen_models.models.units).
+
+  p(v, h) = exp(log_base(b, v) + log_base(c, h) + v.W.h) / Z
+
+so that p(v | h) is the visible layer at y = W.h, p(h | v) the hidden one at y = v.W, and with A
+the cumulant of the hidden layer, F(v) = -log_base(b, v) - A(c, v.W). With Bernoulli units in both
+layers it is gen_models.models.rbm, the page to read first; a Machine reads like that module.
+
+With unbounded units in both layers Z may be infinite: of Gaussian or rectified ones it is finite
+while every singular value of Lambda_V^-1/2 W Lambda_H^-1/2 is below 1 (Lambda the precisions);
+`coupling` measures it. A layer of finitely many states beside any other is always a density.
+
+Axis suffixes: B batch, C chains, V visible, H hidden, E the enumerated layer, O the other, S
+states. Energies, log-partitions and likelihoods are in nats.
+
+Welling, Rosen-Zvi & Hinton (2005), Exponential family harmoniums with an application to information
+retrieval.
+"""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from gen_models.models import units
+
+MAX_ENUMERATED_STATES = 2**28
+_STATES_AT_ONCE = 2**12
+
+
+class Params(NamedTuple):
+  """Parameters of p(v, h): W [V, H], and what each layer has of its own (an array, or a tree)."""
+
+  w_VH: jax.Array
+  b_V: Any
+  c_H: Any
+
+
+class Chains(NamedTuple):
+  """State of block Gibbs chains: a sample of v and of h given that v."""
+
+  v_CV: jax.Array
+  h_CH: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+  """Functions of Params, as those of gen_models.models.rbm.
+
+  Attributes:
+    visible, hidden: layers.
+  """
+
+  visible: Any
+  hidden: Any
+
+  Params = Params
+  Chains = Chains
+
+  def init(self, key, num_visible: int, num_hidden: int, data_mean_V=None,
+           scale: float = 0.01) -> Params:
+    """W_ij ~ N(0, scale^2); the visible layer's mean is the data's, hidden biases are 0."""
+    if num_visible < 1 or num_hidden < 1:
+      raise ValueError(f'an RBM needs at least one unit a layer, got {num_visible} x {num_hidden}')
+    for layer, size, name in ((self.visible, num_visible, 'visible'),
+                              (self.hidden, num_hidden, 'hidden')):
+      if size % layer.group:
+        raise ValueError(f'{size} {name} units are not groups of {layer.group}')
+    if data_mean_V is not None and jnp.shape(data_mean_V) != (num_visible,):
+      raise ValueError(f'data mean has shape {jnp.shape(data_mean_V)}, the model {num_visible} '
+                       'visible units')
+    mean_V = jnp.full(num_visible, self.visible.neutral) if data_mean_V is None else data_mean_V
+    return Params(scale * jax.random.normal(key, (num_visible, num_hidden)),
+                  self.visible.init(mean_V),
+                  self.hidden.init(jnp.full(num_hidden, self.hidden.neutral)))
+
+  # Density.
+
+  def energy(self, params: Params, v_BV, h_BH) -> jax.Array:
+    """E(v, h) = -log_base(b, v) - log_base(c, h) - v.W.h, [B] nats."""
+    return (-self.visible.log_base(params.b_V, v_BV) - self.hidden.log_base(params.c_H, h_BH)
+            - jnp.sum(v_BV @ params.w_VH * h_BH, axis=-1))
+
+  def free_energy(self, params: Params, v_BV) -> jax.Array:
+    """F(v) = -log_base(b, v) - A(c, v.W), [B] nats."""
+    return (-self.visible.log_base(params.b_V, v_BV)
+            - self.hidden.cumulant(params.c_H, v_BV @ params.w_VH))
+
+  def log_partition(self, params: Params) -> jax.Array:
+    """log Z, scalar nats, by enumerating the layer with fewer states, 2^12 of them at a time.
+
+    The other layer is summed, or integrated, in closed form.
+
+    Raises:
+      ValueError: neither layer has finitely many states, or more than 2^28.
+    """
+    sizes = params.w_VH.shape
+    count_V, count_H = (_log2_states(layer, size) for layer, size in zip(
+      (self.visible, self.hidden), sizes))
+    fewest = min(count_V, count_H)
+    if fewest > math.log2(MAX_ENUMERATED_STATES):
+      what = 'continuous units' if fewest == math.inf else f'2^{fewest:.0f} states'
+      raise ValueError(f'exact log Z would enumerate {what}; at most 2^28 states are allowed: '
+                       'estimate it by annealing instead')
+    w_EO, of_E, of_O, enumerated, other = (
+      (params.w_VH.T, params.c_H, params.b_V, self.hidden, self.visible) if count_H <= count_V else
+      (params.w_VH, params.b_V, params.c_H, self.visible, self.hidden))
+    num_low = enumerated.group * min(
+      len(w_EO) // enumerated.group, int(math.log(_STATES_AT_ONCE, enumerated.levels)))
+    low, high = (_states(enumerated, n) for n in (num_low, len(w_EO) - num_low))
+    of_low = jax.tree.map(lambda t: t[:num_low], of_E)
+    of_high = jax.tree.map(lambda t: t[num_low:], of_E)
+    low_S, low_SO = enumerated.log_base(of_low, low), low @ w_EO[:num_low]
+    high_S, high_SO = enumerated.log_base(of_high, high), high @ w_EO[num_low:]
+
+    @jax.checkpoint
+    def block(high):
+      weight, y_O = high
+      return jax.nn.logsumexp(low_S + weight + other.cumulant(of_O, low_SO + y_O))
+
+    return jax.nn.logsumexp(lax.map(block, (high_S, high_SO)))
+
+  def log_likelihood(self, params: Params, v_BV) -> jax.Array:
+    """log p(v) = -F(v) - log Z, [B] nats, exact; raises as log_partition."""
+    return -self.free_energy(params, v_BV) - self.log_partition(params)
+
+  def coupling(self, params: Params) -> jax.Array:
+    """Largest singular value of Lambda_V^-1/2 W Lambda_H^-1/2: below 1, Z is finite; scalar.
+
+    0 where a layer has finitely many states, with which every W is a density.
+    """
+    if self.visible.levels or self.hidden.levels:
+      return jnp.zeros(())
+    w_VH = (params.w_VH * _deviation(self.visible, params.b_V)[..., None]
+            * _deviation(self.hidden, params.c_H))
+    return jnp.linalg.norm(w_VH, 2)
+
+  # Conditionals.
+
+  def hidden_mean(self, params: Params, v_BV) -> jax.Array:
+    """E[h | v], [B, H]."""
+    return self.hidden.mean(params.c_H, v_BV @ params.w_VH)
+
+  def visible_mean(self, params: Params, h_BH) -> jax.Array:
+    """E[v | h], [B, V]."""
+    return self.visible.mean(params.b_V, h_BH @ params.w_VH.T)
+
+  # Sampling.
+
+  def sample_hidden(self, key, params: Params, v_BV) -> jax.Array:
+    """h ~ p(h | v), [B, H]."""
+    return self.hidden.sample(key, params.c_H, v_BV @ params.w_VH)
+
+  def sample_visible(self, key, params: Params, h_BH) -> jax.Array:
+    """v ~ p(v | h), [B, V]."""
+    return self.visible.sample(key, params.b_V, h_BH @ params.w_VH.T)
+
+  def init_chains(self, key, params: Params, num_chains: int) -> Chains:
+    """v from the visible layer alone, h ~ p(h | v)."""
+    key_v, key_h = jax.random.split(key)
+    v_CV = self.visible.sample(key_v, params.b_V, jnp.zeros((num_chains, len(params.w_VH))))
+    return Chains(v_CV, self.sample_hidden(key_h, params, v_CV))
+
+  def gibbs_step(self, key, params: Params, chains: Chains) -> Chains:
+    """One sweep, v ~ p(v | h) then h ~ p(h | v): leaves p(v, h) invariant."""
+    key_v, key_h = jax.random.split(key)
+    v_CV = self.sample_visible(key_v, params, chains.h_CH)
+    return Chains(v_CV, self.sample_hidden(key_h, params, v_CV))
+
+  def gibbs(self, key, params: Params, chains: Chains, num_steps: int) -> Chains:
+    """`num_steps` sweeps of block Gibbs as one lax.scan."""
+    def body(chains, key):
+      return self.gibbs_step(key, params, chains), None
+    return lax.scan(body, chains, jax.random.split(key, num_steps))[0]
+
+  def sample(self, key, params: Params, num: int, num_steps: int = 1000):
+    """(v, E[v | h]) [num, V] of independent chains, `num_steps` sweeps from the visible layer."""
+    key_init, key_gibbs, key_last = jax.random.split(key, 3)
+    chains = self.gibbs(key_gibbs, params, self.init_chains(key_init, params, num), num_steps)
+    return (self.sample_visible(key_last, params, chains.h_CH),
+            self.visible_mean(params, chains.h_CH))
+
+
+def _log2_states(layer, size: int) -> float:
+  return size // layer.group * math.log2(layer.levels) if layer.levels else math.inf
+
+
+def _states(layer, size: int) -> jax.Array:
+  """Every state of `size` units, [S, size]."""
+  num_groups = size // layer.group
+  digit_SG = (np.arange(layer.levels**num_groups)[:, None]
+              // layer.levels**np.arange(num_groups)) % layer.levels
+  if layer.group > 1:
+    return jnp.asarray(np.eye(layer.group, dtype=np.float32)[digit_SG].reshape(-1, size))
+  low = -1 if layer == units.SPIN else 0
+  return jnp.asarray(low + (1 - low) * digit_SG, jnp.float32)
+
+
+def _deviation(layer, theta):
+  """Lambda^-1/2 of a layer of Gaussian or rectified units."""
+  if isinstance(layer, units.Gaussian):
+    return layer.precision(theta)**-0.5
+  return jnp.ones(len(theta))
