@@ -267,12 +267,13 @@ def coupled(chains: int, steps: int = 1, max_sweeps: int = 1000) -> Negative:
     def advance_pair(state: State) -> State:
       # One key for both: the same uniform number decides the same unit of x and of y.
       key = jax.random.fold_in(key_run, state.time)
-      x, y = (model.Chains(*one_sweep(key, c.h_CH)) for c in (state.x, state.y))
+      x, y = (model.Chains(*one_sweep(jax.random.clone(key), c.h_CH))
+              for c in (state.x, state.y))
       time = state.time + 1
       # Two that have met move as one; f(x_t) - f(y_{t-1}) counts from t = k + 1 on, until then.
       same_C = jnp.all(x.v_CV == y.v_CV, axis=-1) & jnp.all(x.h_CH == y.h_CH, axis=-1)
       apart_C = state.apart_C * (1 - same_C.astype(jnp.float32))
-      counts_C = apart_C * (time > steps)
+      counts_C = apart_C * (time > steps).astype(jnp.float32)
       plus, minus = weighted_moments(x.v_CV, counts_C), weighted_moments(y.v_CV, counts_C)
       correction = jax.tree.map(lambda c, p, m: c + p - m, state.correction, plus, minus)
       drawn_CV = jnp.where(time == steps, x.v_CV, state.drawn_CV)

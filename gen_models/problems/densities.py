@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen_models.estimators.contrastive import contrastive, measured, persistent, reconstruction
+from gen_models.estimators.contrastive import contrastive, measured
+from gen_models.estimators.directions import centred
 from gen_models.estimators.maximum_likelihood import fixed_point, maximum_likelihood
+from gen_models.estimators.negative import persistent, reconstruction
 from gen_models.models import gaussian, linear_rbm, mixture
 from gen_models.problems.entry import Problem
 
@@ -63,7 +65,7 @@ ENTRIES = {
   'linear_pcd1_samples': LINEAR.entry(contrastive(
     linear_rbm, persistent(chains=4), last_half_step='samples'), SWEEPS),
   'linear_pcd1_centred': LINEAR.entry(contrastive(
-    linear_rbm, persistent(chains=4), centring=0.1), SWEEPS),
+    linear_rbm, persistent(chains=4), direction=centred(0.1)), SWEEPS),
   'measured_cd1': _measured(contrastive(linear_rbm, reconstruction())),
   'measured_pcd2': _measured(contrastive(linear_rbm, persistent(chains=4, steps=2)), SWEEPS),
   'gaussian_exact': _exact(GAUSSIAN, gaussian.log_likelihood),

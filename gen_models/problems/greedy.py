@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen_models.estimators.contrastive import contrastive, persistent, reconstruction
+from gen_models.estimators.contrastive import contrastive
+from gen_models.estimators.directions import centred
 from gen_models.estimators.greedy import on_top
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
+from gen_models.estimators.negative import persistent, reconstruction
 from gen_models.models import code_rbm, dbn, label_rbm, rbm
 from gen_models.problems.entry import Problem
 
@@ -78,7 +80,8 @@ ENTRIES = {
   'greedy_means': _stack(_exact, deterministic=True, propagate='means'),
   'greedy_cd1': _stack(contrastive(rbm, reconstruction())),
   'greedy_pcd1': _stack(contrastive(rbm, persistent(chains=4)), SWEEPS),
-  'greedy_pcd1_centred': _stack(contrastive(rbm, persistent(chains=4), centring=0.1), SWEEPS),
+  'greedy_pcd1_centred': _stack(
+    contrastive(rbm, persistent(chains=4), direction=centred(0.1)), SWEEPS),
   'greedy_labels': STACKED_LABELS.entry(
     on_top(contrastive(label_rbm.LabelRbm(NUM_LABELS), persistent(chains=4)), dbn), SWEEPS),
   'code_cd1': CODES.entry(contrastive(code_rbm, reconstruction())),

@@ -9,8 +9,18 @@ on about half the time.
 import jax.numpy as jnp
 import numpy as np
 
-from gen_models.estimators.contrastive import contrastive, persistent, reconstruction
+from gen_models.estimators.contrastive import contrastive, sparsity
+from gen_models.estimators.directions import centred, enhanced, natural, standardised
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
+from gen_models.estimators.negative import (
+  coupled,
+  fast_persistent,
+  mean_field,
+  persistent,
+  reconstruction,
+  tap,
+)
+from gen_models.estimators.sampling_free import pseudo_likelihood, ratio_matching
 from gen_models.models import rbm
 from gen_models.problems.entry import Problem
 
@@ -30,17 +40,41 @@ def rbm_loss(params, v_BV):
 
 RBM = Problem('rbm', PARAMS, BATCH, rbm_loss,
               'restricted Boltzmann machine, 5 visible and 4 hidden units: -log p(v)', SWEEPS)
-PROBLEMS = (RBM,)
+
+SPARSE = sparsity(rbm, level=0.2, weight=0.5)
+
+
+def sparse_loss(params, v_BV):
+  """-mean log p(v) + the price of units that are on too often."""
+  return rbm_loss(params, v_BV) + SPARSE(params, v_BV)
+
+
+SPARSE_RBM = Problem('sparse_rbm', PARAMS, BATCH, sparse_loss,
+                     'the same machine: -log p(v) and a sparsity target', SWEEPS)
+PROBLEMS = (RBM, SPARSE_RBM)
 
 ENTRIES = {
   'exact': RBM.entry(maximum_likelihood(rbm.log_likelihood), deterministic=True),
   'cd1': RBM.entry(contrastive(rbm, reconstruction())),
   'cd1_samples': RBM.entry(contrastive(rbm, reconstruction(), last_half_step='samples')),
   'cd3': RBM.entry(contrastive(rbm, reconstruction(steps=3))),
-  'cd1_centred': RBM.entry(contrastive(rbm, reconstruction(), centring=0.5), burn_in=3),
+  'cd1_centred': RBM.entry(contrastive(rbm, reconstruction(), direction=centred(0.5)), burn_in=3),
   'pcd1': RBM.entry(contrastive(rbm, persistent(chains=4)), SWEEPS),
   'pcd1_samples': RBM.entry(
     contrastive(rbm, persistent(chains=4), last_half_step='samples'), SWEEPS),
   'pcd5': RBM.entry(contrastive(rbm, persistent(chains=4, steps=5)), SWEEPS // 5),
-  'pcd1_centred': RBM.entry(contrastive(rbm, persistent(chains=4), centring=0.1), SWEEPS),
+  'pcd1_centred': RBM.entry(contrastive(rbm, persistent(chains=4), direction=centred(0.1)), SWEEPS),
+  'pcd1_enhanced': RBM.entry(
+    contrastive(rbm, persistent(chains=4), direction=enhanced(0.02)), SWEEPS),
+  'pcd1_standardised': RBM.entry(
+    contrastive(rbm, persistent(chains=4), direction=standardised(0.1)), SWEEPS),
+  'pcd1_natural': RBM.entry(
+    contrastive(rbm, persistent(chains=4), direction=natural(0.02, damping=0.1)), SWEEPS),
+  'fpcd1': RBM.entry(contrastive(rbm, fast_persistent(chains=4, fast_rate=0.2)), SWEEPS),
+  'mean_field': RBM.entry(contrastive(rbm, mean_field()), SWEEPS, deterministic=True),
+  'tap': RBM.entry(contrastive(rbm, tap()), SWEEPS, deterministic=True),
+  'coupled': RBM.entry(contrastive(rbm, coupled(chains=4, steps=2))),
+  'pseudo_likelihood': RBM.entry(pseudo_likelihood(rbm), deterministic=True),
+  'ratio_matching': RBM.entry(ratio_matching(rbm), deterministic=True),
+  'sparse_pcd1': SPARSE_RBM.entry(contrastive(rbm, persistent(chains=4), penalty=SPARSE), SWEEPS),
 }

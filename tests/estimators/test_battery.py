@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from gen_models.estimators import base
-from gen_models.estimators.contrastive import Negative, contrastive, reconstruction
+from gen_models.estimators.contrastive import contrastive
+from gen_models.estimators.negative import Drawn, Negative, reconstruction
 from gen_models.evaluation import gradients
 from gen_models.models import rbm
 from gen_models.problems import registry
@@ -144,22 +145,23 @@ def test_cd_of_many_steps_is_exact():
 
 def drawn_from(shift=0.0) -> Negative:
   """Eight independent v ~ p(v), with the visible biases shifted."""
-  def sample(key, model, params, chains, p_BH):
-    del p_BH
+  def sample(key, model, params, memory, y_BH):
+    del y_BH
     shifted = params._replace(b_V=params.b_V + shift)
     v_AV = model.all_states(len(params.b_V))
     v_CV = v_AV[jax.random.categorical(key, -model.free_energy(shifted, v_AV), shape=(8,))]
-    return v_CV, model.hidden_mean(shifted, v_CV), chains
+    return Drawn(v_CV, v_CV @ shifted.w_VH), memory
 
-  return Negative(lambda key, model, params: (), sample, biased=False)
+  return Negative(lambda key, model, params: base.Memory(), sample, biased=False)
 
 
 RIGHT = contrastive(rbm, drawn_from())
 
 
-def no_negative_phase(key, model, params, chains, p_BH):
+def no_negative_phase(key, model, params, memory, y_BH):
   del key, model
-  return jnp.zeros((1, len(params.b_V))), jnp.zeros((1, p_BH.shape[1])), chains
+  # As if every unit were off.
+  return Drawn(jnp.zeros((1, len(params.b_V))), jnp.full((1, y_BH.shape[1]), -1e3)), memory
 
 
 def altered(change):
