@@ -84,15 +84,39 @@ def load_story(name: str) -> Story:
   return Story(name, module.FAMILIES, module.SPACE)
 
 
+def attribute(reference: str, what: str) -> Any:
+  """What `path.py:name` refers to.
+
+  Raises:
+    UsageError: no such file, or nothing of that name in it.
+  """
+  path, _, name = reference.rpartition(':')
+  if not path:
+    path, name = name, ''
+  module = _from_file(path, what)
+  own = [k for k, v in vars(module).items() if k[0] != '_' and not inspect.ismodule(v)
+         and (v.__module__ == module.__name__
+              if inspect.isclass(v) or inspect.isroutine(v) else True)]
+  if not name:
+    raise UsageError(f'{path}: which {what} of it? Write --{what}={path}:name' + near('', own))
+  if not hasattr(module, name):
+    raise UsageError(f'{path} has no {name!r}' + near(name, own))
+  return getattr(module, name)
+
+
+def _from_file(name: str, what: str):
+  path = pathlib.Path(name)
+  if not path.is_file():
+    raise UsageError(f'no {what} file {name}')
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
 def _module(name: str, known: list[str], what: str):
   if name.endswith('.py'):
-    path = pathlib.Path(name)
-    if not path.is_file():
-      raise UsageError(f'no {what} file {name}')
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return _from_file(name, what)
   if name in known:
     return importlib.import_module(f'experiments.{name}')
   raise UsageError(f'unknown {what} {name!r}' + near(name, known))

@@ -203,7 +203,7 @@ def adversarial(model: Any, loss: Loss, penalties: tuple[Callable, ...] = (),
 
   def target(grads, params, memory):
     del params
-    generators = generators_turn(memory.shared.step - 1)
+    generators = generators_turn(memory.shared.step)
     return jax.tree.map(lambda *halves: jnp.where(generators, *halves),
                         _only(grads, 'generator'), _only(grads, 'critic'))
 

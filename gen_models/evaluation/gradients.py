@@ -10,6 +10,7 @@ Axis suffixes: N draws, D coordinates of all parameters.
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -181,26 +182,35 @@ def _kind(x) -> str:
   return f'{len(x)} values' if type(x) is tuple else type(x).__name__
 
 
+def _shape(x) -> str:
+  return f'{jnp.result_type(x)}{list(jnp.shape(x))}'
+
+
 def _check_like(what: str, found, like: str, expected) -> None:
   """Raises ContractError unless the trees agree in structure, shapes and dtypes."""
   ours, theirs = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (found, expected))
   for path in [*theirs, *ours]:
     if path not in ours:
-      raise ContractError(f'{what} lacks {_leaf(path)}, shape {jnp.shape(theirs[path])}')
+      raise ContractError(f'{what}, a {type(found).__name__}, lacks {_leaf(path)}, expected '
+                          f'{_shape(theirs[path])}')
     if path not in theirs:
-      raise ContractError(f'{what} has {_leaf(path)}, which {like} have not: '
-                          + ', '.join(map(_leaf, theirs)))
-    shapes = [f'{x.dtype}{list(jnp.shape(x))}' for x in (ours[path], theirs[path])]
-    if shapes[0] != shapes[1]:
-      raise ContractError(f'{what} at {_leaf(path)} is {shapes[0]}, expected {shapes[1]}')
+      raise ContractError(f'{what}, a {type(found).__name__}, has {_leaf(path)}; expected only '
+                          + (', '.join(map(_leaf, theirs)) or 'an empty tree'))
+    if _shape(ours[path]) != _shape(theirs[path]):
+      raise ContractError(f'{what} at {_leaf(path)} is {_shape(ours[path])}, expected '
+                          f'{_shape(theirs[path])}')
   if jax.tree.structure(found) != jax.tree.structure(expected):
     raise ContractError(f'{what} is a {type(found).__name__}, expected the structure of {like}, '
                         f'a {type(expected).__name__}')
 
 
-def seconds_per_step(key, estimator: Estimator, params, batch, *, num_steps: int = 50,
-                     repeats: int = 9) -> float:
-  """Median wall time of a gradient, of compiled loops of `num_steps` after a warm-up; seconds."""
+def stopwatch(key, estimator: Estimator, params, batch, *, num_steps: int = 50,
+              repeats: int = 9) -> Callable[[], float]:
+  """Compiles and warms up a loop of gradients, to be timed when called.
+
+  Returns:
+    () -> seconds a gradient: median wall time of `repeats` loops / num_steps.
+  """
   def body(carry, key):
     params, memory = carry
     grads, memory, _ = estimator.grad(key, params, memory, batch)
@@ -213,9 +223,13 @@ def seconds_per_step(key, estimator: Estimator, params, batch, *, num_steps: int
 
   key_init, *keys = jax.random.split(key, repeats + 2)
   carry = jax.block_until_ready(loop(keys[0], (params, estimator.init(key_init, params))))
-  seconds = []
-  for key in keys[1:]:
-    start = time.perf_counter()
-    carry = jax.block_until_ready(loop(key, carry))
-    seconds.append(time.perf_counter() - start)
-  return statistics.median(seconds) / num_steps
+
+  def measure():
+    seconds = []
+    for key in keys[1:]:
+      start = time.perf_counter()
+      jax.block_until_ready(loop(key, carry))
+      seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds) / num_steps
+
+  return measure

@@ -1,0 +1,76 @@
+"""Bias, variance and cost of gradient estimators, against the enumerated gradient of a small model.
+
+  python -m launch.audit --estimator=cd1                       # beside the others of its model
+  python -m launch.audit --estimator=mine.py:cd1               # one in your own file
+  python -m launch.audit --estimator=mine.py:score --model=belief_net
+  python -m launch.audit --model=vae                           # all of one model
+  python -m launch.audit --all
+
+An estimator in a file is an Estimator, a function of no arguments that returns one, a function
+grad(key, params, memory, batch) -> (grads, memory, metrics), or a function
+loss(key, params, batch) -> (scalar, metrics). A bare function counts as declared unbiased. Exit
+status 1 if an estimator that was asked for is found biased and declared unbiased, or the other way
+round.
+"""
+
+import pathlib
+import sys
+
+from absl import flags
+
+from launch import registry, runtime
+
+_ESTIMATOR = flags.DEFINE_multi_string(
+  'estimator', [], 'Name, names with commas between, or path.py:name; repeatable.')
+_MODEL = flags.DEFINE_string('model', None, 'Small model to audit on: of an estimator from a file '
+                             '(default rbm); alone, of all its estimators.')
+_ALL = flags.DEFINE_bool('all', False, 'Every registered estimator, each on its own model.')
+_COMPARE = flags.DEFINE_bool('compare', None, 'Show the registered estimators of the same model '
+                             'too; default yes, with --json no. They never decide the status.')
+_DRAWS = flags.DEFINE_integer('draws', 2**14, 'Gradients of each estimator.', lower_bound=2)
+_BURN_IN = flags.DEFINE_integer('burn_in', None, 'Calls before the one that counts, for the memory '
+                                'of an estimator from a file to forget its start; default: enough '
+                                'for persistent chains on that model.', lower_bound=0)
+_SEED = flags.DEFINE_integer('seed', 0, 'Of all draws.')
+_JSON = flags.DEFINE_bool('json', False, 'One JSON object a line, one an estimator, and no table.')
+_COORDINATES = flags.DEFINE_bool('coordinates', False, 'Every coordinate in the JSON objects.')
+_CSV = flags.DEFINE_string('csv', None, 'File for every coordinate of what was asked for.')
+_OUT = flags.DEFINE_string('out', None, 'Picture, a .png; default runs/audit.png, with --json '
+                           'none.')
+
+
+def main(argv):
+  runtime.no_arguments(argv)
+  out = pathlib.Path(_OUT.value or 'runs/audit.png')
+  if out.suffix != '.png':
+    raise registry.UsageError(f'--out={out}: the picture is a .png')
+  runtime.setup()
+  from launch import auditing
+  compare = _COMPARE.value if _COMPARE.value is not None else not _JSON.value
+  references = [name for value in _ESTIMATOR.value for name in value.split(',') if name]
+  cases = auditing.cases(references, _MODEL.value, _ALL.value, compare, _BURN_IN.value)
+  rows = auditing.measure(cases, _DRAWS.value, _SEED.value,
+                          lambda line: print(line, file=sys.stderr, flush=True))
+  asked = [row for row in rows if row.case.asked]
+  if _JSON.value:
+    for row in rows:
+      print(auditing.as_json(row, _COORDINATES.value))
+  else:
+    print(auditing.table(rows))
+    if len(asked) == 1:
+      print('\n' + auditing.worst(asked[0]))
+  if _CSV.value:
+    auditing.write_csv(rows, pathlib.Path(_CSV.value))
+  if _OUT.value or not _JSON.value:
+    auditing.picture(rows, out)
+  if not _JSON.value:
+    print(f'\n{out}', flush=True)
+  wrong = auditing.disagreements(rows)
+  for line in wrong:
+    print(line, file=sys.stderr)
+  if wrong:
+    sys.exit(1)
+
+
+if __name__ == '__main__':
+  runtime.run(main)
