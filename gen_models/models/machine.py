@@ -195,7 +195,8 @@ def _states(layer, size: int) -> jax.Array:
   digit_SG = (np.arange(layer.levels**num_groups)[:, None]
               // layer.levels**np.arange(num_groups)) % layer.levels
   if layer.group > 1:
-    return jnp.asarray(np.eye(layer.group, dtype=np.float32)[digit_SG].reshape(-1, size))
+    return jnp.asarray(np.eye(layer.group, dtype=np.float32)[digit_SG].reshape(-1, size)
+                       if size else np.zeros((1, 0), np.float32))
   low = -1 if layer == units.SPIN else 0
   return jnp.asarray(low + (1 - low) * digit_SG, jnp.float32)
 

@@ -1,0 +1,147 @@
+"""Layers of units against integration, differentiation and the moments of their draws.
+
+Tests of draws fail for one key in a million if the code is right (oracle.SIGNIFICANCE).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.special
+
+from gen_models.models import units
+from tests import oracle
+
+pytestmark = pytest.mark.usefixtures('strict_promotion')
+
+LAYERS = {
+  'bernoulli': units.BERNOULLI, 'spin': units.SPIN, 'categorical': units.Categorical(3),
+  'linear': units.LINEAR, 'gaussian': units.Gaussian(0.05, 3.0), 'rectified': units.RECTIFIED,
+  'labelled': units.Labelled(4)}
+every_layer = pytest.mark.parametrize('name', LAYERS)
+DISCRETE = {
+  'bernoulli': np.array([[0.0], [1.0]]), 'spin': np.array([[-1.0], [1.0]]),
+  'categorical': np.eye(3), 'labelled': np.concatenate([np.eye(6)[2:], np.eye(6)[2:]])}
+for i, x in enumerate(DISCRETE['labelled']):
+  x[:2] = 0, i // 4
+NUM = 6
+
+
+def theta_of(name, size=NUM):
+  draws = np.random.default_rng(3)
+  theta = LAYERS[name].init(jnp.full(size, LAYERS[name].neutral))
+  return jax.tree.map(lambda t: t + jnp.asarray(draws.normal(size=t.shape), jnp.float32), theta)
+
+
+def inputs(num_rows=5, size=NUM):
+  return jnp.asarray(np.random.default_rng(4).normal(size=(num_rows, size)) * 1.5, jnp.float32)
+
+
+@pytest.mark.parametrize('name', ['bernoulli', 'spin', 'categorical'])
+def test_cumulants_sum_over_states(name):
+  # One group alone, its states listed.
+  layer, x_SD = LAYERS[name], jnp.asarray(DISCRETE[name], jnp.float32)
+  theta, y_BD = theta_of(name, x_SD.shape[1]), inputs(size=x_SD.shape[1])
+  expected_B = jax.nn.logsumexp(layer.log_base(theta, x_SD) + y_BD @ x_SD.T, axis=-1)
+  np.testing.assert_allclose(layer.cumulant(theta, y_BD), expected_B, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['linear', 'gaussian', 'rectified'])
+@pytest.mark.parametrize('y', [-9.0, -2.0, 0.3, 4.0])
+def test_cumulants_are_integrals(name, y):
+  layer, theta = LAYERS[name], theta_of(name, 1)
+
+  centre = float(layer.mean(theta, jnp.full(1, y))[0])
+  x_S = np.linspace(0.0 if name == 'rectified' else centre - 20, centre + 20, 2**16 + 1)
+  log_p_S = np.asarray(layer.log_base(theta, jnp.float32(x_S)[:, None]) + jnp.float32(x_S * y))
+  area, moment, square = (
+    scipy.integrate.simpson(x_S**power * np.exp(log_p_S.astype(np.float64)), x=x_S)
+    for power in range(3))
+  y_D = jnp.full((1, 1), y, jnp.float32)
+  np.testing.assert_allclose(layer.cumulant(theta, y_D)[0], np.log(area), rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(layer.mean(theta, y_D)[0, 0], moment / area, rtol=1e-3)
+  np.testing.assert_allclose(layer.square(theta, y_D)[0, 0], square / area, rtol=1e-3, atol=1e-4)
+
+
+@every_layer
+def test_moments_are_derivatives_of_the_cumulant(name):
+  layer, theta, y_BD = LAYERS[name], theta_of(name), inputs()
+  mean_BD = jax.grad(lambda y: jnp.sum(layer.cumulant(theta, y)))(y_BD)
+  np.testing.assert_allclose(layer.mean(theta, y_BD), mean_BD, rtol=1e-4, atol=1e-5)
+  for y_D in y_BD:
+    expected = jax.grad(lambda t, y: layer.cumulant(t, y))(theta, y_D)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+                 layer.expected_statistics(theta, y_D), expected)
+
+
+@every_layer
+def test_statistics_are_derivatives_of_the_base(name):
+  layer, theta = LAYERS[name], theta_of(name)
+  x_BD = layer.sample(jax.random.key(0), theta, inputs())
+  for x_D in x_BD:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+                 layer.statistics(theta, x_D), jax.grad(layer.log_base)(theta, x_D))
+
+
+@every_layer
+def test_draws_have_the_mean_and_the_square(name):
+  layer, theta, y_BD = LAYERS[name], theta_of(name), inputs(1)
+  rows_ND = jnp.broadcast_to(y_BD, (2**15, NUM))
+  x_ND = np.asarray(jax.jit(layer.sample)(jax.random.key(1), theta, rows_ND), np.float64)
+  layer.check(x_ND)
+  assert oracle.mean_p_value(x_ND, layer.mean(theta, y_BD)[0]) > oracle.SIGNIFICANCE
+  if name != 'spin':  # its square is 1 without chance
+    assert oracle.mean_p_value(x_ND**2, layer.square(theta, y_BD)[0]) > oracle.SIGNIFICANCE
+
+
+def test_categories_are_drawn_independently_and_as_often_as_they_should():
+  layer, theta, y_BD = LAYERS['categorical'], theta_of('categorical'), inputs(1)
+  x_ND = layer.sample(jax.random.key(2), theta, jnp.broadcast_to(y_BD, (2**14, NUM)))
+  p_GQ = np.asarray(layer.mean(theta, y_BD)).reshape(2, 3)
+  cells = np.asarray(jnp.argmax(x_ND[:, :3], -1) * 3 + jnp.argmax(x_ND[:, 3:], -1))
+  oracle.assert_frequencies(cells, np.outer(p_GQ[0], p_GQ[1]).reshape(-1))
+
+
+@pytest.mark.parametrize('m', [-80.0, -20.0, -12.5, -11.5, -5.0, 0.0, 9.0])
+def test_rectified_units_keep_their_digits_in_the_tail(m):
+  layer, theta_D = units.RECTIFIED, jnp.zeros(1)
+  y = jnp.full((2**14, 1), m)
+  # E[x] = sqrt(2 / pi) / erfcx(-m / sqrt 2) + m; the sum cancels, so in more digits by its series.
+  exact = (m + np.sqrt(2 / np.pi) / scipy.special.erfcx(-m / np.sqrt(2)) if m > -50
+           else (1 - 2 / m**2 + 10 / m**4) / -m)
+  np.testing.assert_allclose(layer.mean(theta_D, y)[0, 0], exact, rtol=3e-3)
+  x_N = np.asarray(layer.sample(jax.random.key(3), theta_D, y), np.float64)
+  assert np.all(np.isfinite(x_N)) and x_N.min() >= 0
+  np.testing.assert_allclose(x_N.mean(), exact, rtol=6 / np.sqrt(2**14))
+
+
+def test_the_variance_of_gaussian_units_stays_within_bounds():
+  layer = units.Gaussian(0.05, 3.0)
+  for spread, variance in ((-1e4, 3.0), (1e4, 0.05)):
+    theta = units.Precise(jnp.zeros(2), jnp.full(2, spread))
+    np.testing.assert_allclose(1 / layer.precision(theta), variance, rtol=1e-5)
+  np.testing.assert_allclose(layer.precision(layer.init(jnp.zeros(2))), 1.0, rtol=1e-5)
+
+
+@every_layer
+def test_the_mean_that_was_asked_for_is_had(name):
+  layer = LAYERS[name]
+  mean_D = jnp.asarray([0.2, 0.5, 0.3, 0.4, 0.1, 0.5])
+  mean_D = mean_D.at[2:].set(0.25) if name == 'labelled' else mean_D
+  if name == 'rectified':
+    pytest.skip('its parameter is a bias, not a mean')
+  np.testing.assert_allclose(layer.mean(layer.init(mean_D), jnp.zeros(NUM)), mean_D, atol=0.01)
+
+
+@pytest.mark.parametrize('name, bad, message', [
+  ('bernoulli', 0.5, 'are 0 or 1.*0.5.*binarise'), ('spin', 0.0, '-1 or 1'),
+  ('categorical', 1.0, 'one-of-3'), ('linear', np.nan, 'finite'), ('gaussian', np.inf, 'finite'),
+  ('rectified', -0.5, '>= 0'), ('labelled', 2.0, 'one-of-4|0 or 1')])
+def test_what_are_no_states_is_refused(name, bad, message):
+  x_BD = np.asarray(LAYERS[name].sample(jax.random.key(0), theta_of(name), inputs()))
+  LAYERS[name].check(x_BD)
+  x_BD = x_BD.copy()
+  x_BD[2] = bad
+  with pytest.raises(ValueError, match=message):
+    LAYERS[name].check(x_BD)

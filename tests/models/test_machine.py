@@ -1,0 +1,149 @@
+"""Machines of any two layers: with Bernoulli units they are rbm; the others against enumeration.
+
+Tests of draws fail for one key in a million if the code is right (oracle.SIGNIFICANCE).
+"""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+
+from gen_models.models import code_rbm, rbm, units
+from gen_models.models.machine import Machine
+from gen_models.problems import machine as problems
+from tests import oracle
+
+pytestmark = pytest.mark.usefixtures('strict_promotion')
+
+STATES = {units.BERNOULLI: [[0.0], [1.0]], units.SPIN: [[-1.0], [1.0]],
+          units.Categorical(3): np.eye(3).tolist()}
+
+
+def all_states(layer, size):
+  groups = itertools.product(STATES[layer], repeat=size // layer.group)
+  return jnp.asarray([sum(g, []) for g in groups], jnp.float32)
+
+
+def noisy(machine, num_visible, num_hidden, scale=0.8):
+  params = machine.init(jax.random.key(0), num_visible, num_hidden, scale=scale)
+  draws = np.random.default_rng(1)
+  return jax.tree.map(lambda x: x + jnp.asarray(0.4 * draws.normal(size=x.shape), jnp.float32),
+                      params)
+
+
+BINARY = Machine(units.BERNOULLI, units.BERNOULLI)
+
+
+def test_with_bernoulli_units_it_is_the_rbm():
+  params = noisy(BINARY, 5, 4)
+  same = rbm.Params(*params)
+  v_BV, h_BH = all_states(units.BERNOULLI, 5), all_states(units.BERNOULLI, 4)[:1]
+  h_BH = jnp.broadcast_to(h_BH, (len(v_BV), 4))
+  for fn in ('free_energy', 'log_likelihood', 'hidden_mean'):
+    np.testing.assert_allclose(getattr(BINARY, fn)(params, v_BV), getattr(rbm, fn)(same, v_BV),
+                               rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(BINARY.energy(params, v_BV, h_BH), rbm.energy(same, v_BV, h_BH),
+                             rtol=1e-5, atol=1e-5)
+  for chains in zip(BINARY.gibbs(jax.random.key(1), params,
+                                 BINARY.init_chains(jax.random.key(2), params, 8), 3),
+                    rbm.gibbs(jax.random.key(1), same,
+                              rbm.init_chains(jax.random.key(2), same, 8), 3), strict=True):
+    np.testing.assert_array_equal(*chains)
+
+
+def test_with_linear_hidden_units_it_is_the_code_rbm():
+  codes = Machine(units.BERNOULLI, units.LINEAR)
+  params = noisy(codes, 4, 2)
+  v_SV = all_states(units.BERNOULLI, 4)
+  difference_S = codes.free_energy(params, v_SV) - code_rbm.free_energy(
+    rbm.Params(*params), v_SV)
+  # The energies differ by |c|^2 / 2, which no probability sees.
+  np.testing.assert_allclose(difference_S, -jnp.sum(params.c_H**2) / 2, atol=1e-5)
+
+
+@pytest.mark.parametrize('visible, hidden, sizes', [
+  (units.SPIN, units.SPIN, (3, 4)), (units.Categorical(3), units.BERNOULLI, (6, 4)),
+  (units.BERNOULLI, units.Categorical(3), (4, 6)), (units.SPIN, units.BERNOULLI, (14, 3)),
+  (units.BERNOULLI, units.BERNOULLI, (13, 13))])
+def test_log_partition_sums_over_all_states(visible, hidden, sizes):
+  machine = Machine(visible, hidden)
+  params = noisy(machine, *sizes)
+  if max(sizes) < 13:
+    v_SV, h_SH = all_states(visible, sizes[0]), all_states(hidden, sizes[1])
+    pairs = jnp.repeat(v_SV, len(h_SH), 0), jnp.tile(h_SH, (len(v_SV), 1))
+    expected = jax.nn.logsumexp(-machine.energy(params, *pairs))
+  else:  # more than one block of states
+    expected = jax.nn.logsumexp(-machine.free_energy(params, all_states(visible, sizes[0])))
+  np.testing.assert_allclose(machine.log_partition(params), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize('visible', [units.LINEAR, units.Gaussian(0.1, 4.0), units.RECTIFIED])
+def test_log_partition_integrates_continuous_units(visible):
+  machine = Machine(visible, units.BERNOULLI)
+  params = noisy(machine, 1, 3)
+
+  x_S = np.linspace(0.0 if visible == units.RECTIFIED else -30.0, 30.0, 2**14 + 1)
+  log_p_S = -machine.free_energy(params, jnp.float32(x_S)[:, None])
+  area = scipy.integrate.simpson(np.exp(np.asarray(log_p_S, np.float64)), x=x_S)
+  np.testing.assert_allclose(machine.log_partition(params), np.log(area), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('machine, problem', [
+  (problems.SPINS, problems.SPIN), (problems.POTTS, problems.POTTS_PROBLEM)])
+def test_gibbs_leaves_the_model_where_it_is(machine, problem):
+  params = problem.params
+  v_SV = all_states(machine.visible, len(params.w_VH))
+  p_S = np.asarray(jax.nn.softmax(-machine.free_energy(params, v_SV)), np.float64)
+  key_start, key_hidden, key_gibbs = jax.random.split(jax.random.key(5), 3)
+  v_CV = v_SV[jax.random.categorical(key_start, jnp.log(p_S.astype(np.float32)), shape=(2**14,))]
+  chains = machine.Chains(v_CV, machine.sample_hidden(key_hidden, params, v_CV))
+  v_CV = jax.jit(machine.gibbs, static_argnums=3)(key_gibbs, params, chains, 3).v_CV
+  cells = np.argmax(np.all(np.asarray(v_CV)[:, None] == np.asarray(v_SV), axis=-1), axis=1)
+  oracle.assert_frequencies(cells, p_S)
+  # And it moves.
+  assert np.mean(np.any(np.asarray(v_CV) != np.asarray(chains.v_CV), axis=1)) > 0.3
+
+
+def test_chains_of_a_gaussian_machine_have_its_moments():
+  machine, problem = problems.GAUSSIAN, problems.GAUSSIAN_PROBLEM
+  params = problem.params
+  h_SH = all_states(units.BERNOULLI, params.w_VH.shape[1])
+  flipped = Machine(machine.hidden, machine.visible)
+  log_p_S = -flipped.free_energy(type(params)(params.w_VH.T, params.c_H, params.b_V), h_SH)
+  p_S = np.asarray(jax.nn.softmax(log_p_S), np.float64)
+  mean_V = p_S @ np.asarray(machine.visible_mean(params, h_SH), np.float64)
+  v_NV, _ = jax.jit(machine.sample, static_argnums=(2, 3))(
+    jax.random.key(6), params, 2**14, 60)
+  assert oracle.mean_p_value(np.asarray(v_NV, np.float64), mean_V) > oracle.SIGNIFICANCE
+
+
+def test_coupling_says_where_there_is_no_density():
+  machine = Machine(units.LINEAR, units.LINEAR)
+  params = noisy(machine, 4, 3)
+  w_VH = np.asarray(params.w_VH, np.float64)
+  norm = np.linalg.norm(w_VH, 2)
+  np.testing.assert_allclose(machine.coupling(params), norm, rtol=1e-5)
+  assert machine.coupling(params._replace(w_VH=params.w_VH * 0.9 / norm)) < 1
+  assert Machine(units.LINEAR, units.BERNOULLI).coupling(params) == 0
+  # Beyond it the energy falls without end along the leading singular vectors.
+  left, _, right = np.linalg.svd(w_VH)
+  beyond = params._replace(w_VH=params.w_VH * 1.5 / norm)
+  far = [machine.energy(beyond, jnp.float32(r * left[:, :1].T), jnp.float32(r * right[:1]))[0]
+         for r in (10.0, 20.0, 40.0)]
+  assert far[0] > far[1] > far[2]
+
+
+@pytest.mark.parametrize('make, message', [
+  (lambda: BINARY.init(jax.random.key(0), 0, 3), 'at least one unit'),
+  (lambda: Machine(units.Categorical(3), units.BERNOULLI).init(jax.random.key(0), 7, 3),
+   'groups of 3'),
+  (lambda: BINARY.init(jax.random.key(0), 4, 3, jnp.zeros(5)), 'data mean has shape'),
+  (lambda: Machine(units.LINEAR, units.LINEAR).log_partition(
+    Machine(units.LINEAR, units.LINEAR).init(jax.random.key(0), 4, 3)), 'continuous units'),
+  (lambda: BINARY.log_partition(BINARY.init(jax.random.key(0), 40, 30)), r'2\^30 states')])
+def test_impossible_machines_are_refused(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()
