@@ -14,6 +14,21 @@ import optax
 from gen_models.estimators.base import Estimator
 
 
+class Alarm(NamedTuple):
+  """A metric that should not leave its range, and what to do when it does.
+
+  Attributes:
+    metric: its name, among those of training, of `validate` or of `monitor`.
+    above, below: where it becomes alarming; None for no limit on that side.
+    advice: what it means and what to try, one line.
+  """
+
+  metric: str
+  above: float | None = None
+  below: float | None = None
+  advice: str = ''
+
+
 class Phase(NamedTuple):
   """One stretch of training; greedy stacking and fine-tuning are several in a row.
 
@@ -28,6 +43,12 @@ class Phase(NamedTuple):
     average: decay of the moving average of params kept beside them; 0 keeps none.
     unroll: updates written out in the compiled program instead of looped over, for what XLA
       compiles badly inside a loop.
+    check: (params, batch) -> None, called once with the shapes of params and the first batch,
+      before anything is compiled; raises ValueError where the data are not what the model is of.
+    monitor: (key, params, memory, train, valid) -> dict of scalars, jit-able, called where
+      `validate` is: what params alone do not tell, such as how chains mix. train has as many rows
+      as valid.
+    alarms: limits of metrics; a run that crosses one says so and goes on.
   """
 
   name: str
@@ -39,6 +60,9 @@ class Phase(NamedTuple):
   batch_size: int
   average: float = 0.0
   unroll: int = 1
+  check: Callable | None = None
+  monitor: Callable | None = None
+  alarms: tuple[Alarm, ...] = ()
 
 
 class Samples(NamedTuple):

@@ -4,6 +4,7 @@ config.json        experiment, variant, resolved hyperparameters, seed, seeds: w
 environment.json   versions, device kind, git commit, command, one entry for every start
 metrics.jsonl      one object a line;  tensorboard/  the same as event files
 checkpoints/       see training.checkpoint
+warnings.txt       alarms of training, one a line
 result.json        written by launch.evaluate
 figures/           PNG files;  report.html  the page that shows them
 """

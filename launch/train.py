@@ -75,6 +75,12 @@ def train(experiment, config, workdir, begun):
     with (runtime.StopOnSignal() as should_stop,
           metrics.Metrics(workdir, resume_step=step) as writer,
           metrics.Progress(total) as progress):
+      def on_alarm(step, message):
+        line = f'warning: step {step}: {message}'
+        with open(workdir / 'warnings.txt', 'a') as file:
+          file.write(line + '\n')
+        print('\n' + line if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
+
       def on_metrics(step, values):
         values = {**values, 'seconds': seconds_before + time.monotonic() - began}
         writer.write(step, values)
@@ -83,7 +89,7 @@ def train(experiment, config, workdir, begun):
       return loop.fit(experiment, dataset.train, dataset.valid, runtime.keys(config), start=start,
                       seeds=config['seeds'] if replicated else None, how=_PARALLEL.value,
                       stream=stream, checkpoints=checkpoints, on_metrics=on_metrics,
-                      should_stop=should_stop)
+                      on_alarm=on_alarm, should_stop=should_stop)
 
 
 def spent(workdir, step) -> float:

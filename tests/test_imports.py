@@ -14,7 +14,8 @@ MAY_IMPORT = {
   'gen_models/samplers': {'gen_models.models', 'gen_models.samplers'},
   'gen_models/estimators': {'gen_models.models', 'gen_models.samplers', 'gen_models.estimators'},
   'gen_models/evaluation': {'gen_models.models', 'gen_models.samplers', 'gen_models.data',
-                            'gen_models.estimators.base', 'gen_models.evaluation'},
+                            'gen_models.estimators.base', 'gen_models.experiment',
+                            'gen_models.evaluation'},
   'gen_models/problems': {'gen_models.models', 'gen_models.samplers', 'gen_models.estimators',
                           'gen_models.problems'},
   'gen_models/data': {'gen_models.models', 'gen_models.data'},
@@ -28,7 +29,8 @@ MAY_IMPORT = {
 }
 # Mathematics only: no flags, files, device counts or configuration.
 PURE = ('gen_models/models', 'gen_models/samplers', 'gen_models/estimators')
-PURE_MAY_IMPORT = {'jax', 'flax', 'numpy', 'collections', 'functools', 'math', 'typing'}
+PURE_MAY_IMPORT = {'jax', 'flax', 'numpy', 'collections', 'dataclasses', 'functools', 'math',
+                   'typing'}
 
 
 def is_module(name: str) -> bool:

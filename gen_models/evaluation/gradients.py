@@ -217,12 +217,14 @@ def stopwatch(key, estimator: Estimator, params, batch, *, num_steps: int = 50,
     # Each gradient is needed and depends on the one before, or the compiler would drop or hoist it.
     return (jax.tree.map(lambda x, g: x - 1e-30 * g, params, grads), memory), None
 
-  @jax.jit
-  def loop(key, carry):
+  def steps(key, carry):
     return jax.lax.scan(body, carry, jax.random.split(key, num_steps))[0]
 
   key_init, *keys = jax.random.split(key, repeats + 2)
-  carry = jax.block_until_ready(loop(keys[0], (params, estimator.init(key_init, params))))
+  carry = params, estimator.init(key_init, params)
+  # Ahead of time, or a call from another thread or context could compile anew.
+  loop = jax.jit(steps).lower(keys[0], carry).compile()
+  jax.block_until_ready(loop(keys[0], carry))
 
   def measure():
     seconds = []

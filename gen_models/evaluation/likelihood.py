@@ -19,13 +19,14 @@ Axis suffixes: N images, V visible.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gen_models.models import rbm
-from gen_models.samplers import annealing
+from gen_models.samplers import annealing, tempering
 
 
 def score(log_p_N, *, kind: str, binarisation: str, standard_error: float = 0.0,
@@ -86,21 +87,87 @@ def ais(key, params: rbm.Params, v_NV, *, base_V, binarisation: str, num_chains:
 RESOLVED_NATS = 1.0
 
 
-def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: str, betas=None,
-            burn_in: int = 1000, report: Callable[[str], None] | None = None) -> dict:
-  """log p(v) = -F(v) - log Z with log Z from both sides, samplers.annealing.bracket.
+def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: str,
+            method: Literal['annealing', 'ladder', 'trajectory'] = 'annealing', betas=None,
+            history_R: rbm.Params | None = None, num_sweeps: int = 1000, burn_in: int = 1000,
+            resolved_nats: float = RESOLVED_NATS,
+            report: Callable[[str], None] | None = None) -> dict:
+  """log p(v) = -F(v) - log Z with log Z from both sides.
 
-  `lower` has log Z from the model's side, where it is high, `upper` from the base's, where it is
-  low; test_nats lies between them (Bennett). `resolved` says whether they are less than a nat
-  apart; the effective sample size is the smaller of the two directions'.
+  `annealing` goes forth from the base and back from the images (samplers.annealing.bracket);
+  `ladder` has replicas at all temperatures that swap, in equilibrium; `trajectory` the same with
+  the machines that training went through as rungs, after the base (samplers.tempering.bracket).
+  Where temperature makes modes appear at once, as in a first-order transition, the first two stay
+  wide and the third has a chance.
+
+  `lower` has log Z from the side of the images, where it is high, `upper` from the base's, where it
+  is low; test_nats lies between them (Bennett). The standard error and the effective sample size
+  are those of the worse side.
+
+  `resolved` is true where the sides are less than `resolved_nats` apart and do not cross by more
+  than 4 standard errors of their difference: sides that cross have not seen the same modes. No
+  method finds a mode that neither the base nor the images lead to.
+
+  Args:
+    key: consumed.
+    params: the RBM.
+    v_NV: images to score.
+    base_V: visible biases of the base: the log-odds of the data's mean.
+    start_CV: training images [C, V], C the number of chains each way.
+    binarisation: of v_NV.
+    method: see above.
+    betas: of `annealing`, default annealing.salakhutdinov_murray(); of `ladder`, from 0, default
+      annealing.linear(50).
+    history_R: of `trajectory`, snapshots of the training run stacked on a leading axis, earliest
+      first; base and params are put before and after them.
+    num_sweeps: measured, of `ladder` and `trajectory`; samples for each chain and rung.
+    burn_in: sweeps.
+    resolved_nats: see above.
+    report: called with lines of progress.
+
+  Returns:
+    score of kind 'bracket', with `method`, `resolved`, `log_partition`, `num_chains` and
+    `num_temperatures`: steps from the base to the model.
+
+  Raises:
+    ValueError: no such method, a trajectory without history, or as the samplers.
   """
-  z = annealing.bracket(key, params, base_V, start_CV, betas=betas, burn_in=burn_in, report=report)
+  if method == 'annealing':
+    z = annealing.bracket(key, params, base_V, start_CV, betas=betas, burn_in=burn_in,
+                          report=report)
+  else:
+    z = tempering.bracket(key, _rungs(params, base_V, method, betas, history_R), start_CV,
+                          num_sweeps=num_sweeps, burn_in=burn_in, report=report)
   minus_energy = -np.asarray(_free_energy(params, jnp.asarray(v_NV)), np.float64)
   lower, upper = (float(minus_energy.mean()) - side.log_partition for side in (z.upper, z.lower))
   return score(minus_energy - z.log_partition, kind='bracket', binarisation=binarisation,
                standard_error=max(z.lower.standard_error, z.upper.standard_error),
                effective_sample_size=min(z.lower.effective_sample_size,
                                          z.upper.effective_sample_size),
-               lower=lower, upper=upper, resolved=bool(abs(upper - lower) < RESOLVED_NATS),
+               lower=lower, upper=upper, resolved=resolved(z, resolved_nats),
                log_partition=z.log_partition, num_chains=len(start_CV),
-               num_temperatures=z.lower.num_temperatures)
+               num_temperatures=z.lower.num_temperatures, method=method)
+
+
+def resolved(z: annealing.Bracket, resolved_nats: float = RESOLVED_NATS) -> bool:
+  """-4 sd < upper - lower, |upper - lower| < resolved_nats; sd of the difference, of two sides.
+
+  One chain has no standard error, hence no resolved bracket.
+  """
+  width = z.upper.log_partition - z.lower.log_partition
+  noise = 4 * np.hypot(z.lower.standard_error, z.upper.standard_error)
+  return bool(abs(width) < resolved_nats and width > -noise)
+
+
+def _rungs(params, base_V, method, betas, history_R) -> rbm.Params:
+  """The machines of a ladder or a trajectory, from the base to the model."""
+  if method == 'ladder':
+    return tempering.scaled(params, base_V, annealing.linear(50) if betas is None else betas)
+  if method != 'trajectory':
+    raise ValueError(f"no method {method!r}: 'annealing', 'ladder' or 'trajectory'")
+  if history_R is None:
+    raise ValueError('a trajectory needs history_R, snapshots of the training run')
+  annealing.require_base(params, base_V)
+  first = tempering.independent(base_V, len(params.c_H))
+  return jax.tree.map(lambda a, past_R, b: jnp.concatenate([a[None], past_R, b[None]]),
+                      first, history_R, params)

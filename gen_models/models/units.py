@@ -433,6 +433,17 @@ def with_bias(theta, bias_D):
   return theta._replace(bias_D=bias_D) if isinstance(theta, Precise) else bias_D
 
 
+def check_batch(layer, num_units: int, x_BD) -> None:
+  """Raises ValueError where a batch is not one of states of `num_units` units of this layer."""
+  if jnp.ndim(x_BD) != 2 or x_BD.shape[1] != num_units:
+    raise ValueError(f'data of shape {jnp.shape(x_BD)} for a model with {num_units} visible units: '
+                     'build the model for this data set, or load the one it was built for')
+  if not np.all(np.isfinite(x_BD)):
+    raise ValueError(f'{np.sum(~np.isfinite(x_BD))} of {np.size(x_BD)} values of the data are not '
+                     'finite: look for nan where the data are made')
+  layer.check(x_BD)
+
+
 def _require(good, x, law: str, fix: str):
   """ValueError with the first value of x that is not good."""
   bad = np.asarray(x)[~np.asarray(good)]

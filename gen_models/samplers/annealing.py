@@ -14,6 +14,8 @@ differences; Salakhutdinov & Murray (2008), On the quantitative analysis of deep
 Burda, Grosse & Salakhutdinov (2015), Accurate and conservative estimates of MRF log-likelihood
 using reverse annealing.
 
+Ladders of replicas in equilibrium, for the same two sides, are gen_models.samplers.tempering.
+
 Axis suffixes: C chains, V visible, H hidden, T temperatures. Nats.
 """
 
@@ -241,10 +243,15 @@ def _checked(params: rbm.Params, base_V, betas, num_chains: int):
     raise ValueError('an annealing schedule increases from 0 to 1; this one does not')
   if num_chains < 1:
     raise ValueError(f'annealing needs at least one chain, got {num_chains}')
-  base_V = jnp.asarray(base_V, jnp.float32)
-  if base_V.shape != params.b_V.shape:
-    raise ValueError(f'base biases {base_V.shape} for an RBM with {len(params.b_V)} visible units')
-  return betas, base_V
+  require_base(params, base_V)
+  return betas, jnp.asarray(base_V, jnp.float32)
+
+
+def require_base(params: rbm.Params, base_V):
+  """ValueError unless there is one base bias for each visible unit."""
+  if jnp.shape(base_V) != params.b_V.shape:
+    raise ValueError(f'base biases {jnp.shape(base_V)} for an RBM with {len(params.b_V)} visible '
+                     'units')
 
 
 def _walk(key, params: rbm.Params, base_V, chains: _Chains, betas, chunk: int, report,

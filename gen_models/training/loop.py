@@ -58,6 +58,7 @@ def restore(experiment: Experiment, checkpoints, keys, arrays, replicated: bool)
 def fit(experiment: Experiment, train, valid, key, *, seeds: int | None = None,
         start=None, how: str = 'sharded', devices=None, stream=None,
         checkpoints=None, on_metrics: Callable[[int, dict], None] | None = None,
+        on_alarm: Callable[[int, str], None] | None = None,
         should_stop: Callable[[], bool] = lambda: False) -> Result:
   """Trains all phases of an experiment.
 
@@ -73,6 +74,8 @@ def fit(experiment: Experiment, train, valid, key, *, seeds: int | None = None,
     stream: random-access records (data.stream.Source) to read batches from instead of `train`.
     checkpoints: training.checkpoint.Checkpoints to save to, or None.
     on_metrics: called with (step, dict of floats or of arrays over replicas).
+    on_alarm: called with (step, message) when a metric first leaves the range of one of the phase's
+      alarms.
     should_stop: asked between dispatches; on True the state is saved and returned.
 
   Returns:
@@ -86,6 +89,7 @@ def fit(experiment: Experiment, train, valid, key, *, seeds: int | None = None,
   if stream is not None and replicated:
     raise ValueError('replicas each read the data in their own order: stream one seed at a time')
   on_metrics = on_metrics or (lambda step, metrics: None)
+  on_alarm = on_alarm or (lambda step, message: None)
   state, step = start or (None, 0)
   for phase in experiment.phases:
     if phase.num_steps < 1:
@@ -101,6 +105,8 @@ def fit(experiment: Experiment, train, valid, key, *, seeds: int | None = None,
     if step > last:
       first = last
       continue
+    if step < last:
+      _check(phase, key, train, previous, replicated, devices, stream)
     if state is None:
       phase_key = _fold(key, index, replicated)
       state = parallel.init_states(phase, phase_key, train, previous, replicated)
@@ -108,7 +114,7 @@ def fit(experiment: Experiment, train, valid, key, *, seeds: int | None = None,
       state, step, stopped = _run_phase(
         experiment, phase, first, state, step, train=train, valid=valid, how=how, devices=devices,
         replicated=replicated, stream=stream, checkpoints=checkpoints, on_metrics=on_metrics,
-        should_stop=should_stop, validate=validate)
+        on_alarm=on_alarm, should_stop=should_stop, validate=validate)
       if stopped:
         return Result(state, step, False)
     first, previous, state_of_phase, state = last, final_params(state), state, None
@@ -125,6 +131,19 @@ def _phase_at(phases, step):
   raise ValueError(f'a checkpoint of step {step}, but the experiment has only {first} steps')
 
 
+def _check(phase: Phase, keys, train, previous, replicated: bool, devices, stream):
+  """Raises ValueError for chains that do not divide and for data that are not the model's."""
+  state = jax.eval_shape(lambda keys, arrays, previous: parallel.init_states(
+    phase, keys, arrays, previous, replicated), keys, train, previous)
+  parallel.check_chains(state, 1 if replicated else 0, len(devices or jax.devices()))
+  if phase.check and stream is None:
+    key = keys[0] if replicated else keys
+    params = state.params
+    if replicated:
+      params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), params)
+    phase.check(params, jax.jit(phase.batch_at)(step_lib.data_key(key), train, jnp.int32(0)))
+
+
 def _validator(experiment: Experiment, replicated: bool):
   if experiment.validate is None:
     return None
@@ -133,14 +152,16 @@ def _validator(experiment: Experiment, replicated: bool):
 
 
 def _run_phase(experiment: Experiment, phase: Phase, first: int, state, step: int, *, train, valid,
-               how, devices, replicated, stream, checkpoints, on_metrics, should_stop, validate):
+               how, devices, replicated, stream, checkpoints, on_metrics, on_alarm, should_stop,
+               validate):
   """Updates step .. first + phase.num_steps; returns (state, step, stopped)."""
   runner = parallel.runner(phase, how, devices=devices, replicated=replicated)
   rows_at, close = _rows(phase, state.key, train, stream, runner)
+  watch = _monitor(phase, runner, train, valid, replicated)
   valid = runner.replicate(valid)
   state = runner.place(state)
   last, prefix = first + phase.num_steps, f'{phase.name}/' if len(experiment.phases) > 1 else ''
-  pending, validated, best, stopped = None, {}, -np.inf, False
+  pending, validated, best, stopped, alarmed = None, {}, -np.inf, False, set()
 
   def flush():
     """Checks and writes the metrics of the dispatch before."""
@@ -153,6 +174,10 @@ def _run_phase(experiment: Experiment, phase: Phase, first: int, state, step: in
     _require_finite(metrics, first, begin, end, lambda: runner.collect(state).params)
     validated = {k: metrics[k] for k in scores}
     on_metrics(end, {prefix + k: v for k, v in metrics.items()})
+    for alarm in phase.alarms:
+      if alarm not in alarmed and (message := _alarming(alarm, metrics)):
+        alarmed.add(alarm)
+        on_alarm(end, prefix + message)
 
   try:
     while step < last and not stopped:
@@ -166,6 +191,8 @@ def _run_phase(experiment: Experiment, phase: Phase, first: int, state, step: in
         now = runner.collect(state)
         # No update uses this key: they count below 2^31.
         scores = validate(_fold(now.key, 2**31 + step, replicated), final_params(now), valid)
+        if watch:
+          scores |= watch(_fold(now.key, 3 * 2**30 + step, replicated), now)
       pending = (step - size, step, metrics, scores)
       stopped = step < last and should_stop()
       improved = False
@@ -180,6 +207,30 @@ def _run_phase(experiment: Experiment, phase: Phase, first: int, state, step: in
   finally:
     close()
   return runner.collect(state), step, stopped
+
+
+def _monitor(phase: Phase, runner, train, valid, replicated: bool):
+  """(keys, state) -> metrics, or None where the phase has no monitor."""
+  if phase.monitor is None:
+    return None
+  fn = jax.jit(jax.vmap(phase.monitor, in_axes=(0, 0, 0, None, None)) if replicated
+               else phase.monitor)
+  num_rows = len(jax.tree.leaves(valid)[0])
+  train = runner.replicate(jax.tree.map(lambda x: x[:num_rows], train))
+  valid = runner.replicate(valid)
+  return lambda keys, state: fn(keys, state.params, state.memory, train, valid)
+
+
+def _alarming(alarm, metrics: dict) -> str | None:
+  """What to say of this metric, None while it is in range."""
+  if alarm.metric not in metrics:
+    return None
+  value = metrics[alarm.metric]
+  if alarm.above is not None and np.max(value) > alarm.above:
+    return f'{alarm.metric} is {np.max(value):.3g}, above {alarm.above:g}: {alarm.advice}'
+  if alarm.below is not None and np.min(value) < alarm.below:
+    return f'{alarm.metric} is {np.min(value):.3g}, below {alarm.below:g}: {alarm.advice}'
+  return None
 
 
 def _rows(phase: Phase, key, train, stream, runner):

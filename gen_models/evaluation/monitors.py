@@ -1,0 +1,85 @@
+"""What to watch while a Boltzmann machine trains: do its chains mix, and does it overfit?
+
+  free_energy_gap         mean F(valid) - mean F(train): grows as the model learns its training
+                          images by heart (Hinton, 2012, A practical guide)
+  free_energy_gap_chains  mean F(chains) - mean F(train): near 0 while chains look like data
+  autocorrelation_time    tau = 1 + 2 sum_t rho(t), in sweeps, of chains with parameters at rest,
+                          rho(t) = sum_i cov(v_i(0), v_i(t)) / sum_i var(v_i)
+  chain_moment_error      mean_i |<v_i>_train - <v_i>_chains|
+
+Covariances are taken about the mean of all chains, so chains that each stay in a mode of their own
+count as what they are: stuck. tau stops at 2 T + 1 when T sweeps are watched.
+
+Axis suffixes: B images, C chains, V visible.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from gen_models import data
+from gen_models.experiment import Alarm
+
+SLOW = ('chains hardly move at these parameters; try more sweeps an update, parallel tempering, or '
+        'a smaller learning rate')
+ALARMS = (
+  Alarm('autocorrelation_time', above=100.0, advice=SLOW),
+  Alarm('swap_acceptance', below=0.05, advice='neighbouring replicas hardly ever swap; try more '
+        'of them'),
+  Alarm('chain_moment_error', above=0.2, advice='chains have left the data; try more sweeps an '
+        'update, more chains, or a smaller learning rate'),
+  Alarm('free_energy_gap', above=15.0, advice='training images have become far likelier than '
+        'held-out ones; try weight decay, fewer hidden units, or stopping here'))
+
+
+def of_chains(model: Any, binarisation: str, levels: int, *, sweeps: int = 100):
+  """Phase.monitor of a machine whose negative phase has chains (and, without, the gap alone).
+
+  Args:
+    model: reads like gen_models.models.rbm.
+    binarisation, levels: how the model sees images, see gen_models.data.
+    sweeps: T, how far autocorrelation is followed.
+  """
+  def monitor(key, params, memory, train, valid):
+    v_BV, u_BV = (data.fixed(x, binarisation, levels) for x in (train, valid))
+    of_train = jnp.mean(model.free_energy(params, v_BV))
+    metrics = {'free_energy_gap': jnp.mean(model.free_energy(params, u_BV)) - of_train}
+    chains = at_model(memory.chains)
+    if chains == ():
+      return metrics
+    v_CV = chains.v_CV
+    rho_T = autocorrelation(key, model, params, model.Chains(*chains), sweeps)
+    return {
+      **metrics,
+      'free_energy_gap_chains': jnp.mean(model.free_energy(params, v_CV)) - of_train,
+      'chain_moment_error': jnp.mean(jnp.abs(v_CV.mean(0) - v_BV.mean(0))),
+      'autocorrelation_time': autocorrelation_time(rho_T)}
+
+  return monitor
+
+
+def at_model(chains):
+  """The chains that are at the model itself, where there are replicas elsewhere too."""
+  return chains.at_model if hasattr(chains, 'at_model') else chains
+
+
+def autocorrelation(key, model: Any, params, chains, sweeps: int) -> jax.Array:
+  """rho(1), .., rho(T) of chains about their common mean, [T]."""
+  mean_V = chains.v_CV.mean(0)
+  start_CV = chains.v_CV - mean_V
+
+  def body(chains, key):
+    chains = model.gibbs_step(key, params, chains)
+    now_CV = chains.v_CV - chains.v_CV.mean(0)
+    scale = jnp.sqrt(jnp.sum(start_CV**2) * jnp.sum(now_CV**2))
+    return chains, jnp.sum(start_CV * now_CV) / jnp.maximum(scale, 1e-12)
+
+  return lax.scan(body, chains, jax.random.split(key, sweeps))[1]
+
+
+def autocorrelation_time(rho_T) -> jax.Array:
+  """tau = 1 + 2 sum_t rho(t), summed until rho first falls below 0 (Geyer, 1992, in short)."""
+  positive_T = jnp.cumprod((rho_T > 0).astype(rho_T.dtype))
+  return 1 + 2 * jnp.sum(rho_T * positive_T)

@@ -1,0 +1,125 @@
+"""Monitors of chains, against what is known of the chains, and alarms that ring once.
+
+Error rates are stated where chance decides; keys are fixed.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen_models import data
+from gen_models.evaluation import monitors
+from gen_models.experiment import Alarm
+from gen_models.models import rbm
+from gen_models.problems.rbm import PARAMS
+from gen_models.training import loop
+from tests import oracle
+from tests.training import toy
+
+pytestmark = pytest.mark.usefixtures('strict_promotion')
+
+
+def at_equilibrium(num_chains):
+  joint = oracle.rbm_joint(PARAMS)
+  cells = np.random.default_rng(0).choice(joint.p_AS.size, num_chains, p=joint.p_AS.reshape(-1))
+  return joint, rbm.Chains(jnp.asarray(joint.v_AV[cells // 16], jnp.float32),
+                           jnp.asarray(joint.h_SH[cells % 16], jnp.float32))
+
+
+def exact_rho(joint, lag):
+  """sum_i cov(v_i(0), v_i(t)) / sum_i var(v_i) of Gibbs chains at equilibrium."""
+  p_A, p_S = joint.p_AS.sum(1), joint.p_AS.sum(0)
+  h_given_v_AS = joint.p_AS / p_A[:, None]
+  v_given_h_SA = (joint.p_AS / p_S).T
+  kernel_AA = h_given_v_AS @ np.linalg.matrix_power(
+    v_given_h_SA @ h_given_v_AS, lag - 1) @ v_given_h_SA
+  mean_V = p_A @ joint.v_AV
+  moved = (p_A[:, None] * joint.v_AV).T @ kernel_AA @ joint.v_AV
+  return np.trace(moved - np.outer(mean_V, mean_V)) / np.sum(p_A @ joint.v_AV**2 - mean_V**2)
+
+
+def test_autocorrelation_is_that_of_the_kernel():
+  # 2^15 chains: a correlation is known to about 1 / sqrt(5 * 2^15) = 0.0025; 0.015 is six of those.
+  joint, chains = at_equilibrium(2**15)
+  rho_T = jax.jit(monitors.autocorrelation, static_argnums=(1, 4))(
+    jax.random.key(1), rbm, PARAMS, chains, 6)
+  exact_T = [exact_rho(joint, lag) for lag in range(1, 7)]
+  np.testing.assert_allclose(rho_T, exact_T, atol=0.015)
+  assert exact_T[0] > 0.2  # there is something to see
+
+
+def test_chains_that_do_not_move_have_the_longest_time():
+  # Two modes far apart, and no way between them.
+  stuck = rbm.Params(jnp.full((6, 6), 9.0), jnp.full(6, -27.0), jnp.full(6, -27.0))
+  start = rbm.Chains(*(jnp.repeat(jnp.asarray([[0.0], [1.0]]), 20, axis=0)
+                       * jnp.ones((40, 6)) for _ in range(2)))
+  rho_T = monitors.autocorrelation(jax.random.key(0), rbm, stuck, start, 30)
+  assert monitors.autocorrelation_time(rho_T) > 60
+  free = jax.tree.map(jnp.zeros_like, stuck)
+  rho_T = monitors.autocorrelation(jax.random.key(0), rbm, free, start, 30)
+  assert monitors.autocorrelation_time(rho_T) < 3
+
+
+def test_autocorrelation_time_of_a_geometric_decay():
+  rho_T = jnp.asarray([0.5**t for t in range(1, 40)])
+  np.testing.assert_allclose(monitors.autocorrelation_time(rho_T), 3.0, rtol=1e-6)
+  # What comes back after a zero is noise.
+  assert monitors.autocorrelation_time(jnp.asarray([0.5, -0.1, 0.4])) == 2.0
+
+
+def watched(estimator, alarms=monitors.ALARMS):
+  return toy.phase(estimator, num_steps=40)._replace(
+    monitor=monitors.of_chains(rbm, 'threshold', 255, sweeps=10), alarms=alarms)
+
+
+def fitted(phase, seeds=None):
+  lines, warnings = [], []
+  key = jax.random.key(0) if seeds is None else jax.random.split(jax.random.key(0), seeds)
+  loop.fit(toy.experiment(phase), toy.arrays(), toy.arrays(16), key, seeds=seeds,
+           on_metrics=lambda step, m: lines.append((step, m)),
+           on_alarm=lambda step, message: warnings.append((step, message)))
+  return lines, warnings
+
+
+@pytest.mark.parametrize('estimator, seeds', [('pcd', None), ('pcd', 2), ('cd', None)])
+def test_monitors_are_recorded_where_the_run_is_validated(estimator, seeds):
+  with jax.debug_key_reuse(seeds is None):  # see tests/conftest.py
+    lines, _ = fitted(watched(estimator), seeds)
+  assert [step for step, m in lines if 'free_energy_gap' in m] == [20, 40]
+  last = lines[-1][1]
+  assert ('autocorrelation_time' in last) == (estimator == 'pcd')
+  assert np.shape(last['free_energy_gap']) == (() if seeds is None else (seeds,))
+
+
+def test_monitoring_changes_no_bit_of_the_run():
+  states = [loop.fit(toy.experiment(phase), toy.arrays(), toy.arrays(16), jax.random.key(0)).state
+            for phase in (toy.phase('pcd', num_steps=40), watched('pcd'))]
+  assert toy.same_bits(*states)
+
+
+def test_an_alarm_rings_once_and_says_what_to_try():
+  alarms = (Alarm('autocorrelation_time', above=0.5, advice='try this'),
+            Alarm('autocorrelation_time', above=1e9, advice='never'),
+            Alarm('moment_error', below=10.0, advice='and that'))
+  _, warnings = fitted(watched('pcd', alarms))
+  assert [step for step, _ in warnings] == [10, 20]
+  assert 'moment_error is' in warnings[0][1] and 'below 10: and that' in warnings[0][1]
+  assert 'autocorrelation_time is' in warnings[1][1] and 'above 0.5: try this' in warnings[1][1]
+
+
+@pytest.mark.parametrize('data_of, message', [
+  ('real', 'are 0 or 1'), ('threshold', None)])
+def test_data_are_checked_before_anything_is_compiled(data_of, message):
+  from gen_models.models import units
+
+  def check(params, batch):
+    units.check_batch(rbm.visible, len(params.b_V), batch)
+
+  phase = toy.phase('pcd', num_steps=10)._replace(
+    check=check, batch_at=data.batches(8, data_of, 255))
+  if message is None:
+    fitted(phase)
+  else:
+    with pytest.raises(ValueError, match=message):
+      fitted(phase)
