@@ -295,30 +295,27 @@ def write_csv(rows: Sequence[Row], path: pathlib.Path) -> None:
 
 
 def picture(rows: Sequence[Row], path: pathlib.Path) -> None:
-  """|bias| against noise for each problem; of a single estimator asked for, each coordinate too."""
+  """On one problem |bias| against noise, and of a single estimator asked for every coordinate; on
+  several a line for each estimator, |bias| and noise in units of the gradient.
+  """
   import matplotlib
   matplotlib.use('agg')
   from matplotlib import pyplot as plt
-  groups = {problem: [r for r in rows if r.case.entry.problem == problem]
-            for problem in dict.fromkeys(row.case.entry.problem for row in rows)}
   asked = [row for row in rows if row.case.asked]
-  single = asked[0] if len(asked) == 1 else None
-  panels = len(groups) + (single is not None)
-  columns = min(panels, 4)
-  lines = -(-panels // columns)
-  width, height = (7.5, 5.5) if panels <= 2 else (4.5, 3.8)
-  figure, axes = plt.subplots(lines, columns, squeeze=False, layout='constrained',
-                              figsize=(width * columns, height * lines + 0.4))
-  for axis in axes.flat[panels:]:
-    axis.axis('off')
-  marks = [_scatter(axis, members, problem)
-           for axis, (problem, members) in zip(axes.flat, groups.items())]
-  if single:
-    _coordinates(axes.flat[1], single)
-  figure.legend(handles=_legend(), loc='outside lower center', ncols=4, frameon=False, fontsize=9)
-  figure.canvas.draw()  # the layout is known from here on
-  for axis, points in zip(axes.flat, marks):
-    _label(axis, points)
+  several = len({row.case.entry.problem for row in rows}) > 1
+  panels = 2 if several or len(asked) == 1 else 1
+  figure, axes = plt.subplots(1, panels, squeeze=False, layout='constrained', sharey=several,
+                              figsize=(7 * panels, 1.5 + 0.2 * len(rows) if several else 5.8))
+  figure.legend(handles=_legend(), loc='outside lower center', ncols=2 * panels, frameon=False,
+                fontsize=9)
+  if several:
+    _lines(axes[0], rows)
+  else:
+    marks = _scatter(axes[0, 0], rows, rows[0].case.entry.problem)
+    if len(asked) == 1:
+      _coordinates(axes[0, 1], asked[0])
+    figure.canvas.draw()  # the layout is known from here on
+    _label(axes[0, 0], marks)
   path.parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(path, dpi=110)
   plt.close(figure)
@@ -337,17 +334,57 @@ def _legend():
   return [Line2D([], [], linestyle='', label=label, **shape) for label, shape in shapes.items()]
 
 
+def _lines(axes, rows) -> None:
+  """A line for each estimator: |bias| with its interval, and noise, both over |gradient|."""
+  bias, noise = axes
+  names = []
+  for i, row in enumerate(rows):
+    found, problem = row.found, row.case.entry.problem
+    names.append(f'{row.case.name.rpartition("/")[2]}  ({problem})')
+    if i and problem != rows[i - 1].case.entry.problem:
+      for axis in axes:
+        axis.axhline(i - 0.5, color='0.9', linewidth=0.8, zorder=0)
+    if not row.finite:
+      continue
+    unit = float(np.linalg.norm(np.concatenate(
+      [np.ravel(x) for x in jax.tree.leaves(found.target)])))
+    low, high = (x / unit for x in found.bias_interval)
+    colour = _colour(row)
+    if found.biased:
+      bias.plot([low, high], [i, i], color=colour, linewidth=1.2)
+      bias.plot(found.bias_norm / unit, i, 'o', color=colour, markersize=4.5)
+    else:
+      bias.plot(high, i, '<', color=colour, markersize=4.5, markerfacecolor='w')
+    if found.variance > _NO_NOISE**2:
+      noise.plot(np.sqrt(found.variance) / unit, i, 'o', color=colour, markersize=4.5)
+  bias.set_yticks(range(len(rows)), names, fontsize=7)
+  bias.set_ylim(len(rows) - 0.5, -0.5)
+  bias.set(xscale='log', xlabel='|bias| / |gradient|')
+  noise.set(xscale='log', xlabel='noise of one gradient, sqrt(variance) / |gradient|; '
+            'no mark: none')
+  for axis in axes:
+    axis.spines[['top', 'right']].set_visible(False)
+
+
+def _colour(row) -> str:
+  return _WRONG if not row.agrees else _ASKED if row.case.asked else _BESIDE
+
+
 def _scatter(axis, rows, problem) -> list[tuple]:
   """|bias| against the noise of one draw, log axes; returns (x, y, name, colour) of each."""
   shown = [row for row in rows if row.finite]
   noise = [np.sqrt(row.found.variance) for row in shown]
   noisy = [x for x in noise if x > _NO_NOISE]
   left = min(noisy, default=1.0) / 3
+  # An exact gradient is off by its rounding: far below all others, and put a little below them.
+  heights = [row.found.bias_norm if row.found.biased else row.found.bias_interval[1]
+             for row in shown]
+  bottom = min((y for x, y in zip(noise, heights) if x > _NO_NOISE), default=0.0) / 3
   marks = []
   for row, x in zip(shown, noise):
     low, high = row.found.bias_interval
-    colour = _WRONG if not row.agrees else _ASKED if row.case.asked else _BESIDE
-    x, y = max(x, left), row.found.bias_norm if row.found.biased else high
+    colour = _colour(row)
+    x, y = max(x, left), max(row.found.bias_norm if row.found.biased else high, bottom)
     if row.found.biased:
       axis.plot([x, x], [low, high], color=colour, linewidth=1.2)
     axis.plot(x, y, 'o' if row.found.biased else 'v', color=colour, markersize=6,
@@ -360,20 +397,29 @@ def _scatter(axis, rows, problem) -> list[tuple]:
   axis.set(xscale='log', yscale='log', title=problem, ylabel='|bias|',
            xlabel='noise of one gradient, sqrt(variance)')
   axis.margins(x=0.2, y=0.12)
+  axis.set_xlim(right=2 * axis.get_xlim()[1])  # room for the last name
   axis.spines[['top', 'right']].set_visible(False)
   return marks
 
 
 def _label(axis, marks) -> None:
-  """Names beside their marks, moved up or down past each other."""
-  taken = []
+  """Names beside their marks, each moved to a free place, with a line back to its mark."""
+  from matplotlib.text import Text
+  from matplotlib.transforms import Bbox
+  renderer = axis.figure.canvas.get_renderer()
+  places = [axis.transData.transform(mark[:2]) for mark in marks]
+  taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in places]
+  moves = sorted(((right, up) for up in range(-60, 61, 10) for right in (8, 24, 60)),
+                 key=lambda move: math.hypot(*move))
   for x, y, name, colour in sorted(marks, key=lambda mark: mark[1]):
-    text = axis.annotate(name, (x, y), (7, 0), textcoords='offset points', color=colour,
-                         fontsize=8, va='center')
+    text = axis.annotate(name, (x, y), moves[0], textcoords='offset points', color=colour,
+                         fontsize=8, va='center', arrowprops=dict(
+                           arrowstyle='-', color='0.7', linewidth=0.5, shrinkB=3, relpos=(0, 0.5)))
     text.set_in_layout(False)
-    for move in (0, 8, -8, 16, -16, 24, -24, 32, -32):
-      text.set_position((7, move))
-      box = text.get_window_extent()
+    for move in moves:
+      text.set_position(move)
+      text.update_positions(renderer)
+      box = Text.get_window_extent(text, renderer)  # without its line
       if not any(box.overlaps(other) for other in taken):
         break
     taken.append(box)
