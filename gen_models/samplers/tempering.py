@@ -1,0 +1,329 @@
+"""Replicas that swap their states: parallel tempering, and the same along a training run.
+
+A ladder is a row of machines, rung 0 easy to draw from and the last one the model. Every rung has
+its own state, and the whole follows prod_r p_r(v_r, h_r): each sweep draws h | v and v | h on every
+rung, and neighbours r, r + 1 exchange v with probability
+
+  min(1, exp(forth + back)),    forth = F_r(v_r) - F_{r+1}(v_r),
+                                back  = F_{r+1}(v_{r+1}) - F_r(v_{r+1}),
+
+F the free energies: h is summed out and drawn again after the swap. A state that a machine alone
+would never leave is carried down to where states mix, and others come up. `scaled` makes the
+rungs one machine at rising inverse temperatures; `stacked` any machines of one shape, as snapshots
+of a training run, between which a mode appears slowly where temperature lets it appear at once.
+
+The two numbers that decide a swap also measure log Z, since E_r[exp(forth)] = Z_{r+1} / Z_r and
+E_{r+1}[exp(back)] = Z_r / Z_{r+1}:
+
+  lower   log Z_0 + sum_r log mean exp(forth)     low in expectation (Jensen)
+  upper   log Z_0 - sum_r log mean exp(back)      high in expectation
+
+and Bennett's acceptance ratio of each pair between them. A ladder that has not mixed is blind to
+what it never visits, on both sides alike. So `bracket` runs two: forth is measured on one that
+starts from rung 0, back on one that starts from data, and what only one of them has seen shows
+as a bracket that is wide, or crossed.
+
+Swendsen & Wang (1986), Replica Monte Carlo simulation of spin-glasses; Geyer (1991), Markov chain
+Monte Carlo maximum likelihood; Bennett (1976), Efficient estimation of free energy differences;
+Desjardins, Courville, Bengio, Vincent & Delalleau (2010), Tempered Markov chain Monte Carlo for
+training of restricted Boltzmann machines; Bereux, Decelle, Furtlehner, Rosset & Seoane (2025),
+Fast training and sampling of restricted Boltzmann machines (swaps along a training run).
+
+Axis suffixes: R rungs, P = R - 1 pairs of neighbours, C chains, V visible, H hidden, T sweeps.
+params_R is an rbm.Params of which every array has the leading axis R. Nats.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from gen_models.models import rbm, units
+from gen_models.samplers import annealing
+
+_MAX_ENUMERATED_UNITS = 20  # of a first rung with W; a second of work
+
+
+class Ladder(NamedTuple):
+  """State: for each chain a sample (v, h) on every rung. Chains are independent of each other."""
+
+  v_RCV: jax.Array
+  h_RCH: jax.Array
+
+
+class Work(NamedTuple):
+  """What it takes to move a state to the neighbouring machine, nats, of one sweep [P, C].
+
+  Attributes:
+    forth_PC: log f_{r+1}(v_r) - log f_r(v_r), with f = exp(-F) and r = 0, ..., R - 2.
+    back_PC: log f_r(v_{r+1}) - log f_{r+1}(v_{r+1}).
+  """
+
+  forth_PC: jax.Array
+  back_PC: jax.Array
+
+
+# Machines.
+
+
+def scaled(params: rbm.Params, base_V, betas) -> rbm.Params:
+  """W_r = beta_r W, c_r = beta_r c, b_r = (1 - beta_r) a + beta_r b: the family of annealing.ais.
+
+  Args:
+    params: the model, w_VH [V, H].
+    base_V: a, the visible biases at beta = 0: the log-odds of the data's mean, or b itself.
+    betas: R of them, strictly increasing to 1 from something in [0, 1).
+
+  Returns:
+    params_R, the last rung being the model.
+
+  Raises:
+    ValueError: temperatures that do not so increase, or a base of the wrong width.
+  """
+  betas = check_temperatures(betas)
+  annealing.require_base(params, base_V)
+  # At beta = 1 nothing of the base is left, to the bit.
+  beta_R, rest_R = jnp.float32(betas), jnp.float32(1 - betas)
+  return rbm.Params(beta_R[:, None, None] * params.w_VH,
+                    rest_R[:, None] * base_V + beta_R[:, None] * params.b_V,
+                    beta_R[:, None] * params.c_H)
+
+
+def check_temperatures(betas) -> np.ndarray:
+  """betas in float64; ValueError unless they increase strictly to 1 from something in [0, 1)."""
+  betas = np.asarray(betas, np.float64)
+  if (betas.ndim != 1 or len(betas) < 2 or betas[0] < 0 or betas[-1] != 1
+      or not np.all(np.diff(betas) > 0)):
+    raise ValueError('a temperature ladder ends at 1: it increases to it from something in [0, 1); '
+                     'this one does not')
+  return betas
+
+
+def stacked(machines: Sequence[rbm.Params]) -> rbm.Params:
+  """params_R of machines [V, H] of one shape, the model last."""
+  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *machines)
+
+
+def independent(base_V, num_hidden: int) -> rbm.Params:
+  """W = 0, c = 0, b = a: a first rung that is drawn from, and its Z known, exactly."""
+  base_V = jnp.asarray(base_V, jnp.float32)
+  return rbm.Params(jnp.zeros((len(base_V), num_hidden)), base_V, jnp.zeros(num_hidden))
+
+
+# Sampling.
+
+
+def init(key, params_R: rbm.Params, num_chains: int) -> Ladder:
+  """On every rung v ~ prod_i Bernoulli(sigma(b_i)), b of rung 0, then h ~ p_r(h | v)."""
+  _require_rungs(params_R)
+  if num_chains < 1:
+    raise ValueError(f'a ladder needs at least one chain, got {num_chains}')
+  key_v, key_h = jax.random.split(key)
+  rungs, num_visible = params_R.b_V.shape
+  p_RCV = jnp.broadcast_to(jax.nn.sigmoid(params_R.b_V[0]), (rungs, num_chains, num_visible))
+  return start(key_h, params_R, units.bernoulli(key_v, p_RCV))
+
+
+def start(key, params_R: rbm.Params, v_RCV) -> Ladder:
+  """From given v, [R, C, V] or [C, V] for all rungs alike, with h ~ p_r(h | v)."""
+  _require_rungs(params_R)
+  rungs, num_visible = params_R.b_V.shape
+  v_RCV = jnp.broadcast_to(v_RCV, (rungs, jnp.shape(v_RCV)[-2], num_visible))
+  return Ladder(v_RCV, units.bernoulli(key, jax.nn.sigmoid(_inputs(params_R, v_RCV))))
+
+
+def step(key, params_R: rbm.Params, ladder: Ladder) -> tuple[Ladder, Work]:
+  """One sweep of all rungs, with swaps of the even pairs and then of the odd ones.
+
+  v ~ p_r(v | h); pairs (0, 1), (2, 3), ... exchange their v, then (1, 2), (3, 4), ...;
+  h ~ p_r(h | v). Leaves prod_r p_r(v_r, h_r) invariant. Costs two batched products [R, C, V] x
+  [R, V, H] of Gibbs and one for each set of pairs.
+
+  Args:
+    key: consumed.
+    params_R: the machines.
+    ladder: as of `init`.
+
+  Returns:
+    (ladder, work), the work of each pair measured when its turn to swap came.
+  """
+  key_v, key_h, *keys = jax.random.split(key, 4)
+  v_RCV = units.bernoulli(key_v, jax.vmap(rbm.visible_mean)(params_R, ladder.h_RCH))
+  state = _evaluated(params_R, v_RCV)
+  num_pairs = len(params_R.b_V) - 1
+  works, pairs = [], []
+  for parity in range(min(2, num_pairs)):
+    state, work = _exchange(keys[parity], params_R, state, parity)
+    works.append(work)
+    pairs.append(np.arange(parity, num_pairs, 2))
+  order_P = np.argsort(np.concatenate(pairs))
+  work = jax.tree.map(lambda *parts: jnp.concatenate(parts)[order_P], *works)
+  h_RCH = units.bernoulli(key_h, jax.nn.sigmoid(state.y_RCH))
+  return Ladder(state.v_RCV, h_RCH), work
+
+
+def run(key, params_R: rbm.Params, ladder: Ladder, num_steps: int) -> tuple[Ladder, Work]:
+  """`num_steps` of `step` as one lax.scan; work [T, P, C]."""
+  def body(ladder, key):
+    return step(key, params_R, ladder)
+  return lax.scan(body, ladder, jax.random.split(key, num_steps))
+
+
+def acceptance(work: Work) -> jax.Array:
+  """mean min(1, exp(forth + back)), [P]: the share of swaps accepted of each pair, in [0, 1].
+
+  A pair near 0 is a gap in the ladder: nothing passes it.
+  """
+  p = jnp.exp(jnp.minimum(0.0, work.forth_PC + work.back_PC))
+  return jnp.mean(p, axis=tuple(i for i in range(p.ndim) if i != p.ndim - 2))
+
+
+class _Evaluated(NamedTuple):
+  v_RCV: jax.Array
+  y_RCH: jax.Array  # c_r + v.W_r
+  f_RC: jax.Array  # F_r(v)
+
+
+def _inputs(params_R, v_RCV):
+  return jax.vmap(rbm.hidden_input)(params_R, v_RCV)
+
+
+def _evaluated(params_R, v_RCV) -> _Evaluated:
+  y_RCH = _inputs(params_R, v_RCV)
+  # Sums as products, whose order does not change under vmap: see units.mean_rows.
+  f_RC = -(jnp.einsum('rcv,rv->rc', v_RCV, params_R.b_V)
+           + jax.nn.softplus(y_RCH) @ jnp.ones(y_RCH.shape[-1]))
+  return _Evaluated(v_RCV, y_RCH, f_RC)
+
+
+def _exchange(key, params_R, state: _Evaluated, parity: int) -> tuple[_Evaluated, Work]:
+  """Swaps v of rungs (r, r + 1), r = parity, parity + 2, ...; work of these pairs alone."""
+  rungs, chains, _ = state.v_RCV.shape
+  low_P = np.arange(parity, rungs - 1, 2)
+  partner_R, pair_R = np.arange(rungs), np.zeros(rungs, int)
+  partner_R[low_P], partner_R[low_P + 1] = low_P + 1, low_P
+  pair_R[low_P] = pair_R[low_P + 1] = np.arange(len(low_P))
+  other = _evaluated(params_R, state.v_RCV[partner_R])
+  work = Work(state.f_RC[low_P] - other.f_RC[low_P + 1], state.f_RC[low_P + 1] - other.f_RC[low_P])
+  # An exponential variable is -log of a uniform one, and never infinite.
+  accepted_PC = jax.random.exponential(key, (len(low_P), chains)) >= -(work.forth_PC + work.back_PC)
+  swapped_RC = accepted_PC[pair_R] & (partner_R != np.arange(rungs))[:, None]
+  state = jax.tree.map(
+    lambda new, old: jnp.where(swapped_RC.reshape(rungs, chains, *(1,) * (old.ndim - 2)), new, old),
+    other, state)
+  return state, work
+
+
+def _require_rungs(params_R):
+  if params_R.w_VH.ndim != 3 or len(params_R.w_VH) < 2:
+    raise ValueError('a ladder needs at least two machines stacked on a leading axis, got w_VH '
+                     f'{params_R.w_VH.shape}')
+
+
+# Log Z.
+
+
+def bracket(key, params_R: rbm.Params, start_CV, *, num_sweeps: int = 1000, burn_in: int = 1000,
+            chunk: int = 100, report: Callable[[str], None] | None = None) -> annealing.Bracket:
+  """log Z of the last rung, from ladders that start at rung 0 and at `start_CV`.
+
+  Standard errors are taken between chains, which are independent of each other, of each chain's
+  mean over its sweeps: correlation from sweep to sweep and from rung to rung is accounted for. The
+  effective sample size is that of the chains' mean weights at the pair where it is smallest, so at
+  most C however many sweeps.
+
+  Args:
+    key: consumed.
+    params_R: the machines; the first has W = 0 (`scaled` from beta = 0, `independent`) or at most
+      20 units in its smaller layer.
+    start_CV: zeros and ones [C, V], training images; C is the number of chains of either ladder.
+    num_sweeps: T, measured, of each ladder.
+    burn_in: sweeps before them.
+    chunk: sweeps in one compiled program.
+    report: called with a line of progress after each chunk.
+
+  Returns:
+    annealing.Bracket: `lower` low and `upper` high in expectation so far as each ladder has
+    reached its distribution; log_weights_C the sum over pairs of each chain's log mean weight;
+    num_temperatures the pairs.
+
+  Raises:
+    ValueError: one rung, no sweep, or a first rung of unknown Z.
+  """
+  start_CV = jnp.asarray(start_CV, jnp.float32)
+  _require_rungs(params_R)
+  if num_sweeps < 1 or burn_in < 0:
+    raise ValueError(f'measured sweeps must be at least 1 and burn-in 0, got {num_sweeps} and '
+                     f'{burn_in}')
+  base = base_log_partition(params_R)
+  key_init, key_forth, key_start, key_back = jax.random.split(key, 4)
+  measure = functools.partial(_measured, params_R=params_R, num_sweeps=num_sweeps, burn_in=burn_in,
+                              chunk=chunk, report=report)
+  forth_TPC = measure(key_forth, init(key_init, params_R, len(start_CV)),
+                      name='ladder from the base').forth_PC
+  back_TPC = measure(key_back, start(key_start, params_R, start_CV),
+                     name='ladder from the data').back_PC
+  lower, back = _one_sided(base, forth_TPC), _one_sided(-base, back_TPC)
+  middle = base + sum(annealing.bennett(forth_TPC[:, p].ravel(), back_TPC[:, p].ravel())
+                      for p in range(forth_TPC.shape[1]))
+  return annealing.Bracket(middle, lower, back._replace(log_partition=-back.log_partition))
+
+
+def base_log_partition(params_R: rbm.Params) -> float:
+  """log Z of rung 0, nats: in closed form where W = 0, else by enumeration.
+
+  Raises:
+    ValueError: W is not 0 and both layers have more than 20 units.
+  """
+  first = jax.tree.map(lambda leaf: leaf[0], params_R)
+  if not np.any(first.w_VH):
+    return float(sum(np.logaddexp(0, np.asarray(bias, np.float64)).sum()
+                     for bias in (first.b_V, first.c_H)))
+  if min(first.w_VH.shape) > _MAX_ENUMERATED_UNITS:
+    raise ValueError('log Z of the first rung is not known: put a machine with W = 0 before it, '
+                     'tempering.independent')
+  return float(_log_partition(first))
+
+
+_log_partition = jax.jit(rbm.log_partition)
+_run = jax.jit(run, static_argnames='num_steps')
+
+
+@functools.partial(jax.jit, static_argnames='num_steps')
+def _burn(key, params_R, ladder, num_steps):
+  return run(key, params_R, ladder, num_steps)[0]
+
+
+def _measured(key, ladder: Ladder, *, params_R, num_sweeps, burn_in, chunk, report, name) -> Work:
+  """Work of `num_sweeps` sweeps after `burn_in` others, [T, P, C] in float64."""
+  key_burn, key_run = jax.random.split(key)
+  for i, first in enumerate(range(0, burn_in, chunk)):
+    ladder = _burn(jax.random.fold_in(key_burn, i), params_R, ladder, min(chunk, burn_in - first))
+    if report:
+      report(f'{name} {min(first + chunk, burn_in)}/{burn_in} sweeps of burn-in')
+  parts = []
+  for i, first in enumerate(range(0, num_sweeps, chunk)):
+    ladder, work = _run(jax.random.fold_in(key_run, i), params_R, ladder,
+                        min(chunk, num_sweeps - first))
+    parts.append(jax.tree.map(lambda x: np.asarray(x, np.float64), work))
+    if report:
+      rate_P = np.asarray(acceptance(work))
+      report(f'{name} {min(first + chunk, num_sweeps)}/{num_sweeps} sweeps, swaps accepted '
+             f'{rate_P.mean():.2f}, of the worst pair {rate_P.min():.2f}')
+  return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+
+
+def _one_sided(base_log_partition: float, log_w_TPC: np.ndarray) -> annealing.Estimate:
+  """log Z_0 + sum_p log m_p, m_p the mean of m_pc = mean_t w_tpc; sd of sum_p m_pc / m_p over c."""
+  mean_PC = np.logaddexp.reduce(log_w_TPC, axis=0) - np.log(len(log_w_TPC))
+  num_chains = mean_PC.shape[1]
+  mean_P = np.logaddexp.reduce(mean_PC, axis=1) - np.log(num_chains)
+  sum_C = np.exp(mean_PC - mean_P[:, None]).sum(0)
+  error = sum_C.std(ddof=1) / np.sqrt(num_chains) if num_chains > 1 else float('nan')
+  return annealing.Estimate(
+    base_log_partition + float(mean_P.sum()), float(error),
+    min(annealing.effective_sample_size(row_C) for row_C in mean_PC), mean_PC.sum(0), len(mean_P))
