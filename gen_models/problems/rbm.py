@@ -21,6 +21,7 @@ from gen_models.estimators.negative import (
   tap,
 )
 from gen_models.estimators.sampling_free import pseudo_likelihood, ratio_matching
+from gen_models.estimators.tempered import tempered, trajectory
 from gen_models.models import rbm
 from gen_models.problems.entry import Problem
 
@@ -70,6 +71,8 @@ ENTRIES = {
     contrastive(rbm, persistent(chains=4), direction=standardised(0.1)), SWEEPS),
   'pcd1_natural': RBM.entry(
     contrastive(rbm, persistent(chains=4), direction=natural(0.02, damping=0.1)), SWEEPS),
+  'pt': RBM.entry(contrastive(rbm, tempered(chains=4, rungs=4)), SWEEPS),
+  'ptt': RBM.entry(contrastive(rbm, trajectory(chains=4, rungs=3)), SWEEPS),
   'fpcd1': RBM.entry(contrastive(rbm, fast_persistent(chains=4, fast_rate=0.2)), SWEEPS),
   'mean_field': RBM.entry(contrastive(rbm, mean_field()), SWEEPS, deterministic=True),
   'tap': RBM.entry(contrastive(rbm, tap()), SWEEPS, deterministic=True),
