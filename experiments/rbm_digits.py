@@ -26,13 +26,22 @@ import jax.numpy as jnp
 import optax
 
 from gen_models import data
+from gen_models.estimators import directions
 from gen_models.estimators.contrastive import contrastive
-from gen_models.estimators.directions import centred
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
-from gen_models.estimators.negative import persistent, reconstruction
-from gen_models.evaluation import baselines, figures, likelihood
+from gen_models.estimators.negative import (
+  coupled,
+  fast_persistent,
+  mean_field,
+  persistent,
+  reconstruction,
+  tap,
+)
+from gen_models.estimators.sampling_free import pseudo_likelihood, ratio_matching
+from gen_models.estimators.tempered import tempered, trajectory
+from gen_models.evaluation import baselines, figures, likelihood, monitors
 from gen_models.experiment import Experiment, Phase, unlabelled
-from gen_models.models import rbm
+from gen_models.models import rbm, units
 
 VARIANTS = {
   'cd1': dict(negative='cd', steps=1),
@@ -40,23 +49,64 @@ VARIANTS = {
   'cd5': dict(negative='cd', steps=5),
   'cd25': dict(negative='cd', steps=25),
   'pcd': dict(negative='pcd', steps=1),
-  'centred': dict(negative='pcd', steps=1, centring=0.01),
+  'centred': dict(negative='pcd', steps=1, direction='centred'),
+  'enhanced': dict(negative='pcd', steps=1, direction='enhanced'),
+  'standardised': dict(negative='pcd', steps=1, direction='standardised', learning_rate=0.01),
+  'natural': dict(negative='pcd', steps=1, direction='natural', learning_rate=0.005),
+  'fpcd': dict(negative='fpcd', steps=1),
+  'pt': dict(negative='pt', rungs=8),
+  'ptt': dict(negative='ptt', rungs=8),
+  'coupled': dict(negative='coupled', chains=20),
+  'mean_field': dict(negative='mean_field', steps=3),
+  'tap': dict(negative='tap', steps=3),
+  'pseudo_likelihood': dict(negative='pseudo_likelihood'),
+  'ratio_matching': dict(negative='ratio_matching', learning_rate=0.3),
   'exact': dict(negative='exact', learning_rate=0.3, num_steps=6000),
 }
 
 
-def experiment(*, num_hidden: int = 16, negative: Literal['cd', 'pcd', 'exact'] = 'pcd',
-               steps: int = 1, chains: int = 100,
+NegativeName = Literal['cd', 'pcd', 'fpcd', 'pt', 'ptt', 'coupled', 'mean_field', 'tap']
+DirectionName = Literal['plain', 'centred', 'enhanced', 'standardised', 'natural']
+OTHER_LOSSES = {'exact': lambda model: maximum_likelihood(model.log_likelihood),
+                'pseudo_likelihood': pseudo_likelihood, 'ratio_matching': ratio_matching}
+
+
+def negative_phase(name: NegativeName, *, chains: int, steps: int, rungs: int, fast_rate: float):
+  """The negative phase of this name, gen_models.estimators.negative and tempered."""
+  return {
+    'cd': lambda: reconstruction(steps),
+    'pcd': lambda: persistent(chains, steps),
+    'fpcd': lambda: fast_persistent(chains, steps, fast_rate),
+    'pt': lambda: tempered(chains, rungs, steps),
+    'ptt': lambda: trajectory(chains, rungs, steps),
+    'coupled': lambda: coupled(chains, steps),
+    'mean_field': lambda: mean_field(chains, steps),
+    'tap': lambda: tap(chains, steps),
+  }[name]()
+
+
+def direction_of(name: DirectionName, rate: float) -> directions.Direction:
+  """The direction of this name, gen_models.estimators.directions."""
+  return directions.PLAIN if name == 'plain' else getattr(directions, name)(rate)
+
+
+def experiment(*, num_hidden: int = 16,
+               negative: Literal['cd', 'pcd', 'fpcd', 'pt', 'ptt', 'coupled', 'mean_field', 'tap',
+                                 'exact', 'pseudo_likelihood', 'ratio_matching'] = 'pcd',
+               steps: int = 1, chains: int = 100, rungs: int = 8, fast_rate: float = 0.01,
                last_half_step: Literal['probabilities', 'samples'] = 'probabilities',
-               centring: float | None = None, learning_rate: float = 0.1, momentum: float = 0.0,
-               weight_decay: float = 1e-4, batch_size: int = 100, num_steps: int = 20_000,
+               direction: DirectionName = 'plain', rate: float = 0.01,
+               learning_rate: float = 0.1, momentum: float = 0.0, weight_decay: float = 1e-4,
+               batch_size: int = 100, num_steps: int = 20_000,
                binarisation: Literal['threshold', 'dynamic'] = 'threshold') -> Experiment:
   """The learning rate falls linearly to 0; weight decay is on W alone."""
   levels = data.levels('digits')
-  estimator = maximum_likelihood(rbm.log_likelihood)
-  if negative != 'exact':
-    phase = reconstruction(steps) if negative == 'cd' else persistent(chains, steps)
-    estimator = contrastive(rbm, phase, last_half_step=last_half_step, direction=centred(centring))
+  if negative in OTHER_LOSSES:
+    estimator = OTHER_LOSSES[negative](rbm)
+  else:
+    phase = negative_phase(negative, chains=chains, steps=steps, rungs=rungs, fast_rate=fast_rate)
+    estimator = contrastive(rbm, phase, last_half_step=last_half_step,
+                            direction=direction_of(direction, rate))
   optimizer = optax.chain(
     optax.add_decayed_weights(weight_decay, mask=rbm.Params(True, False, False)),
     optax.sgd(optax.linear_schedule(learning_rate, 0.0, num_steps), momentum))
@@ -65,6 +115,9 @@ def experiment(*, num_hidden: int = 16, negative: Literal['cd', 'pcd', 'exact'] 
     del previous_params
     mean_V = arrays.images.reshape(len(arrays.images), -1).mean(0) / levels
     return rbm.init(key, 64, num_hidden, mean_V)
+
+  def check(params, v_BV):
+    units.check_batch(rbm.visible, len(params.b_V), v_BV)
 
   def validate(key, params, arrays):
     del key
@@ -87,7 +140,9 @@ def experiment(*, num_hidden: int = 16, negative: Literal['cd', 'pcd', 'exact'] 
   return Experiment(
     dataset='digits', binarisation=binarisation,
     phases=(Phase('rbm', init, estimator, optimizer,
-                  data.batches(batch_size, binarisation, levels), num_steps, batch_size),),
+                  data.batches(batch_size, binarisation, levels), num_steps, batch_size,
+                  check=check, monitor=monitors.of_chains(rbm, binarisation, levels),
+                  alarms=monitors.ALARMS),),
     evaluate=evaluate, validate=validate, headline='valid_nats',
     pictures=figures.rbm_filters((8, 8)),
     sample=unlabelled(rbm.sample, (8, 8)),

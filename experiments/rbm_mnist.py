@@ -28,11 +28,10 @@ from typing import Literal
 import jax.numpy as jnp
 import optax
 
+from experiments.rbm_digits import DirectionName, NegativeName, direction_of, negative_phase
 from gen_models import data
 from gen_models.estimators.contrastive import contrastive
-from gen_models.estimators.directions import centred
-from gen_models.estimators.negative import persistent, reconstruction
-from gen_models.evaluation import baselines, figures, likelihood
+from gen_models.evaluation import baselines, figures, likelihood, monitors
 from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import rbm, units
 from gen_models.samplers import annealing
@@ -43,14 +42,21 @@ VARIANTS = {
   'cd25': dict(negative='cd', steps=25, num_steps=20_000),
   'pcd1': dict(negative='pcd', steps=1),
   'pcd25': dict(negative='pcd', steps=25, num_steps=20_000),
-  'centred': dict(negative='pcd', steps=1, centring=0.01, num_steps=100_000),
+  'fpcd1': dict(negative='fpcd', steps=1),
+  'tap': dict(negative='tap', steps=3, chains=100),
+  'centred': dict(negative='pcd', steps=1, direction='centred', num_steps=100_000),
+  'centred_long': dict(negative='pcd', steps=1, direction='centred', num_steps=300_000),
+  'pt': dict(negative='pt', direction='centred', num_steps=20_000),
+  'ptt': dict(negative='ptt', direction='centred', num_steps=20_000),
 }
 
 
 def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] = 'mnist',
                binarisation: Literal['dynamic', 'threshold', 'static'] = 'dynamic',
-               num_hidden: int = 500, negative: Literal['cd', 'pcd'] = 'pcd', steps: int = 1,
-               chains: int = 100, centring: float | None = None, learning_rate: float = 0.1,
+               num_hidden: int = 500,
+               negative: NegativeName = 'pcd', steps: int = 1, chains: int = 100, rungs: int = 10,
+               fast_rate: float = 0.01, direction: DirectionName = 'plain', rate: float = 0.01,
+               learning_rate: float = 0.1,
                momentum: float = 0.0, weight_decay: float = 0.0, batch_size: int = 100,
                num_steps: int = 60_000, ais_chains: int = 100,
                ais_temperatures: int = 14_500) -> Experiment:
@@ -60,7 +66,8 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] 
   published schedule.
   """
   levels = data.levels(dataset)
-  phase = reconstruction(steps) if negative == 'cd' else persistent(chains, steps)
+  phase = negative_phase(negative, chains=chains, steps=steps, rungs=rungs, fast_rate=fast_rate)
+  estimator = contrastive(rbm, phase, direction=direction_of(direction, rate))
   optimizer = optax.chain(
     optax.add_decayed_weights(weight_decay, mask=rbm.Params(True, False, False)),
     optax.sgd(optax.linear_schedule(learning_rate, 0.0, num_steps), momentum))
@@ -73,6 +80,9 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] 
     del previous_params
     mean_V = data_mean(arrays)
     return rbm.init(key, len(mean_V), num_hidden, mean_V)
+
+  def check(params, v_BV):
+    units.check_batch(rbm.visible, len(params.b_V), v_BV)
 
   def evaluate(key, params, dataset, report):
     v_NV = data.fixed(dataset.test, binarisation, levels)
@@ -100,11 +110,13 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] 
   steps_per_dispatch = 100
   return Experiment(
     dataset=dataset, binarisation=binarisation,
-    phases=(Phase('rbm', init, contrastive(rbm, phase, direction=centred(centring)), optimizer,
-                  data.batches(batch_size, binarisation, levels), num_steps, batch_size),),
+    phases=(Phase('rbm', init, estimator, optimizer,
+                  data.batches(batch_size, binarisation, levels), num_steps, batch_size,
+                  check=check, monitor=monitors.of_chains(rbm, binarisation, levels),
+                  alarms=monitors.ALARMS),),
     evaluate=evaluate, validate=validate, headline='valid_nats_quick',
     pictures=figures.rbm_filters((28, 28)),
     sample=unlabelled(rbm.sample, (28, 28)),
     steps_per_dispatch=steps_per_dispatch,
-    validate_every=steps_per_dispatch * max(1, num_steps // (10 * steps_per_dispatch)),
-    protocol='AIS, trained on 50,000 images, all 10,000 test images')
+    validate_every=steps_per_dispatch * max(1, num_steps // (20 * steps_per_dispatch)),
+    protocol='AIS both ways, trained on 50,000 images, all 10,000 test images')
