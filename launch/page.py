@@ -147,8 +147,8 @@ def _note(result) -> str:
             f'{result["effective_sample_size"]:.1f} of {result["num_chains"]} chains, '
             f'standard error {result["standard_error"]:.2f}.')
   if result['kind'] == 'bracket':
-    return (f'Between {result["lower"]:.2f} and {result["upper"]:.2f} nats, log Z annealed both '
-            f'ways; {"resolved" if result["resolved"] else "NOT RESOLVED"}; the smaller effective '
+    return (f'Between {result["lower"]:.2f} and {result["upper"]:.2f} nats, log Z from both '
+            f'sides; {"resolved" if result["resolved"] else "NOT RESOLVED"}; the smaller effective '
             f'sample size {result["effective_sample_size"]:.1f} of {result["num_chains"]} chains.')
   if result['kind'] == 'bound':
     return (f'A lower bound in expectation, standard error {result["standard_error"]:.2f}, '

@@ -85,6 +85,7 @@ def ais(key, params: rbm.Params, v_NV, *, base_V, binarisation: str, num_chains:
 
 
 RESOLVED_NATS = 1.0
+_ROUNDING = 1e-3  # nats, of free energies in float32
 
 
 def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: str,
@@ -150,12 +151,12 @@ def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: st
 
 
 def resolved(z: annealing.Bracket, resolved_nats: float = RESOLVED_NATS) -> bool:
-  """-4 sd < upper - lower, |upper - lower| < resolved_nats; sd of the difference, of two sides.
+  """-4 sd < upper - lower < resolved_nats, sd that of the difference; crossing by less than both.
 
   One chain has no standard error, hence no resolved bracket.
   """
   width = z.upper.log_partition - z.lower.log_partition
-  noise = 4 * np.hypot(z.lower.standard_error, z.upper.standard_error)
+  noise = 4 * np.hypot(z.lower.standard_error, z.upper.standard_error) + _ROUNDING
   return bool(abs(width) < resolved_nats and width > -noise)
 
 

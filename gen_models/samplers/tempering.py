@@ -15,13 +15,14 @@ of a training run, between which a mode appears slowly where temperature lets it
 The two numbers that decide a swap also measure log Z, since E_r[exp(forth)] = Z_{r+1} / Z_r and
 E_{r+1}[exp(back)] = Z_r / Z_{r+1}:
 
-  lower   log Z_0 + sum_r log mean exp(forth)     low in expectation (Jensen)
+  lower   log Z_0 + sum_r log mean exp(forth)     low in expectation, by Jensen
   upper   log Z_0 - sum_r log mean exp(back)      high in expectation
 
 and Bennett's acceptance ratio of each pair between them. A ladder that has not mixed is blind to
 what it never visits, on both sides alike. So `bracket` runs two: forth is measured on one that
-starts from rung 0, back on one that starts from data, and what only one of them has seen shows
-as a bracket that is wide, or crossed.
+grew from rung 0 upwards, back on one that grew from data at the model downwards, and what only one
+of them has seen shows as a bracket that is wide. Where modes gain and lose weight from rung to rung
+and replicas do not carry the change, the sums err the other way, and the sides cross.
 
 Swendsen & Wang (1986), Replica Monte Carlo simulation of spin-glasses; Geyer (1991), Markov chain
 Monte Carlo maximum likelihood; Bennett (1976), Efficient estimation of free energy differences;
@@ -125,15 +126,29 @@ def init(key, params_R: rbm.Params, num_chains: int) -> Ladder:
   key_v, key_h = jax.random.split(key)
   rungs, num_visible = params_R.b_V.shape
   p_RCV = jnp.broadcast_to(jax.nn.sigmoid(params_R.b_V[0]), (rungs, num_chains, num_visible))
-  return start(key_h, params_R, units.bernoulli(key_v, p_RCV))
+  v_RCV = units.bernoulli(key_v, p_RCV)
+  h_RCH = units.bernoulli(key_h, jax.nn.sigmoid(jax.vmap(rbm.hidden_input)(params_R, v_RCV)))
+  return Ladder(v_RCV, h_RCH)
 
 
-def start(key, params_R: rbm.Params, v_RCV) -> Ladder:
-  """From given v, [R, C, V] or [C, V] for all rungs alike, with h ~ p_r(h | v)."""
+def passed_on(key, params_R: rbm.Params, v_CV, num_sweeps: int, *, down: bool = False) -> Ladder:
+  """From v at rung 0, up: each rung starts where the one before ended, after `num_sweeps` of Gibbs.
+
+  With `down` from v at the last rung. What cannot cross a barrier stays in the mode it came in, so
+  on the way up the ladder knows too little of the model and on the way down too little of rung 0:
+  either errs to the side that `bracket` makes of it. States that met a rung unprepared may err to
+  both.
+  """
+  def body(v_CV, xs):
+    key, params = xs
+    key_h, key_gibbs = jax.random.split(key)
+    chains = rbm.Chains(v_CV, rbm.sample_hidden(key_h, params, v_CV))
+    chains = rbm.gibbs(key_gibbs, params, chains, num_sweeps)
+    return chains.v_CV, chains
+
   _require_rungs(params_R)
-  rungs, num_visible = params_R.b_V.shape
-  v_RCV = jnp.broadcast_to(v_RCV, (rungs, jnp.shape(v_RCV)[-2], num_visible))
-  return Ladder(v_RCV, units.bernoulli(key, jax.nn.sigmoid(_inputs(params_R, v_RCV))))
+  keys = jax.random.split(key, len(params_R.b_V))
+  return Ladder(*lax.scan(body, jnp.asarray(v_CV, jnp.float32), (keys, params_R), reverse=down)[1])
 
 
 def step(key, params_R: rbm.Params, ladder: Ladder) -> tuple[Ladder, Work]:
@@ -188,12 +203,8 @@ class _Evaluated(NamedTuple):
   f_RC: jax.Array  # F_r(v)
 
 
-def _inputs(params_R, v_RCV):
-  return jax.vmap(rbm.hidden_input)(params_R, v_RCV)
-
-
 def _evaluated(params_R, v_RCV) -> _Evaluated:
-  y_RCH = _inputs(params_R, v_RCV)
+  y_RCH = jax.vmap(rbm.hidden_input)(params_R, v_RCV)
   # Sums as products, whose order does not change under vmap: see units.mean_rows.
   f_RC = -(jnp.einsum('rcv,rv->rc', v_RCV, params_R.b_V)
            + jax.nn.softplus(y_RCH) @ jnp.ones(y_RCH.shape[-1]))
@@ -242,7 +253,8 @@ def bracket(key, params_R: rbm.Params, start_CV, *, num_sweeps: int = 1000, burn
       20 units in its smaller layer.
     start_CV: zeros and ones [C, V], training images; C is the number of chains of either ladder.
     num_sweeps: T, measured, of each ladder.
-    burn_in: sweeps before them.
+    burn_in: sweeps of each ladder before them; as many more, spread over the rungs, pass the first
+      states on (`passed_on`).
     chunk: sweeps in one compiled program.
     report: called with a line of progress after each chunk.
 
@@ -260,12 +272,14 @@ def bracket(key, params_R: rbm.Params, start_CV, *, num_sweeps: int = 1000, burn
     raise ValueError(f'measured sweeps must be at least 1 and burn-in 0, got {num_sweeps} and '
                      f'{burn_in}')
   base = base_log_partition(params_R)
-  key_init, key_forth, key_start, key_back = jax.random.split(key, 4)
+  key_init, key_up, key_forth, key_down, key_back = jax.random.split(key, 5)
+  first = init(key_init, params_R, len(start_CV))
+  sweeps = max(1, burn_in // len(params_R.b_V))
   measure = functools.partial(_measured, params_R=params_R, num_sweeps=num_sweeps, burn_in=burn_in,
                               chunk=chunk, report=report)
-  forth_TPC = measure(key_forth, init(key_init, params_R, len(start_CV)),
+  forth_TPC = measure(key_forth, _passed_on(key_up, params_R, first.v_RCV[0], sweeps),
                       name='ladder from the base').forth_PC
-  back_TPC = measure(key_back, start(key_start, params_R, start_CV),
+  back_TPC = measure(key_back, _passed_on(key_down, params_R, start_CV, sweeps, down=True),
                      name='ladder from the data').back_PC
   lower, back = _one_sided(base, forth_TPC), _one_sided(-base, back_TPC)
   middle = base + sum(annealing.bennett(forth_TPC[:, p].ravel(), back_TPC[:, p].ravel())
@@ -290,6 +304,7 @@ def base_log_partition(params_R: rbm.Params) -> float:
 
 
 _log_partition = jax.jit(rbm.log_partition)
+_passed_on = jax.jit(passed_on, static_argnames=('num_sweeps', 'down'))
 _run = jax.jit(run, static_argnames='num_steps')
 
 

@@ -119,6 +119,24 @@ def test_a_ladder_starts_from_the_biases_of_rung_0():
     oracle.assert_frequencies(cells, p_AS.ravel())
 
 
+@pytest.mark.parametrize('down', [False, True])
+def test_states_are_passed_on_from_rung_to_rung(down):
+  # Started in equilibrium at one end, each rung is two sweeps of its own from where the next was.
+  params_R = LADDERS['strangers']
+  order = [3, 2, 1, 0] if down else [0, 1, 2, 3]
+  start_CV = exact_ladder(params_R, CHAINS).v_RCV[order[0]]
+  ladder = tempering.passed_on(jax.random.key(0), params_R, start_CV, 2, down=down)
+  p_A = oracle.rbm_joint(rung(params_R, order[0])).p_AS.sum(1)
+  for r in order:
+    joint = oracle.rbm_joint(rung(params_R, r))
+    h_given_v_AS = joint.p_AS / joint.p_AS.sum(1, keepdims=True)
+    v_given_h_SA = (joint.p_AS / joint.p_AS.sum(0)).T
+    for _ in range(2):
+      p_A = p_A @ h_given_v_AS @ v_given_h_SA
+    cells = oracle.index(ladder.v_RCV[r]) * 2**H + oracle.index(ladder.h_RCH[r])
+    oracle.assert_frequencies(cells, (p_A[:, None] * h_given_v_AS).ravel())
+
+
 def test_a_swap_is_in_detailed_balance():
   # p_0(x) p_1(y) a(x, y) = p_0(y) p_1(x) a(y, x) for all pairs of states.
   params_R = LADDERS['two rungs']
@@ -210,7 +228,7 @@ def test_a_step_leaves_the_product_of_all_rungs_invariant(name):
 def test_a_ladder_mixes_where_gibbs_does_not():
   params = twins(5.0)
   params_R = tempering.scaled(params, jnp.zeros(V), np.linspace(0, 1, 12))
-  all_on = tempering.start(jax.random.key(0), params_R, jnp.ones((2000, V)))
+  all_on = tempering.Ladder(jnp.ones((12, 2000, V)), jnp.ones((12, 2000, H)))
   p_A = oracle.rbm_joint(params).p_AS.sum(1)
   assert p_A[0] > 0.49 and p_A[-1] > 0.49
   ladder, _ = _run(jax.random.key(1), params_R, all_on, 600)
