@@ -1,0 +1,132 @@
+"""Bias and variance of the gradient along a training run, against sweeps and chains.
+
+  python -m launch.train --experiment=rbm_bias --workdir=runs/bias
+  python -m launch.evaluate --workdir=runs/bias
+
+A machine with 16 hidden units is trained on thresholded MNIST by PCD-1; ten times on the way its
+exact gradient on 1,000 images is enumerated and, at the very same parameters, each estimator drawn
+many times:
+
+  bias      |E[g] - grad| / |grad|, less the part that is noise of the mean
+  noise     sqrt(total variance of one draw) / |grad|
+
+CD-k starts at the data, so its error is bias for good. PCD-k starts at the run's own chains: what
+is called its bias is how far E[g | chains] is from the gradient, which holds both what the chains
+lag behind the parameters and the luck of their finite number; variants differ in it, and
+`floor_pcd` says what chains of that number show at rest.
+
+Score: exact test nats; scores bias_*, noise_* are those at the end of training, metrics.jsonl has
+them at every validation. Bengio & Delalleau (2009) and Fischer & Igel (2011) bound the bias of
+CD-k; here it is measured.
+
+  chains_10    –
+  chains_100   –
+  chains_1000  –
+
+Cost on 2 CPU cores shared with other work: two minutes each, in seconds 120. A dash is not
+measured; scores are means +- standard deviations over seeds, nats exact.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from gen_models import data
+from gen_models.estimators import base
+from gen_models.estimators.contrastive import Shared, contrastive
+from gen_models.estimators.negative import persistent, reconstruction
+from gen_models.evaluation import figures, likelihood
+from gen_models.experiment import Experiment, Phase, unlabelled
+from gen_models.models import rbm
+
+VARIANTS = {f'chains_{n}': dict(chains=n) for n in (10, 100, 1000)}
+SWEEPS = (1, 3, 10, 25)
+
+
+def relative_error(key, estimator, params, memory, batch, exact, num_draws: int):
+  """(bias, noise) of an estimator at fixed params and memory, both over |exact|."""
+  def draw(key):
+    return ravel_pytree(estimator.grad(key, params, memory, batch)[0])[0]
+
+  def body(sums, key):
+    g_D = draw(key) - exact
+    return (sums[0] + g_D, sums[1] + jnp.sum(g_D**2)), None
+
+  zero = (jnp.zeros_like(exact), jnp.zeros(()))
+  (sum_D, square), _ = jax.lax.scan(body, zero, jax.random.split(key, num_draws))
+  mean_D = sum_D / num_draws
+  variance = (square - num_draws * jnp.sum(mean_D**2)) / (num_draws - 1)
+  # |mean|^2 is the squared bias and, in expectation, variance / draws of noise.
+  bias = jnp.sqrt(jnp.maximum(jnp.sum(mean_D**2) - variance / num_draws, 0.0))
+  norm = jnp.linalg.norm(exact)
+  return bias / norm, jnp.sqrt(variance) / norm
+
+
+def experiment(*, num_hidden: int = 16, chains: int = 100, learning_rate: float = 0.1,
+               batch_size: int = 100, num_steps: int = 25_000, num_images: int = 1000,
+               num_draws: int = 200) -> Experiment:
+  """The learning rate is constant. num_images and num_draws are those of the measurement."""
+  levels = data.levels('mnist')
+  trained = contrastive(rbm, persistent(chains))
+
+  def init(key, arrays, previous_params):
+    del previous_params
+    mean_V = data.fixed(arrays, 'threshold', levels).mean(0)
+    return rbm.init(key, len(mean_V), num_hidden, mean_V)
+
+  def measure(key, params, memory, train, sweeps, name):
+    """bias and noise of PCD from `memory`, of CD where that is None, by sweeps."""
+    v_BV = data.fixed(jax.tree.map(lambda x: x[:num_images], train), 'threshold', levels)
+
+    def loss(params):
+      return -jnp.mean(rbm.log_likelihood(params, v_BV))
+
+    exact, _ = ravel_pytree(jax.grad(loss)(params))
+    metrics = {}
+    for key_k, k in zip(jax.random.split(key, len(sweeps)), sweeps):
+      estimator = contrastive(rbm, reconstruction(k) if memory is None else persistent(chains, k))
+      start = base.Memory((), Shared((), ())) if memory is None else memory
+      metrics[f'bias_{name}{k}'], metrics[f'noise_{name}{k}'] = relative_error(
+        key_k, estimator, params, start, v_BV, exact, num_draws)
+    return metrics
+
+  def monitor(key, params, memory, train, valid):
+    del valid
+    key_cd, key_pcd = jax.random.split(key)
+    return {**measure(key_cd, params, None, train, SWEEPS, 'cd'),
+            **measure(key_pcd, params, memory, train, SWEEPS, 'pcd')}
+
+  def validate(key, params, arrays):
+    del key
+    return {'valid_nats': jnp.mean(
+      rbm.log_likelihood(params, data.fixed(arrays, 'threshold', levels)))}
+
+  def evaluate(key, params, dataset, report):
+    del report
+    test = data.fixed(dataset.test, 'threshold', levels)
+
+    @jax.jit
+    def at_rest(key, params, train):
+      key_cd, key_pcd, key_start, key_sweeps = jax.random.split(key, 4)
+      memory = trained.init(key_start, params)
+      memory = memory._replace(chains=rbm.gibbs(key_sweeps, params, memory.chains, 5000))
+      rested = measure(key_pcd, params, memory, train, (1,), 'pcd')
+      return {**measure(key_cd, params, None, train, SWEEPS, 'cd'),
+              'floor_pcd': rested['bias_pcd1'], 'noise_pcd': rested['noise_pcd1']}
+
+    scores = at_rest(key, params, dataset.train)
+    return {**likelihood.exact(params, test, binarisation='threshold'), 'split': 'test',
+            'scores': {k: float(v) for k, v in scores.items()}}
+
+  steps_per_dispatch = 500
+  return Experiment(
+    dataset='mnist', binarisation='threshold',
+    phases=(Phase('rbm', init, trained, optax.sgd(learning_rate),
+                  data.batches(batch_size, 'threshold', levels), num_steps, batch_size,
+                  monitor=monitor),),
+    evaluate=evaluate, validate=validate, headline='valid_nats',
+    pictures=figures.rbm_filters((28, 28)), sample=unlabelled(rbm.sample, (28, 28)),
+    steps_per_dispatch=steps_per_dispatch,
+    validate_every=steps_per_dispatch * max(1, num_steps // (10 * steps_per_dispatch)),
+    protocol='exact log-likelihood; bias and noise of gradients over the length of the exact one')
