@@ -56,3 +56,36 @@ def from_loss(loss: Callable, biased: bool = False) -> Estimator:
     return grads, memory, {'loss': value, **metrics}
 
   return Estimator(init, grad, biased)
+
+
+def weighted(*parts: tuple[Estimator, Any]) -> Estimator:
+  """grads = sum_i weight_i grads_i: of a weighted sum of losses.
+
+  Args:
+    parts: (estimator, weight) pairs; weights may be traced. Estimators with a `target` map the
+      whole gradient, so there is no such sum of them.
+
+  Raises:
+    ValueError: an estimator has a target.
+  """
+  if any(estimator.target for estimator, _ in parts):
+    raise ValueError('a preconditioned gradient cannot be added to others: precondition their sum')
+
+  def init(key, params):
+    memories = [estimator.init(k, params)
+                for k, (estimator, _) in zip(jax.random.split(key, len(parts)), parts)]
+    return Memory(tuple(m.chains for m in memories), tuple(m.shared for m in memories))
+
+  def grad(key, params, memory, batch):
+    total, memories, metrics = None, [], {}
+    for i, (k, (estimator, weight)) in enumerate(zip(jax.random.split(key, len(parts)), parts)):
+      grads, kept, found = estimator.grad(
+        k, params, Memory(memory.chains[i], memory.shared[i]), batch)
+      grads = jax.tree.map(lambda g, w=weight: w * g, grads)
+      total = grads if total is None else jax.tree.map(jax.numpy.add, total, grads)
+      memories.append(kept)
+      metrics |= found
+    return total, Memory(tuple(m.chains for m in memories),
+                         tuple(m.shared for m in memories)), metrics
+
+  return Estimator(init, grad, any(estimator.biased for estimator, _ in parts))

@@ -125,6 +125,35 @@ def sparsity(model: Any, level: float, weight: float = 0.1) -> Callable:
   return penalty
 
 
+class Standardised(NamedTuple):
+  """A machine that sees v = (x - mean) / scale, both fixed by the data."""
+
+  mean_V: jax.Array
+  scale_V: jax.Array
+  machine: Any
+
+  def see(self, x_NV) -> jax.Array:
+    """v, [N, V]; log |dv/dx| is -sum_i log scale_i."""
+    return (x_NV - self.mean_V) / self.scale_V
+
+
+def standardised(estimator: base.Estimator) -> base.Estimator:
+  """`estimator` of a machine's gradient, for Standardised parameters and a batch x."""
+
+  def init(key, params):
+    return estimator.init(key, params.machine)
+
+  def grad(key, params, memory, x_BV):
+    grads, memory, metrics = estimator.grad(key, params.machine, memory, params.see(x_BV))
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    return zeros._replace(machine=grads), memory, metrics
+
+  def target(grads, params, memory):
+    return grads._replace(machine=estimator.target(grads.machine, params.machine, memory))
+
+  return base.Estimator(init, grad, estimator.biased, target if estimator.target else None)
+
+
 def measured(estimator: base.Estimator, model: Any) -> base.Estimator:
   """`estimator` for a machine that reads v = standardise(x) and has unconstrained parameters.
 

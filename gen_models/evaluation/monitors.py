@@ -6,6 +6,7 @@
   autocorrelation_time    tau = 1 + 2 sum_t rho(t), in sweeps, of chains with parameters at rest,
                           rho(t) = sum_i cov(v_i(0), v_i(t)) / sum_i var(v_i)
   chain_moment_error      mean_i |<v_i>_train - <v_i>_chains|
+  chain_extreme           max |v_i| over chains: of real-valued units, the first to blow up
 
 Covariances are taken about the mean of all chains, so chains that each stay in a mode of their own
 count as what they are: stuck. tau stops at 2 T + 1 when T sweeps are watched.
@@ -13,6 +14,7 @@ count as what they are: stuck. tau stops at 2 T + 1 when T sweeps are watched.
 Axis suffixes: B images, C chains, V visible.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -30,20 +32,35 @@ ALARMS = (
         'of them'),
   Alarm('chain_moment_error', above=0.2, advice='chains have left the data; try more sweeps an '
         'update, more chains, or a smaller learning rate'),
+  Alarm('chain_extreme', above=100.0, advice='real-valued units are blowing up; standardise the '
+        'data, bound the variance, or use a smaller learning rate'),
   Alarm('free_energy_gap', above=15.0, advice='training images have become far likelier than '
         'held-out ones; try weight decay, fewer hidden units, or stopping here'))
 
 
 def of_chains(model: Any, binarisation: str, levels: int, *, sweeps: int = 100):
-  """Phase.monitor of a machine whose negative phase has chains (and, without, the gap alone).
+  """Phase.monitor of a machine that sees binarised images.
 
   Args:
     model: reads like gen_models.models.rbm.
     binarisation, levels: how the model sees images, see gen_models.data.
     sweeps: T, how far autocorrelation is followed.
   """
+  return of_machine(model, lambda params, arrays: (
+    params, data.fixed(arrays, binarisation, levels)), sweeps=sweeps)
+
+
+def of_machine(model: Any, see: Callable, *, sweeps: int = 100):
+  """Phase.monitor of a machine whose negative phase has chains (without, the gap alone).
+
+  Args:
+    model: reads like gen_models.models.rbm.
+    see: (params, arrays) -> (the machine's own parameters, what it sees [B, V]).
+    sweeps: T, how far autocorrelation is followed.
+  """
   def monitor(key, params, memory, train, valid):
-    v_BV, u_BV = (data.fixed(x, binarisation, levels) for x in (train, valid))
+    (machine, v_BV), (_, u_BV) = see(params, train), see(params, valid)
+    params = machine
     of_train = jnp.mean(model.free_energy(params, v_BV))
     metrics = {'free_energy_gap': jnp.mean(model.free_energy(params, u_BV)) - of_train}
     chains = at_model(memory.chains)
@@ -55,6 +72,7 @@ def of_chains(model: Any, binarisation: str, levels: int, *, sweeps: int = 100):
       **metrics,
       'free_energy_gap_chains': jnp.mean(model.free_energy(params, v_CV)) - of_train,
       'chain_moment_error': jnp.mean(jnp.abs(v_CV.mean(0) - v_BV.mean(0))),
+      'chain_extreme': jnp.max(jnp.abs(v_CV)),
       'autocorrelation_time': autocorrelation_time(rho_T)}
 
   return monitor

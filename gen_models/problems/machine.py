@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen_models.estimators.contrastive import contrastive
+from gen_models.estimators.base import weighted
+from gen_models.estimators.contrastive import Standardised, contrastive, standardised
 from gen_models.estimators.directions import centred, natural
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
 from gen_models.estimators.negative import persistent, reconstruction
@@ -75,7 +76,30 @@ JOINT = Problem('class_rbm', LABELS_PARAMS, LABELS_BATCH, joint_loss,
                 'class RBM, 4 features, 3 classes, 3 hidden units: -log p(x, y)', SWEEPS)
 LABEL = Problem('class_rbm_given', LABELS_PARAMS, LABELS_BATCH, label_loss,
                 'class RBM, 4 features, 3 classes, 3 hidden units: -log p(y | x)')
-PROBLEMS = (SPIN, POTTS_PROBLEM, GAUSSIAN_PROBLEM, RECTIFIED_PROBLEM, CODES_PROBLEM, JOINT, LABEL)
+
+
+def hybrid_loss(params, v_BV):
+  """-mean log p(y | x) - 0.1 mean log p(x, y)."""
+  return label_loss(params, v_BV) + 0.1 * joint_loss(params, v_BV)
+
+
+HYBRID = Problem('class_rbm_hybrid', LABELS_PARAMS, LABELS_BATCH, hybrid_loss,
+                 'class RBM: -log p(y | x) - 0.1 log p(x, y)', SWEEPS)
+
+
+def standardised_loss(params, x_BV):
+  """-mean log p(v) of what the machine sees; mean and scale held still."""
+  still = jax.lax.stop_gradient(params)
+  return GAUSSIAN_PROBLEM.loss(params.machine, still.see(x_BV))
+
+
+STANDARDISED = Problem(
+  'standardised_gaussian_rbm', Standardised(
+    _spread(4), 1 + _spread(4, scale=0.2)**2, GAUSSIAN_PROBLEM.params),
+  3 * GAUSSIAN_PROBLEM.batch + 1, standardised_loss,
+  'the Gaussian machine behind a standardisation: -log p(v)', SWEEPS)
+PROBLEMS = (SPIN, POTTS_PROBLEM, GAUSSIAN_PROBLEM, RECTIFIED_PROBLEM, CODES_PROBLEM, JOINT, LABEL,
+            HYBRID, STANDARDISED)
 
 _few = persistent(chains=4)
 
@@ -97,4 +121,9 @@ ENTRIES = {
   'class_rbm_pcd': JOINT.entry(
     contrastive(label_rbm.LabelRbm(NUM_LABELS), _few), SWEEPS),
   'class_rbm_discriminative': LABEL.entry(discriminative(NUM_LABELS), deterministic=True),
+  'class_rbm_hybrid': HYBRID.entry(weighted(
+    (discriminative(NUM_LABELS), 1.0),
+    (contrastive(label_rbm.LabelRbm(NUM_LABELS), _few), 0.1)), SWEEPS),
+  'standardised_gaussian_rbm_pcd': STANDARDISED.entry(
+    standardised(contrastive(GAUSSIAN, _few, direction=centred(0.1))), SWEEPS),
 }

@@ -13,12 +13,13 @@ from launch import registry
 
 # Two steps take as long as the compilation before them: of the large networks one variant each is
 # in the fast suite, beside those on digits.
-LARGE = ('autoencoder', 'belief_net', 'classifier', 'dbn', 'gan', 'vae')
+LARGE = ('autoencoder', 'belief_net', 'class_rbm', 'classifier', 'dbn', 'gan', 'gaussian_rbm',
+         'rbm_bias', 'rbm_centring', 'rbm_mnist', 'vae')
 
 
 def case(name: str, variant: str | None):
   fast = name not in LARGE or (variant or '').startswith('digits') or (
-    variant is None and name in ('dbn', 'vae'))
+    variant is None and name in ('dbn', 'rbm_mnist', 'vae'))
   return pytest.param(name, variant, marks=() if fast else pytest.mark.slow)
 
 
