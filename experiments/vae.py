@@ -25,7 +25,7 @@ layer (Burda et al., 2016) and the ELBO of the test images. A dash is not measur
   vae               -90.16, one seed; one layer, k = 1
   vae5              –   the mean of 5 samples
   analytic_kl       –   vae with the KL in closed form
-  iwae5             –
+  iwae5             -88.97, one seed
   iwae50            –
   stl               –   vae without its score
   dreg5             –   iwae5 with a doubly reparametrised gradient
