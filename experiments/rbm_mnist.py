@@ -56,21 +56,23 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] 
                num_hidden: int = 500,
                negative: NegativeName = 'pcd', steps: int = 1, chains: int = 100, rungs: int = 10,
                fast_rate: float = 0.01, direction: DirectionName = 'plain', rate: float = 0.01,
-               learning_rate: float = 0.1,
-               momentum: float = 0.0, weight_decay: float = 0.0, batch_size: int = 100,
+               learning_rate: float = 0.1, schedule: Literal['linear', 'constant'] = 'linear',
+               average: float = 0.0, momentum: float = 0.0, weight_decay: float = 0.0, batch_size: int = 100,
                num_steps: int = 60_000, ais_chains: int = 100,
                ais_temperatures: int = 14_500) -> Experiment:
   """The learning rate falls linearly to 0; weight decay is on W alone.
 
-  ais_chains and ais_temperatures are those of the final score; 14,500 temperatures are the
-  published schedule.
+  schedule 'constant' keeps the rate where it is; `average` is the decay of the moving average of
+  parameters that is then judged. ais_chains and ais_temperatures are those of the final score;
+  14,500 temperatures are the published schedule.
   """
   levels = data.levels(dataset)
   phase = negative_phase(negative, chains=chains, steps=steps, rungs=rungs, fast_rate=fast_rate)
   estimator = contrastive(rbm, phase, direction=direction_of(direction, rate))
   optimizer = optax.chain(
     optax.add_decayed_weights(weight_decay, mask=rbm.Params(True, False, False)),
-    optax.sgd(optax.linear_schedule(learning_rate, 0.0, num_steps), momentum))
+    optax.sgd(optax.linear_schedule(learning_rate, 0.0, num_steps) if schedule == 'linear'
+              else learning_rate, momentum))
 
   def data_mean(arrays):
     x_NV = arrays.images.reshape(len(arrays.images), -1)
@@ -112,7 +114,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] 
     dataset=dataset, binarisation=binarisation,
     phases=(Phase('rbm', init, estimator, optimizer,
                   data.batches(batch_size, binarisation, levels), num_steps, batch_size,
-                  check=check, monitor=monitors.of_chains(rbm, binarisation, levels),
+                  average, check=check, monitor=monitors.of_chains(rbm, binarisation, levels),
                   alarms=monitors.ALARMS),),
     evaluate=evaluate, validate=validate, headline='valid_nats_quick',
     pictures=figures.rbm_filters((28, 28)),

@@ -115,6 +115,8 @@ class Experiment(NamedTuple):
     steps_per_dispatch: updates compiled into one program; saves and logs fall between.
     validate_every: steps between validations, a multiple of steps_per_dispatch.
     protocol: one line that says what the numbers mean.
+    target: a value of the headline; the seconds of training until it was first reached are a score,
+      `seconds_to_target`, and the updates until then `updates_to_target`.
   """
 
   dataset: str
@@ -128,3 +130,4 @@ class Experiment(NamedTuple):
   steps_per_dispatch: int = 100
   validate_every: int = 1000
   protocol: str = ''
+  target: float | None = None

@@ -36,6 +36,7 @@ def main(argv):
       scores.append(run.experiment.evaluate(
         runtime.evaluation_key(seed), run.params_of(i), run.dataset,
         lambda line, prefix=prefix: print(prefix + line, flush=True)))
+  reached(run, workdir, scores)
   result = {
     'experiment': run.config['experiment'], 'variant': run.config['variant'],
     'dataset': run.experiment.dataset, 'protocol': run.experiment.protocol,
@@ -76,6 +77,25 @@ def combine(scores: list[dict]) -> dict:
     combined['scores'] = {k: float(v.mean()) for k, v in values.items()}
     combined['scores_spread'] = {k: float(v.std(ddof=1)) for k, v in values.items()}
   return combined
+
+
+def reached(run, workdir: pathlib.Path, scores: list[dict]) -> None:
+  """Adds to each seed's scores when its headline first reached the experiment's target.
+
+  Nothing is added to any where one of the seeds never did.
+  """
+  target, headline = run.experiment.target, run.experiment.headline
+  if target is None:
+    return
+  from gen_models.training import metrics
+  lines = [line for line in metrics.read(workdir / 'metrics.jsonl') if headline in line]
+  first = [next((line for line in lines if np.ravel(line[headline])[i] >= target), None)
+           for i in range(len(scores))]
+  if None in first:
+    return
+  for score, line in zip(scores, first, strict=True):
+    score['scores'] = {**score.get('scores', {}), 'seconds_to_target': line['seconds'],
+                       'updates_to_target': line['step']}
 
 
 def sample_scores(run, space: str) -> dict:

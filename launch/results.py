@@ -115,6 +115,7 @@ def _row(experiment: str, r: dict) -> dict:
   if r['test_nats'] is not None:
     row |= {'test nats': _nats(r), 'kind': r['kind'],
             'standard error': f'{r["standard_error"]:.2f}' if r['kind'] != 'exact' else '0',
+            'bracket': _bracket(r),
             'ESS': f'{r["effective_sample_size"]:.0f}' if r['effective_sample_size'] else None}
   spread = r.get('scores_spread', {})
   row |= {name.replace('_', ' '): (f'{value:.4g}' + (
@@ -136,6 +137,13 @@ def _note(r) -> str:
   made = r['made']
   return (f'{r["dataset"]}, {r["binarisation"]} binarisation, {r["num_images"]:,} test images; '
           f'{made["num_cores"]} {made["platform"]} cores, jax {made["versions"]["jax"]}.')
+
+
+def _bracket(r) -> str | None:
+  if r['kind'] != 'bracket':
+    return None
+  sides = f'{r["lower"]:.2f} … {r["upper"]:.2f}'.replace('-', '−')
+  return sides + ('' if r['resolved'] else ', not resolved')
 
 
 def _minus(value: float) -> str:
