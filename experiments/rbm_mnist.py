@@ -57,8 +57,8 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] 
                negative: NegativeName = 'pcd', steps: int = 1, chains: int = 100, rungs: int = 10,
                fast_rate: float = 0.01, direction: DirectionName = 'plain', rate: float = 0.01,
                learning_rate: float = 0.1, schedule: Literal['linear', 'constant'] = 'linear',
-               average: float = 0.0, momentum: float = 0.0, weight_decay: float = 0.0, batch_size: int = 100,
-               num_steps: int = 60_000, ais_chains: int = 100,
+               average: float = 0.0, momentum: float = 0.0, weight_decay: float = 0.0,
+               batch_size: int = 100, num_steps: int = 60_000, ais_chains: int = 100,
                ais_temperatures: int = 14_500) -> Experiment:
   """The learning rate falls linearly to 0; weight decay is on W alone.
 

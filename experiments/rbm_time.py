@@ -3,9 +3,9 @@
   python -m launch.train --experiment=rbm_time --variant=centred --workdir=runs/time
   python -m launch.evaluate --workdir=runs/time
 
-The run of rbm_mnist with what makes runs of any length comparable: a constant learning rate, and the
-moving average of the parameters, which is what is judged. The validation likelihood, by annealing
-over 1,000 temperatures, is looked at every 1,000 updates.
+The run of rbm_mnist with what makes runs of any length comparable: a constant learning rate, and
+the moving average of the parameters, which is what is judged. The validation likelihood, by
+annealing over 1,000 temperatures, is looked at every 1,000 updates.
 
 Score: `seconds_to_target`, wall time of training (validation included) until the mean over 10,000
 validation images is first -90 nats or above, and `updates_to_target`, means +- standard deviations

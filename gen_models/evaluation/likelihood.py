@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen_models.models import rbm
+from gen_models.models import rbm, units
 from gen_models.samplers import annealing, tempering
 
 
@@ -64,7 +64,8 @@ _log_partition = jax.jit(rbm.log_partition)
 
 
 def exact(params: rbm.Params, v_NV, *, binarisation: str) -> dict:
-  """log p(v) = -F(v) - log Z with log Z enumerated; raises as rbm.log_partition."""
+  """log p(v) = -F(v) - log Z with log Z enumerated; raises as rbm.log_partition and check_batch."""
+  units.check_batch(rbm.visible, len(params.b_V), v_NV)
   return score(-np.asarray(_free_energy(params, jnp.asarray(v_NV))) - _log_partition(params),
                kind='exact', binarisation=binarisation)
 
@@ -77,6 +78,7 @@ def ais(key, params: rbm.Params, v_NV, *, base_V, binarisation: str, num_chains:
   by about half its squared standard error, and by more when the effective sample size is small. The
   bound from the other side is not computed here: `lower` stays None.
   """
+  units.check_batch(rbm.visible, len(params.b_V), v_NV)
   z = annealing.ais(key, params, base_V, num_chains=num_chains, betas=betas, report=report)
   return score(-np.asarray(_free_energy(params, jnp.asarray(v_NV)), np.float64) - z.log_partition,
                kind='ais', binarisation=binarisation, standard_error=z.standard_error,
@@ -131,8 +133,11 @@ def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: st
     `num_temperatures`: steps from the base to the model.
 
   Raises:
-    ValueError: no such method, a trajectory without history, or as the samplers.
+    ValueError: no such method, a trajectory without history, images that are no states of the
+      model, or as the samplers.
   """
+  for images_NV in (v_NV, start_CV):
+    units.check_batch(rbm.visible, len(params.b_V), images_NV)
   if method == 'annealing':
     z = annealing.bracket(key, params, base_V, start_CV, betas=betas, burn_in=burn_in,
                           report=report)
