@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from launch import runs, runtime
+from launch import runs, runtime, tables
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #888; }
@@ -18,6 +18,7 @@ table { border-collapse: collapse; } td, th { padding: .3rem .9rem .3rem 0; text
   font-variant-numeric: tabular-nums; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1.5rem; } figure { margin: 0; }
 img { max-width: 100%; } .pixels { image-rendering: pixelated; width: 18rem; }
+.wide { overflow-x: auto; } .wide td, .wide th { white-space: nowrap; }
 figcaption, .soft { color: var(--soft); font-size: .9rem; }
 pre { overflow-x: auto; background: #8881; padding: 1rem; font-size: .85rem; }
 """
@@ -112,6 +113,7 @@ def _page(run, result, curves, pictures) -> str:
 <p class="soft">{html.escape(run.experiment.dataset)}, {html.escape(run.experiment.binarisation)}
 binarisation, {seeds}, {run.step} steps. {html.escape(run.experiment.protocol)}.</p>
 {score}
+{tables.html_table(config['experiment'], result)}
 <h2>Pictures</h2><div class="pictures">{pages}</div>
 <h2>Training</h2>{image(curves, '', 'training metrics against the number of updates')}
 <h2>Configuration</h2><pre>{html.escape(json.dumps(config, indent=2))}</pre>

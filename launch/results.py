@@ -11,37 +11,22 @@ import shutil
 
 from absl import flags
 
-from launch import registry, rundir, runtime
+from launch import registry, rundir, runtime, tables
 
 _ADD = flags.DEFINE_multi_string('add', [], 'Run directory whose result to keep; repeatable.')
 _STORY = flags.DEFINE_multi_string('story', [], 'Directory of a launch.story whose table and '
                                    'picture to keep; repeatable.')
 
-ROOT = pathlib.Path(__file__).parents[1]
-RESULTS = ROOT / 'experiments' / 'results'
-_BEGIN, _END = '<!-- {}: python -m launch.results -->', '<!-- end -->'
-_PUBLISHED = {  # with source; of the same test set under the same binarisation
-  ('rbm_mnist', 'cd1'): '−125.53 (S&M 2008, from memory)',
-  ('rbm_mnist', 'cd3'): '−105.50 (S&M 2008, from memory)',
-  ('rbm_mnist', 'cd25'): '−86.34 (S&M 2008)',
-  ('dbn', 'mnist_500_2000'): '−86.22 bound, −84.6 estimate (S&M 2008, the first from memory)',
-  ('vae', 'vae'): '−86.76 after 3280 epochs (Burda et al. 2015)',
-  ('vae', 'iwae5'): '−85.54 after 3280 epochs (Burda et al. 2015)',
-  ('classifier', 'pretrained'): '1.2 % (from memory)',
-  ('autoencoder', 'pretrained'): '3.00, PCA 13.87 (H&S 2006, from memory)',
-  ('gan_grid', 'gan'): '17.3 modes, 0.948, 0.70 (Lin et al. 2018)'}
-
-
 def main(argv):
   runtime.no_arguments(argv)
-  RESULTS.mkdir(exist_ok=True)
+  tables.RESULTS.mkdir(exist_ok=True)
   for directory in _ADD.value:
     result = keep(json.loads((pathlib.Path(directory) / 'result.json').read_text()))
-    rundir.write_json(RESULTS / f'{result["experiment"]}-{result["variant"]}.json', result)
+    rundir.write_json(tables.RESULTS / f'{result["experiment"]}-{result["variant"]}.json', result)
   for directory in _STORY.value:
     keep_story(pathlib.Path(directory))
-  readme = ROOT / 'README.md'
-  readme.write_text(insert(readme.read_text()))
+  readme = tables.ROOT / 'README.md'
+  readme.write_text(tables.insert(readme.read_text()))
 
 
 def keep_story(directory: pathlib.Path) -> None:
@@ -52,10 +37,10 @@ def keep_story(directory: pathlib.Path) -> None:
     result = json.loads((directory / row['family'] / 'result.json').read_text())
     row |= {'made': _made(result['trained'])}
   seeds = rows[0]['seeds']
-  rundir.write_json(RESULTS / f'{name}.json', {
+  rundir.write_json(tables.RESULTS / f'{name}.json', {
     'command': f'python -m launch.story --story={name} --workdir=runs/{name} --seed={seeds[0]} '
                f'--seeds={len(seeds)}', 'rows': rows})
-  shutil.copy(directory / 'story.png', RESULTS / f'{name}.png')
+  shutil.copy(directory / 'story.png', tables.RESULTS / f'{name}.png')
 
 
 def _made(trained: dict) -> dict:
@@ -77,124 +62,6 @@ def keep(result: dict) -> dict:
                                             'log_partition', 'train_nats', 'scores') if k in s}
                          for s in result['per_seed']]
   return {'command': command, **score, 'made': _made(result['trained'])}
-
-
-def load() -> list[dict]:
-  """Every committed result of a run, best first within an experiment."""
-  results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob('*-*.json'))]
-  return sorted(results, key=lambda r: (
-    r['experiment'], r['dataset'], 0 if r['test_nats'] is None else -r['test_nats']))
-
-
-def table(experiment: str, results: list[dict]) -> str:
-  """Markdown: a row for each variant, then the baselines; columns that nobody fills left out."""
-  mine = [r for r in results if r['experiment'] == experiment]
-  if not mine:
-    return ''
-  rows = [_row(experiment, r) for r in mine]
-  for name, b in mine[0].get('baselines', {}).items():
-    rows.append({'model': f'*{name}*', 'test nats': _nats(b), 'kind': b['kind'],
-                 'standard error': '0' if b['kind'] == 'exact' else f'{b["standard_error"]:.2f}'})
-  if len({r['dataset'] for r in mine}) == 1:
-    for row in rows:
-      row.pop('data', None)
-  head = [name for name in dict.fromkeys(k for row in rows for k in row)
-          if any(row.get(name) for row in rows)]
-  head = [h for h in head if h != 'published'] + [h for h in head if h == 'published']
-  body = [[row.get(name, '' if name == 'published' else '–') or '–' for name in head]
-          for row in rows]
-  lines = ['| ' + ' | '.join(cells) + ' |' for cells in (head, ['---'] * len(head), *body)]
-  return '\n'.join([*lines, '', ' '.join(_note(r) for r in _first_of_each(mine))
-                    + ' Seconds are wall time for all seeds in one program, on cores shared with '
-                    'other work.'])
-
-
-def _row(experiment: str, r: dict) -> dict:
-  """Column -> cell of one result."""
-  row = {'model': r['variant'], 'data': r['dataset']}
-  if r['test_nats'] is not None:
-    row |= {'test nats': _nats(r), 'kind': r['kind'],
-            'standard error': f'{r["standard_error"]:.2f}' if r['kind'] != 'exact' else '0',
-            'bracket': _bracket(r),
-            'ESS': f'{r["effective_sample_size"]:.0f}' if r['effective_sample_size'] else None}
-  spread = r.get('scores_spread', {})
-  row |= {name.replace('_', ' '): (f'{value:.4g}' + (
-    f' ± {spread[name]:.2g}' if name in spread else '')).replace('-', '−')
-    for name, value in r.get('scores', {}).items()}
-  row |= {'seeds': str(len(r['seeds'])), 'updates': f'{r["step"]:,}',
-          'seconds': f'{r["train_seconds"]:.0f}'}
-  if (experiment, r['variant']) in _PUBLISHED:
-    row['published'] = _PUBLISHED[experiment, r['variant']]
-  return row
-
-
-def _first_of_each(results):
-  """One result of each pair of data set and binarisation."""
-  return {(r['dataset'], r['binarisation']): r for r in reversed(results)}.values()
-
-
-def _note(r) -> str:
-  made = r['made']
-  return (f'{r["dataset"]}, {r["binarisation"]} binarisation, {r["num_images"]:,} test images; '
-          f'{made["num_cores"]} {made["platform"]} cores, jax {made["versions"]["jax"]}.')
-
-
-def _bracket(r) -> str | None:
-  if r['kind'] != 'bracket':
-    return None
-  sides = f'{r["lower"]:.2f} … {r["upper"]:.2f}'.replace('-', '−')
-  return sides + ('' if r['resolved'] else ', not resolved')
-
-
-def _minus(value: float) -> str:
-  return f'{value:.3g}'.replace('-', '−')
-
-
-def _nats(r) -> str:
-  spread = f' ± {r["seed_spread"]:.2f}' if 'seed_spread' in r else ''
-  return f'{r["test_nats"]:.2f}{spread}'.replace('-', '−')
-
-
-def insert(readme: str) -> str:
-  """README with every marked table made anew."""
-  results = load()
-  tables = {name: table(name, results) for name in {r['experiment'] for r in results}}
-  for path in RESULTS.glob('story_*.json'):
-    tables[path.stem] = story_table(json.loads(path.read_text()))
-  for name, text in tables.items():
-    begin = _BEGIN.format(name)
-    if begin in readme:
-      before, rest = readme.split(begin, 1)
-      after = rest.split(_END, 1)[1]
-      readme = f'{before}{begin}\n{text}\n{_END}{after}'
-  return readme
-
-
-_STORY_SCORES = {  # name in table.json -> head of its column in README
-  'frechet_features': 'Fréchet', 'sliced_w2_pixels': 'sliced W2', 'mmd2_features': 'MMD²',
-  'precision_features': 'precision', 'recall_features': 'recall', 'coverage_features': 'coverage',
-  'nearest_train_z': 'nearest z'}
-
-
-def story_table(story: dict) -> str:
-  """Markdown: a row a family, and what real training images score."""
-  rows, made = story['rows'], story['rows'][0]['made']
-  names = [n for n in _STORY_SCORES if any(n in r['samples'] for r in rows)]
-  head = ['family', 'test nats', 'kind', 'binarisation', 'parameters', 'seconds',
-          *(_STORY_SCORES[n] for n in names)]
-  body = [[r['family'], _nats(r) if r['test_nats'] is not None else '–', r['kind'],
-           r['binarisation'], f'{r["num_parameters"]:,}', f'{r["train_seconds"]:.0f}',
-           *(_minus(r['samples'][n]['value']) if n in r['samples'] else '–' for n in names)]
-          for r in rows]
-  scored = next((r['samples'] for r in rows if r['samples']), {})
-  body.append(['*real training images*', '–', '–', '–', '–', '–',
-               *(_minus(scored[n]['floor']) for n in names)])
-  lines = ['| ' + ' | '.join(cells) + ' |' for cells in (head, ['---'] * len(head), *body)]
-  seeds = len(rows[0]['seeds'])
-  return '\n'.join([*lines, '', f'{rows[0]["dataset"]}, {rows[0]["num_images"]:,} test images, '
-                    f'{seeds} {"seeds" if seeds > 1 else "seed"}; {made["num_cores"]} '
-                    f'{made["platform"]} cores, jax {made["versions"]["jax"]}; draws compared '
-                    f'under {rows[0]["sample_space"]} binarisation.'])
 
 
 if __name__ == '__main__':

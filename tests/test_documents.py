@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from launch import registry, results
+from launch import registry, tables
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -29,8 +29,8 @@ def commands(name: str) -> list[str]:
 
 def test_readme_tables_are_made_from_the_committed_results():
   readme = (ROOT / 'README.md').read_text()
-  assert results.load(), 'no committed results'
-  assert results.insert(readme) == readme, 'README is stale: run python -m launch.results'
+  assert tables.load(), 'no committed results'
+  assert tables.insert(readme) == readme, 'README is stale: run python -m launch.results'
 
 
 def test_every_make_target_named_exists():
