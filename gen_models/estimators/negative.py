@@ -202,7 +202,8 @@ def _fixed_point(num_points: int, iterations: int, damping: float, second_order:
     v, h = m.v_CV, m.h_CH
     correction = None
     if second_order:
-      correction = (w_VH * ((v - v**2).T @ (h - h**2)) / num_points, 0.0, 0.0)
+      # By the rows at hand: under pmap a device holds a share of the points.
+      correction = (w_VH * ((v - v**2).T @ (h - h**2)) / len(v), 0.0, 0.0)
     drawn = Drawn(v, units.log_odds(h, 0.0) - c_H, correction, {'fixed_point_change': change[-1]})
     return drawn, base.Memory(m)
 

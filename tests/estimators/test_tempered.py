@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gen_models.estimators.contrastive import contrastive
+from gen_models.estimators.negative import fast_persistent, mean_field, persistent, tap
 from gen_models.estimators.tempered import Replicas, tempered, trajectory
 from gen_models.models import code_rbm, rbm
 from gen_models.problems.rbm import BATCH, PARAMS
@@ -100,7 +101,6 @@ def test_replicas_cross_where_gibbs_does_not():
       return jax.jit(lambda m: jax.lax.scan(body, m, jax.random.split(jax.random.key(3), num)))(
         memory)[1][-20:].mean()
 
-  from gen_models.estimators.negative import persistent
   off = jnp.zeros((128, 6))
   plain = persistent(128)
   stuck = plain.init(jax.random.key(0), rbm, STUCK)._replace(chains=rbm.Chains(off, off))
@@ -139,3 +139,24 @@ def test_gradients_are_finite_with_a_batch():
     memory = estimator.init(jax.random.key(0), PARAMS)
     grads, _, metrics = estimator.grad(jax.random.key(1), PARAMS, memory, BATCH)
     assert all(np.all(np.isfinite(g)) for g in grads) and 0 < metrics['swap_acceptance'] <= 1
+
+
+@pytest.mark.parametrize('negative', [
+  mean_field(8), tap(8), persistent(8), fast_persistent(8), tempered(8, rungs=3),
+  trajectory(8, rungs=3)])
+def test_half_of_the_chains_make_half_of_the_gradient(negative):
+  # What a device holds under pmap is a share of the chains; means are taken after.
+  estimator = contrastive(rbm, negative)
+  memory = estimator.init(jax.random.key(0), PARAMS)
+  halves = [memory._replace(chains=jax.tree.map(lambda x, i=i: x[4 * i:4 * i + 4], memory.chains))
+            for i in range(2)]
+  draw = jax.jit(jax.vmap(lambda key, memory: estimator.grad(key, PARAMS, memory, BATCH)[0],
+                          (0, None)))
+  keys = jax.random.split(jax.random.key(1), 2**12)
+  with jax.debug_key_reuse(False):
+    means = [np.concatenate([np.reshape(g, (len(keys), -1)) for g in draw(keys, m)], axis=1)
+             for m in (memory, *halves)]
+  error_D = np.maximum(np.sqrt(sum(m.var(0) for m in means) / len(keys)), 1e-5)
+  z_D = np.abs(means[0].mean(0) - (means[1].mean(0) + means[2].mean(0)) / 2) / error_D
+  # 29 coordinates beyond 6 standard errors by chance: one key in 10^7.
+  assert z_D.max() < 6
