@@ -12,7 +12,7 @@ Score: exact nats of test images in [0, 1], log Z by enumerating the hidden unit
 deviation over seeds; a density, to be compared with the Gaussian beside it and with no probability
 of binary images.
 
-  digits           –
+  digits           44.52 +- 0.05  3 seeds; one full Gaussian 49.84
   score_matching   –   no sampling: Hyvarinen's objective
   cd1              –
   fashion_mnist    –
