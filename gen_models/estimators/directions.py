@@ -78,9 +78,10 @@ def centred(rate: float | None = 0.01) -> Direction:
 def enhanced(rate: float = 0.01) -> Direction:
   """centred, with mu and lambda halfway between data and model.
 
-  The weighted average of the gradients of all 2^(V + H) machines that exchange 0 and 1 in some
-  units. Cho, Raiko & Ilin (2011), Enhanced gradient and adaptive learning rate for training
-  restricted Boltzmann machines; that it is a centring: Melchior et al. (2016).
+  In W it is the weighted average of the gradients of all 2^(V + H) machines that exchange 0 and 1
+  in some units; b and c follow as in `centred`. Cho, Raiko & Ilin (2011), Enhanced gradient and
+  adaptive learning rate for training restricted Boltzmann machines; that it is a centring: Melchior
+  et al. (2016).
   """
   def update(state, rows):
     data = _data_means(rows)
