@@ -58,7 +58,7 @@ def tempered(chains: int, rungs: int = 10, steps: int = 1, betas=None) -> Negati
   """Parallel tempering: `rungs` replicas of each chain, W and c times beta, b moving to b_0.
 
   The machine at beta has b_beta = (1 - beta) b_0 + beta b, b_0 the visible biases that training
-  started from, the log-odds of the data's mean. An update costs twice the products of `rungs`
+  started from, the log-odds of the data's mean. An update costs the products of PCD with `rungs`
   times as many chains. Desjardins, Courville, Bengio, Vincent & Delalleau (2010), Tempered Markov
   chain Monte Carlo for training of restricted Boltzmann machines; Cho, Raiko & Ilin (2010).
 
@@ -82,8 +82,8 @@ def tempered(chains: int, rungs: int = 10, steps: int = 1, betas=None) -> Negati
 
   def sample(key, model, params, memory, y_BH):
     del model, y_BH
-    params_R = tempering.scaled(params, memory.shared, betas)
-    replicas, rate_P = _run(key, params_R, memory.chains, steps)
+    machines = tempering.Scaled(params, memory.shared, jnp.asarray(betas, jnp.float32))
+    replicas, rate_P = _run(key, machines, memory.chains, steps)
     return _drawn(params, replicas, rate_P), memory._replace(chains=replicas)
 
   return Negative(init, sample, biased=False)

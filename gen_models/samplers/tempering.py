@@ -94,6 +94,24 @@ def scaled(params: rbm.Params, base_V, betas) -> rbm.Params:
                     beta_R[:, None] * params.c_H)
 
 
+class Scaled(NamedTuple):
+  """The machines of `scaled`, not written out: all rungs share one W, so they share its products.
+
+  What `step` and `run` do with it is what they do with scaled(...), at half the products and a
+  fraction of the memory.
+  """
+
+  params: rbm.Params
+  base_V: jax.Array
+  beta_R: jax.Array
+
+  @property
+  def b_V(self) -> jax.Array:
+    """Visible biases of all rungs, [R, V]."""
+    beta_R1 = self.beta_R[:, None]
+    return (1 - beta_R1) * self.base_V + beta_R1 * self.params.b_V
+
+
 def check_temperatures(betas) -> np.ndarray:
   """betas in float64; ValueError unless they increase strictly to 1 from something in [0, 1)."""
   betas = np.asarray(betas, np.float64)
@@ -151,12 +169,12 @@ def passed_on(key, params_R: rbm.Params, v_CV, num_sweeps: int, *, down: bool = 
   return Ladder(*lax.scan(body, jnp.asarray(v_CV, jnp.float32), (keys, params_R), reverse=down)[1])
 
 
-def step(key, params_R: rbm.Params, ladder: Ladder) -> tuple[Ladder, Work]:
+def step(key, params_R: rbm.Params | Scaled, ladder: Ladder) -> tuple[Ladder, Work]:
   """One sweep of all rungs, with swaps of the even pairs and then of the odd ones.
 
   v ~ p_r(v | h); pairs (0, 1), (2, 3), ... exchange their v, then (1, 2), (3, 4), ...;
   h ~ p_r(h | v). Leaves prod_r p_r(v_r, h_r) invariant. Costs two batched products [R, C, V] x
-  [R, V, H] of Gibbs and one for each set of pairs.
+  [R, V, H] of Gibbs and one for each set of pairs; of Scaled machines, the two of Gibbs alone.
 
   Args:
     key: consumed.
@@ -167,8 +185,8 @@ def step(key, params_R: rbm.Params, ladder: Ladder) -> tuple[Ladder, Work]:
     (ladder, work), the work of each pair measured when its turn to swap came.
   """
   key_v, key_h, *keys = jax.random.split(key, 4)
-  v_RCV = units.bernoulli(key_v, jax.vmap(rbm.visible_mean)(params_R, ladder.h_RCH))
-  state = _evaluated(params_R, v_RCV)
+  v_RCV = units.bernoulli(key_v, jax.nn.sigmoid(_visible_input(params_R, ladder.h_RCH)))
+  state = _evaluated(params_R, v_RCV, _said(params_R, v_RCV))
   num_pairs = len(params_R.b_V) - 1
   works, pairs = [], []
   for parity in range(min(2, num_pairs)):
@@ -177,11 +195,11 @@ def step(key, params_R: rbm.Params, ladder: Ladder) -> tuple[Ladder, Work]:
     pairs.append(np.arange(parity, num_pairs, 2))
   order_P = np.argsort(np.concatenate(pairs))
   work = jax.tree.map(lambda *parts: jnp.concatenate(parts)[order_P], *works)
-  h_RCH = units.bernoulli(key_h, jax.nn.sigmoid(state.y_RCH))
+  h_RCH = units.bernoulli(key_h, jax.nn.sigmoid(_hidden_input(params_R, state.u_RCH)))
   return Ladder(state.v_RCV, h_RCH), work
 
 
-def run(key, params_R: rbm.Params, ladder: Ladder, num_steps: int) -> tuple[Ladder, Work]:
+def run(key, params_R: rbm.Params | Scaled, ladder: Ladder, num_steps: int) -> tuple[Ladder, Work]:
   """`num_steps` of `step` as one lax.scan; work [T, P, C]."""
   def body(ladder, key):
     return step(key, params_R, ladder)
@@ -199,16 +217,40 @@ def acceptance(work: Work) -> jax.Array:
 
 class _Evaluated(NamedTuple):
   v_RCV: jax.Array
-  y_RCH: jax.Array  # c_r + v.W_r
+  u_RCH: jax.Array  # what v says to the hidden units, `_said`
   f_RC: jax.Array  # F_r(v)
 
 
-def _evaluated(params_R, v_RCV) -> _Evaluated:
-  y_RCH = jax.vmap(rbm.hidden_input)(params_R, v_RCV)
+def _visible_input(params_R, h_RCH) -> jax.Array:
+  """b_r + W_r.h."""
+  if isinstance(params_R, Scaled):
+    w_HV = params_R.params.w_VH.T
+    y_RCV = (h_RCH.reshape(-1, len(w_HV)) @ w_HV).reshape(*h_RCH.shape[:-1], -1)
+    return params_R.beta_R[:, None, None] * y_RCV + params_R.b_V[:, None]
+  return jax.vmap(rbm.visible_input)(params_R, h_RCH)
+
+
+def _said(params_R, v_RCV) -> jax.Array:
+  """v.W_r; of Scaled machines v.W, which is the same on all rungs."""
+  if isinstance(params_R, Scaled):
+    w_VH = params_R.params.w_VH
+    return (v_RCV.reshape(-1, len(w_VH)) @ w_VH).reshape(*v_RCV.shape[:-1], -1)
+  return v_RCV @ params_R.w_VH
+
+
+def _hidden_input(params_R, u_RCH) -> jax.Array:
+  """c_r + v.W_r."""
+  if isinstance(params_R, Scaled):
+    return params_R.beta_R[:, None, None] * (u_RCH + params_R.params.c_H)
+  return u_RCH + params_R.c_H[:, None]
+
+
+def _evaluated(params_R, v_RCV, u_RCH) -> _Evaluated:
+  y_RCH = _hidden_input(params_R, u_RCH)
   # Sums as products, whose order does not change under vmap: see units.mean_rows.
   f_RC = -(jnp.einsum('rcv,rv->rc', v_RCV, params_R.b_V)
            + jax.nn.softplus(y_RCH) @ jnp.ones(y_RCH.shape[-1]))
-  return _Evaluated(v_RCV, y_RCH, f_RC)
+  return _Evaluated(v_RCV, u_RCH, f_RC)
 
 
 def _exchange(key, params_R, state: _Evaluated, parity: int) -> tuple[_Evaluated, Work]:
@@ -218,7 +260,10 @@ def _exchange(key, params_R, state: _Evaluated, parity: int) -> tuple[_Evaluated
   partner_R, pair_R = np.arange(rungs), np.zeros(rungs, int)
   partner_R[low_P], partner_R[low_P + 1] = low_P + 1, low_P
   pair_R[low_P] = pair_R[low_P + 1] = np.arange(len(low_P))
-  other = _evaluated(params_R, state.v_RCV[partner_R])
+  v_RCV = state.v_RCV[partner_R]
+  shared = isinstance(params_R, Scaled)
+  other = _evaluated(params_R, v_RCV,
+                     state.u_RCH[partner_R] if shared else _said(params_R, v_RCV))
   work = Work(state.f_RC[low_P] - other.f_RC[low_P + 1], state.f_RC[low_P + 1] - other.f_RC[low_P])
   # An exponential variable is -log of a uniform one, and never infinite.
   accepted_PC = jax.random.exponential(key, (len(low_P), chains)) >= -(work.forth_PC + work.back_PC)

@@ -19,6 +19,10 @@ pytestmark = pytest.mark.usefixtures('strict_promotion')
 V, H, CHAINS = 4, 3, 20_000
 
 
+def evaluated(params_R, v_RCV):
+  return tempering._evaluated(params_R, v_RCV, tempering._said(params_R, v_RCV))
+
+
 def machine(scale, seed=0, num_visible=V, num_hidden=H) -> rbm.Params:
   draws = np.random.default_rng(seed)
   return rbm.Params(*(jnp.asarray(scale * draws.normal(size=shape), jnp.float32)
@@ -142,7 +146,7 @@ def test_a_swap_is_in_detailed_balance():
   params_R = LADDERS['two rungs']
   v_AV = oracle.states(V)
   x, y = (i.ravel() for i in np.meshgrid(np.arange(2**V), np.arange(2**V), indexing='ij'))
-  state = tempering._evaluated(params_R, jnp.float32(np.stack([v_AV[x], v_AV[y]])))
+  state = evaluated(params_R, jnp.float32(np.stack([v_AV[x], v_AV[y]])))
   _, work = tempering._exchange(jax.random.key(0), params_R, state, 0)
   a = np.exp(np.minimum(0, np.asarray(work.forth_PC + work.back_PC, float)))[0]
   a = a.reshape(2**V, 2**V)
@@ -158,7 +162,7 @@ def test_a_swap_happens_as_often_as_it_says():
   v_AV = jnp.float32(oracle.states(V))
   for x, y in ((0, 15), (6, 9), (3, 12), (12, 3)):
     v_RCV = jnp.stack([jnp.broadcast_to(v_AV[i], (CHAINS, V)) for i in (x, y)])
-    before = tempering._evaluated(params_R, v_RCV)
+    before = evaluated(params_R, v_RCV)
     after, work = tempering._exchange(jax.random.key(x), params_R, before, 0)
     swapped_C = np.all(np.asarray(after.v_RCV[0] == v_AV[y]), axis=-1)
     a = float(tempering.acceptance(work)[0])
@@ -168,8 +172,8 @@ def test_a_swap_happens_as_often_as_it_says():
       assert swapped_C.all()
     # The partner moves with it, and what was computed for the states moves along.
     assert_array_equal(np.all(np.asarray(after.v_RCV[1] == v_AV[x]), axis=-1), swapped_C)
-    again = tempering._evaluated(params_R, after.v_RCV)
-    assert_allclose(after.y_RCH, again.y_RCH, rtol=1e-5, atol=1e-5)
+    again = evaluated(params_R, after.v_RCV)
+    assert_allclose(after.u_RCH, again.u_RCH, rtol=1e-5, atol=1e-5)
     assert_allclose(after.f_RC, again.f_RC, rtol=1e-5, atol=1e-5)
 
 
@@ -177,7 +181,7 @@ def test_a_swap_happens_as_often_as_it_says():
 def test_even_pairs_and_odd_pairs_take_turns(rungs):
   # Equal machines always swap, and the first unit of each state says where it came from.
   params_R = tempering.stacked([tempering.independent(np.zeros(rungs), H)] * rungs)
-  state = tempering._evaluated(params_R, jnp.eye(rungs)[:, None])
+  state = evaluated(params_R, jnp.eye(rungs)[:, None])
   places = []
   for parity in (0, 1):
     state, work = tempering._exchange(jax.random.key(parity), params_R, state, parity)
@@ -318,3 +322,25 @@ def test_a_coarse_bracket_leans_to_its_sides():
     assert gap.mean() > 4 * gap.std(ddof=1) / np.sqrt(400) > 0.02
   assert annealing.bennett(forth[:, 0].ravel(), back[:, 0].ravel()) == pytest.approx(
     oracle.rbm_joint(rung(params_R, 1)).log_partition - base, abs=0.1)
+
+
+def test_scaled_machines_need_not_be_written_out():
+  # The same random numbers, the same states; free energies differ by rounding.
+  params, base_V = strong_params(), jnp.linspace(-1, 1, 5)
+  betas = np.linspace(0, 1, 5)
+  written = tempering.scaled(params, base_V, betas)
+  shared = tempering.Scaled(params, base_V, jnp.asarray(betas, jnp.float32))
+  ladder = tempering.init(jax.random.key(0), written, 64)
+  run = jax.jit(tempering.run, static_argnames='num_steps')
+  (ladder_1, work_1), (ladder_2, work_2) = (
+    run(jax.random.key(1), machines, ladder, num_steps=7) for machines in (written, shared))
+  for a, b in zip(ladder_1, ladder_2, strict=True):
+    np.testing.assert_array_equal(a, b)
+  for a, b in zip(work_1, work_2, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def strong_params():
+  draws = np.random.default_rng(8)
+  return rbm.Params(*(jnp.asarray(x, jnp.float32) for x in (
+    2 * draws.normal(size=(5, 4)), draws.normal(size=5), draws.normal(size=4))))
