@@ -117,10 +117,16 @@ def sparsity(model: Any, level: float, weight: float = 0.1) -> Callable:
   if model.hidden != units.BERNOULLI:
     raise ValueError(f'a sparsity level is that of Bernoulli hidden units, not {model.hidden}')
 
+  def log_mean(x_BH):
+    """log mean_b exp(x_b), finite where the exponential is not: of units on, or off, on all data."""
+    top_H = jax.lax.stop_gradient(jnp.max(x_BH, axis=0))
+    return top_H + jnp.log(units.mean_rows(jnp.exp(x_BH - top_H)))
+
   def penalty(params, v_BV):
-    q_H = units.mean_rows(model.hidden_mean(params, v_BV))
-    return weight * jnp.sum(level * (jnp.log(level) - jnp.log(q_H))
-                            + (1 - level) * (jnp.log1p(-level) - jnp.log1p(-q_H)))
+    x_BH = params.c_H + v_BV @ params.w_VH
+    log_on_H, log_off_H = log_mean(jax.nn.log_sigmoid(x_BH)), log_mean(jax.nn.log_sigmoid(-x_BH))
+    return weight * jnp.sum(level * (jnp.log(level) - log_on_H)
+                            + (1 - level) * (jnp.log1p(-level) - log_off_H))
 
   return penalty
 

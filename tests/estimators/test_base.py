@@ -1,4 +1,4 @@
-"""from_loss is jax.grad and nothing else."""
+"""from_loss is jax.grad and nothing else; weighted is a sum and nothing else."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given, settings, strategies
 
 from gen_models.estimators import base
+from gen_models.estimators.contrastive import contrastive
+from gen_models.estimators.directions import centred
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
+from gen_models.estimators.negative import fast_persistent, persistent, reconstruction
 from gen_models.models import rbm
 from gen_models.problems.rbm import BATCH, PARAMS, rbm_loss
 
@@ -57,3 +60,61 @@ def test_maximum_likelihood_is_the_exact_gradient():
   for ours, theirs in zip(grads, jax.jit(jax.grad(rbm_loss))(PARAMS, BATCH), strict=True):
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
   np.testing.assert_allclose(metrics['loss'], jax.jit(rbm_loss)(PARAMS, BATCH), rtol=1e-6)
+
+
+# Weighted sums.
+
+PARTS = (contrastive(rbm, fast_persistent(chains=4, fast_rate=0.3)),
+         maximum_likelihood(rbm.log_likelihood), contrastive(rbm, persistent(chains=4, steps=2)))
+SUM = base.weighted(*zip(PARTS, (0.5, 2.0, -1.5), strict=True))
+
+
+def test_a_weighted_sum_keeps_memories_apart():
+  params, memory = PARAMS, SUM.init(jax.random.key(0), PARAMS)
+  apart = [part.init(key, PARAMS)
+           for part, key in zip(PARTS, jax.random.split(jax.random.key(0), 3), strict=True)]
+  for t in range(3):
+    grads, memory, metrics = SUM.grad(jax.random.key(t + 1), params, memory, BATCH)
+    found = [part.grad(key, params, of_part, BATCH) for part, key, of_part in zip(
+      PARTS, jax.random.split(jax.random.key(t + 1), 3), apart, strict=True)]
+    apart = [f[1] for f in found]
+    for g, one, two, three in zip(grads, *(f[0] for f in found), strict=True):
+      np.testing.assert_allclose(g, 0.5 * one + 2 * two - 1.5 * three, atol=1e-6)
+    assert jax.tree.structure((memory.chains, memory.shared)) == jax.tree.structure(
+      (tuple(m.chains for m in apart), tuple(m.shared for m in apart)))
+    for a, b in zip(jax.tree.leaves((memory.chains, memory.shared)), jax.tree.leaves(
+        (tuple(m.chains for m in apart), tuple(m.shared for m in apart))), strict=True):
+      np.testing.assert_array_equal(a, b)
+    assert {'loss', 'moment_error'} <= set(metrics)
+    params = jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)
+  assert SUM.biased and not base.weighted((PARTS[1], 1.0), (PARTS[2], 1.0)).biased
+
+
+def test_a_weighted_sum_under_vmap_and_scan_is_that_of_each_replica():
+  # Weights are traced, one for each replica.
+  def train(key, weight):
+    estimator = base.weighted((PARTS[0], weight), (PARTS[1], 1 - weight))
+
+    def body(carry, key):
+      params, memory = carry
+      grads, memory, _ = estimator.grad(key, params, memory, BATCH)
+      return (jax.tree.map(lambda p, g: p - 0.1 * g, params, grads), memory), None
+
+    key_init, key_run = jax.random.split(key)
+    start = PARAMS, estimator.init(key_init, PARAMS)
+    return jax.lax.scan(body, start, jax.random.split(key_run, 4))[0][0]
+
+  keys, weights = jax.random.split(jax.random.key(0), 2), jnp.asarray([0.2, 0.9])
+  with jax.debug_key_reuse(False):  # see tests/conftest.py
+    together = jax.jit(jax.vmap(train))(keys, weights)
+    alone = [jax.jit(train)(keys[i], weights[i]) for i in range(2)]
+  for i in range(2):
+    for a, b in zip(together, alone[i], strict=True):
+      np.testing.assert_allclose(a[i], b, atol=1e-6)
+  assert np.abs(np.asarray(together.w_VH[0] - together.w_VH[1])).max() > 0.01
+
+
+def test_preconditioned_gradients_are_not_summed():
+  preconditioned = contrastive(rbm, reconstruction(), direction=centred())
+  with pytest.raises(ValueError, match='precondition their sum'):
+    base.weighted((PARTS[1], 1.0), (preconditioned, 0.1))

@@ -12,10 +12,12 @@ import pytest
 import scipy.stats
 
 from gen_models.estimators import base
-from gen_models.estimators.contrastive import contrastive
+from gen_models.estimators.contrastive import Standardised, contrastive, sparsity, standardised
 from gen_models.estimators.directions import Offsets, centred
 from gen_models.estimators.negative import Drawn, Negative, persistent, reconstruction
-from gen_models.models import rbm
+from gen_models.models import rbm, units
+from gen_models.models.machine import Machine
+from gen_models.problems.machine import GAUSSIAN, GAUSSIAN_PROBLEM
 from gen_models.problems.rbm import BATCH, PARAMS
 from tests import oracle
 
@@ -207,11 +209,80 @@ def test_the_centred_gradient_is_that_of_the_centred_energy():
     np.testing.assert_allclose(g, (old - new) / step, rtol=1e-4, atol=1e-5)
 
 
+# The price of units that are on too often.
+
+
+def test_the_gradient_of_a_sparsity_target_is_the_chain_rule():
+  # d/dq of KL(level || q) is (q - level) / (q (1 - q)); dq_j/dc_j is the mean of p (1 - p).
+  level, weight = 0.2, 0.7
+  value, grads = jax.value_and_grad(sparsity(rbm, level, weight))(PARAMS, BATCH)
+  w_VH, _, c_H = oracle.float64(PARAMS)
+  v_BV = np.asarray(BATCH, np.float64)
+  p_BH = sigmoid(c_H + v_BV @ w_VH)
+  q_H = p_BH.mean(0)
+  np.testing.assert_allclose(value, weight * np.sum(
+    level * np.log(level / q_H) + (1 - level) * np.log((1 - level) / (1 - q_H))), rtol=1e-5)
+  slope_BH = weight * (q_H - level) / (q_H * (1 - q_H)) * p_BH * (1 - p_BH) / len(v_BV)
+  np.testing.assert_allclose(grads.c_H, slope_BH.sum(0), rtol=1e-4)
+  np.testing.assert_allclose(grads.w_VH, v_BV.T @ slope_BH, rtol=1e-4, atol=1e-6)
+  assert not np.any(grads.b_V)
+
+
+@pytest.mark.parametrize('start', [-200.0, -8.0, 8.0, 30.0, 200.0])
+def test_a_sparsity_target_pulls_activity_to_its_level(start):
+  # Also of units that are on, or off, for all data to the last bit of float32.
+  params = PARAMS._replace(c_H=jnp.full(4, start))
+  slope = jax.jit(jax.grad(sparsity(rbm, 0.2, 1.0)))
+  grads = slope(params, BATCH)
+  assert all(np.all(np.isfinite(g)) for g in grads)
+  assert np.all(np.sign(grads.c_H) == np.sign(start))
+  for _ in range(300 if abs(start) < 10 else 0):
+    params = jax.tree.map(lambda p, g: p - g, params, slope(params, BATCH))
+  if abs(start) < 10:
+    np.testing.assert_allclose(rbm.hidden_mean(params, BATCH).mean(0), 0.2, atol=0.01)
+
+
+def test_a_sparsity_target_in_training_is_its_gradient_added(negative):
+  penalty = sparsity(rbm, 0.1, 0.5)
+  plain, priced = (contrastive(rbm, fixed(*negative), penalty=p) for p in (None, penalty))
+  grads = [e.grad(jax.random.key(0), PARAMS, e.init(jax.random.key(1), PARAMS), BATCH)[0]
+           for e in (plain, priced)]
+  for a, b, c in zip(*grads, jax.grad(penalty)(PARAMS, BATCH), strict=True):
+    np.testing.assert_allclose(a + c, b, atol=1e-6)
+
+
+# A machine behind a standardisation.
+
+
+def test_standardised_data_are_what_the_machine_sees():
+  draws = np.random.default_rng(6)
+  mean_V, scale_V = draws.normal(size=4), 1 + draws.random(4)
+  params = Standardised(jnp.float32(mean_V), jnp.float32(scale_V), GAUSSIAN_PROBLEM.params)
+  x_BV = jnp.float32(mean_V + scale_V * np.asarray(GAUSSIAN_PROBLEM.batch))
+  inner = contrastive(GAUSSIAN, persistent(4), direction=centred(0.1))
+  outer = standardised(inner)
+  memory = outer.init(jax.random.key(0), params)
+  grads, after, _ = outer.grad(jax.random.key(1), params, memory, x_BV)
+  expected, inner_after, _ = inner.grad(
+    jax.random.key(1), params.machine, memory, GAUSSIAN_PROBLEM.batch)
+  for a, b in zip(jax.tree.leaves((grads.machine, after)),
+                  jax.tree.leaves((expected, inner_after)), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-4)
+  assert not np.any(grads.mean_V) and not np.any(grads.scale_V)
+  # The target is the machine's, with what the machine's estimator remembers.
+  mapped = outer.target(grads, params, memory).machine
+  for a, b in zip(jax.tree.leaves(mapped), jax.tree.leaves(
+      inner.target(grads.machine, params.machine, memory)), strict=True):
+    np.testing.assert_array_equal(a, b)
+  assert standardised(contrastive(GAUSSIAN, persistent(4))).target is None
+
+
 @pytest.mark.parametrize('make, message', [
   (lambda: reconstruction(0), 'steps >= 1, got 0'),
   (lambda: persistent(10, steps=0), 'steps >= 1, got 0'),
   (lambda: persistent(chains=0), 'chains >= 1, got 0'),
-  (lambda: contrastive(rbm, reconstruction(), last_half_step='means'), "not 'means'")])
+  (lambda: contrastive(rbm, reconstruction(), last_half_step='means'), "not 'means'"),
+  (lambda: sparsity(Machine(units.BERNOULLI, units.SPIN), 0.1), 'Bernoulli hidden units')])
 def test_impossible_choices_are_refused(make, message):
   with pytest.raises(ValueError, match=message):
     make()
