@@ -50,8 +50,8 @@ VARIANTS = {
   'tap': dict(negative='tap', steps=3, chains=100),
   'centred': dict(negative='pcd', steps=1, direction='centred', num_steps=100_000),
   'centred_long': dict(negative='pcd', steps=1, direction='centred', num_steps=300_000),
-  'pt': dict(negative='pt', direction='centred', num_steps=20_000),
-  'ptt': dict(negative='ptt', direction='centred', num_steps=20_000),
+  'pt': dict(negative='pt', chains=20, rungs=50, direction='centred', num_steps=20_000),
+  'ptt': dict(negative='ptt', chains=20, rungs=30, direction='centred', num_steps=20_000),
 }
 
 
