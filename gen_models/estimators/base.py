@@ -61,6 +61,8 @@ def from_loss(loss: Callable, biased: bool = False) -> Estimator:
 def weighted(*parts: tuple[Estimator, Any]) -> Estimator:
   """grads = sum_i weight_i grads_i: of a weighted sum of losses.
 
+  Metrics are those of all parts, not weighted; where two have one name, the later part's.
+
   Args:
     parts: (estimator, weight) pairs; weights may be traced. Estimators with a `target` map the
       whole gradient, so there is no such sum of them.

@@ -86,6 +86,7 @@ def test_a_weighted_sum_keeps_memories_apart():
         (tuple(m.chains for m in apart), tuple(m.shared for m in apart))), strict=True):
       np.testing.assert_array_equal(a, b)
     assert {'loss', 'moment_error'} <= set(metrics)
+    np.testing.assert_array_equal(metrics['moment_error'], found[2][2]['moment_error'])
     params = jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)
   assert SUM.biased and not base.weighted((PARTS[1], 1.0), (PARTS[2], 1.0)).biased
 
