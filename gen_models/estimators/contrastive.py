@@ -118,7 +118,7 @@ def sparsity(model: Any, level: float, weight: float = 0.1) -> Callable:
     raise ValueError(f'a sparsity level is that of Bernoulli hidden units, not {model.hidden}')
 
   def log_mean(x_BH):
-    """log mean_b exp(x_b), finite where the exponential is not: of units on, or off, on all data."""
+    """log mean_b exp(x_b), finite also for units that are on, or off, on all data."""
     top_H = jax.lax.stop_gradient(jnp.max(x_BH, axis=0))
     return top_H + jnp.log(units.mean_rows(jnp.exp(x_BH - top_H)))
 
