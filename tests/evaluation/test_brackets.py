@@ -88,7 +88,8 @@ def method_arguments(method, params, base_V) -> dict:
 
 
 @pytest.mark.parametrize('method', ['annealing', 'ladder', 'trajectory'])
-@pytest.mark.parametrize('name', MACHINES)
+@pytest.mark.parametrize('name', [
+  pytest.param(name, marks=pytest.mark.slow if name == 'weak' else ()) for name in MACHINES])
 def test_every_method_holds_the_exact_value(name, method):
   params = MACHINES[name]
   v_NV = images(params)

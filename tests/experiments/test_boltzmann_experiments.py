@@ -51,7 +51,8 @@ def test_gaussian_units_learn_digits(digits, negative):
   np.testing.assert_allclose(params.scale_V, before.scale_V, rtol=1e-6)
 
 
-@pytest.mark.parametrize('learning_rate', [1.0, 30.0, 1e38])
+@pytest.mark.parametrize('learning_rate', [
+  pytest.param(1.0, marks=pytest.mark.slow), 30.0, 1e38])
 def test_an_absurd_learning_rate_never_fails_in_silence(digits, learning_rate):
   experiment = gaussian_rbm.experiment(num_hidden=8, num_steps=200, learning_rate=learning_rate)
   if learning_rate == 1e38:
@@ -90,6 +91,7 @@ def test_a_class_rbm_names_the_digit(digits):
   assert score['scores']['cross_entropy'] < 0.5
 
 
+@pytest.mark.slow
 def test_centring_makes_black_and_white_alike(digits):
   # Seeds scatter by 0.5 nats at most. From zero biases the plain gradient of flipped images hardly
   # leaves the independent pixels.

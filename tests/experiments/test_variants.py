@@ -17,9 +17,14 @@ LARGE = ('autoencoder', 'belief_net', 'class_rbm', 'classifier', 'dbn', 'gan', '
          'rbm_bias', 'rbm_centring', 'rbm_mnist', 'vae')
 
 
+# Of these every variant is one more compilation of the same files: the battery holds the parts.
+SMALL = {'rbm_digits': ('cd1', 'centred', 'ptt')}
+
+
 def case(name: str, variant: str | None):
   fast = name not in LARGE or (variant or '').startswith('digits') or (
     variant is None and name in ('dbn', 'rbm_mnist', 'vae'))
+  fast = fast and (variant is None or variant in SMALL.get(name, (variant,)))
   return pytest.param(name, variant, marks=() if fast else pytest.mark.slow)
 
 

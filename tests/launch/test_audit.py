@@ -255,6 +255,7 @@ def test_pictures_of_one_of_many_and_of_nothing_finite(rows, tmp_path, mine):
     assert len(np.unique(np.asarray(Image.open(path)))) > 10
 
 
+@pytest.mark.slow
 def test_the_command_finds_five_percent_at_its_usual_draws(mine, tmp_path):
   done = run('audit', f'--estimator={mine}:five_percent', '--json', check=False)
   assert done.returncode == 1, done.stdout + done.stderr
