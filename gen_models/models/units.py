@@ -98,14 +98,24 @@ def log_odds(mean: jax.Array, smoothing: float = 0.01) -> jax.Array:
 #   neutral                        the mean of a unit without bias
 
 
-@dataclasses.dataclass(frozen=True)
-class Bernoulli:
-  """x in {0, 1}, log_base = theta.x; cumulant softplus(theta + y), mean sigma(theta + y)."""
-
-  levels, group, neutral = 2, 1, 0.5
+class _OneBias:
+  """A layer whose only parameter is a bias: its statistic is x."""
 
   def log_base(self, theta_D, x):
     return x @ theta_D
+
+  def statistics(self, theta_D, x):
+    return x
+
+  def expected_statistics(self, theta_D, y):
+    return self.mean(theta_D, y)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bernoulli(_OneBias):
+  """x in {0, 1}, log_base = theta.x; cumulant softplus(theta + y), mean sigma(theta + y)."""
+
+  levels, group, neutral = 2, 1, 0.5
 
   def cumulant(self, theta_D, y):
     return jnp.sum(jax.nn.softplus(theta_D + y), axis=-1)
@@ -115,12 +125,6 @@ class Bernoulli:
 
   def sample(self, key, theta_D, y):
     return bernoulli(key, self.mean(theta_D, y))
-
-  def statistics(self, theta_D, x):
-    return x
-
-  def expected_statistics(self, theta_D, y):
-    return self.mean(theta_D, y)
 
   def square(self, theta_D, y):
     return self.mean(theta_D, y)
@@ -134,13 +138,10 @@ class Bernoulli:
 
 
 @dataclasses.dataclass(frozen=True)
-class Spin:
+class Spin(_OneBias):
   """x in {-1, 1}, log_base = theta.x; cumulant log 2 cosh(theta + y), mean tanh(theta + y)."""
 
   levels, group, neutral = 2, 1, 0.0
-
-  def log_base(self, theta_D, x):
-    return x @ theta_D
 
   def cumulant(self, theta_D, y):
     m = jnp.abs(theta_D + y)
@@ -151,12 +152,6 @@ class Spin:
 
   def sample(self, key, theta_D, y):
     return 2 * bernoulli(key, jax.nn.sigmoid(2 * (theta_D + y))) - 1
-
-  def statistics(self, theta_D, x):
-    return x
-
-  def expected_statistics(self, theta_D, y):
-    return self.mean(theta_D, y)
 
   def square(self, theta_D, y):
     return jnp.ones_like(y)
@@ -169,7 +164,7 @@ class Spin:
 
 
 @dataclasses.dataclass(frozen=True)
-class Categorical:
+class Categorical(_OneBias):
   """Groups of `num_states` units of which one is 1, the others 0 (Potts); log_base = theta.x.
 
   The cumulant is a logsumexp over each group, the mean its softmax.
@@ -192,9 +187,6 @@ class Categorical:
   def _groups(self, x):
     return x.reshape(*x.shape[:-1], -1, self.num_states)
 
-  def log_base(self, theta_D, x):
-    return x @ theta_D
-
   def cumulant(self, theta_D, y):
     return jnp.sum(jax.nn.logsumexp(self._groups(theta_D + y), axis=-1), axis=-1)
 
@@ -204,12 +196,6 @@ class Categorical:
   def sample(self, key, theta_D, y):
     x = jax.random.categorical(key, self._groups(theta_D + y))
     return jax.nn.one_hot(x, self.num_states, dtype=y.dtype).reshape(y.shape)
-
-  def statistics(self, theta_D, x):
-    return x
-
-  def expected_statistics(self, theta_D, y):
-    return self.mean(theta_D, y)
 
   def square(self, theta_D, y):
     return self.mean(theta_D, y)
@@ -225,13 +211,13 @@ class Categorical:
 
 
 @dataclasses.dataclass(frozen=True)
-class Linear:
+class Linear(_OneBias):
   """Gaussian x of variance 1, log_base = theta.x - |x|^2 / 2; mean theta + y."""
 
   levels, group, neutral = 0, 1, 0.0
 
   def log_base(self, theta_D, x):
-    return x @ theta_D - jnp.sum(x**2, axis=-1) / 2
+    return super().log_base(theta_D, x) - jnp.sum(x**2, axis=-1) / 2
 
   def cumulant(self, theta_D, y):
     return jnp.sum((theta_D + y)**2 + LOG_2_PI, axis=-1) / 2
@@ -241,12 +227,6 @@ class Linear:
 
   def sample(self, key, theta_D, y):
     return self.mean(theta_D, y) + jax.random.normal(key, y.shape)
-
-  def statistics(self, theta_D, x):
-    return x
-
-  def expected_statistics(self, theta_D, y):
-    return self.mean(theta_D, y)
 
   def square(self, theta_D, y):
     return self.mean(theta_D, y)**2 + 1
@@ -327,7 +307,7 @@ class Gaussian:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rectified:
+class Rectified(_OneBias):
   """x >= 0, log_base = theta.x - |x|^2 / 2: a Gaussian cut off at zero.
 
   With m = theta + y: cumulant m^2 / 2 + log Phi(m) + log(2 pi) / 2, mean m + phi(m) / Phi(m).
@@ -359,12 +339,6 @@ class Rectified:
     x = near - ndtri(u * jnp.exp(log_ndtr(near)))
     return jnp.maximum(jnp.where(m < -_FAR, jnp.log(u) / jnp.minimum(m, -_FAR), x), 0)
 
-  def statistics(self, theta_D, x):
-    return x
-
-  def expected_statistics(self, theta_D, y):
-    return self.mean(theta_D, y)
-
   def square(self, theta_D, y):
     return 1 + (theta_D + y) * self.mean(theta_D, y)
 
@@ -377,7 +351,7 @@ class Rectified:
 
 
 @dataclasses.dataclass(frozen=True)
-class Labelled:
+class Labelled(_OneBias):
   """Bernoulli units of which the last `num_labels` are one-of-Q: features beside a label."""
 
   num_labels: int
@@ -390,9 +364,6 @@ class Labelled:
       slice(None, -self.num_labels), slice(-self.num_labels, None)))
     return fn(BERNOULLI, *first), fn(Categorical(self.num_labels), *last)
 
-  def log_base(self, theta_D, x):
-    return x @ theta_D
-
   def cumulant(self, theta_D, y):
     return sum(self._both(lambda layer, t, y: layer.cumulant(t, y), theta_D, y))
 
@@ -403,12 +374,6 @@ class Labelled:
     keys = iter(jax.random.split(key))
     return jnp.concatenate(self._both(
       lambda layer, t, y: layer.sample(next(keys), t, y), theta_D, y), axis=-1)
-
-  def statistics(self, theta_D, x):
-    return x
-
-  def expected_statistics(self, theta_D, y):
-    return self.mean(theta_D, y)
 
   def square(self, theta_D, y):
     return self.mean(theta_D, y)
