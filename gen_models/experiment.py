@@ -2,11 +2,11 @@
 
 An experiment file defines `experiment(...typed keyword hyperparameters...) -> Experiment`
 and VARIANTS, a dict from the name of an ablation to the hyperparameters it changes.
-Floats may be traced, so a sweep over learning rates is a vmap.
+Floats may be traced, so a sweep over learning rates is a vmap: training/hyper.py says which.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -49,6 +49,8 @@ class Phase(NamedTuple):
       `validate` is: what params alone do not tell, such as how chains mix. train has as many rows
       as valid.
     alarms: limits of metrics; a run that crosses one says so and goes on.
+    at: hyper -> this phase with these float hyperparameters, which may be traced; None where they
+      are constants of the program. Bound by training.hyper.bind.
   """
 
   name: str
@@ -63,6 +65,7 @@ class Phase(NamedTuple):
   check: Callable | None = None
   monitor: Callable | None = None
   alarms: tuple[Alarm, ...] = ()
+  at: Callable | None = None
 
 
 class Samples(NamedTuple):
@@ -117,6 +120,9 @@ class Experiment(NamedTuple):
     protocol: one line that says what the numbers mean.
     target: a value of the headline; the seconds of training until it was first reached are a score,
       `seconds_to_target`, and the updates until then `updates_to_target`.
+    hyper: name -> value of the float hyperparameters that are arguments of the compiled programs;
+      of replicas, arrays over them. Bound by training.hyper.bind, like
+    at: hyper -> this experiment with these.
   """
 
   dataset: str
@@ -131,3 +137,5 @@ class Experiment(NamedTuple):
   validate_every: int = 1000
   protocol: str = ''
   target: float | None = None
+  hyper: dict[str, Any] = {}
+  at: Callable | None = None

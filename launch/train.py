@@ -43,7 +43,7 @@ def main(argv):
   with rundir.lock(workdir):
     begun = rundir.claim(workdir, config)
     rundir.record_start(workdir)
-    result = train(experiment, config, workdir, begun)
+    result = train(entry, experiment, config, workdir, begun)
   if not result.done:
     print(f'stopped at step {result.step}, saved; the same command goes on from there')
     sys.exit(128 + signal.SIGTERM)
@@ -51,13 +51,14 @@ def main(argv):
         f'python -m launch.evaluate --workdir={workdir} scores it')
 
 
-def train(experiment, config, workdir, begun):
+def train(entry, experiment, config, workdir, begun):
   """Runs the loop with everything that has effects attached to it."""
   # Imported late: bad flags are answered before anything slow is loaded.
   from gen_models import data
-  from gen_models.training import loop, metrics
+  from gen_models.training import hyper, loop, metrics
 
   dataset = data.load(experiment.dataset, _DATA_DIR.value)
+  experiment = hyper.bind(entry.experiment, config['hyperparameters'], dataset.train, dataset.valid)
   stream = None
   if _STREAM.value:
     stream = data.source(experiment.dataset, _DATA_DIR.value)

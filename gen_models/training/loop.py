@@ -8,6 +8,7 @@ Steps are counted over all phases. Metrics of a dispatch are read after the next
 so the device never waits for the host.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -32,9 +33,7 @@ class Result(NamedTuple):
   done: bool
 
 
-def final_params(state: step_lib.TrainState):
-  """What a run is judged by: the average of its parameters where one is kept, else the last."""
-  return state.params if state.average == () else state.average
+final_params = step_lib.final_params
 
 
 def abstract_state(experiment: Experiment, step: int, keys, arrays, replicated: bool):
@@ -56,9 +55,11 @@ def restore(experiment: Experiment, checkpoints, keys, arrays, replicated: bool)
 
 
 def fit(experiment: Experiment, train, valid, key, *, seeds: int | None = None,
-        start=None, how: str = 'sharded', devices=None, stream=None,
+        start=None, how: str = 'sharded', turns: bool | None = False, devices=None, stream=None,
         checkpoints=None, on_metrics: Callable[[int, dict], None] | None = None,
         on_alarm: Callable[[int, str], None] | None = None,
+        on_diverged: Callable[[int, str], None] | None = None,
+        on_remark: Callable[[str], None] | None = None,
         should_stop: Callable[[], bool] = lambda: False) -> Result:
   """Trains all phases of an experiment.
 
@@ -69,20 +70,27 @@ def fit(experiment: Experiment, train, valid, key, *, seeds: int | None = None,
     key: the run's key; with seeds, a batch of keys [S], one for each replica.
     seeds: number of replicas trained side by side; None for one run without a leading axis.
     start: (state, step) to go on from, as `restore` gives it; None for the beginning.
-    how: 'sharded' or 'pmap', see parallel.py.
+    how: 'sharded', 'pmap' or 'replicas', see parallel.py.
+    turns: of 'replicas': True for one after another, False for a vmap, None for a vmap where it is
+      seen to end in the bits of runs alone and else in turn.
     devices: default all.
     stream: random-access records (data.stream.Source) to read batches from instead of `train`.
     checkpoints: training.checkpoint.Checkpoints to save to, or None.
     on_metrics: called with (step, dict of floats or of arrays over replicas).
     on_alarm: called with (step, message) when a metric first leaves the range of one of the phase's
       alarms.
+    on_diverged: called with (replica, message) when a replica meets a number that is not finite.
+      With it each replica is a run of its own: what is not finite in one is its own affair, the
+      caller leaves it as it was last saved, and the others go on while there are any. Without it
+      one that diverges ends them all.
+    on_remark: called with a line for people, such as why replicas go in turn.
     should_stop: asked between dispatches; on True the state is saved and returned.
 
   Returns:
     Result.
 
   Raises:
-    Diverged: a metric or parameter is not finite.
+    Diverged: a metric or parameter is not finite; of replicas that are runs of their own, in all.
     ValueError: sizes that do not divide over the devices, or do not fit the data.
   """
   replicated = seeds is not None
@@ -90,6 +98,7 @@ def fit(experiment: Experiment, train, valid, key, *, seeds: int | None = None,
     raise ValueError('replicas each read the data in their own order: stream one seed at a time')
   on_metrics = on_metrics or (lambda step, metrics: None)
   on_alarm = on_alarm or (lambda step, message: None)
+  on_remark = on_remark or (lambda line: None)
   state, step = start or (None, 0)
   for phase in experiment.phases:
     if phase.num_steps < 1:
@@ -98,7 +107,11 @@ def fit(experiment: Experiment, train, valid, key, *, seeds: int | None = None,
   if experiment.validate_every % experiment.steps_per_dispatch:
     raise ValueError(f'validate_every {experiment.validate_every} is not a multiple of '
                      f'steps_per_dispatch {experiment.steps_per_dispatch}')
-  validate = _validator(experiment, replicated)
+  hyper = _hyper(experiment, replicated, key)
+  if state is not None:
+    state = state._replace(hyper=hyper)
+  validator = functools.cache(lambda turns: _validator(experiment, replicated, turns))
+  living = np.ones(len(key) if replicated else 1, bool)
   first, previous = 0, None
   for index, phase in enumerate(experiment.phases):
     last = first + phase.num_steps
@@ -106,15 +119,17 @@ def fit(experiment: Experiment, train, valid, key, *, seeds: int | None = None,
       first = last
       continue
     if step < last:
-      _check(phase, key, train, previous, replicated, devices, stream)
+      _check(phase, key, train, previous, replicated, how, devices, stream, hyper)
     if state is None:
       phase_key = _fold(key, index, replicated)
-      state = parallel.init_states(phase, phase_key, train, previous, replicated)
+      state = parallel.init_states(phase, phase_key, train, previous, replicated, hyper,
+                                   turns is not False)
     if step < last:
       state, step, stopped = _run_phase(
-        experiment, phase, first, state, step, train=train, valid=valid, how=how, devices=devices,
-        replicated=replicated, stream=stream, checkpoints=checkpoints, on_metrics=on_metrics,
-        on_alarm=on_alarm, should_stop=should_stop, validate=validate)
+        experiment, phase, first, state, step, train=train, valid=valid, how=how, turns=turns,
+        devices=devices, replicated=replicated, stream=stream, checkpoints=checkpoints,
+        on_metrics=on_metrics, on_alarm=on_alarm, on_diverged=on_diverged, on_remark=on_remark,
+        living=living, should_stop=should_stop, validator=validator)
       if stopped:
         return Result(state, step, False)
     first, previous, state_of_phase, state = last, final_params(state), state, None
@@ -131,11 +146,19 @@ def _phase_at(phases, step):
   raise ValueError(f'a checkpoint of step {step}, but the experiment has only {first} steps')
 
 
-def _check(phase: Phase, keys, train, previous, replicated: bool, devices, stream):
+def _hyper(experiment: Experiment, replicated: bool, keys):
+  """TrainState.hyper: () where the experiment is not bound, over replicas where there are some."""
+  shape = (len(keys),) if replicated else ()
+  return {name: jnp.broadcast_to(jnp.asarray(value, jnp.float32), shape)
+          for name, value in experiment.hyper.items()} or ()
+
+
+def _check(phase: Phase, keys, train, previous, replicated: bool, how, devices, stream, hyper):
   """Raises ValueError for chains that do not divide and for data that are not the model's."""
-  state = jax.eval_shape(lambda keys, arrays, previous: parallel.init_states(
-    phase, keys, arrays, previous, replicated), keys, train, previous)
-  parallel.check_chains(state, 1 if replicated else 0, len(devices or jax.devices()))
+  state = jax.eval_shape(lambda keys, arrays, previous, hyper: parallel.init_states(
+    phase, keys, arrays, previous, replicated, hyper), keys, train, previous, hyper)
+  if how != 'replicas':
+    parallel.check_chains(state, 1 if replicated else 0, len(devices or jax.devices()))
   if phase.check and stream is None:
     key = keys[0] if replicated else keys
     params = state.params
@@ -144,24 +167,40 @@ def _check(phase: Phase, keys, train, previous, replicated: bool, devices, strea
     phase.check(params, jax.jit(phase.batch_at)(step_lib.data_key(key), train, jnp.int32(0)))
 
 
-def _validator(experiment: Experiment, replicated: bool):
+def _validator(experiment: Experiment, replicated: bool, turns: bool):
+  """(keys, state, arrays) -> metrics, or None where the experiment validates nothing."""
   if experiment.validate is None:
     return None
-  fn = experiment.validate
-  return jax.jit(jax.vmap(fn, in_axes=(0, 0, None)) if replicated else fn)
+
+  def validate(own, arrays):
+    key, params, hyper = own
+    now = experiment.at(hyper) if experiment.at else experiment
+    return now.validate(key, params, arrays)
+
+  fn = parallel.over_replicas(validate, replicated, turns)
+  return lambda keys, state, arrays: fn((keys, final_params(state), state.hyper), arrays)
 
 
 def _run_phase(experiment: Experiment, phase: Phase, first: int, state, step: int, *, train, valid,
-               how, devices, replicated, stream, checkpoints, on_metrics, on_alarm, should_stop,
-               validate):
+               how, turns, devices, replicated, stream, checkpoints, on_metrics, on_alarm,
+               on_diverged, on_remark, living, should_stop, validator):
   """Updates step .. first + phase.num_steps; returns (state, step, stopped)."""
-  runner = parallel.runner(phase, how, devices=devices, replicated=replicated)
+  if turns is None:
+    size = min(experiment.steps_per_dispatch, phase.num_steps)
+    turns = len(living) > 1 and not parallel.vmap_keeps_bits(phase, state, train, size, devices)
+    if turns:
+      on_remark(f'phase {phase.name}: a vmap rounds differently from a run alone; replicas go in turn '
+                'through the one program of a run alone')
+  validate = validator(turns)
+  runner = parallel.runner(phase, how, devices=devices, replicated=replicated, turns=turns)
   rows_at, close = _rows(phase, state.key, train, stream, runner)
-  watch = _monitor(phase, runner, train, valid, replicated)
+  watch = _monitor(phase, runner, train, valid, replicated, turns)
   valid = runner.replicate(valid)
   state = runner.place(state)
   last, prefix = first + phase.num_steps, f'{phase.name}/' if len(experiment.phases) > 1 else ''
-  pending, validated, best, stopped, alarmed = None, {}, -np.inf, False, set()
+  pending, validated, stopped, alarmed = None, {}, False, set()
+  # Replicas that are runs of their own are each saved at their own best, others at their mean's.
+  best = np.full(len(living) if on_diverged else 1, -np.inf)
 
   def flush():
     """Checks and writes the metrics of the dispatch before."""
@@ -171,11 +210,12 @@ def _run_phase(experiment: Experiment, phase: Phase, first: int, state, step: in
     begin, end, metrics, scores = pending
     pending = None
     metrics = {k: np.asarray(v) for k, v in jax.device_get({**metrics, **scores}).items()}
-    _require_finite(metrics, first, begin, end, lambda: runner.collect(state).params)
+    _require_finite(metrics, first, begin, end, lambda: runner.collect(state).params, living,
+                    on_diverged)
     validated = {k: metrics[k] for k in scores}
     on_metrics(end, {prefix + k: v for k, v in metrics.items()})
     for alarm in phase.alarms:
-      if alarm not in alarmed and (message := _alarming(alarm, metrics)):
+      if alarm not in alarmed and (message := _alarming(alarm, metrics, living)):
         alarmed.add(alarm)
         on_alarm(end, prefix + message)
 
@@ -190,7 +230,7 @@ def _run_phase(experiment: Experiment, phase: Phase, first: int, state, step: in
       if validate and (step == last or done % experiment.validate_every == 0):
         now = runner.collect(state)
         # No update uses this key: they count below 2^31.
-        scores = validate(_fold(now.key, 2**31 + step, replicated), final_params(now), valid)
+        scores = validate(_fold(now.key, 2**31 + step, replicated), now, valid)
         if watch:
           scores |= watch(_fold(now.key, 3 * 2**30 + step, replicated), now)
       pending = (step - size, step, metrics, scores)
@@ -198,34 +238,39 @@ def _run_phase(experiment: Experiment, phase: Phase, first: int, state, step: in
       improved = False
       if scores:
         flush()
-        score = float(np.mean(validated.get(experiment.headline, -np.inf)))
-        improved, best = score > best, max(score, best)
+        score = np.atleast_1d(validated.get(experiment.headline, -np.inf))
+        score = np.where(living, score, -np.inf) if on_diverged else np.mean(score, keepdims=True)
+        improved, best = bool(np.any(score > best)), np.fmax(score, best)
       if checkpoints and (step == last or stopped or improved or checkpoints.due()):
         flush()  # nothing is saved before it is known to be finite
-        checkpoints.save(step, runner.collect(state), validated)
+        checkpoints.save(step, runner.collect(state)._replace(hyper=()), validated)
     flush()
   finally:
     close()
   return runner.collect(state), step, stopped
 
 
-def _monitor(phase: Phase, runner, train, valid, replicated: bool):
+def _monitor(phase: Phase, runner, train, valid, replicated: bool, turns: bool):
   """(keys, state) -> metrics, or None where the phase has no monitor."""
   if phase.monitor is None:
     return None
-  fn = jax.jit(jax.vmap(phase.monitor, in_axes=(0, 0, 0, None, None)) if replicated
-               else phase.monitor)
+
+  def monitor(own, train, valid):
+    key, params, memory, hyper = own
+    return step_lib.at(phase, hyper).monitor(key, params, memory, train, valid)
+
+  fn = parallel.over_replicas(monitor, replicated, turns)
   num_rows = len(jax.tree.leaves(valid)[0])
   train = runner.replicate(jax.tree.map(lambda x: x[:num_rows], train))
   valid = runner.replicate(valid)
-  return lambda keys, state: fn(keys, state.params, state.memory, train, valid)
+  return lambda keys, state: fn((keys, state.params, state.memory, state.hyper), train, valid)
 
 
-def _alarming(alarm, metrics: dict) -> str | None:
+def _alarming(alarm, metrics: dict, living) -> str | None:
   """What to say of this metric, None while it is in range."""
   if alarm.metric not in metrics:
     return None
-  value = metrics[alarm.metric]
+  value = np.atleast_1d(metrics[alarm.metric])[living]
   if alarm.above is not None and np.max(value) > alarm.above:
     return f'{alarm.metric} is {np.max(value):.3g}, above {alarm.above:g}: {alarm.advice}'
   if alarm.below is not None and np.min(value) < alarm.below:
@@ -251,19 +296,39 @@ def _fold(key, number, replicated):
   return jax.vmap(fold)(key) if replicated else fold(key)
 
 
-def _require_finite(metrics: dict[str, Any], first: int, begin: int, end: int, params: Callable):
-  """Raises Diverged naming the first step, counted over all phases, the replica and the leaf."""
+def _require_finite(metrics: dict[str, Any], first: int, begin: int, end: int, params: Callable,
+                    living, on_diverged):
+  """Finds replicas that have diverged; strikes them from `living` and says so, or raises Diverged.
+
+  The message names the first step, counted over all phases, the replica and the leaf.
+  """
   bad_step = metrics.pop('first_bad_step')
-  if np.all(metrics.pop('all_finite')):
+  bad = ~np.atleast_1d(metrics.pop('all_finite')) & living
+  if not np.any(bad):
     return
-  where = [] if bad_step.ndim == 0 else [
-    f'replica {i}' for i in np.flatnonzero(bad_step < 2**31 - 1)[:1]]
+  for i in np.flatnonzero(bad):
+    replica = None if bad_step.ndim == 0 else i
+    message = _divergence(metrics, int(np.atleast_1d(bad_step)[i]), first, begin, end, params(),
+                          replica)
+    if on_diverged is None:
+      raise Diverged(message)
+    living[i] = False
+    on_diverged(int(i), message)
+  if not np.any(living):
+    raise Diverged(f'all replicas have diverged, the last {message}')
+
+
+def _divergence(metrics, at: int, first: int, begin: int, end: int, params, replica) -> str:
+  """What is not finite, where and since when, in one line."""
+  def bad(x):
+    return not np.all(np.isfinite(x if replica is None else x[replica]))
+
   leaves = [jax.tree_util.keystr(path) for path, x in
-            jax.tree_util.tree_flatten_with_path(params())[0] if not np.all(np.isfinite(x))]
-  metric = [name for name, value in metrics.items() if not np.all(np.isfinite(value))]
-  what = ' and '.join(where + [f'parameter {x}' for x in leaves[:1]]
+            jax.tree_util.tree_flatten_with_path(params)[0] if bad(x)]
+  metric = [name for name, value in metrics.items() if bad(value)]
+  what = ' and '.join([f'replica {replica}'] * (replica is not None)
+                      + [f'parameter {x}' for x in leaves[:1]]
                       + [f'metric {x}' for x in metric[:1]])
-  at = int(bad_step.min())
   when = f'at step {first + at}' if at < 2**31 - 1 else f'in steps {begin} to {end}'
-  raise Diverged(f'not finite {when}: {what or "a metric"}. Nothing after the last checkpoint was '
-                 'saved; try a smaller learning rate')
+  return (f'not finite {when}: {what or "a metric"}. Nothing after the last checkpoint was '
+          'saved; try a smaller learning rate')

@@ -1,4 +1,4 @@
-"""Two ways to spread one pure step over devices. The only file that knows how many there are.
+"""Ways to spread one pure step over devices. The only file that knows how many there are.
 
   sharded   jax.jit of the global program: batch and chains split over the `data` axis of a mesh,
             the rest replicated, sums over the batch completed by the compiler. The random draws are
@@ -10,9 +10,15 @@
             one, so an estimator that draws nothing agrees with `sharded`; one that samples agrees
             in law.
 
-Both take and give a TrainState in the global layout, so checkpoints do not know the difference.
+  replicas  the global program again, of many replicas, but each device has some of the replicas,
+            whole: nothing is ever summed over devices. Where replicas do not divide, the last is
+            repeated and its copies are ignored.
 
-Replicas (several seeds in one program) are a vmap of the step over the leading axis of the state.
+All take and give a TrainState in the global layout, so checkpoints do not know the difference.
+
+Replicas (several seeds or hyperparameters in one program) are a vmap of the step over the leading
+axis of the state. `turns` dispatches them one after another through the program of a run alone
+instead, compiled once: their bits are those of a run alone, whatever the model.
 """
 
 from collections.abc import Callable
@@ -20,6 +26,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
@@ -48,14 +55,16 @@ class Runner(NamedTuple):
   collect: Callable
 
 
-def runner(phase: Phase, how: str = 'sharded', *, devices=None, replicated: bool = False) -> Runner:
+def runner(phase: Phase, how: str = 'sharded', *, devices=None, replicated: bool = False,
+           turns: bool = False) -> Runner:
   """Compiles a phase for `devices` (default: all).
 
   Args:
     phase: what to run.
-    how: 'sharded' or 'pmap'.
+    how: 'sharded', 'pmap' or, with replicas, 'replicas'.
     devices: jax devices.
     replicated: whether the state has a leading axis of replicas.
+    turns: replicas one after another instead of a vmap; with `how='replicas'`.
 
   Raises:
     ValueError: an unknown way; from `place`, chains that do not divide over the devices.
@@ -65,7 +74,10 @@ def runner(phase: Phase, how: str = 'sharded', *, devices=None, replicated: bool
     return _sharded(phase, devices, replicated)
   if how == 'pmap':
     return _pmap(phase, devices, replicated)
-  raise ValueError(f"a step is spread by 'sharded' or 'pmap', not {how!r}")
+  if how == 'replicas' and replicated:
+    return _in_turn(phase, devices) if turns else _replicas(phase, devices)
+  raise ValueError(f"a step is spread by 'sharded', 'pmap' or, with replicas, 'replicas', "
+                   f'not {how!r}')
 
 
 def _require_divisible(what: str, size: int, num_devices: int):
@@ -119,6 +131,84 @@ def _sharded(phase: Phase, devices, replicated: bool) -> Runner:
                 jax.jit(steps, static_argnums=2, donate_argnums=0), lambda state: state)
 
 
+def _replicas(phase: Phase, devices) -> Runner:
+  mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+  split, everywhere = NamedSharding(mesh, P(AXIS)), NamedSharding(mesh, P())
+  num_replicas = None
+
+  def steps(state, arrays, num_steps):
+    return jax.vmap(lambda one: step_lib.train_steps(phase, one, arrays, num_steps))(state)
+
+  compiled = jax.jit(steps, static_argnums=2, donate_argnums=0, out_shardings=split)
+
+  def place(state):
+    nonlocal num_replicas
+    num_replicas = len(state.step)
+    rows = np.minimum(np.arange(-(-num_replicas // len(devices)) * len(devices)), num_replicas - 1)
+    return jax.tree.map(lambda x: jax.device_put(x[rows], split), state)
+
+  def own(tree):
+    return jax.tree.map(lambda x: x[:num_replicas], tree)
+
+  def dispatch(state, arrays, num_steps):
+    state, metrics = compiled(state, arrays, num_steps)
+    return state, own(metrics)
+
+  def replicate(tree):
+    return jax.device_put(tree, everywhere)
+
+  return Runner(place, replicate, replicate, dispatch, own)
+
+
+def _in_turn(phase: Phase, devices) -> Runner:
+  """The program of a run alone, dispatched for one replica after another; devices take turns."""
+  alone = [_sharded(phase, [device], replicated=False) for device in devices]
+
+  def own(i):
+    return alone[i % len(alone)]
+
+  def place(state):
+    return [own(i).place(jax.tree.map(lambda x, i=i: jnp.copy(x[i]), state))
+            for i in range(len(state.step))]
+
+  def place_arrays(arrays):
+    return [runner.place_arrays(arrays) for runner in alone]
+
+  def dispatch(states, arrays, num_steps):
+    done = [own(i).dispatch(state, arrays[i % len(alone)], num_steps)
+            for i, state in enumerate(states)]
+    return [state for state, _ in done], collect([metrics for _, metrics in done])
+
+  def collect(trees):
+    return stack([jax.device_put(tree, devices[0]) for tree in trees])
+
+  return Runner(place, place_arrays, lambda tree: jax.device_put(tree, devices[0]), dispatch,
+                collect)
+
+
+def vmap_keeps_bits(phase: Phase, state, arrays, num_steps: int, devices=None) -> bool:
+  """Whether replicas under vmap end in the bits of runs alone, seen on the last after num_steps.
+
+  XLA may order a batched sum differently. What rounds differently does so at once in some leaf of
+  parameters, optimizer or memory, so a few updates tell. The state is left as it is.
+  """
+  devices = list(jax.devices() if devices is None else devices)
+  together, alone = _replicas(phase, devices), _sharded(phase, devices[:1], replicated=False)
+  last = jax.tree.map(lambda x: jnp.copy(x[-1]), state)
+  ends, _ = together.dispatch(together.place(jax.tree.map(jnp.copy, state)),
+                              together.place_arrays(arrays), num_steps)
+  end, _ = alone.dispatch(alone.place(last), alone.place_arrays(arrays), num_steps)
+  same = jax.tree.map(
+    lambda x, y: np.array_equal(x[-1], y, equal_nan=True),
+    *(jax.device_get(x._replace(key=())) for x in (ends, end)))
+  return all(jax.tree.leaves(same))
+
+
+def stack(trees):
+  """Trees of the same structure as one with a leading axis."""
+  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
 def _pmap(phase: Phase, devices, replicated: bool) -> Runner:
   num_devices = len(devices)
   chain_axis = 1 if replicated else 0
@@ -164,11 +254,25 @@ def _pmap(phase: Phase, devices, replicated: bool) -> Runner:
 
 
 def init_states(phase: Phase, keys, arrays, previous_params: Any = None,
-                replicated: bool = False):
-  """step.init_state, compiled; over a batch of keys (and of previous params) when replicated."""
-  def init(key, previous, arrays):
-    return step_lib.init_state(key, phase, arrays, previous)
+                replicated: bool = False, hyper: Any = (), turns: bool = False):
+  """step.init_state, compiled; over a batch of keys, previous params and hyper when replicated."""
+  def init(own, arrays):
+    key, previous, hyper = own
+    return step_lib.init_state(key, phase, arrays, previous, hyper)
+  return over_replicas(init, replicated, turns)((keys, previous_params, hyper), arrays)
+
+
+def over_replicas(fn: Callable, replicated: bool, turns: bool = False) -> Callable:
+  """fn(own, *shared), compiled; over the leading axis of `own` when there are replicas."""
   if not replicated:
-    return jax.jit(init)(keys, previous_params, arrays)
-  previous_axis = None if previous_params is None else 0
-  return jax.jit(jax.vmap(init, in_axes=(0, previous_axis, None)))(keys, previous_params, arrays)
+    return jax.jit(fn)
+  if not turns:
+    return jax.jit(lambda own, *shared: jax.vmap(lambda one: fn(one, *shared))(own))
+  one = jax.jit(fn)
+
+  def in_turn(own, *shared):
+    num_replicas = len(jax.tree.leaves(own)[0])
+    return stack([one(jax.tree.map(lambda x, i=i: x[i], own), *shared)
+                  for i in range(num_replicas)])
+
+  return in_turn

@@ -23,6 +23,8 @@ class TrainState(NamedTuple):
     opt_state: the optimizer's.
     memory: the estimator's, estimators.base.Memory.
     average: moving average of params, () when the phase keeps none.
+    hyper: name -> float32, the hyperparameters that are arguments of the program instead of its
+      constants; never changed by an update and not saved: the configuration has them.
   """
 
   step: jax.Array
@@ -31,6 +33,7 @@ class TrainState(NamedTuple):
   opt_state: Any
   memory: Any
   average: Any
+  hyper: Any = ()
 
 
 class Spread(NamedTuple):
@@ -45,23 +48,37 @@ class Spread(NamedTuple):
   mean: Callable = lambda tree: tree
 
 
+def final_params(state: TrainState):
+  """What a run is judged by: the average of its parameters where one is kept, else the last."""
+  return state.params if state.average == () else state.average
+
+
 def data_key(key: jax.Array) -> jax.Array:
   """The key of everything random in the data: order, binarisation, augmentation."""
   return jax.random.fold_in(key, jnp.uint32(_DATA))
 
 
-def init_state(key: jax.Array, phase: Phase, arrays, previous_params=None) -> TrainState:
+def at(phase: Phase, hyper) -> Phase:
+  """The phase with these hyperparameters; itself where it has none to be given."""
+  return phase.at(hyper) if phase.at else phase
+
+
+def init_state(key: jax.Array, phase: Phase, arrays, previous_params=None,
+               hyper=()) -> TrainState:
   """The state before the first update of a phase."""
+  phase = at(phase, hyper)
   key_params, key_memory = jax.random.split(jax.random.fold_in(key, jnp.uint32(_INIT)))
   params = phase.init(key_params, arrays, previous_params)
   memory = phase.estimator.init(key_memory, params)
   # The average starts as a copy: the two are donated to the compiled step together.
   average = jax.tree.map(jnp.copy, params) if phase.average else ()
-  return TrainState(jnp.int32(0), key, params, phase.optimizer.init(params), memory, average)
+  return TrainState(jnp.int32(0), key, params, phase.optimizer.init(params), memory, average,
+                    hyper)
 
 
 def train_step(phase: Phase, state: TrainState, arrays, spread: Spread = Spread()):
   """theta <- theta + update(gradient); returns (state, metrics)."""
+  phase = at(phase, state.hyper)
   batch = phase.batch_at(data_key(state.key), arrays, state.step)
   key, batch = spread.local(jax.random.fold_in(state.key, state.step), batch)
   grads, memory, metrics = phase.estimator.grad(key, state.params, state.memory, batch)
@@ -74,7 +91,7 @@ def train_step(phase: Phase, state: TrainState, arrays, spread: Spread = Spread(
     decay = jnp.minimum(phase.average, state.step / (state.step + 1.0))
     average = jax.tree.map(lambda a, p: p + decay * (a - p), state.average, params)
   return TrainState(state.step + 1, state.key, params, opt_state,
-                    memory._replace(shared=shared), average), metrics
+                    memory._replace(shared=shared), average, state.hyper), metrics
 
 
 def train_steps(phase: Phase, state: TrainState, arrays, num_steps: int,
