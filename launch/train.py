@@ -71,7 +71,7 @@ def train(entry, experiment, config, workdir, begun):
     step = start[1] if start else 0
     if begun:
       print(f'resuming {workdir} at step {step}', flush=True)
-    seconds_before = spent(workdir, step)
+    seconds_before = metrics.spent(workdir / 'metrics.jsonl', step)
     began = time.monotonic()
     with (runtime.StopOnSignal() as should_stop,
           metrics.Metrics(workdir, resume_step=step) as writer,
@@ -91,13 +91,6 @@ def train(entry, experiment, config, workdir, begun):
                       seeds=config['seeds'] if replicated else None, how=_PARALLEL.value,
                       stream=stream, checkpoints=checkpoints, on_metrics=on_metrics,
                       on_alarm=on_alarm, should_stop=should_stop)
-
-
-def spent(workdir, step) -> float:
-  """Seconds of training behind the state of this step, as the metrics recorded them."""
-  from gen_models.training import metrics
-  lines = metrics.read(workdir / 'metrics.jsonl') if step else []
-  return max((line['seconds'] for line in lines if line['step'] <= step), default=0.0)
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ so the device never waits for the host.
 """
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -78,7 +79,7 @@ def fit(experiment: Experiment, train, valid, key, *, seeds: int | None = None,
     checkpoints: training.checkpoint.Checkpoints to save to, or None.
     on_metrics: called with (step, dict of floats or of arrays over replicas).
     on_alarm: called with (step, message) when a metric first leaves the range of one of the phase's
-      alarms.
+      alarms; with (step, message, replica) for each replica that is a run of its own.
     on_diverged: called with (replica, message) when a replica meets a number that is not finite.
       With it each replica is a run of its own: what is not finite in one is its own affair, the
       caller leaves it as it was last saved, and the others go on while there are any. Without it
@@ -189,8 +190,8 @@ def _run_phase(experiment: Experiment, phase: Phase, first: int, state, step: in
     size = min(experiment.steps_per_dispatch, phase.num_steps)
     turns = len(living) > 1 and not parallel.vmap_keeps_bits(phase, state, train, size, devices)
     if turns:
-      on_remark(f'phase {phase.name}: a vmap rounds differently from a run alone; replicas go in turn '
-                'through the one program of a run alone')
+      on_remark(f'phase {phase.name}: a vmap rounds differently from a run alone, so replicas take '
+                'turns in the program of a run alone')
   validate = validator(turns)
   runner = parallel.runner(phase, how, devices=devices, replicated=replicated, turns=turns)
   rows_at, close = _rows(phase, state.key, train, stream, runner)
@@ -199,6 +200,7 @@ def _run_phase(experiment: Experiment, phase: Phase, first: int, state, step: in
   state = runner.place(state)
   last, prefix = first + phase.num_steps, f'{phase.name}/' if len(experiment.phases) > 1 else ''
   pending, validated, stopped, alarmed = None, {}, False, set()
+  apart = list(range(len(living))) if on_diverged else []
   # Replicas that are runs of their own are each saved at their own best, others at their mean's.
   best = np.full(len(living) if on_diverged else 1, -np.inf)
 
@@ -214,10 +216,11 @@ def _run_phase(experiment: Experiment, phase: Phase, first: int, state, step: in
                     on_diverged)
     validated = {k: metrics[k] for k in scores}
     on_metrics(end, {prefix + k: v for k, v in metrics.items()})
-    for alarm in phase.alarms:
-      if alarm not in alarmed and (message := _alarming(alarm, metrics, living)):
-        alarmed.add(alarm)
-        on_alarm(end, prefix + message)
+    for alarm, who in itertools.product(phase.alarms, apart or [()]):
+      seen = living & (np.arange(len(living)) == who) if who != () else living
+      if (alarm, who) not in alarmed and (message := _alarming(alarm, metrics, seen)):
+        alarmed.add((alarm, who))
+        on_alarm(end, prefix + message, *([who] if apart else []))
 
   try:
     while step < last and not stopped:
@@ -271,6 +274,8 @@ def _alarming(alarm, metrics: dict, living) -> str | None:
   if alarm.metric not in metrics:
     return None
   value = np.atleast_1d(metrics[alarm.metric])[living]
+  if not value.size:
+    return None
   if alarm.above is not None and np.max(value) > alarm.above:
     return f'{alarm.metric} is {np.max(value):.3g}, above {alarm.above:g}: {alarm.advice}'
   if alarm.below is not None and np.min(value) < alarm.below:

@@ -143,6 +143,12 @@ def history(path) -> dict[str, Series]:
           for name, xs in sorted(points.items())}
 
 
+def spent(path, step: int) -> float:
+  """Seconds of training behind the state of this step, as a metrics.jsonl recorded them."""
+  lines = read(path) if step else []
+  return max((line['seconds'] for line in lines if line['step'] <= step), default=0.0)
+
+
 def _objects(path) -> Iterator[dict[str, Any]]:
   path = pathlib.Path(path)
   lines = path.read_bytes().split(b'\n') if path.exists() else []

@@ -60,7 +60,7 @@ def data_key(key: jax.Array) -> jax.Array:
 
 def at(phase: Phase, hyper) -> Phase:
   """The phase with these hyperparameters; itself where it has none to be given."""
-  return phase.at(hyper) if phase.at else phase
+  return phase.at(hyper) if phase.at and hyper != () else phase
 
 
 def init_state(key: jax.Array, phase: Phase, arrays, previous_params=None,

@@ -1,0 +1,119 @@
+"""Trains and scores many points of an experiment in as few compiled programs as their shapes allow.
+
+  python -m launch.sweep --experiment=rbm_digits --variants=pcd,centred --seeds=3 \\
+      --set=learning_rate=0.03,0.1 --workdir=runs/rates
+  python -m launch.sweep --experiment=rbm_digits --search=random --trials=8 \\
+      --set=learning_rate=1e-3..0.3:log --workdir=runs/random
+
+Points that differ in seeds and float hyperparameters are replicas of one program. Every replica is
+a run in a directory of its own, WORKDIR/<point>/seed<k>, with the bits of launch.train with its
+flags: evaluate, sample, report and train itself take it from there. One that meets a number that is
+not finite is frozen, says why in failed.txt, and the others go on. The same command again goes on
+where it stopped; what is finished is not run again, and more variants, values or seeds may be asked
+for in the same WORKDIR.
+
+Replicas are a vmap where that is seen to end in the bits of runs alone, else they take turns in
+the program of a run alone; --replicas=vmap insists on the vmap, which may differ by rounding.
+"""
+
+import pathlib
+import signal
+import sys
+
+from absl import flags
+
+from launch import plan, registry, runtime, sweeping
+
+_EXPERIMENT = flags.DEFINE_string('experiment', None, 'Name of a file in experiments/, or a path '
+                                  'ending in .py. python -m launch.list shows them.')
+_VARIANTS = flags.DEFINE_list('variants', [], "Of the experiment's VARIANTS, or all; default: the "
+                              "experiment's own defaults.")
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the sweep; made, or gone on with.')
+_SET = flags.DEFINE_multi_string(
+  'set', [], 'name=value for all, name=a,b,c for a grid, name=low..high or low..high:log for '
+  'random search and optuna; repeatable.')
+_SEED = flags.DEFINE_integer('seed', 0, 'The first seed.')
+_SEEDS = flags.DEFINE_integer('seeds', 1, 'Seeds of every point: seed, seed + 1, ...',
+                              lower_bound=1)
+_SEARCH = flags.DEFINE_enum('search', 'grid', ['grid', 'random', 'optuna'],
+                            'How the values of --set are combined.')
+_TRIALS = flags.DEFINE_integer('trials', 16, 'Points of random search and optuna.', lower_bound=1)
+_SEARCH_SEED = flags.DEFINE_integer('search_seed', 0, 'Of what the search draws.')
+_BATCH = flags.DEFINE_integer('batch', 8, 'Points that optuna asks for at once, trained together.',
+                              lower_bound=1)
+_REPLICAS = flags.DEFINE_enum(
+  'replicas', 'auto', ['auto', 'vmap', 'turns'],
+  'Replicas of a program by vmap or in turn; auto: by vmap where it keeps the bits.')
+_MAX_REPLICAS = flags.DEFINE_integer('max_replicas', None, 'Of one program; default: as many as '
+                                     'the memory of the accelerator holds.', lower_bound=1)
+_PROGRAMS = flags.DEFINE_list('programs', [], 'Only these of the plan, by number: the tasks of an '
+                              'array job share a sweep so.')
+_EVALUATE = flags.DEFINE_bool('evaluate', True, 'Score every run when it is trained.')
+_SAMPLE_SPACE = flags.DEFINE_enum('sample_space', 'none', ['none', 'own', 'real', 'dynamic',
+                                                           'threshold'],
+                                  'Of launch.evaluate; none: draws are not scored.')
+_DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Show the plan and leave.')
+_DATA_DIR = flags.DEFINE_string('data_dir', None, 'Prepared tfds data; default $TFDS_DATA_DIR.')
+_SAVE_MINUTES = flags.DEFINE_float('save_every_minutes', 5.0, 'Time between checkpoints.',
+                                   lower_bound=0.0)
+flags.mark_flags_as_required(['experiment', 'workdir'])
+
+
+def main(argv):
+  runtime.no_arguments(argv)
+  entry = registry.load(_EXPERIMENT.value)
+  searched = _SEARCH.value != 'grid'
+  axes = plan.axes(entry, _SET.value, ranges=searched)
+  variants = _variants(entry)
+  seeds = range(_SEED.value, _SEED.value + _SEEDS.value)
+  # What all points share is no part of their names.
+  fixed = {k: v[0] for k, v in axes.items() if isinstance(v, list) and len(v) == 1}
+  axes = {k: v for k, v in axes.items() if k not in fixed}
+  if searched and not axes:
+    raise registry.UsageError(f'--search={_SEARCH.value} of what? --set=name=low..high, or a,b,c')
+  sweep = sweeping.Sweep(
+    entry, pathlib.Path(_WORKDIR.value), data_dir=_DATA_DIR.value,
+    turns={'auto': None, 'vmap': False, 'turns': True}[_REPLICAS.value],
+    max_replicas=_MAX_REPLICAS.value, save_minutes=_SAVE_MINUTES.value,
+    sample_space=_SAMPLE_SPACE.value if _EVALUATE.value else None)
+  if _SEARCH.value == 'optuna':
+    from launch import searching  # optuna is an extra
+    done = searching.run(sweep, variants, axes, fixed, seeds, trials=_TRIALS.value,
+                         batch=_BATCH.value, seed=_SEARCH_SEED.value, dry_run=_DRY_RUN.value)
+  else:
+    choices = list(plan.draws(axes, _TRIALS.value, _SEARCH_SEED.value) if searched
+                   else plan.grid(axes))
+    points = plan.points(entry, variants, choices, seeds, fixed)
+    programs = sweep.programs(points)
+    print(sweep.describe(programs), flush=True)
+    if _DRY_RUN.value:
+      return
+    done = sweep.run(_selected(programs))
+  if not done:
+    print('stopped and saved; the same command goes on from there')
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _variants(entry: registry.Entry) -> list[str | None]:
+  if _VARIANTS.value == ['all']:
+    return list(entry.variants)
+  if repeated := [v for v in _VARIANTS.value if _VARIANTS.value.count(v) > 1]:
+    raise registry.UsageError(f'--variants names {repeated[0]} twice')
+  for variant in _VARIANTS.value:
+    registry.resolve(entry, variant)
+  return _VARIANTS.value or [None]
+
+
+def _selected(programs):
+  """(number, program) of those asked for."""
+  numbered = dict(enumerate(programs))
+  if not _PROGRAMS.value:
+    return list(numbered.items())
+  for number in _PROGRAMS.value:
+    if not number.isdigit() or int(number) not in numbered:
+      raise registry.UsageError(f'--programs={number}: the plan has 0 to {len(programs) - 1}')
+  return [(int(number), numbered[int(number)]) for number in _PROGRAMS.value]
+
+
+if __name__ == '__main__':
+  runtime.run(main)
