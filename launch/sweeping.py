@@ -41,7 +41,14 @@ class Sweep:
     runtime.setup()
 
   def programs(self, points: Sequence[plan.Point]) -> list[plan.Program]:
-    """The programs of these points."""
+    """The programs of these points.
+
+    Raises:
+      ForeignRun: the directory of one of them holds a run with another configuration.
+    """
+    for point in points:
+      if (self.directory(point) / 'config.json').exists():
+        rundir.claim(self.directory(point), self.config(point))
     return plan.programs(self.entry, points, self._dataset, self._max_replicas, _memory())
 
   def describe(self, programs: Sequence[plan.Program]) -> str:

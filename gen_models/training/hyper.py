@@ -54,6 +54,7 @@ def bind(build: Callable[..., Experiment], values: Mapping[str, Any], train, val
 def traceable(build: Callable[..., Experiment], values: Mapping[str, Any], train,
               valid) -> list[str]:
   """Names of the floats among `values` that no program's structure depends on."""
+  build(**values)  # what is wrong with the values themselves is said here, and not mistaken below
   floats = [name for name, value in values.items() if isinstance(value, float)]
   if not floats or _traces(build, values, floats, train, valid):
     return floats

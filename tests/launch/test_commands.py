@@ -1,7 +1,6 @@
 """The commands as a user types them, each in a process of its own."""
 
 import json
-import os
 import pathlib
 import random
 import signal
@@ -12,27 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from launch import runs
-
-ROOT = pathlib.Path(__file__).parents[2]
-# Short, and small enough to enumerate at once.
-SMALL = ['--experiment=rbm_digits', '--set=num_hidden=5', '--set=num_steps=800']
-
-
-def run(module, *args, check=True, **env):
-  done = subprocess.run([sys.executable, '-m', f'launch.{module}', *map(str, args)], cwd=ROOT,
-                        capture_output=True, text=True, timeout=200, env={**os.environ, **env})
-  if check:
-    assert done.returncode == 0, done.stdout + done.stderr
-  return done
-
-
-def refused(module, *args):
-  """A refusal is one clear line, a non-zero status and no traceback."""
-  done = run(module, *args, check=False)
-  assert done.returncode != 0
-  assert 'Traceback' not in done.stderr, done.stderr
-  return done.stderr
+from tests.launch.commands import ROOT, SMALL, parameters, refused, run, wait_for
 
 
 @pytest.fixture(scope='module')
@@ -40,12 +19,6 @@ def trained(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('run') / 'a'
   run('train', *SMALL, '--variant=pcd', f'--workdir={workdir}')
   return workdir
-
-
-def parameters(workdir):
-  """The bits of the last checkpoint, as its manifest's hashes of every leaf."""
-  loaded = runs.load(workdir)
-  return loaded.step, {k: np.asarray(v).tobytes() for k, v in loaded.params._asdict().items()}
 
 
 def test_a_run_directory_tells_what_it_is(trained):
@@ -186,14 +159,6 @@ def test_two_processes_cannot_train_in_one_directory(tmp_path):
   finally:
     first.kill()
     first.wait()
-
-
-def wait_for(path, num_lines, seconds=60):
-  """Until a file has so many lines."""
-  end = time.monotonic() + seconds
-  while not path.exists() or path.read_bytes().count(b'\n') < num_lines:
-    assert time.monotonic() < end, f'{path} did not grow'
-    time.sleep(0.02)
 
 
 def unfinished(checkpoints) -> bool:

@@ -1,0 +1,46 @@
+"""Commands as a user types them, each in a process of its own."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from launch import runs
+
+ROOT = pathlib.Path(__file__).parents[2]
+# Short, and small enough to enumerate at once.
+SMALL = ['--experiment=rbm_digits', '--set=num_hidden=5', '--set=num_steps=800']
+
+
+def run(module, *args, check=True, **env):
+  """`python -m launch.module args`; what it printed."""
+  done = subprocess.run([sys.executable, '-m', f'launch.{module}', *map(str, args)], cwd=ROOT,
+                        capture_output=True, text=True, timeout=200, env={**os.environ, **env})
+  if check:
+    assert done.returncode == 0, done.stdout + done.stderr
+  return done
+
+
+def refused(module, *args):
+  """A refusal is one clear line, a non-zero status and no traceback."""
+  done = run(module, *args, check=False)
+  assert done.returncode != 0
+  assert 'Traceback' not in done.stderr, done.stderr
+  return done.stderr
+
+
+def parameters(workdir):
+  """(step, bits) of the last checkpoint."""
+  loaded = runs.load(workdir)
+  return loaded.step, {k: np.asarray(v).tobytes() for k, v in loaded.params._asdict().items()}
+
+
+def wait_for(path, num_lines, seconds=60):
+  """Until a file has so many lines."""
+  end = time.monotonic() + seconds
+  while not path.exists() or path.read_bytes().count(b'\n') < num_lines:
+    assert time.monotonic() < end, f'{path} did not grow'
+    time.sleep(0.02)
