@@ -58,6 +58,8 @@ def test_readme_commands_run(tmp_path):
     words = [sys.executable, *words[1:]]
     if 'launch.train' in line:
       words += ['--set=num_steps=200', '--set=num_hidden=4']
+    if 'launch.sweep' in line:
+      words += ['--set=num_steps=20', '--set=num_hidden=4']
     if 'launch.story' in line:
       words += ['--set=num_steps=2', '--only=independent pixels']
     done = subprocess.run(words, cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(ROOT)},
