@@ -1,22 +1,42 @@
-"""Writes report.html of a run: score beside baselines, curves, samples, filters. Prints its path.
+"""Writes one self-contained page of runs: published beside ours, curves, samples, filters, audits.
 
+  python -m launch.report runs/rates --out=runs/rates.html
+  python -m launch.report experiments/results --out=runs/results.html
   python -m launch.report --workdir=runs/digits
+
+Every DIR is a run directory, or holds some at any depth, as that of a sweep does; runs that differ
+in their seeds alone are one row. Committed results (experiments/results) and what
+`launch.audit --json` printed into a .json file below DIR are shown too. PNG of every figure, CSV
+and Markdown of every table lie in a folder beside the page. --workdir writes DIR/report.html of one
+run, as launch.train does.
 """
 
 import pathlib
 
 from absl import flags
 
-from launch import page, runtime
+from launch import page, registry, reporting, runtime
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory made by launch.train.')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'One run directory: writes its report.html.')
+_OUT = flags.DEFINE_string('out', 'report.html', 'The page; its files lie in <name>_files '
+                           'beside it.')
+_PICTURES = flags.DEFINE_integer('pictures', 12, 'Configurations of each experiment whose samples '
+                                 'and filters are drawn.', lower_bound=0)
 _DATA_DIR = flags.DEFINE_string('data_dir', None, 'Prepared tfds data; default $TFDS_DATA_DIR.')
-flags.mark_flag_as_required('workdir')
 
 
 def main(argv):
-  runtime.no_arguments(argv)
-  print(page.write(pathlib.Path(_WORKDIR.value), _DATA_DIR.value))
+  directories = [pathlib.Path(word) for word in argv[1:]]
+  if bool(directories) == bool(_WORKDIR.value):
+    raise registry.UsageError('report of what? python -m launch.report DIR [DIR ...] '
+                              '--out=report.html, or --workdir=DIR')
+  if _WORKDIR.value:
+    print(page.write(pathlib.Path(_WORKDIR.value), _DATA_DIR.value))
+    return
+  out = pathlib.Path(_OUT.value)
+  if out.suffix != '.html':
+    raise registry.UsageError(f'--out={out}: the page is a .html')
+  print(reporting.of_directories(directories, out, _DATA_DIR.value, _PICTURES.value))
 
 
 if __name__ == '__main__':

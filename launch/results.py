@@ -1,32 +1,51 @@
 """Keeps scored runs as small JSON files in experiments/results/, and makes README's tables of them.
 
-  python -m launch.results --add=runs/mnist     # after launch.evaluate
+  python -m launch.results --add=runs/mnist     # after launch.evaluate; one --add for every seed
   python -m launch.results --story=runs/story   # the table and the picture of launch.story
   python -m launch.results                      # writes the tables into README.md
 """
 
 import json
 import pathlib
+import shlex
 import shutil
 
 from absl import flags
 
-from launch import registry, rundir, runtime, tables
+from launch import merging, registry, rundir, runtime, tables
 
-_ADD = flags.DEFINE_multi_string('add', [], 'Run directory whose result to keep; repeatable.')
+_ADD = flags.DEFINE_multi_string('add', [], 'Run directory whose result to keep; repeatable. '
+                               'Runs that differ in their seeds alone are kept as one result.')
 _STORY = flags.DEFINE_multi_string('story', [], 'Directory of a launch.story whose table and '
                                    'picture to keep; repeatable.')
 
 def main(argv):
   runtime.no_arguments(argv)
   tables.RESULTS.mkdir(exist_ok=True)
-  for directory in _ADD.value:
-    result = keep(json.loads((pathlib.Path(directory) / 'result.json').read_text()))
-    rundir.write_json(tables.RESULTS / f'{result["experiment"]}-{result["variant"]}.json', result)
+  add(_ADD.value)
   for directory in _STORY.value:
     keep_story(pathlib.Path(directory))
   readme = tables.ROOT / 'README.md'
   readme.write_text(tables.insert(readme.read_text()))
+
+
+def add(directories) -> None:
+  """Keeps the results of runs, those that differ in their seeds alone as one.
+
+  Raises:
+    UsageError: a run that was not scored.
+    ValueError: runs of one variant that differ in more than their seeds.
+  """
+  added: dict[tuple, list[dict]] = {}
+  for directory in directories:
+    path = pathlib.Path(directory) / 'result.json'
+    if not path.exists():
+      raise registry.UsageError(f'--add={directory}: no result.json; first '
+                                f'python -m launch.evaluate --workdir={shlex.quote(directory)}')
+    result = json.loads(path.read_text())
+    added.setdefault((result['experiment'], result['variant']), []).append(result)
+  for (experiment, variant), results in added.items():
+    rundir.write_json(tables.RESULTS / f'{experiment}-{variant}.json', keep(merging.merge(results)))
 
 
 def keep_story(directory: pathlib.Path) -> None:
@@ -55,7 +74,9 @@ def keep(result: dict) -> dict:
   changed = {k: v for k, v in result['hyperparameters'].items() if v != usual.get(k)}
   command = ' '.join([
     f'python -m launch.train --experiment={result["experiment"]} --variant={result["variant"]}',
-    *(f'--set={k}={v}' for k, v in changed.items()), f'--seed={seeds[0]} --seeds={len(seeds)}'])
+    *(f'--set={k}={v}' for k, v in changed.items()),
+    f'--seed={seeds[0]} --seeds={len(seeds)}' if seeds == list(range(seeds[0], seeds[-1] + 1))
+    else 'with --seed=' + ', '.join(map(str, seeds))])
   score = {k: v for k, v in result.items() if k not in ('trained', 'environment', 'per_seed')}
   if 'per_seed' in result:
     score['per_seed'] = [{k: s[k] for k in ('test_nats', 'standard_error', 'effective_sample_size',

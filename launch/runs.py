@@ -42,6 +42,25 @@ def load(workdir: pathlib.Path, which: str = 'last', data_dir: str | None = None
   return Run(config, experiment, dataset, loop.final_params(state), step)
 
 
+def grids(run: Run) -> dict:
+  """Name -> grid: draws beside what they resemble most, then what the experiment itself shows."""
+  from gen_models import data
+  from gen_models.evaluation import figures
+  key = runtime.evaluation_key(run.config['seed'] + run.config['seeds'])
+  found, experiment = {}, run.experiment
+  if experiment.sample:
+    test_ND = data.fixed(run.dataset.test, experiment.binarisation, run.dataset.levels)
+    found['data'] = figures.to_grid(test_ND, run.dataset.test.images.shape[1:3], 8, 8)
+    means = np.asarray(experiment.sample(runtime.draw_key(run.config['seed']), run.params_of(0), 64,
+                                         None).means)
+    train = run.dataset.train.images[..., 0] / np.float32(run.dataset.levels)
+    found['samples'] = means.reshape(8, 8, *means.shape[1:])
+    found['samples and their nearest training images'] = figures.neighbours(means, train)
+  if experiment.pictures:
+    found |= experiment.pictures(key, run.params_of(0), run.dataset)
+  return found
+
+
 def write_png(grid, path: pathlib.Path) -> pathlib.Path:
   """A grid of images [rows, columns, y, x] in [0, 1] as one grey picture."""
   from PIL import Image

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from launch import rundir, runs, runtime
+from launch import merging, rundir, runs, runtime
 
 
 def score(workdir: pathlib.Path, which: str = 'last', data_dir: str | None = None,
@@ -40,7 +40,7 @@ def score(workdir: pathlib.Path, which: str = 'last', data_dir: str | None = Non
     'experiment': run.config['experiment'], 'variant': run.config['variant'],
     'dataset': run.experiment.dataset, 'protocol': run.experiment.protocol,
     'hyperparameters': run.config['hyperparameters'], 'seeds': list(seeds),
-    'step': run.step, 'checkpoint': which, **combine(scores),
+    'step': run.step, 'checkpoint': which, **merging.combine(scores),
     'num_parameters': num_parameters(run.params_of(0)),
     **sample_scores(run, space),
     'environment': rundir.environment(),
@@ -48,32 +48,6 @@ def score(workdir: pathlib.Path, which: str = 'last', data_dir: str | None = Non
     'train_seconds': train_seconds(workdir)}
   rundir.write_json(workdir / 'result.json', result)
   return result
-
-
-def combine(scores: list[dict]) -> dict:
-  """One score for several seeds: means, with the spread beside every seed's own."""
-  first = scores[0]
-  if len(scores) == 1:
-    return first
-  combined = {**first, 'per_seed': scores}
-  if first['test_nats'] is not None:
-    nats = np.array([s['test_nats'] for s in scores])
-    sizes = [s['effective_sample_size'] for s in scores]
-    combined |= {
-      'test_nats': float(nats.mean()), 'seed_spread': float(nats.std(ddof=1)),
-      'standard_error': float(np.sqrt(np.mean([s['standard_error']**2 for s in scores])
-                                      / len(scores))),
-      # Means of bounds are bounds; the weakest sample size speaks for all.
-      **{side: None if first[side] is None else float(np.mean([s[side] for s in scores]))
-         for side in ('lower', 'upper')},
-      'effective_sample_size': None if sizes[0] is None else min(sizes)}
-  if 'resolved' in first:
-    combined['resolved'] = all(s['resolved'] for s in scores)
-  if 'scores' in first:
-    values = {k: np.array([s['scores'][k] for s in scores]) for k in first['scores']}
-    combined['scores'] = {k: float(v.mean()) for k, v in values.items()}
-    combined['scores_spread'] = {k: float(v.std(ddof=1)) for k, v in values.items()}
-  return combined
 
 
 def reached(run, workdir: pathlib.Path, scores: list[dict]) -> None:

@@ -3,7 +3,7 @@
 import html
 import pathlib
 
-from launch import page
+from launch import page, web
 
 _FIELDS = ('experiment', 'variant', 'test_nats', 'kind', 'lower', 'upper', 'resolved',
            'standard_error', 'seed_spread', 'effective_sample_size', 'why', 'num_images',
@@ -56,31 +56,24 @@ def text(rows) -> str:
 
 def report(workdir: pathlib.Path, name: str, results, rows) -> str:
   """One self-contained page."""
-  head, *body = cells(rows)
-  table = '<table><tr>' + ''.join(f'<th>{html.escape(c)}</th>' for c in head) + '</tr>' + ''.join(
-    '<tr>' + ''.join(f'<td>{html.escape(c.strip("*"))}</td>' for c in line) + '</tr>'
-    for line in body) + '</table>'
   sections = []
   for family, result in results.items():
     figures = sorted((workdir / family / 'figures').glob('*.png'), key=_order)
-    pictures = ''.join(page.image(path, 'pixels', path.stem.replace('_', ' ')) for path in figures
+    pictures = ''.join(web.image(path, 'pixels', path.stem.replace('_', ' ')) for path in figures
                        if path.stem != 'curves')
     sections.append(f'<h2>{html.escape(family)}</h2><p class="soft">'
                     f'{html.escape(result["protocol"])}</p><div class="pictures">{pictures}</div>'
                     f'{page.scores(family, result)}')
   first, space = rows[0], next((r['sample_space'] for r in rows if r['samples']), '')
-  return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(name)}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><style>{page.STYLE}
-body {{ max-width: 90rem; }} .wide {{ overflow-x: auto; }} td {{ white-space: nowrap; }}</style>
-</head><body><h1>Every family on {html.escape(first["dataset"])}</h1>
-<p>Test nats per image of {first["num_images"]} test images: exact, a bracket or a bound, as the
-kind says; a dash where the model has no likelihood. Densities of real-valued pixels are in other
-units than probabilities of binary ones: compare within one binarisation. Sample scores compare
-draws with test images, both {html.escape(space)}; the last line is what real training images
-score. Seeds: {len(first["seeds"])}.</p>
-<div class="wide">{table}</div>{''.join(sections)}</body></html>
-"""
+  caption = f'{first["num_images"]} test images; {len(first["seeds"])} seeds'
+  body = f"""<h1>Every family on {html.escape(first["dataset"])}</h1>
+<p>Test nats per image: exact, a bracket or a bound, as the kind says; a dash where the model has no
+likelihood. Densities of real-valued pixels are in other units than probabilities of binary ones:
+compare within one binarisation. Sample scores compare draws with test images, both
+{html.escape(space)}; the last line is what real training images score.</p>
+<section id="families" data-experiment="families">{web.table(cells(rows), caption)}</section>
+{''.join(sections)}"""
+  return web.page(name, body, web.filters([('families', 'families')]))
 
 
 def _order(path: pathlib.Path):

@@ -1,8 +1,9 @@
 """Tables of the committed results, experiments/results/*.json, beside what was published."""
 
-import html
 import json
 import pathlib
+
+from launch import web
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / 'experiments' / 'results'
@@ -60,11 +61,14 @@ def table(experiment: str, results: list[dict]) -> str:
   mine = of_experiment(experiment, results)
   if not mine:
     return ''
-  head, *body = cells(experiment, mine)
-  lines = ['| ' + ' | '.join(row) + ' |' for row in (head, ['---'] * len(head), *body)]
-  return '\n'.join([*lines, '', ' '.join(_note(r) for r in _first_of_each(mine))
-                    + ' Seconds are wall time for all seeds in one program, on cores shared with '
-                    'other work.'])
+  return (f'{web.markdown(cells(experiment, mine))}\n\n{notes(mine)}, on cores shared with other '
+          'work.')
+
+
+def notes(mine: list[dict]) -> str:
+  """What the numbers of `cells` are of."""
+  return (' '.join(_note(r) for r in _first_of_each(mine))
+          + ' Seconds are wall time of training, all seeds together')
 
 
 def _row(experiment: str, r: dict) -> dict:
@@ -92,7 +96,7 @@ def _first_of_each(results):
 
 
 def _note(r) -> str:
-  made = r['made']
+  made = r.get('made') or r['trained']
   return (f'{r["dataset"]}, {r["binarisation"]} binarisation, {r["num_images"]:,} test images; '
           f'{made["num_cores"]} {made["platform"]} cores, jax {made["versions"]["jax"]}.')
 
@@ -135,8 +139,13 @@ _STORY_SCORES = {  # name in table.json -> head of its column in README
 
 
 def story_table(story: dict) -> str:
-  """Markdown: a row a family, and what real training images score."""
-  rows, made = story['rows'], story['rows'][0]['made']
+  """`story_cells` as Markdown, and what the numbers are of."""
+  return f'{web.markdown(story_cells(story))}\n\n{story_notes(story)}'
+
+
+def story_cells(story: dict) -> list[list[str]]:
+  """The head, a row a family, and what real training images score."""
+  rows = story['rows']
   names = [n for n in _STORY_SCORES if any(n in r['samples'] for r in rows)]
   head = ['family', 'test nats', 'kind', 'binarisation', 'parameters', 'seconds',
           *(_STORY_SCORES[n] for n in names)]
@@ -147,24 +156,14 @@ def story_table(story: dict) -> str:
   scored = next((r['samples'] for r in rows if r['samples']), {})
   body.append(['*real training images*', '–', '–', '–', '–', '–',
                *(_minus(scored[n]['floor']) for n in names)])
-  lines = ['| ' + ' | '.join(cells) + ' |' for cells in (head, ['---'] * len(head), *body)]
+  return [head, *body]
+
+
+def story_notes(story: dict) -> str:
+  """What the numbers of a story are of."""
+  rows, made = story['rows'], story['rows'][0]['made']
   seeds = len(rows[0]['seeds'])
-  return '\n'.join([*lines, '', f'{rows[0]["dataset"]}, {rows[0]["num_images"]:,} test images, '
-                    f'{seeds} {"seeds" if seeds > 1 else "seed"}; {made["num_cores"]} '
-                    f'{made["platform"]} cores, jax {made["versions"]["jax"]}; draws compared '
-                    f'under {rows[0]["sample_space"]} binarisation.'])
-
-
-def html_table(experiment: str, result: dict | None) -> str:
-  """`cells` of the committed results as HTML, the run at hand first; '' where there is nothing."""
-  mine = of_experiment(experiment, load())
-  if result:
-    here = {**result, 'shown': f'{result["variant"] or "defaults"}, this run'}
-    mine = [here, *mine]
-  if not mine:
-    return ''
-  head, *body = cells(experiment, mine)
-  rows = ''.join('<tr>' + ''.join(f'<td>{html.escape(c.strip("*"))}</td>' for c in row) + '</tr>'
-                 for row in body)
-  return ('<h2>This experiment, its variants and what was published</h2><div class="wide"><table>'
-          f'<tr>{"".join(f"<th>{html.escape(c)}</th>" for c in head)}</tr>{rows}</table></div>')
+  return (f'{rows[0]["dataset"]}, {rows[0]["num_images"]:,} test images, '
+          f'{seeds} {"seeds" if seeds > 1 else "seed"}; {made["num_cores"]} {made["platform"]} '
+          f'cores, jax {made["versions"]["jax"]}; draws compared under {rows[0]["sample_space"]} '
+          'binarisation.')
