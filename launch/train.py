@@ -11,7 +11,7 @@ import time
 
 from absl import flags
 
-from launch import page, registry, rundir, runtime
+from launch import page, registry, rundir, runtime, where
 
 _EXPERIMENT = flags.DEFINE_string('experiment', None, 'Name of a file in experiments/, or a path '
                                   'ending in .py. python -m launch.list shows them.')
@@ -39,6 +39,10 @@ def main(argv):
   workdir = pathlib.Path(_WORKDIR.value)
   config = {'experiment': entry.name, 'variant': _VARIANT.value, 'hyperparameters': values,
             'seed': _SEED.value, 'seeds': _SEEDS.value}
+  if where.elsewhere() or where.DRY_RUN.value:
+    if (workdir / 'config.json').exists():
+      rundir.claim(workdir, config)  # another run is refused now, not in the queue
+    sys.exit(where.submit(where.command('launch.train'), workdir))
   runtime.setup()
   with rundir.lock(workdir):
     begun = rundir.claim(workdir, config)

@@ -1,0 +1,1 @@
+def submit(*a, **k): raise NotImplementedError
