@@ -14,6 +14,7 @@ GEN_MODELS_DISTRIBUTED=auto where JAX finds the others itself (Slurm's srun, TPU
 GEN_MODELS_COORDINATOR, GEN_MODELS_PROCESSES and GEN_MODELS_PROCESS. A process alone gets none.
 """
 
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -106,6 +107,9 @@ def submit(command: Sequence[str], workdir, num_tasks: int = 1,
     UsageError: flags that cannot work.
     OSError: the place's own command is not installed, or failed.
   """
+  if WHERE.value == 'local':
+    print(f'# {workdir} would be made here, or gone on with, by\n{shlex.join(command)}')
+    return 0
   if num_tasks > 1 and not task_flag:
     raise ValueError('several tasks need a task_flag')
   return _PLACES[WHERE.value].submit(

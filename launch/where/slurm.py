@@ -1,8 +1,9 @@
 """Slurm: an sbatch script in WORKDIR/slurm, submitted and followed.
 
-The time limit, preemption and `scontrol requeue` reach training as SIGTERM; it saves and leaves with
-status 143. At the time limit the script requeues its job, otherwise Slurm does; the same command
-then goes on from the checkpoint. Several tasks are an array, several processes run under srun.
+The time limit, preemption and `scontrol requeue` reach training as SIGTERM; it saves and leaves
+with status 143. At the time limit the script requeues its job, otherwise Slurm does; the same
+command then goes on from the checkpoint. Several tasks are an array, several processes run under
+srun.
 
 WORKDIR/slurm/  job.sbatch  what was submitted     job.json  the job's number
                 <job>.out, <job>_<task>.out  logs  *.status  how a task ended
@@ -117,9 +118,9 @@ def render(command, workdir: str, options: Options, *, num_tasks: int = 1,
   gpus = _gpus(options.gpus)
   tasks = options.tasks or (max(gpus, 1) if options.nodes > 1 else 1)
   processes = tasks * options.nodes
-  if gpus and tasks > gpus:
-    raise registry.UsageError(f'--slurm_tasks={tasks}: each process has a GPU of its own, and a '
-                              f'node has {gpus} (--slurm_gpus)')
+  if gpus and processes > 1 and tasks != gpus:
+    raise registry.UsageError(f'--slurm_tasks={tasks}: where processes share a run each has one '
+                              f'GPU, so write --slurm_tasks={gpus}, or none')
   if '\\' in os.path.abspath(workdir) or '\n' in os.path.abspath(workdir):
     raise registry.UsageError(f'--workdir={workdir!r}: Slurm writes no log below such a name')
   limit = _seconds(options.time) if options.time else None

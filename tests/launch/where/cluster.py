@@ -78,10 +78,9 @@ def running():
                    f'--socket={directory}/munge.socket', f'--pid-file={directory}/munge/pid',
                    f'--log-file={directory}/munge/log', f'--seed-file={directory}/munge/seed'],
                   ['slurmctld', '-D', '-c', '-f', str(conf)], ['slurmd', '-D', '-f', str(conf)]):
-      log = open(directory / f'{words[0]}.out', 'w')
-      daemons.append(subprocess.Popen(words, env=env, stdin=subprocess.DEVNULL, stdout=log,
-                                      stderr=subprocess.STDOUT, start_new_session=True))
-      log.close()
+      with open(directory / f'{words[0]}.out', 'w') as log:
+        daemons.append(subprocess.Popen(words, env=env, stdin=subprocess.DEVNULL, stdout=log,
+                                        stderr=subprocess.STDOUT, start_new_session=True))
       if words[0] == 'munged':
         wait_for(lambda: (directory / 'munge.socket').exists(), 10, 'munged')
     wait_for(lambda: b'idle' in output(env, 'sinfo', '--noheader', '--format=%T'), 30,
