@@ -124,7 +124,8 @@ def check(value: Any, schema=None, place: str = 'JobSet') -> None:
   if 'enum' in schema and value not in schema['enum']:
     raise Invalid(f'{place}: {value!r} is no choice' + registry.near(str(value), schema['enum']))
   if isinstance(value, str):
-    if 'pattern' in schema and not re.search(schema['pattern'], value):
+    # $ stands for the end, and with Python before a last line break too.
+    if 'pattern' in schema and ('\n' in value or not re.search(schema['pattern'], value)):
       raise Invalid(f'{place}: {value!r} does not match {schema["pattern"]}')
     if len(value) > schema.get('maxLength', len(value)):
       raise Invalid(f'{place}: {value!r} is longer than {schema["maxLength"]}')

@@ -47,6 +47,7 @@ _GRACE = flags.DEFINE_integer('k8s_grace', 120, 'Seconds a pod has to save and l
 _EXTRA = flags.DEFINE_multi_string('k8s_extra', [], 'field=YAML of the pod, such as '
                                    "'imagePullSecrets=[{name: mine}]'; repeatable.")
 
+PAUSE = 2.0  # seconds between looks at the cluster
 _PORT = 8476  # of the coordinator
 _INDEX = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
 _COMMAND = 'gen-models/command'
@@ -291,7 +292,7 @@ def _follow(names, namespace: str, delete) -> int:
         else:
           readers.setdefault(name, _Reader(name, namespace)).start()
       if len(ended) < len(names):
-        time.sleep(2.0)
+        time.sleep(PAUSE)
   except KeyboardInterrupt:
     tools.say(f'still running: {shlex.join(delete)} ends it, the same command follows it again')
     return 130

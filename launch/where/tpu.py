@@ -51,7 +51,7 @@ INSTALL = ("python3 -m pip install --quiet --user uv && "
            "python3 -m uv pip install --quiet --python .venv/bin/python --editable '.[tpu]'")
 _CODE = ('gen_models', 'experiments', 'launch', 'benchmarks', 'setup.cfg', 'pyproject.toml',
          'README.md', 'LICENSE')
-_MARK = b'\ngen_models status '
+_MARK = b'\036gen_models status '  # an ASCII separator, which no log has
 _STATUS = re.compile(_MARK + rb'(\w+)\n$')
 POLL_SECONDS = 30.0
 # What runs on a worker, in the home directory. All that a user may have written is in the files
@@ -61,8 +61,8 @@ _ALIVE = ('grep -qa run.sh "/proc/$(cat gen_models/run.pid)/cmdline" 2>/dev/null
 _UNPACK = 'mkdir -p gen_models && tar -xzf code.tar.gz -C gen_models && bash gen_models/install.sh'
 _START = ('cd gen_models && rm -f run.status run.log && (nohup setsid bash run.sh > run.log 2>&1 '
           '< /dev/null & echo $! > run.pid)')
-_WATCH = ('cd gen_models && tail -c +{} --pid="$(cat run.pid)" -F run.log 2>/dev/null; echo; '
-          'echo "gen_models status $(cat run.status 2>/dev/null || echo lost)"')
+_WATCH = ('cd gen_models && tail -c +{} --pid="$(cat run.pid)" -F run.log 2>/dev/null; '
+          r'printf "\036gen_models status %s\n" "$(cat run.status 2>/dev/null || echo lost)"')
 _PACK = 'bash gen_models/pack.sh'
 
 
@@ -313,7 +313,7 @@ def _watch(made: Plan) -> int:
   while True:
     words = [w.replace('{}', str(position)) for w in made.watch]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
-      held = b''  # what may be the beginning of the last line
+      held = b''  # what may be the beginning of the mark
       while chunk := os.read(process.stdout.fileno(), 65536):
         lost, held = 0, held + chunk
         cut = held.rfind(_MARK)
