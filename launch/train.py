@@ -29,6 +29,7 @@ _STREAM = flags.DEFINE_bool('stream', False, 'Read batches from disk through gra
 _SAVE_MINUTES = flags.DEFINE_float('save_every_minutes', 5.0, 'Time between checkpoints.',
                                    lower_bound=0.0)
 flags.mark_flags_as_required(['experiment', 'workdir'])
+flags.adopt_module_key_flags(where)
 
 
 def main(argv):

@@ -25,7 +25,8 @@ from launch.where import k8s, settings, slurm, tpu
 
 WHERE = flags.DEFINE_enum('where', 'local', ['local', 'slurm', 'tpu', 'k8s'],
                           'Where the command runs: this machine, a Slurm cluster, a TPU VM of '
-                          'Google Cloud, Kubernetes (a JobSet).')
+                          'Google Cloud, Kubernetes (a JobSet). --helpfull lists the flags of each '
+                          'place: --slurm_..., --tpu_..., --k8s_...')
 DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Show what would be written and run, and leave.')
 _FOLLOW = flags.DEFINE_bool('follow', True, 'Elsewhere: show the log until the job has ended and '
                             'end with its status; --nofollow leaves when it is submitted.')

@@ -54,6 +54,7 @@ _OWNED = {'array': 'made from the tasks', 'chdir': 'this directory', 'error': 'i
           'signal': '--slurm_grace', 'time': '--slurm_time', 'wait': '--follow', 'wrap': 'a script'}
 _FINAL = {'COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT', 'NODE_FAIL', 'OUT_OF_MEMORY', 'BOOT_FAIL',
           'DEADLINE', 'PREEMPTED', 'REVOKED'}
+_SURE = {'COMPLETED', 'FAILED', 'CANCELLED', ''}
 _STOPPED = 143  # launch.train after SIGTERM: saved, goes on when it is started again
 
 
@@ -102,7 +103,9 @@ def submit(command, workdir: str, *, num_tasks: int, task_flag: str | None, env,
     return _follow(directory, job, num_tasks, tail=4000) if follow else 0
   directory.mkdir(parents=True, exist_ok=True)
   (directory / 'job.sbatch').write_text(script)
-  job = tools.call(words).strip().split(';')[0]
+  # Of a job that submits another, nothing but the cluster is passed on.
+  job = tools.call(words, env={k: v for k, v in os.environ.items() if k == 'SLURM_CONF' or
+                               not k.startswith('SLURM_')}).strip().split(';')[0]
   _write(directory, {'job': job, 'tasks': num_tasks, 'command': command})
   tools.say(f'job {job} is queued; scancel {job} ends it, logs are in {directory}')
   return _follow(directory, job, num_tasks) if follow else 0
@@ -257,7 +260,7 @@ def _follow(directory: pathlib.Path, job: str, num_tasks: int, tail: int | None 
   names = {k: job if k is None else f'{job}_{k}' for k in tasks}
   logs = [tools.Log(directory / f'{name}.out', '' if k is None else f'{k}: ', tail)
           for k, name in names.items()]
-  ended, shown, wait = {}, None, 1.0
+  ended, shown, wait, sure = {}, None, 1.0, False
   try:
     while True:
       states = _states(job)
@@ -274,13 +277,17 @@ def _follow(directory: pathlib.Path, job: str, num_tasks: int, tail: int | None 
           ended[k] = final[0]
         elif any(task == k or k is None for task, _, _ in found):
           ended.pop(k, None)  # queued again
+          sure = False
         elif gone:
           # Forgotten by the controller some minutes after its end; the script wrote its status.
           ended.setdefault(k, ('', _status_file(directory / f'{names[k]}.status')))
       for log in logs:
         log.show()
       if len(ended) == len(names):
-        break
+        # A job that its node or a better one threw out may be queued again in a moment.
+        if sure or all(state in _SURE for state, _ in ended.values()):
+          break
+        sure, wait = True, 3.0
       until = time.monotonic() + wait
       while time.monotonic() < until:
         time.sleep(min(1.0, wait))

@@ -23,13 +23,13 @@ def need(tool: str, what: str) -> None:
     raise Failed(f'{tool} is not installed here: {what}; --dry_run shows what would be run')
 
 
-def call(words: Sequence[str], stdin: str | None = None) -> str:
+def call(words: Sequence[str], stdin: str | None = None, env=None) -> str:
   """Output of a command that must succeed.
 
   Raises:
     Failed: it did not; with its own words.
   """
-  done = subprocess.run(words, input=stdin, capture_output=True, text=True,
+  done = subprocess.run(words, input=stdin, capture_output=True, text=True, env=env,
                         stdin=None if stdin is not None else subprocess.DEVNULL)
   if done.returncode:
     said = (done.stderr.strip() or done.stdout.strip() or 'it said nothing').splitlines()

@@ -207,6 +207,7 @@ def _files(command, workdir, options: Options, hosts: int, env) -> dict[str, str
   words = ['.venv/bin/python' if i == 0 and word == 'python' else word
            for i, word in enumerate(command)]
   directory = shlex.quote(workdir)
+  pack = [f'mkdir -p -- {directory}', f'tar -czf run.tar.gz --directory={directory} .']
   head = ['#!/bin/bash', 'cd "$HOME/gen_models" || exit 1']
   install = [*head, 'set -e', *options.setup, options.install or INSTALL]
   if posixpath.isabs(workdir):
@@ -219,8 +220,7 @@ def _files(command, workdir, options: Options, hosts: int, env) -> dict[str, str
          shlex.join(words), 'echo $? > run.status']
   return {name: '\n'.join([*lines, '']) for name, lines in {
     'install.sh': install, 'run.sh': run,
-    'pack.sh': [*head, f'mkdir -p -- {directory}', f'tar -czf run.tar.gz --directory={directory} .'],
-  }.items()}
+    'pack.sh': [*head, *pack]}.items()}
 
 
 def _run(made: Plan, options: Options, workdir: pathlib.Path, follow: bool) -> int:

@@ -132,7 +132,8 @@ def test_what_the_user_adds_is_merged():
 @pytest.mark.parametrize('options, said', [
   (dict(image=None), '--k8s_image'), (dict(volume=None), '--k8s_volume'),
   (dict(volume='work:/other'), 'below /other/'), (dict(volume='work:/'), 'claim:/mount/path'),
-  (dict(volume='Work'), 'does not match'), (dict(volume='work\n'), 'does not match'), (dict(memory='16GiB'), 'does not match'),
+  (dict(volume='Work'), 'does not match'), (dict(volume='work\n'), 'does not match'),
+  (dict(memory='16GiB'), 'does not match'),
   (dict(name='A_b'), 'lower-case'), (dict(namespace='A b'), 'does not match'),
   (dict(accelerator='tpu-v6e-slise', topology='2x2'), 'did you mean tpu-v6e-slice'),
   (dict(accelerator='tpu-v6e-slice', topology='2x2x2'), '2 dimensions'),

@@ -62,8 +62,9 @@ def slurm():
 def submitted(env, log, *words, cwd=ROOT):
   """A command that submits a job and follows it, its output in a file; killed if it hangs."""
   with open(log, 'w') as file:
-    process = subprocess.Popen([sys.executable, *map(str, words), '--where=slurm'], cwd=cwd, env=env,
-                               stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, *map(str, words), '--where=slurm'], cwd=cwd,
+                               env=env, stdout=file, stderr=subprocess.STDOUT,
+                               stdin=subprocess.DEVNULL)
   try:
     yield process
   finally:

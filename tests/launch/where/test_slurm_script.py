@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+
 from launch import registry, where
 from launch.where import settings, slurm, tools
 
