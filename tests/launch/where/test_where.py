@@ -1,14 +1,18 @@
 """Which flags are whose, what a job is told to run, and the environment it gets."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 
 import pytest
 from absl import flags
+from absl.testing import flagsaver
 
 from launch import registry, where
 from launch.where import settings
+from tests.test_documents import commands
 
 flags.DEFINE_string('of_the_command', None, 'A flag that is not of launch.where.')
 
@@ -86,3 +90,24 @@ def test_jax_takes_the_settings():
 def test_what_is_no_variable_is_refused(word):
   with pytest.raises(registry.UsageError, match='NAME=value'):
     settings.given([word])
+
+
+def test_readme_commands_render(parse, capsys, tmp_path, monkeypatch):
+  """Each is a dry run, which must not depend on what is installed, and names its experiment."""
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv('PATH', str(tmp_path))
+  lines = [line for line in commands('README.md') if '--where=' in line]
+  assert {re.search(r'--where=(\w+)', line)[1] for line in lines} == {'slurm', 'tpu', 'k8s'}
+  for line in lines:
+    words = shlex.split(line)[3:]
+    parse()
+    own = where.command('launch.train', words)
+    assert own[:3] == shlex.split(line)[:3]
+    with flagsaver.flagsaver():
+      parse(*[word for word in words if word not in own])
+      assert where.elsewhere() and where.DRY_RUN.value
+      workdir, = (w.split('=')[1] for w in own if w.startswith('--workdir='))
+      assert where.submit(own, workdir) == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in own[1:]), out
+  assert not list(tmp_path.iterdir())
