@@ -166,7 +166,8 @@ def plan(command, workdir: str, options: Options, *, env=None) -> Plan:
             *(['--spot'] if options.spot else []), *options.extra]
 
   def on(kind, verb, *words):
-    return gcloud.check(['gcloud', 'compute', 'tpus', kind, verb, *words])
+    # Quiet: nobody is there to answer questions.
+    return gcloud.check(['gcloud', 'compute', 'tpus', kind, verb, *words, '--quiet'])
 
   def ssh(worker, text):
     return on('tpu-vm', 'ssh', name, *place, f'--worker={worker}', f'--command={text}')
@@ -182,7 +183,7 @@ def plan(command, workdir: str, options: Options, *, env=None) -> Plan:
     on('tpu-vm', 'scp', str(archive / 'code.tar.gz'), f'{name}:code.tar.gz', *place,
        '--worker=all'),
     ssh(0, _ALIVE), ssh('all', _UNPACK), ssh('all', _START), ssh(0, _WATCH), fetch,
-    on(kind, 'delete', name, *place, *(['--force'] if options.queued else []), '--quiet'),
+    on(kind, 'delete', name, *place, *(['--force'] if options.queued else [])),
     _files(command, workdir, options, hosts, env or {}), archive / 'code.tar.gz')
 
 

@@ -1,5 +1,6 @@
 """TPU VMs: what gcloud is told, and whole runs on workers that are directories of this machine."""
 
+import json
 import os
 import pathlib
 import re
@@ -99,11 +100,11 @@ def test_what_gcloud_is_told(queued):
   assert given['accelerator-type'] == 'v6e-8' and 'spot' in given
   assert given['runtime-version' if queued else 'version'] == 'v2-alpha-tpuv6e'
   assert (given.get('node-id') == 'a-b') == queued
-  assert split(made.delete)[0] == (kind[0], 'delete') and 'quiet' in split(made.delete)[2]
+  assert split(made.delete)[0] == (kind[0], 'delete')
   for words in commands(made):
     gcloud.check(words)
     assert split(words)[2]['zone'] == 'us-east5-b'
-    assert split(words)[2]['project'] == 'my-project'
+    assert split(words)[2]['project'] == 'my-project' and 'quiet' in split(words)[2]
   for words in (made.send, made.install, made.start):
     assert split(words)[2]['worker'] == 'all'
 
@@ -121,6 +122,25 @@ def test_the_flags_are_those_of_gcloud():
     listed = {flag[2:] for flag in groups[group]['commands'][verb]['flags']}
     assert set(known) - listed <= hidden and listed <= set(known), (group, verb)
   assert {f'--{name}' for name in gcloud._WIDE} <= set(tree['flags'])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which('gcloud'), reason='no gcloud installed')
+def test_gcloud_takes_every_command(tmp_path):
+  """Its own check of commands, which asks nobody."""
+  env = {**os.environ, 'CLOUDSDK_CONFIG': str(tmp_path), 'CLOUDSDK_CORE_DISABLE_PROMPTS': '1'}
+
+  def said(words):
+    done = subprocess.run(['gcloud', 'meta', 'lint-gcloud-commands', '--command-string',
+                           shlex.join(words)], env=env, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)[0]
+
+  extra = ('--network=mine', '--internal-ips', '--tags=a,b')
+  made = plan(project='my-project', extra=extra)
+  queued = plan(project='my-project', extra=extra, queued=True, spot=True, workdir='/mnt/a')
+  for words in [*commands(made), queued.create, queued.state, queued.delete]:
+    assert said(words)['success'], said(words)
+  assert not said([*made.create, '--netwrok=mine'])['success']
 
 
 @pytest.mark.parametrize('name, hosts', [

@@ -111,3 +111,12 @@ def test_readme_commands_render(parse, capsys, tmp_path, monkeypatch):
     out = capsys.readouterr().out
     assert all(word in out for word in own[1:]), out
   assert not list(tmp_path.iterdir())
+
+
+def test_a_bad_experiment_fails_before_anything_is_submitted(tmp_path):
+  done = subprocess.run(
+    [sys.executable, '-m', 'launch.train', '--experiment=rbm_digits', '--variant=pdc',
+     '--where=slurm', f'--workdir={tmp_path}/a'], capture_output=True, text=True,
+    env={**os.environ, 'PATH': str(tmp_path)})
+  assert done.returncode == 1 and 'did you mean pcd' in done.stderr
+  assert not list(tmp_path.iterdir())
