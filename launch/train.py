@@ -34,13 +34,14 @@ flags.adopt_module_key_flags(where)
 
 def main(argv):
   runtime.no_arguments(argv)
+  elsewhere = where.elsewhere()
   entry = registry.load(_EXPERIMENT.value)
   values = registry.resolve(entry, _VARIANT.value, _SET.value)
   experiment = entry.experiment(**values)
   workdir = pathlib.Path(_WORKDIR.value)
   config = {'experiment': entry.name, 'variant': _VARIANT.value, 'hyperparameters': values,
             'seed': _SEED.value, 'seeds': _SEEDS.value}
-  if where.elsewhere() or where.DRY_RUN.value:
+  if elsewhere or where.DRY_RUN.value:
     if (workdir / 'config.json').exists():
       rundir.claim(workdir, config)  # another run is refused now, not in the queue
     sys.exit(where.submit(where.command('launch.train'), workdir))

@@ -1,15 +1,17 @@
 """Where a command runs: here, on a Slurm cluster, on a TPU VM of Google Cloud, on Kubernetes.
 
-A command validates its own flags, then asks `elsewhere()` and, when that is so, hands itself over:
+A command asks `elsewhere()` first of all, then validates its own flags, then hands itself over:
 
-  if where.elsewhere():
+  elsewhere = where.elsewhere()
+  ...
+  if elsewhere or where.DRY_RUN.value:
     sys.exit(where.submit(where.command('launch.train'), workdir))
 
 slurm, tpu and k8s render what would run, check it, submit it, follow it and end with its status.
 The same command again follows what runs already, and otherwise submits it again, which goes on
 from the last checkpoint. settings holds the environment that jobs get.
 
-Processes of a job find each other by the environment, read in launch/runtime.py:
+Processes of a job find each other by the environment:
 GEN_MODELS_DISTRIBUTED=auto where JAX finds the others itself (Slurm's srun, TPU slices), else
 GEN_MODELS_COORDINATOR, GEN_MODELS_PROCESSES and GEN_MODELS_PROCESS. A process alone gets none.
 """
