@@ -11,7 +11,7 @@ import time
 
 from absl import flags
 
-from launch import page, registry, rundir, runtime
+from launch import page, registry, rundir, runtime, where
 
 _EXPERIMENT = flags.DEFINE_string('experiment', None, 'Name of a file in experiments/, or a path '
                                   'ending in .py. python -m launch.list shows them.')
@@ -29,16 +29,22 @@ _STREAM = flags.DEFINE_bool('stream', False, 'Read batches from disk through gra
 _SAVE_MINUTES = flags.DEFINE_float('save_every_minutes', 5.0, 'Time between checkpoints.',
                                    lower_bound=0.0)
 flags.mark_flags_as_required(['experiment', 'workdir'])
+flags.adopt_module_key_flags(where)
 
 
 def main(argv):
   runtime.no_arguments(argv)
+  elsewhere = where.elsewhere()
   entry = registry.load(_EXPERIMENT.value)
   values = registry.resolve(entry, _VARIANT.value, _SET.value)
   experiment = entry.experiment(**values)
   workdir = pathlib.Path(_WORKDIR.value)
   config = {'experiment': entry.name, 'variant': _VARIANT.value, 'hyperparameters': values,
             'seed': _SEED.value, 'seeds': _SEEDS.value}
+  if elsewhere or where.DRY_RUN.value:
+    if (workdir / 'config.json').exists():
+      rundir.claim(workdir, config)  # another run is refused now, not in the queue
+    sys.exit(where.submit(where.command('launch.train'), workdir))
   runtime.setup()
   with rundir.lock(workdir):
     begun = rundir.claim(workdir, config)
