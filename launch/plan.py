@@ -168,7 +168,7 @@ def programs(entry: registry.Entry, all_points: Sequence[Point], dataset,
     entry: the experiment.
     all_points: what is to be run.
     dataset: name -> the Dataset it is trained on.
-    max_replicas: of one program; None for no limit but memory.
+    max_replicas: of one program, whatever the memory; None for as many as that holds.
     memory: bytes of a device; None for no limit.
   """
   from gen_models.training import hyper
@@ -183,7 +183,7 @@ def programs(entry: registry.Entry, all_points: Sequence[Point], dataset,
     floats = hyper.traceable(entry.experiment, values, data.train, data.valid)
     num_bytes, data_bytes = _bytes(entry.experiment(**values), data)
     most = max_replicas or len(group)
-    if memory:
+    if memory and not max_replicas:
       most = max(1, min(most, int((0.8 * memory - data_bytes) // num_bytes)))
     same: dict[tuple, list[Point]] = {}
     for point in group:

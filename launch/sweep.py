@@ -12,6 +12,8 @@ not finite is frozen, says why in failed.txt, and the others go on. The same com
 where it stopped; what is finished is not run again, and more variants, values or seeds may be asked
 for in the same WORKDIR.
 
+With --where=slurm, tpu or k8s every program is a task of a job there.
+
 Replicas are a vmap where that is seen to end in the bits of runs alone, else they take turns in
 the program of a run alone; --replicas=vmap insists on the vmap, which may differ by rounding.
 """
@@ -22,7 +24,7 @@ import sys
 
 from absl import flags
 
-from launch import plan, registry, runtime, sweeping
+from launch import plan, registry, runtime, sweeping, where
 
 _EXPERIMENT = flags.DEFINE_string('experiment', None, 'Name of a file in experiments/, or a path '
                                   'ending in .py. python -m launch.list shows them.')
@@ -52,15 +54,16 @@ _EVALUATE = flags.DEFINE_bool('evaluate', True, 'Score every run when it is trai
 _SAMPLE_SPACE = flags.DEFINE_enum('sample_space', 'none', ['none', 'own', 'real', 'dynamic',
                                                            'threshold'],
                                   'Of launch.evaluate; none: draws are not scored.')
-_DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Show the plan and leave.')
 _DATA_DIR = flags.DEFINE_string('data_dir', None, 'Prepared tfds data; default $TFDS_DATA_DIR.')
 _SAVE_MINUTES = flags.DEFINE_float('save_every_minutes', 5.0, 'Time between checkpoints.',
                                    lower_bound=0.0)
 flags.mark_flags_as_required(['experiment', 'workdir'])
+flags.adopt_module_key_flags(where)
 
 
 def main(argv):
   runtime.no_arguments(argv)
+  elsewhere = where.elsewhere()
   entry = registry.load(_EXPERIMENT.value)
   searched = _SEARCH.value != 'grid'
   axes = plan.axes(entry, _SET.value, ranges=searched)
@@ -77,16 +80,21 @@ def main(argv):
     max_replicas=_MAX_REPLICAS.value, save_minutes=_SAVE_MINUTES.value,
     sample_space=_SAMPLE_SPACE.value if _EVALUATE.value else None)
   if _SEARCH.value == 'optuna':
+    if elsewhere:
+      # One search is one task: what it asks for next depends on what it has seen.
+      sys.exit(where.submit(where.command('launch.sweep'), _WORKDIR.value))
     from launch import searching  # optuna is an extra
     done = searching.run(sweep, variants, axes, fixed, seeds, trials=_TRIALS.value,
-                         batch=_BATCH.value, seed=_SEARCH_SEED.value, dry_run=_DRY_RUN.value)
+                         batch=_BATCH.value, seed=_SEARCH_SEED.value, dry_run=where.DRY_RUN.value)
   else:
     choices = list(plan.draws(axes, _TRIALS.value, _SEARCH_SEED.value) if searched
                    else plan.grid(axes))
     points = plan.points(entry, variants, choices, seeds, fixed)
     programs = sweep.programs(points)
     print(sweep.describe(programs), flush=True)
-    if _DRY_RUN.value:
+    if elsewhere:
+      sys.exit(_submit(programs))
+    if where.DRY_RUN.value:
       return
     done = sweep.run(_selected(programs))
   if not done:
@@ -102,6 +110,18 @@ def _variants(entry: registry.Entry) -> list[str | None]:
   for variant in _VARIANTS.value:
     registry.resolve(entry, variant)
   return _VARIANTS.value or [None]
+
+
+def _submit(programs) -> int:
+  """A task for each program that is asked for; returns the status of the job."""
+  command = where.command('launch.sweep')
+  if _PROGRAMS.value:
+    _selected(programs)
+    return where.submit(command, _WORKDIR.value)
+  if not _MAX_REPLICAS.value:
+    # The accelerator's memory would make another plan there, and other numbers of programs.
+    command.append(f'--max_replicas={max(len(p.points) for p in programs)}')
+  return where.submit(command, _WORKDIR.value, num_tasks=len(programs), task_flag='--programs')
 
 
 def _selected(programs):
