@@ -7,6 +7,7 @@
 
 import json
 import pathlib
+import shlex
 import shutil
 
 from absl import flags
@@ -21,7 +22,12 @@ def main(argv):
   runtime.no_arguments(argv)
   tables.RESULTS.mkdir(exist_ok=True)
   for directory in _ADD.value:
-    result = keep(json.loads((pathlib.Path(directory) / 'result.json').read_text()))
+    path = pathlib.Path(directory) / 'result.json'
+    result = json.loads(path.read_text())
+    if result['experiment'] not in registry.names():  # it becomes the name of a file
+      raise registry.UsageError(f'{path} is of {result["experiment"]}: results are kept of the '
+                                'files of experiments/ alone')
+    result = keep(result)
     rundir.write_json(tables.RESULTS / f'{result["experiment"]}-{result["variant"]}.json', result)
   for directory in _STORY.value:
     keep_story(pathlib.Path(directory))
@@ -33,6 +39,8 @@ def keep_story(directory: pathlib.Path) -> None:
   """table.json with how it was made, and story.png, under the name of the experiment."""
   rows = json.loads((directory / 'table.json').read_text())
   name = f'story_{rows[0]["dataset"]}'
+  if name not in registry.stories():  # it becomes the name of a file
+    raise registry.UsageError(f'{directory / "table.json"}: there is no {name}')
   for row in rows:
     result = json.loads((directory / row['family'] / 'result.json').read_text())
     row |= {'made': _made(result['trained'])}
@@ -53,9 +61,10 @@ def keep(result: dict) -> dict:
   seeds = result['seeds']
   usual = registry.resolve(registry.load(result['experiment']), result['variant'])
   changed = {k: v for k, v in result['hyperparameters'].items() if v != usual.get(k)}
-  command = ' '.join([
-    f'python -m launch.train --experiment={result["experiment"]} --variant={result["variant"]}',
-    *(f'--set={k}={v}' for k, v in changed.items()), f'--seed={seeds[0]} --seeds={len(seeds)}'])
+  command = shlex.join([
+    'python', '-m', 'launch.train', f'--experiment={result["experiment"]}',
+    f'--variant={result["variant"]}', *(f'--set={k}={v}' for k, v in changed.items()),
+    f'--seed={seeds[0]}', f'--seeds={len(seeds)}'])
   score = {k: v for k, v in result.items() if k not in ('trained', 'environment', 'per_seed')}
   if 'per_seed' in result:
     score['per_seed'] = [{k: s[k] for k in ('test_nats', 'standard_error', 'effective_sample_size',
