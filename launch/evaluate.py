@@ -26,8 +26,10 @@ def main(argv):
   result = scoring.score(workdir, _CHECKPOINT.value, _DATA_DIR.value, _SAMPLE_SPACE.value,
                          lambda line: print(line, flush=True))
   print(scoring.table(result), flush=True)
-  print(f'page: {page.write(workdir, _DATA_DIR.value)}', flush=True)
-  print(json.dumps(result))
+  try:
+    print(f'page: {page.write(workdir, _DATA_DIR.value)}', flush=True)
+  finally:
+    print(json.dumps(result), flush=True)
 
 
 if __name__ == '__main__':

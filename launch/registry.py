@@ -1,21 +1,23 @@
 """From strings to experiments: the only place where a name becomes code.
 
 An experiment is a file of experiments/, or a file given by its path, that defines
-`experiment(...)` with typed keyword hyperparameters and VARIANTS.
+`experiment(...)` with typed keyword hyperparameters and VARIANTS. A path that a user typed is run;
+one read from a file only if the user typed it before, see trust.py.
 """
 
 import difflib
 import importlib
-import importlib.util
 import inspect
 import pathlib
 import pkgutil
+import shlex
 import types
 import typing
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import experiments
+from launch import trust
 
 
 class UsageError(ValueError):
@@ -57,14 +59,67 @@ def _files() -> list[str]:
 
 
 def load(name: str) -> Entry:
-  """The experiment `name`, a file of experiments/ or a path ending in .py.
+  """The experiment `name` as a user typed it, a file of experiments/ or a path ending in .py.
 
   Raises:
     UsageError: no such experiment, or a file that defines none.
   """
   if name in stories():
     raise UsageError(f'{name} is several experiments: python -m launch.story --story={name}')
-  module = _module(name, names(), 'experiment')
+  return _entry(name, _module(name, names(), 'experiment'))
+
+
+def load_recorded(name: str, where: pathlib.Path) -> Entry:
+  """The experiment `name` as the file `where` has it, which may come from anybody.
+
+  Raises:
+    UsageError: as `load`; or a path of a file that the user has not named as it is now.
+  """
+  if not name.endswith('.py'):
+    return load(name)
+  path = pathlib.Path(name)
+  if not path.is_file():
+    raise UsageError(f'{where} names {name}, and there is no such file here: run the command '
+                     'from the directory it was trained from')
+  source = path.read_bytes()
+  if not trust.known(source):
+    raise UsageError(f'{where} names {name}, which would run as code, and you have not named that '
+                     'file yet as it is now: look at it, then say that you mean it: '
+                     f'python -m launch.list {shlex.quote(f"--experiment={name}")}')
+  return _entry(name, trust.run(path, source))
+
+
+def recorded_values(entry: Entry, values: dict[str, Any], where: pathlib.Path) -> dict[str, Any]:
+  """The hyperparameters that the file `where` has, of the names and types that the experiment has.
+
+  Raises:
+    UsageError: they are not.
+  """
+  parameters = hyperparameters(entry)
+  for name, value in values.items():
+    if name not in parameters:
+      raise UsageError(f'{where}: {entry.name} has no hyperparameter {name!r}: it was made by '
+                       'another version')
+    if not _is(value, parameters[name].annotation):
+      raise UsageError(f'{where}: {name} is {value!r}, not '
+                       f'{describe(parameters[name].annotation)}')
+  return values
+
+
+def _is(value, annotation) -> bool:
+  """Whether JSON gave a value of this type."""
+  if typing.get_origin(annotation) is typing.Literal:
+    return value in typing.get_args(annotation)
+  if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+    return any(_is(value, a) for a in typing.get_args(annotation))
+  if isinstance(value, bool) or annotation is bool:
+    return isinstance(value, bool) and annotation is bool
+  if annotation in (int, float, str, type(None)):
+    return isinstance(value, (int, float) if annotation is float else annotation)
+  return True
+
+
+def _entry(name: str, module) -> Entry:
   if not callable(getattr(module, 'experiment', None)):
     raise UsageError(f'{name} defines no function `experiment`')
   return Entry(name, module.experiment, getattr(module, 'VARIANTS', {}), module.__doc__ or '')
@@ -108,10 +163,9 @@ def _from_file(name: str, what: str):
   path = pathlib.Path(name)
   if not path.is_file():
     raise UsageError(f'no {what} file {name}')
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+  source = path.read_bytes()
+  trust.remember(source)
+  return trust.run(path, source)
 
 
 def _module(name: str, known: list[str], what: str):

@@ -43,6 +43,9 @@ def add(directories) -> None:
       raise registry.UsageError(f'--add={directory}: no result.json; first '
                                 f'python -m launch.evaluate --workdir={shlex.quote(directory)}')
     result = json.loads(path.read_text())
+    if result['experiment'] not in registry.names():  # it becomes the name of a file
+      raise registry.UsageError(f'{path} is of {result["experiment"]}: results are kept of the '
+                                'files of experiments/ alone')
     added.setdefault((result['experiment'], result['variant']), []).append(result)
   for (experiment, variant), results in added.items():
     rundir.write_json(tables.RESULTS / f'{experiment}-{variant}.json', keep(merging.merge(results)))
@@ -52,6 +55,8 @@ def keep_story(directory: pathlib.Path) -> None:
   """table.json with how it was made, and story.png, under the name of the experiment."""
   rows = json.loads((directory / 'table.json').read_text())
   name = f'story_{rows[0]["dataset"]}'
+  if name not in registry.stories():  # it becomes the name of a file
+    raise registry.UsageError(f'{directory / "table.json"}: there is no {name}')
   for row in rows:
     result = json.loads((directory / row['family'] / 'result.json').read_text())
     row |= {'made': _made(result['trained'])}
@@ -72,11 +77,12 @@ def keep(result: dict) -> dict:
   seeds = result['seeds']
   usual = registry.resolve(registry.load(result['experiment']), result['variant'])
   changed = {k: v for k, v in result['hyperparameters'].items() if v != usual.get(k)}
-  command = ' '.join([
-    f'python -m launch.train --experiment={result["experiment"]} --variant={result["variant"]}',
-    *(f'--set={k}={v}' for k, v in changed.items()),
-    f'--seed={seeds[0]} --seeds={len(seeds)}' if seeds == list(range(seeds[0], seeds[-1] + 1))
-    else 'with --seed=' + ', '.join(map(str, seeds))])
+  command = shlex.join([
+    'python', '-m', 'launch.train', f'--experiment={result["experiment"]}',
+    f'--variant={result["variant"]}', *(f'--set={k}={v}' for k, v in changed.items())])
+  command += (f' --seed={seeds[0]} --seeds={len(seeds)}'
+              if seeds == list(range(seeds[0], seeds[-1] + 1))
+              else ' with --seed=' + ', '.join(map(str, seeds)))
   score = {k: v for k, v in result.items() if k not in ('trained', 'environment', 'per_seed')}
   if 'per_seed' in result:
     score['per_seed'] = [{k: s[k] for k in ('test_nats', 'standard_error', 'effective_sample_size',

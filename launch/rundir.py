@@ -17,6 +17,7 @@ import json
 import os
 import pathlib
 import platform
+import shlex
 import subprocess
 import sys
 from typing import Any
@@ -31,10 +32,20 @@ class ForeignRun(ValueError):
 
 
 def write_json(path: pathlib.Path, value) -> None:
-  """Atomically: a reader sees the old file or the new one."""
+  """Atomically: a reader sees the old file or the new one.
+
+  Raises:
+    OSError: it could not be written, with the name of the file; nothing is left of the attempt.
+  """
   temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-  temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + '\n')
-  os.replace(temporary, path)
+  text = json.dumps(value, indent=2, allow_nan=False) + '\n'
+  try:
+    temporary.write_text(text)
+    os.replace(temporary, path)
+  except OSError as e:
+    with contextlib.suppress(OSError):
+      temporary.unlink()
+    raise OSError(e.errno, e.strerror, str(path)) from e
 
 
 @contextlib.contextmanager
@@ -95,7 +106,10 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
                      'Train one with python -m launch.train --workdir=...') from None
   except ValueError as e:
     raise ForeignRun(f'{path} is damaged ({e}); restore it or use another --workdir') from None
-  if not isinstance(config, dict) or not {'experiment', 'hyperparameters', 'seed'} <= set(config):
+  kinds = {'experiment': str, 'variant': str | None, 'hyperparameters': dict, 'seed': int,
+           'seeds': int}
+  if not isinstance(config, dict) or not all(
+      isinstance(config.get(k, ()), kind) for k, kind in kinds.items()) or config['seeds'] < 1:
     raise ForeignRun(f'{path} does not describe a run of this project')
   return config
 
@@ -121,7 +135,7 @@ def environment() -> dict[str, Any]:
   device = jax.devices()[0]
   return {
     'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-    'command': ' '.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
+    'command': shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
     'versions': versions, 'platform': device.platform, 'device_kind': device.device_kind,
     'num_devices': jax.device_count(), 'num_cores': os.cpu_count(), 'machine': platform.machine(),
     'git_commit': git_commit()}

@@ -24,12 +24,17 @@ class Run:
 
 
 def load(workdir: pathlib.Path, which: str = 'last', data_dir: str | None = None) -> Run:
-  """Reads a run; raises ForeignRun, ForeignCheckpoint, DamagedCheckpoint or FileNotFoundError."""
-  config = rundir.read_config(workdir)
+  """Reads a run; raises ForeignRun, ForeignCheckpoint, DamagedCheckpoint or FileNotFoundError.
+
+  And UsageError where its config.json names code that is not known as the user's.
+  """
+  config, path = rundir.read_config(workdir), workdir / 'config.json'
+  entry = registry.load_recorded(config['experiment'], path)
+  experiment = entry.experiment(
+    **registry.recorded_values(entry, config['hyperparameters'], path))
   runtime.setup()
   from gen_models import data
   from gen_models.training import loop
-  experiment = registry.load(config['experiment']).experiment(**config['hyperparameters'])
   dataset = data.load(experiment.dataset, data_dir)
   with runtime.open_checkpoints(workdir, config, experiment, read_only=True) as checkpoints:
     step = checkpoints.best_step() if which == 'best' else None

@@ -1,9 +1,11 @@
 """What every command shares: set-up of jax, signals, and errors that say how to go on."""
 
+import errno
 import os
 import pathlib
 import signal
 import sys
+import tempfile
 import traceback
 
 from absl import app, logging
@@ -15,6 +17,7 @@ def run(main) -> None:
   An error that the user can do something about needs no traceback; any other keeps its own.
   """
   def guarded(argv):
+    signal.signal(signal.SIGTERM, _leave)
     try:
       return main(argv)
     except KeyboardInterrupt:
@@ -25,16 +28,39 @@ def run(main) -> None:
       if os.environ.get('GEN_MODELS_TRACEBACK'):
         traceback.print_exc()
         sys.exit(1)
-      print(f'error: {e}\n(GEN_MODELS_TRACEBACK=1 shows where)', file=sys.stderr)
+      print(f'error: {_explain(e)}\n(GEN_MODELS_TRACEBACK=1 shows where)', file=sys.stderr)
       sys.exit(1)
 
   app.run(guarded)
+
+
+def _leave(number, frame):
+  """SIGTERM where nothing has to be saved: files are written whole or not at all."""
+  del frame
+  print('stopped by SIGTERM; what was saved before is as it was', file=sys.stderr)
+  sys.exit(128 + number)
 
 
 def _expected(error: Exception) -> bool:
   # By module and not by class: naming the classes would import all their rooms.
   return type(error).__module__.split('.')[0] in ('gen_models', 'launch', 'experiments') or \
     isinstance(error, (ValueError, OSError, FloatingPointError))
+
+
+def _explain(error: Exception) -> str:
+  """What happened, and for trouble with the disk what to do about it."""
+  if not isinstance(error, OSError) or error.errno is None:
+    return str(error)
+  where = f': {error.filename}' if error.filename else ''
+  advice = {
+    errno.ENOSPC: 'make room, and the same command goes on from the last checkpoint',
+    errno.EDQUOT: 'make room, and the same command goes on from the last checkpoint',
+    errno.EROFS: 'use a directory that can be written to',
+    errno.EACCES: 'use a directory that you may write to',
+    errno.EEXIST: 'it is a file; use another name for the directory',
+    errno.ENOTDIR: 'a part of it is a file; use another name for the directory',
+  }.get(error.errno)
+  return f'{error.strerror}{where}' + (f'; {advice}' if advice else '')
 
 
 def no_arguments(argv) -> None:
@@ -50,6 +76,13 @@ def setup() -> None:
   cache = os.environ.get('JAX_COMPILATION_CACHE_DIR') or str(
     pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
     / 'gen_models' / 'jax')
+  try:
+    pathlib.Path(cache).mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=cache).close()
+  except OSError as e:
+    logging.warning('no compilation cache, programs are compiled every time: %s: %s', e.strerror,
+                    cache)
+    cache = None
   jax.config.update('jax_compilation_cache_dir', cache)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 

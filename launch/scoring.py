@@ -46,7 +46,11 @@ def score(workdir: pathlib.Path, which: str = 'last', data_dir: str | None = Non
     'environment': rundir.environment(),
     'trained': json.loads((workdir / 'environment.json').read_text())[-1],
     'train_seconds': train_seconds(workdir)}
-  rundir.write_json(workdir / 'result.json', result)
+  try:
+    rundir.write_json(workdir / 'result.json', result)
+  except OSError:
+    report(json.dumps(result))  # it may have taken an hour
+    raise
   return result
 
 

@@ -2,21 +2,27 @@
 
   python -m launch.train --experiment=rbm_digits --variant=pcd --workdir=runs/digits
   python -m launch.train --experiment=rbm_mnist --workdir=runs/mnist --set=num_hidden=250 --seeds=4
+
+--from=OLD begins with the last checkpoint of another run of the same shapes and goes on from its
+step with the hyperparameters given here.
 """
 
 import pathlib
+import shlex
 import signal
 import sys
 import time
 
 from absl import flags
 
-from launch import page, registry, rundir, runtime, where
+from launch import origin, page, registry, rundir, runtime, where
 
 _EXPERIMENT = flags.DEFINE_string('experiment', None, 'Name of a file in experiments/, or a path '
                                   'ending in .py. python -m launch.list shows them.')
 _VARIANT = flags.DEFINE_string('variant', None, "One of the experiment's VARIANTS.")
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory; made, or resumed.')
+_FROM = flags.DEFINE_string('from', None, 'Run directory whose last checkpoint a new run begins '
+                           'with, see launch/origin.py.')
 _SET = flags.DEFINE_multi_string('set', [], 'name=value: overrides a hyperparameter; repeatable.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Seed of the (first) run.')
 _SEEDS = flags.DEFINE_integer('seeds', 1, 'Replicas with seeds seed, seed + 1, ... in one program.',
@@ -47,6 +53,9 @@ def main(argv):
     sys.exit(where.submit(where.command('launch.train'), workdir))
   runtime.setup()
   with rundir.lock(workdir):
+    if _FROM.value:
+      config['from'] = origin.find(pathlib.Path(_FROM.value), workdir, config, experiment,
+                                   _DATA_DIR.value)
     begun = rundir.claim(workdir, config)
     rundir.record_start(workdir)
     result = train(entry, experiment, config, workdir, begun)
@@ -54,7 +63,7 @@ def main(argv):
     print(f'stopped at step {result.step}, saved; the same command goes on from there')
     sys.exit(128 + signal.SIGTERM)
   print(f'trained {result.step} steps; figures in {page.write(workdir, _DATA_DIR.value)}\n'
-        f'python -m launch.evaluate --workdir={workdir} scores it')
+        f'python -m launch.evaluate {shlex.quote(f"--workdir={workdir}")} scores it')
 
 
 def train(entry, experiment, config, workdir, begun):
@@ -74,10 +83,13 @@ def train(entry, experiment, config, workdir, begun):
                                          save_interval_minutes=_SAVE_MINUTES.value)
   with checkpoints:
     start = loop.restore(experiment, checkpoints, runtime.keys(config), dataset.train, replicated)
+    if start is None and 'from' in config:
+      start = origin.begin(config, experiment, dataset.train, checkpoints)
     step = start[1] if start else 0
-    if begun:
+    if begun or start:
       print(f'resuming {workdir} at step {step}', flush=True)
-    seconds_before = metrics.spent(workdir / 'metrics.jsonl', step)
+    seconds_before = max(metrics.spent(workdir / 'metrics.jsonl', step),
+                         config.get('from', {}).get('seconds', 0.0))
     began = time.monotonic()
     with (runtime.StopOnSignal() as should_stop,
           metrics.Metrics(workdir, resume_step=step) as writer,
@@ -93,10 +105,15 @@ def train(entry, experiment, config, workdir, begun):
         writer.write(step, values)
         progress.update(step, values, experiment.headline)
 
-      return loop.fit(experiment, dataset.train, dataset.valid, runtime.keys(config), start=start,
-                      seeds=config['seeds'] if replicated else None, how=_PARALLEL.value,
-                      stream=stream, checkpoints=checkpoints, on_metrics=on_metrics,
-                      on_alarm=on_alarm, should_stop=should_stop)
+      try:
+        return loop.fit(experiment, dataset.train, dataset.valid, runtime.keys(config),
+                        start=start, seeds=config['seeds'] if replicated else None,
+                        how=_PARALLEL.value, stream=stream, checkpoints=checkpoints,
+                        on_metrics=on_metrics, on_alarm=on_alarm, should_stop=should_stop)
+      except loop.Diverged as e:
+        checkpoints.wait()  # what it offers may be under way
+        mine = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
+        raise loop.Diverged(f'{e}:\n{origin.offer(config, workdir, mine)}') from e
 
 
 if __name__ == '__main__':

@@ -10,6 +10,10 @@ import pathlib
 import jax
 import pytest
 
+# Experiment files that tests name are not files that the user has named.
+os.environ.setdefault('XDG_STATE_HOME', str(
+  pathlib.Path.home() / '.cache' / 'gen_models' / 'tests'))
+
 jax.config.update('jax_debug_key_reuse', True)
 jax.config.update('jax_compilation_cache_dir', os.environ.get(
   'JAX_COMPILATION_CACHE_DIR', str(pathlib.Path.home() / '.cache' / 'gen_models' / 'jax')))

@@ -20,6 +20,10 @@ from gen_models.data.pipeline import rows_of_step
 from gen_models.data.sources import Window
 
 
+class ReadFailed(RuntimeError):
+  """The source did not give a record; what was trained is as the last checkpoint has it."""
+
+
 class Source(Protocol):
   """Random access to records {'image': uint8 [...], 'label': int}, the label optional."""
 
@@ -69,7 +73,9 @@ class Stream:
       Window of images uint8 [T, B, ...], labels int32 [T, B] or None, first = start.
 
     Raises:
-      ValueError: an empty range. Whatever the source raises.
+      ValueError: an empty range.
+      TypeError: images that are not uint8.
+      ReadFailed: the source raised something.
     """
     if not 0 <= start < stop:
       raise ValueError(f'no steps from {start} to {stop}')
@@ -97,11 +103,19 @@ class Stream:
     with jax.default_device(self._device):
       rows_TB = np.asarray(self._rows(self._key, jnp.arange(start, stop, dtype=jnp.uint32)))
     rows = rows_TB[:, self._slice].reshape(-1)
-    batches = (grain.MapDataset.source(rows).map(lambda row: self._source[int(row)]).map(_record)
+    batches = (grain.MapDataset.source(rows).map(self._read).map(_record)
                .batch(self._local).to_iter_dataset(self._options))
     batches = list(batches)
     labels = np.stack([b['label'] for b in batches]) if 'label' in batches[0] else None
     return Window(np.stack([b['image'] for b in batches]), labels, np.int32(start))
+
+  def _read(self, row):
+    try:
+      return self._source[int(row)]
+    except Exception as e:  # of files that are gone, of a server that is down
+      raise ReadFailed(f'record {row} of the data cannot be read: {type(e).__name__}: '
+                       f'{" ".join(str(e).split())[:160]}. Once it can, the same command goes on '
+                       'from the last checkpoint') from e
 
 
 def _record(record):

@@ -19,7 +19,9 @@ import hashlib
 import json
 import logging as std_logging
 import math
+import os
 import pathlib
+import re
 import shutil
 import sys
 import time
@@ -42,6 +44,10 @@ class ForeignCheckpoint(ValueError):
 
 class DamagedCheckpoint(RuntimeError):
   """No step that could be restored has the bytes that were saved."""
+
+
+class SaveFailed(OSError):
+  """A checkpoint could not be written; those before it are as they were."""
 
 
 class Checkpoints(contextlib.AbstractContextManager):
@@ -105,7 +111,7 @@ class Checkpoints(contextlib.AbstractContextManager):
       metrics: name -> float or array of floats over replicas.
 
     Raises:
-      Exception: of the previous save, if that failed while it was written.
+      SaveFailed: this save, or the previous one while it was written.
     """
     self._saved_at = time.monotonic()
     step = int(step)
@@ -129,8 +135,9 @@ class Checkpoints(contextlib.AbstractContextManager):
     self._score(step, manifest['metrics'])
     # Orbax refuses arrays of size zero: their kind in the manifest is all there is to them.
     stored = {path: x for path, x in arrays.items() if x.size}
-    self._manager.save(step, force=True, args=ocp.args.Composite(
-      state=ocp.args.PyTreeSave(stored), manifest=ocp.args.JsonSave(manifest)))
+    with self._saving():
+      self._manager.save(step, force=True, args=ocp.args.Composite(
+        state=ocp.args.PyTreeSave(stored), manifest=ocp.args.JsonSave(manifest)))
 
   def restore(self, example, step: int | None = None):
     """The newest good state and its step; None when there is no checkpoint.
@@ -168,19 +175,45 @@ class Checkpoints(contextlib.AbstractContextManager):
     return None
 
   def wait(self) -> None:
-    """Blocks until what was saved is on disk; raises what went wrong in writing it."""
-    self._manager.wait_until_finished()
+    """Blocks until what was saved is on disk; raises SaveFailed where that went wrong."""
+    with self._saving():
+      self._manager.wait_until_finished()
 
   def __exit__(self, *exception) -> None:
     self.close()
 
   def close(self) -> None:
-    """Waits and releases the threads."""
-    self._manager.close()
+    """Waits and releases the threads; raises SaveFailed as `wait`."""
+    with self._saving():
+      self._manager.close()
+
+  @contextlib.contextmanager
+  def _saving(self):
+    """Whatever orbax makes of a disk that does not take what it is given, as SaveFailed."""
+    try:
+      yield
+    except (OSError, ValueError, RuntimeError) as e:
+      number = re.search(r"os_error_code='(\d+)'", str(e))
+      number = int(number[1]) if number else getattr(e, 'errno', None)
+      why = os.strerror(number) if number else ' '.join(str(e).split())[:160]
+      what = (f'{why}: a checkpoint could not be written to {self.directory}, those before it '
+              'are whole')
+      raise SaveFailed(*([number] * bool(number)), what) from e
 
   def all_steps(self) -> list[int]:
     """Steps in the directory, ascending."""
     return sorted(self._manager.all_steps())
+
+  def fingerprint(self, step: int) -> str:
+    """The sha256 of a step's manifest, which vouches for every bit of it.
+
+    Raises:
+      DamagedCheckpoint: the manifest is not good.
+    """
+    try:
+      return _sha256(self._manifest(step))
+    except _Damage as damage:
+      raise DamagedCheckpoint(f'checkpoint {step} in {self.directory}: {damage}') from None
 
   def best_step(self) -> int | None:
     """The step with the best metric, the newest of equals; None if none was ranked."""
