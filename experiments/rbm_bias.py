@@ -19,12 +19,23 @@ Score: exact test nats; scores bias_*, noise_* are those at the end of training,
 them at every validation. Bengio & Delalleau (2009) and Fischer & Igel (2011) bound the bias of
 CD-k; here it is measured.
 
-  chains_10    –
-  chains_100   –
-  chains_1000  –
+At the end of training, 100 chains, 3 seeds, -159.66 +- 7.21 nats:
 
-Cost on 2 CPU cores shared with other work: two minutes each, in seconds 120. A dash is not
-measured; scores are means +- standard deviations over seeds, nats exact.
+               CD-1             CD-3             CD-10            CD-25            PCD, rested
+  bias         0.967 +- 0.013   0.955 +- 0.017   0.925 +- 0.028   0.889 +- 0.045   0.30 +- 0.26
+  noise        0.036 +- 0.003   0.037 +- 0.003   0.038 +- 0.003   0.039 +- 0.003   0.10 +- 0.02
+
+so at these parameters CD-k hardly sees the gradient, whose length is that of modes which k sweeps
+from the data do not reach, and is all but free of noise; neither changes much along the run (CD-1
+0.95 to 0.98 at each of ten looks). From the run's own chains PCD is as far off at any one step
+(0.99 to 1.01, noise 0.10 to 0.16): what a few updates of moving chains average, one draw does not.
+Rested chains, 5,000 sweeps on, show what is left to their finite number.
+
+  chains_100   -159.66 +- 7.21
+  chains_10, chains_1000  –   not measured
+
+Cost: 15 minutes of one core for three seeds, 2,808 seconds of wall time on cores shared with much
+other work. Scores are means +- standard deviations over seeds, nats exact.
 """
 
 import jax
