@@ -186,7 +186,7 @@ def format_progress(step: int, num_steps: int, rate: float | None,
     num_steps: updates in all.
     rate: updates a second; None while unknown.
     metrics: name -> float or array over replicas, shown by its mean.
-    headline: the metric to show before all others.
+    headline: the metric to show; beside it the first one of training, of the phase at hand.
   """
   width = len(str(num_steps))
   parts = [f'{step:{width}}/{num_steps}', f'{100 * step // max(num_steps, 1):3}%']
@@ -194,9 +194,22 @@ def format_progress(step: int, num_steps: int, rate: float | None,
     parts.append(f'{rate:.3g} steps/s' if rate < 1000 else f'{rate:.0f} steps/s')
     seconds = math.ceil(max(num_steps - step, 0) / rate)
     parts.append(f'eta {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}')
-  names = sorted(metrics, key=lambda name: name != headline)
-  parts += [f'{name} {np.mean(np.asarray(metrics[name], np.float64)):.4g}' for name in names]
+  parts += [f'{name} {np.mean(np.asarray(metrics[name], np.float64)):.4g}'
+            for name in _shown(metrics, headline)]
   return '  '.join(parts)
+
+
+def _shown(metrics, headline: str | None) -> list[str]:
+  """The headline, and the loss or what stands for it: a line has room for no more."""
+  found = []
+
+  def latest(fits):
+    """Of several phases the one that trains comes last."""
+    return [name for name in metrics if name not in found and fits(name)][-1:]
+
+  found += latest(lambda name: headline is not None and name.split('/')[-1] == headline)
+  return found + (latest(lambda name: 'loss' in name) or latest(lambda name: 'error' in name)
+                  or latest(lambda name: name != 'seconds'))
 
 
 class Progress(contextlib.AbstractContextManager):

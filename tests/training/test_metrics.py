@@ -227,10 +227,15 @@ assert not {'tensorboardX', 'jax', 'orbax'} & set(sys.modules), 'imported too mu
    '5000/5000  100%  12346 steps/s  eta 0:00:00  loss 1.5'),
   ((0, 8000, 1.0, {}), '   0/8000    0%  1 steps/s  eta 2:13:20'),
   ((1, 2, 0.25, {'a': 1e-9, 'b': float('nan')}),
-   '1/2   50%  0.25 steps/s  eta 0:00:04  a 1e-09  b nan'),
+   '1/2   50%  0.25 steps/s  eta 0:00:04  b nan'),
   ((0, 0, None, {}), '0/0    0%'),
-  ((1, 2, None, {'a': 1, 'b': 2, 'c': 3}, 'c'), '1/2   50%  c 3  a 1  b 2'),
-  ((1, 2, None, {'a': 1, 'b': 2}, 'not measured yet'), '1/2   50%  a 1  b 2'),
+  # The headline, and the loss, or an error, or whatever is there: not all of them.
+  ((1, 2, None, {'a': 1, 'loss': 2, 'moment_error': 5, 'c': 3}, 'c'), '1/2   50%  c 3  loss 2'),
+  ((1, 2, None, {'moment_error': 1, 'b': 2, 'seconds': 3}, 'not measured yet'),
+   '1/2   50%  moment_error 1'),
+  # Of several phases the one that trains.
+  ((1, 2, None, {'first/nats': 1, 'first/loss': 2, 'second/nats': 3, 'second/loss': 4}, 'nats'),
+   '1/2   50%  second/nats 3  second/loss 4'),
 ])
 def test_format_progress(arguments, line):
   assert metrics.format_progress(*arguments) == line
