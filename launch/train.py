@@ -4,6 +4,8 @@
   python -m launch.train --experiment=rbm_mnist --workdir=runs/mnist --set=num_hidden=250 --seeds=4
 """
 
+import contextlib
+import functools
 import pathlib
 import signal
 import sys
@@ -11,7 +13,7 @@ import time
 
 from absl import flags
 
-from launch import page, registry, rundir, runtime
+from launch import distributed, page, registry, rundir, runtime, supervise
 
 _EXPERIMENT = flags.DEFINE_string('experiment', None, 'Name of a file in experiments/, or a path '
                                   'ending in .py. python -m launch.list shows them.')
@@ -33,25 +35,45 @@ flags.mark_flags_as_required(['experiment', 'workdir'])
 
 def main(argv):
   runtime.no_arguments(argv)
+  if supervise.wanted():
+    sys.exit(supervise.run('launch.train', sys.argv[1:]))
+  runtime.setup()
+  distributed.join()
   entry = registry.load(_EXPERIMENT.value)
   values = registry.resolve(entry, _VARIANT.value, _SET.value)
   experiment = entry.experiment(**values)
   workdir = pathlib.Path(_WORKDIR.value)
   config = {'experiment': entry.name, 'variant': _VARIANT.value, 'hyperparameters': values,
             'seed': _SEED.value, 'seeds': _SEEDS.value}
-  runtime.setup()
-  with rundir.lock(workdir):
-    begun = rundir.claim(workdir, config)
-    rundir.record_start(workdir)
-    result = train(entry, experiment, config, workdir, begun)
+  # Of several processes the first alone writes and speaks.
+  with rundir.lock(workdir) if distributed.is_first() else contextlib.nullcontext():
+    begun = distributed.is_first() and rundir.claim(workdir, config)
+    remark = rundir.other_devices(workdir) if begun else None
+    if distributed.is_first():
+      rundir.record_start(workdir)
+    distributed.wait_for_all('the run directory is ours')
+    result = train(entry, experiment, config, workdir, begun, remark)
+  several = distributed.count() > 1
+  distributed.part()
   if not result.done:
-    print(f'stopped at step {result.step}, saved; the same command goes on from there')
+    if distributed.is_first():
+      print(f'stopped at step {result.step}, saved; the same command goes on from there')
     sys.exit(128 + signal.SIGTERM)
-  print(f'trained {result.step} steps; figures in {page.write(workdir, _DATA_DIR.value)}\n'
-        f'python -m launch.evaluate --workdir={workdir} scores it')
+  if distributed.is_first():
+    distributed.beat(None)
+    figures = _page_alone(workdir) if several else page.write(workdir, _DATA_DIR.value)
+    print(f'trained {result.step} steps; figures in {figures}\n'
+          f'python -m launch.evaluate --workdir={workdir} scores it')
 
 
-def train(entry, experiment, config, workdir, begun):
+def _page_alone(workdir):
+  """The page of a run of several processes, written where there is one."""
+  data_dir = [f'--data_dir={_DATA_DIR.value}'] if _DATA_DIR.value else []
+  distributed.run_alone('launch.report', f'--workdir={workdir}', *data_dir)
+  return workdir / 'report.html'
+
+
+def train(entry, experiment, config, workdir, begun, remark=None):
   """Runs the loop with everything that has effects attached to it."""
   # Imported late: bad flags are answered before anything slow is loaded.
   from gen_models import data
@@ -71,9 +93,19 @@ def train(entry, experiment, config, workdir, begun):
     step = start[1] if start else 0
     if begun:
       print(f'resuming {workdir} at step {step}', flush=True)
+      if remark and step:
+        print(remark, flush=True)
+    fit = functools.partial(
+      loop.fit, experiment, dataset.train, dataset.valid, runtime.keys(config), start=start,
+      seeds=config['seeds'] if replicated else None, how=_PARALLEL.value, stream=stream,
+      checkpoints=checkpoints)
+    if not distributed.is_first():
+      with distributed.StopTogether() as should_stop:
+        return fit(on_metrics=lambda step, values: distributed.beat(step), should_stop=should_stop)
     seconds_before = metrics.spent(workdir / 'metrics.jsonl', step)
     began = time.monotonic()
-    with (runtime.StopOnSignal() as should_stop,
+    stop = distributed.StopTogether() if distributed.count() > 1 else runtime.StopOnSignal()
+    with (stop as should_stop,
           metrics.Metrics(workdir, resume_step=step) as writer,
           metrics.Progress(total) as progress):
       def on_alarm(step, message):
@@ -85,12 +117,10 @@ def train(entry, experiment, config, workdir, begun):
       def on_metrics(step, values):
         values = {**values, 'seconds': seconds_before + time.monotonic() - began}
         writer.write(step, values)
+        distributed.beat(step)
         progress.update(step, values, experiment.headline)
 
-      return loop.fit(experiment, dataset.train, dataset.valid, runtime.keys(config), start=start,
-                      seeds=config['seeds'] if replicated else None, how=_PARALLEL.value,
-                      stream=stream, checkpoints=checkpoints, on_metrics=on_metrics,
-                      on_alarm=on_alarm, should_stop=should_stop)
+      return fit(on_metrics=on_metrics, on_alarm=on_alarm, should_stop=should_stop)
 
 
 if __name__ == '__main__':
