@@ -35,8 +35,9 @@ PARENT, BEAT = 'GEN_MODELS_WORKER_OF', 'GEN_MODELS_BEAT_FD'
 
 _COORDINATOR, _PROCESSES, _PROCESS = (
   f'GEN_MODELS_{name}' for name in ('COORDINATOR', 'PROCESSES', 'PROCESS'))
-_GONE = re.compile(r'gloo|nccl|connection (closed|reset|refused)|coordination|heartbeat|preempt|'
-                   r'UNAVAILABLE|DEADLINE_EXCEEDED|barrier', re.IGNORECASE)
+# By what it says: jax raises it as RuntimeError, ValueError or its own class, as it happens.
+_GONE = re.compile(r'^[A-Z_]+: .*(gloo|nccl|connection (closed|reset|refused)|coordination|'
+                   r'heartbeat|preempt|barrier|socket)', re.IGNORECASE | re.DOTALL)
 
 
 class CannotJoin(ValueError):
@@ -249,9 +250,7 @@ def run_alone(module: str, *args: str) -> None:
 
 def lost_peer(error: Exception) -> str | None:
   """What to say of an error that only shows that another process is gone; else None."""
-  if _Here.count < 2 or type(error).__name__ not in ('JaxRuntimeError', 'XlaRuntimeError'):
-    return None
-  if not _GONE.search(str(error)):
+  if _Here.count < 2 or not _GONE.search(str(error)):
     return None
   return f'process {_Here.index} has lost contact with another process ({_first_line(error)})'
 

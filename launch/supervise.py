@@ -45,8 +45,9 @@ _SETTLE = 2.0  # for those that notice by themselves that another is gone
 _HUNG_GRACE = 10.0
 _START_MINUTES = 10.0  # importing, compiling, restoring: no dispatch can be expected
 _LONGEST_BACKOFF = 60.0
-# What only follows from the end of another process: said by it, or jax's abort.
+# What only follows from the end of another process: said by it, or jax's abort, which says pages.
 _FOLLOWS = (distributed.LOST, -signal.SIGABRT)
+_PAGES = re.compile(rb'[IWEF]\d{4} \d\d:|\*\*\* Check|    @ |RPC: /|Additional GRPC|:UNKNOWN:')
 _FORCED = re.compile(r'xla_force_host_platform_device_count=(\d+)')
 
 
@@ -90,7 +91,7 @@ class Worker:
   def __init__(self, command, index: int, count: int, port: int):
     self.index = index
     self._file = tempfile.TemporaryFile()  # noqa: SIM115 closed by close()
-    environment = {**os.environ, distributed.PARENT: str(os.getpid()),
+    environment = {'TF_CPP_MIN_LOG_LEVEL': '2', **os.environ, distributed.PARENT: str(os.getpid()),
                    distributed.BEAT: str(self._file.fileno())} | _devices(index, count)
     if count > 1:
       environment |= {'GEN_MODELS_COORDINATOR': f'127.0.0.1:{port}',
@@ -100,7 +101,7 @@ class Worker:
     self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL,
                                     pass_fds=[self._file.fileno()], start_new_session=True,
                                     **output)
-    self.muted = False
+    self.muted, self._held = False, []
     self._seen, self._at = None, time.monotonic()
     if index:
       self._reader = threading.Thread(target=self._pass_on, daemon=True)
@@ -108,9 +109,16 @@ class Worker:
 
   def _pass_on(self):
     for line in self.process.stdout:
-      if not self.muted:
-        sys.stderr.write(f'[{self.index}] {line.decode(errors="replace")}')
-        sys.stderr.flush()
+      # Its last words wait: who errs in company mostly repeats another.
+      if self._held or line.startswith(b'error: '):
+        self._held.append(line)
+      elif not _PAGES.match(line):
+        self._show(line)
+
+  def _show(self, line):
+    if not self.muted:
+      sys.stderr.write(f'[{self.index}] {line.decode(errors="replace")}')
+      sys.stderr.flush()
 
   @property
   def status(self) -> int | None:
@@ -137,6 +145,8 @@ class Worker:
     self.process.wait()
     if self.index:
       self._reader.join(timeout=1)
+      for line in self._held:
+        self._show(line)
       self.process.stdout.close()
     self._file.close()
 
@@ -246,9 +256,10 @@ class Supervisor:
     for worker in workers:
       worker.muted = worker is not cause
     status = cause.status
-    how = {distributed.CRASHED: 'ended with an error', distributed.LOST: 'lost the others',
-           }.get(status, f'ended with status {status}')
-    if status < 0:
+    how = 'ended with an error' if status == distributed.CRASHED else f'ended with status {status}'
+    if status in _FOLLOWS and self._count > 1:
+      how = 'lost another, which no longer answers,'
+    elif status < 0:
       how = f'was killed by {signal.Signals(-status).name}'
     failure = Failure(f'{self._name(cause)} {how} {_place(cause)}', status, cause.step)
     # With one of several gone the rest can save nothing: they would wait for it.

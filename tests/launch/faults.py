@@ -1,9 +1,9 @@
 """Faults done to supervised runs of one and two processes, and what must hold afterwards.
 
-A run is `python -m launch.train --processes=N` on an experiment file of a user's (`EXPERIMENT`): the
-64-5 machine on the digits, a dispatch every 20 updates, every one saved. `trial` starts it in an
-empty directory, does one thing to it at a random moment, lets it end (or starts it again, where the
-fault was to end it), and raises AssertionError unless
+A run is `python -m launch.train --processes=N` on an experiment file of a user's (`EXPERIMENT`):
+the 64-5 machine on the digits, a dispatch every 20 updates, every one saved. `trial` starts it in
+an empty directory, does one thing to it at a random moment, lets it end (or starts it again, where
+the fault was to end it), and raises AssertionError unless
 
   the run told what happened in a line, and reached its end;
   nothing of it is left running, found by a mark in its environment;
