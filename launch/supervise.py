@@ -44,7 +44,7 @@ _POLL = 0.05
 _SETTLE = 2.0  # for those that notice by themselves that another is gone
 _HUNG_GRACE = 10.0
 _START_MINUTES = 10.0  # importing, compiling, restoring: no dispatch can be expected
-_LONGEST_BACKOFF = 60.0
+_BACKOFF, _LONGEST_BACKOFF = 1.0, 60.0
 # What only follows from the end of another process: said by it, or jax's abort, which says pages.
 _FOLLOWS = (distributed.LOST, -signal.SIGABRT)
 _PAGES = re.compile(rb'[IWEF]\d{4} \d\d:|\*\*\* Check|    @ |RPC: /|Additional GRPC|:UNKNOWN:')
@@ -194,7 +194,7 @@ class Supervisor:
         say(f'{end.message}; gave up after {attempt} restarts: the same command goes on from the '
             'last checkpoint')
         return GAVE_UP
-      pause = min(2.0**attempt, _LONGEST_BACKOFF)
+      pause = min(_BACKOFF * 2**attempt, _LONGEST_BACKOFF)
       whom = 'it is' if self._count == 1 else f'all {self._count} are'
       say(f'{end.message}; {whom} started again from the last checkpoint in {pause:g} s '
           f'(restart {attempt + 1} of {self._restarts})')
@@ -255,16 +255,17 @@ class Supervisor:
     cause = min(failed, key=lambda w: (w.status in _FOLLOWS, w.status == 1))
     for worker in workers:
       worker.muted = worker is not cause
+    # With one of several gone the rest can save nothing: they would wait for it.
+    _wait(workers, _SETTLE)
+    if cause.status == workers[0].status == 1:  # all refuse the same: one says it
+      cause.muted, cause = True, workers[0]
     status = cause.status
     how = 'ended with an error' if status == distributed.CRASHED else f'ended with status {status}'
     if status in _FOLLOWS and self._count > 1:
       how = 'lost another, which no longer answers,'
     elif status < 0:
       how = f'was killed by {signal.Signals(-status).name}'
-    failure = Failure(f'{self._name(cause)} {how} {_place(cause)}', status, cause.step)
-    # With one of several gone the rest can save nothing: they would wait for it.
-    _wait(workers, _SETTLE)
-    return failure
+    return Failure(f'{self._name(cause)} {how} {_place(cause)}', status, cause.step)
 
   def _name(self, worker) -> str:
     return 'the process' if self._count == 1 else f'process {worker.index}'
@@ -307,14 +308,19 @@ def _devices(index: int, count: int) -> dict[str, str]:
     environment['PJRT_NPROC'] = str(max(2 * max(virtual), share // count))
   if count == 1 or os.environ.get('JAX_PLATFORMS') == 'cpu':
     return environment
-  named = os.environ.get('CUDA_VISIBLE_DEVICES')
-  there = sorted((p.name.removeprefix('nvidia') for p in pathlib.Path('/dev').glob('nvidia[0-9]*')),
-                 key=int)
-  gpus = there if named is None else [name for name in named.split(',') if name]
-  if not there or not gpus:
+  gpus = _gpus()
+  if not gpus:
     return environment
   if len(gpus) % count:
     raise ValueError(f'{len(gpus)} GPUs do not divide over --processes={count}: use another '
                      'number, or JAX_PLATFORMS=cpu')
   share = len(gpus) // count
   return environment | {'CUDA_VISIBLE_DEVICES': ','.join(gpus[index * share:(index + 1) * share])}
+
+
+def _gpus() -> list[str]:
+  """The NVIDIA GPUs this process may use, as CUDA_VISIBLE_DEVICES names them."""
+  there = sorted((path.name.removeprefix('nvidia')
+                  for path in pathlib.Path('/dev').glob('nvidia[0-9]*')), key=int)
+  named = os.environ.get('CUDA_VISIBLE_DEVICES')
+  return there if named is None or not there else [name for name in named.split(',') if name]
