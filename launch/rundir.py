@@ -137,7 +137,8 @@ def environment() -> dict[str, Any]:
     'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
     'command': shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
     'versions': versions, 'platform': device.platform, 'device_kind': device.device_kind,
-    'num_devices': jax.device_count(), 'num_cores': os.cpu_count(), 'machine': platform.machine(),
+    'num_devices': jax.device_count(), 'num_processes': jax.process_count(),
+    'num_cores': os.cpu_count(), 'machine': platform.machine(),
     'git_commit': git_commit()}
 
 
@@ -162,3 +163,22 @@ def record_start(workdir: pathlib.Path) -> None:
   except (FileNotFoundError, ValueError):
     starts = []
   write_json(path, [*starts, environment()])
+
+
+def other_devices(workdir: pathlib.Path) -> str | None:
+  """What to say when the last start had other devices than this process: bits may differ.
+
+  Call before `record_start`.
+  """
+  try:
+    last = json.loads((workdir / 'environment.json').read_text())[-1]
+    before = last['num_devices'], last.get('num_processes', 1), last['device_kind']
+  except (OSError, ValueError, LookupError, TypeError):
+    return None  # no start was recorded, or not in a way to compare with
+  now = jax.device_count(), jax.process_count(), jax.devices()[0].device_kind
+  if now == before:
+    return None
+  (there, here) = (f'{kind} x {devices} in {processes} process{"es" * (processes > 1)}'
+                   for devices, processes, kind in (before, now))
+  return (f'note: it was last started on {there}, now on {here}: it goes on from the same state, '
+          'but sums may be rounded in another order and its bits differ from an unbroken run')

@@ -10,27 +10,38 @@ import traceback
 
 from absl import app, logging
 
+from launch import distributed
+
 
 def run(main) -> None:
   """app.run, with expected errors as one line on stderr and exit status 1.
 
-  An error that the user can do something about needs no traceback; any other keeps its own.
+  An error that the user can do something about needs no traceback; any other keeps its own. One of
+  several processes, or of a supervisor, leaves at once, with the status that says which it was.
   """
   def guarded(argv):
     signal.signal(signal.SIGTERM, _leave)
     try:
       return main(argv)
     except KeyboardInterrupt:
-      sys.exit(130)
+      distributed.leave(130)
+    except app.UsageError:
+      raise
     except Exception as e:  # sorted below
-      if not _expected(e):
-        raise
+      lost = distributed.lost_peer(e)
+      if not lost and not _expected(e):
+        if not distributed.in_company():
+          raise
+        traceback.print_exc()
+        distributed.leave(distributed.CRASHED)
       if os.environ.get('GEN_MODELS_TRACEBACK'):
         traceback.print_exc()
-        sys.exit(1)
-      print(f'error: {_explain(e)}\n(GEN_MODELS_TRACEBACK=1 shows where)', file=sys.stderr)
-      sys.exit(1)
+      else:
+        print(f'error: {lost or _explain(e)}\n(GEN_MODELS_TRACEBACK=1 shows where)',
+              file=sys.stderr)
+      distributed.leave(distributed.LOST if lost else 1)
 
+  distributed.follow_parent()
   app.run(guarded)
 
 

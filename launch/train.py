@@ -7,6 +7,8 @@
 step with the hyperparameters given here.
 """
 
+import contextlib
+import functools
 import pathlib
 import shlex
 import signal
@@ -15,7 +17,7 @@ import time
 
 from absl import flags
 
-from launch import origin, page, registry, rundir, runtime, where
+from launch import distributed, origin, page, registry, rundir, runtime, supervise, where
 
 _EXPERIMENT = flags.DEFINE_string('experiment', None, 'Name of a file in experiments/, or a path '
                                   'ending in .py. python -m launch.list shows them.')
@@ -40,33 +42,54 @@ flags.adopt_module_key_flags(where)
 
 def main(argv):
   runtime.no_arguments(argv)
-  elsewhere = where.elsewhere()
+  elsewhere = where.elsewhere() or where.DRY_RUN.value
+  if supervise.wanted() and not elsewhere:
+    sys.exit(supervise.run('launch.train', sys.argv[1:]))
+  if not elsewhere:
+    runtime.setup()
+    distributed.join()
   entry = registry.load(_EXPERIMENT.value)
   values = registry.resolve(entry, _VARIANT.value, _SET.value)
   experiment = entry.experiment(**values)
   workdir = pathlib.Path(_WORKDIR.value)
   config = {'experiment': entry.name, 'variant': _VARIANT.value, 'hyperparameters': values,
             'seed': _SEED.value, 'seeds': _SEEDS.value}
-  if elsewhere or where.DRY_RUN.value:
+  if elsewhere:
     if (workdir / 'config.json').exists():
       rundir.claim(workdir, config)  # another run is refused now, not in the queue
     sys.exit(where.submit(where.command('launch.train'), workdir))
-  runtime.setup()
-  with rundir.lock(workdir):
+  # Of several processes the first alone writes and speaks.
+  with rundir.lock(workdir) if distributed.is_first() else contextlib.nullcontext():
     if _FROM.value:
       config['from'] = origin.find(pathlib.Path(_FROM.value), workdir, config, experiment,
                                    _DATA_DIR.value)
-    begun = rundir.claim(workdir, config)
-    rundir.record_start(workdir)
-    result = train(entry, experiment, config, workdir, begun)
+    begun = distributed.is_first() and rundir.claim(workdir, config)
+    remark = rundir.other_devices(workdir) if begun else None
+    if distributed.is_first():
+      rundir.record_start(workdir)
+    distributed.wait_for_all('the run directory is ours')
+    result = train(entry, experiment, config, workdir, begun, remark)
+  several = distributed.count() > 1
+  distributed.part()
   if not result.done:
-    print(f'stopped at step {result.step}, saved; the same command goes on from there')
+    if distributed.is_first():
+      print(f'stopped at step {result.step}, saved; the same command goes on from there')
     sys.exit(128 + signal.SIGTERM)
-  print(f'trained {result.step} steps; figures in {page.write(workdir, _DATA_DIR.value)}\n'
-        f'python -m launch.evaluate {shlex.quote(f"--workdir={workdir}")} scores it')
+  if distributed.is_first():
+    distributed.beat(None)
+    figures = _page_alone(workdir) if several else page.write(workdir, _DATA_DIR.value)
+    print(f'trained {result.step} steps; figures in {figures}\n'
+          f'python -m launch.evaluate {shlex.quote(f"--workdir={workdir}")} scores it')
 
 
-def train(entry, experiment, config, workdir, begun):
+def _page_alone(workdir):
+  """The page of a run of several processes, written where there is one."""
+  data_dir = [f'--data_dir={_DATA_DIR.value}'] if _DATA_DIR.value else []
+  distributed.run_alone('launch.report', f'--workdir={workdir}', *data_dir)
+  return workdir / 'report.html'
+
+
+def train(entry, experiment, config, workdir, begun, remark=None):
   """Runs the loop with everything that has effects attached to it."""
   # Imported late: bad flags are answered before anything slow is loaded.
   from gen_models import data
@@ -86,12 +109,22 @@ def train(entry, experiment, config, workdir, begun):
     if start is None and 'from' in config:
       start = origin.begin(config, experiment, dataset.train, checkpoints)
     step = start[1] if start else 0
-    if begun or start:
+    if distributed.is_first() and (begun or start):
       print(f'resuming {workdir} at step {step}', flush=True)
+      if remark and step:
+        print(remark, flush=True)
+    fit = functools.partial(
+      loop.fit, experiment, dataset.train, dataset.valid, runtime.keys(config), start=start,
+      seeds=config['seeds'] if replicated else None, how=_PARALLEL.value, stream=stream,
+      checkpoints=checkpoints)
+    if not distributed.is_first():
+      with distributed.StopTogether() as should_stop:
+        return fit(on_metrics=lambda step, values: distributed.beat(step), should_stop=should_stop)
     seconds_before = max(metrics.spent(workdir / 'metrics.jsonl', step),
                          config.get('from', {}).get('seconds', 0.0))
     began = time.monotonic()
-    with (runtime.StopOnSignal() as should_stop,
+    stop = distributed.StopTogether() if distributed.count() > 1 else runtime.StopOnSignal()
+    with (stop as should_stop,
           metrics.Metrics(workdir, resume_step=step) as writer,
           metrics.Progress(total) as progress):
       def on_alarm(step, message):
@@ -103,13 +136,11 @@ def train(entry, experiment, config, workdir, begun):
       def on_metrics(step, values):
         values = {**values, 'seconds': seconds_before + time.monotonic() - began}
         writer.write(step, values)
+        distributed.beat(step)
         progress.update(step, values, experiment.headline)
 
       try:
-        return loop.fit(experiment, dataset.train, dataset.valid, runtime.keys(config),
-                        start=start, seeds=config['seeds'] if replicated else None,
-                        how=_PARALLEL.value, stream=stream, checkpoints=checkpoints,
-                        on_metrics=on_metrics, on_alarm=on_alarm, should_stop=should_stop)
+        return fit(on_metrics=on_metrics, on_alarm=on_alarm, should_stop=should_stop)
       except loop.Diverged as e:
         checkpoints.wait()  # what it offers may be under way
         mine = flags.FLAGS.get_flags_for_module(sys.modules[__name__])

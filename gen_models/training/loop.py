@@ -133,7 +133,8 @@ def fit(experiment: Experiment, train, valid, key, *, seeds: int | None = None,
         living=living, should_stop=should_stop, validator=validator)
       if stopped:
         return Result(state, step, False)
-    first, previous, state_of_phase, state = last, final_params(state), state, None
+    previous = parallel.held_whole(final_params(state))
+    first, state_of_phase, state = last, state, None
   return Result(state_of_phase, step, True)
 
 
@@ -289,8 +290,9 @@ def _rows(phase: Phase, key, train, stream, runner):
     arrays = runner.place_arrays(train)
     return lambda start, stop: arrays, lambda: None
   from gen_models.data import stream as stream_lib  # imports grain, which most runs never need
+  index, count = runner.share()
   windows = stream_lib.Stream(step_lib.data_key(key), stream, phase.batch_size,
-                              horizon=phase.num_steps)
+                              process_index=index, process_count=count, horizon=phase.num_steps)
   return lambda start, stop: runner.place_arrays(windows.window(start, stop)), windows.close
 
 

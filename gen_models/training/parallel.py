@@ -30,6 +30,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
+from gen_models.data import Window
 from gen_models.estimators.base import Memory
 from gen_models.experiment import Phase
 from gen_models.training import step as step_lib
@@ -46,6 +47,8 @@ class Runner(NamedTuple):
     replicate: any tree -> the same where `collect` leaves parameters.
     dispatch: (state, arrays, num_steps) -> (state, metrics); the state is donated.
     collect: state as `dispatch` gives it -> global state, not donated with it.
+    share: () -> (index, count): the rows [index, index + 1) * B / count of every streamed batch are
+      what this process reads; ValueError where these are not those of its devices.
   """
 
   place: Callable
@@ -53,6 +56,7 @@ class Runner(NamedTuple):
   replicate: Callable
   dispatch: Callable
   collect: Callable
+  share: Callable = lambda: (0, 1)
 
 
 def runner(phase: Phase, how: str = 'sharded', *, devices=None, replicated: bool = False,
@@ -67,9 +71,13 @@ def runner(phase: Phase, how: str = 'sharded', *, devices=None, replicated: bool
     turns: replicas one after another instead of a vmap; with `how='replicas'`.
 
   Raises:
-    ValueError: an unknown way; from `place`, chains that do not divide over the devices.
+    ValueError: an unknown way, or one that is not for several processes; from `place`, chains that
+      do not divide over the devices.
   """
   devices = list(jax.devices() if devices is None else devices)
+  if how != 'sharded' and len({device.process_index for device in devices}) > 1:
+    raise ValueError(f'{how!r} spreads a step over the devices of one process; '
+                     "several processes need 'sharded'")
   if how == 'sharded':
     return _sharded(phase, devices, replicated)
   if how == 'pmap':
@@ -122,13 +130,60 @@ def _sharded(phase: Phase, devices, replicated: bool) -> Runner:
 
   def place(state):
     check_chains(state, 1 if replicated else 0, len(devices))
-    return jax.tree.map(jax.device_put, state, shardings(state))
+    return jax.tree.map(put, state, shardings(state))
 
   def replicate(tree):
-    return jax.device_put(tree, everywhere)
+    return jax.tree.map(lambda x: put(x, everywhere), tree)
 
-  return Runner(place, replicate, replicate,
-                jax.jit(steps, static_argnums=2, donate_argnums=0), lambda state: state)
+  def place_arrays(arrays):
+    # A window of a stream holds this process's rows of its batches, anything else all rows.
+    if isinstance(arrays, Window) and not everywhere.is_fully_addressable:
+      return _join_rows(arrays, mesh)
+    return replicate(arrays)
+
+  return Runner(place, place_arrays, replicate,
+                jax.jit(steps, static_argnums=2, donate_argnums=0), lambda state: state,
+                lambda: _share(mesh.devices.flat))
+
+
+def put(x, sharding):
+  """device_put; with several processes, each places its part of what all of them hold whole."""
+  if sharding.is_fully_addressable:
+    return jax.device_put(x, sharding)
+  if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+    data = put(jax.random.key_data(x), sharding)
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+  host = np.asarray(x)
+  return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def held_whole(tree):
+  """The tree with every leaf on this process alone; of several processes, replicated leaves."""
+  return jax.tree.map(lambda x: x if getattr(x, 'is_fully_addressable', True) else np.asarray(x),
+                      tree)
+
+
+def _share(devices) -> tuple[int, int]:
+  """(index, count) of this process's part of what is split over these devices, in their order.
+
+  Raises:
+    ValueError: the part is no range of rows.
+  """
+  owners = [device.process_index for device in devices]
+  order = list(dict.fromkeys(owners))
+  if owners != sorted(owners, key=order.index):
+    raise ValueError('the devices of a process are not next to each other in the mesh: keep the '
+                     'data on the devices, without --stream')
+  return order.index(jax.process_index()), len(order)
+
+
+def _join_rows(window: Window, mesh) -> Window:
+  """The window of whole batches, of which every process holds its own rows."""
+  def join(x):
+    return jax.make_array_from_process_local_data(NamedSharding(mesh, P(None, AXIS)), x)
+
+  return Window(join(window.images), None if window.labels is None else join(window.labels),
+                put(window.first, NamedSharding(mesh, P())))
 
 
 def _replicas(phase: Phase, devices) -> Runner:
