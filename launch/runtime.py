@@ -10,7 +10,7 @@ import traceback
 
 from absl import app, logging
 
-from launch import distributed
+from launch import distributed, helping
 
 
 def run(main) -> None:
@@ -42,6 +42,9 @@ def run(main) -> None:
       distributed.leave(distributed.LOST if lost else 1)
 
   distributed.follow_parent()
+  if helping.asked(sys.argv):
+    print(helping.text(sys.modules['__main__']))
+    sys.exit(0)
   app.run(guarded)
 
 

@@ -220,3 +220,13 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(tmp_path):
 @pytest.mark.timeout(1200)
 def test_killed_twenty_times_some_during_a_save(tmp_path):
   assert killed_and_unbroken_agree(tmp_path, trials=20) >= 3
+
+
+def test_help_says_what_a_command_does_and_its_flags_in_order():
+  done = run('train', '--help')
+  assert done.stdout.startswith('Trains an experiment.')
+  places = [done.stdout.index(f'\n  --{name}') for name in ('experiment=', 'variant=', 'set=',
+                                                            'seeds=N', 'parallel=sharded|pmap')]
+  assert places == sorted(places)
+  assert 'absl' not in done.stdout and 'alsologtostderr' not in done.stdout
+  assert 'repeat this option' not in done.stdout and '(default: 5.0)' in done.stdout
