@@ -38,6 +38,7 @@ _SAVE_MINUTES = flags.DEFINE_float('save_every_minutes', 5.0, 'Time between chec
                                    lower_bound=0.0)
 flags.mark_flags_as_required(['experiment', 'workdir'])
 flags.adopt_module_key_flags(where)
+flags.adopt_module_key_flags(supervise)
 
 
 def main(argv):
