@@ -1,0 +1,56 @@
+"""Profiles the training program of an experiment: top operations, and the fraction of peak.
+
+  python -m launch.profile --experiment=rbm_mnist --variant=pcd1 --out=runs/profile
+
+Writes a trace below --out that Perfetto and TensorBoard open. The peak is that of one large product
+measured here and now.
+"""
+
+import json
+import pathlib
+
+from absl import flags
+
+from launch import registry, runtime
+
+_EXPERIMENT = flags.DEFINE_string('experiment', None, 'Name of a file in experiments/, or a path '
+                                  'ending in .py. python -m launch.list shows them.')
+_VARIANT = flags.DEFINE_string('variant', None, "One of the experiment's VARIANTS.")
+_SET = flags.DEFINE_multi_string('set', [], 'name=value: overrides a hyperparameter; repeatable.')
+_OUT = flags.DEFINE_string('out', 'runs/profile', 'Directory of the trace.')
+_PHASE = flags.DEFINE_integer('phase', 0, 'Which phase of training, counted from 0.', lower_bound=0)
+_STEPS = flags.DEFINE_integer('steps', None, 'Updates a dispatch; default as in training.',
+                              lower_bound=1)
+_TOP = flags.DEFINE_integer('top', 12, 'Operations shown.', lower_bound=1)
+_JSON = flags.DEFINE_bool('json', False, 'One JSON object instead of the table.')
+_DATA_DIR = flags.DEFINE_string('data_dir', None, 'Prepared tfds data; default $TFDS_DATA_DIR.')
+flags.mark_flag_as_required('experiment')
+
+
+def main(argv):
+  runtime.no_arguments(argv)
+  entry = registry.load(_EXPERIMENT.value)
+  values = registry.resolve(entry, _VARIANT.value, _SET.value)
+  experiment = entry.experiment(**values)
+  if _PHASE.value >= len(experiment.phases):
+    raise registry.UsageError(f'--phase={_PHASE.value}: {entry.name} has '
+                              f'{len(experiment.phases)}, counted from 0')
+  runtime.setup()
+  import jax
+
+  from gen_models import data
+  from gen_models.training import hyper
+  from launch import profiling
+  dataset = data.load(experiment.dataset, _DATA_DIR.value)
+  experiment = hyper.bind(entry.experiment, values, dataset.train, dataset.valid)
+  found = profiling.profile(experiment, dataset.train, jax.random.key(0), pathlib.Path(_OUT.value),
+                            phase=_PHASE.value, num_steps=_STEPS.value)
+  if _JSON.value:
+    print(json.dumps({**found._asdict(), 'operations': [
+      x._asdict() for x in found.operations[:_TOP.value]]}))
+  else:
+    print(profiling.table(found, _TOP.value))
+
+
+if __name__ == '__main__':
+  runtime.run(main)
