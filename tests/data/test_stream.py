@@ -7,7 +7,7 @@ import pytest
 
 from gen_models.data.pipeline import batches, rows_of_step
 from gen_models.data.sources import Arrays
-from gen_models.data.stream import Stream
+from gen_models.data.stream import ReadFailed, Stream
 
 N, B = 50, 12
 
@@ -90,3 +90,14 @@ def test_what_makes_no_sense_is_refused():
   source.images = source.images / 255
   with Stream(key, source, B) as stream, pytest.raises(TypeError, match='uint8'):
     stream.window(0, 1)
+
+
+def test_a_record_that_cannot_be_read_says_which_and_how_to_go_on():
+  class Gone(Records):
+    def __getitem__(self, row):
+      raise FileNotFoundError(2, 'No such file or directory', '/data/part-0')
+
+  with Stream(jax.random.key(5), Gone(), B) as stream, pytest.raises(ReadFailed) as caught:
+    stream.window(0, 1)
+  message = str(caught.value)
+  assert '\n' not in message and '/data/part-0' in message and 'the same command' in message
