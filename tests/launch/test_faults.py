@@ -393,6 +393,7 @@ def test_sigterm_while_scoring(tmp_path):
 # Going on from another run
 
 
+@pytest.mark.slow
 def test_a_run_from_another_ends_in_the_bits_of_one_run(trained, copy, tmp_path):
   """From the checkpoint of step 600 with the same hyperparameters, the same 200 steps follow."""
   shutil.rmtree(copy / 'checkpoints' / '800')
