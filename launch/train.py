@@ -57,6 +57,8 @@ def main(argv):
             'seed': _SEED.value, 'seeds': _SEEDS.value}
   if elsewhere:
     if (workdir / 'config.json').exists():
+      if _FROM.value and (origin_there := rundir.read_config(workdir).get('from')):
+        config['from'] = origin_there  # compared where the run is gone on with
       rundir.claim(workdir, config)  # another run is refused now, not in the queue
     sys.exit(where.submit(where.command('launch.train'), workdir))
   # Of several processes the first alone writes and speaks.

@@ -139,9 +139,11 @@ def test_commands_fall_back_and_end_in_the_same_bits(trained, copy, how):
 def test_commands_refuse_where_nothing_is_good(copy):
   for step in (copy / 'checkpoints').iterdir():
     spoil(step, 'flip')
-  for command in (['evaluate'], ['train', *ARGS], ['report']):
+  for command in (['evaluate'], ['train', *ARGS]):
     error = refused(*command, f'--workdir={copy}')
     assert 'no good checkpoint' in error and 'move the directory away' in error
+  run('report', f'--workdir={copy}')
+  assert 'no good checkpoint' in (copy / 'report.html').read_text()
 
 
 @pytest.mark.slow
