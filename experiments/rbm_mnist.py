@@ -12,19 +12,20 @@ rates of the data and back from training images (14,500 temperatures, 100 chains
 standard deviation over seeds; [the two sides], resolved when they are less than a nat apart.
 Published, from 60,000 images: CD-1 -125.53 and CD-3 -105.50 (from memory), CD-25 -86.34.
 
-  centred       -84.66 [-84.60, -84.68]  1 seed   PCD-1, centred gradient, 100,000 updates
-  centred_long  –                                 300,000 updates
-  pcd1          -86.44 +- 0.39           3 seeds, the way forth alone
+  centred_long  -83.78 [-83.73, -83.84]  1 seed   PCD-1, centred gradient, 300,000 updates
+  centred       -84.66 [-84.60, -84.68]  1 seed   100,000 updates
+  pcd1          -86.48 +- 0.26           3 seeds  [-86.51, -86.35]; 60,000 updates
   pcd25         -88.77                   1 seed, the way forth alone; 20,000 updates
   cd25          -98.54                   1 seed, the way forth alone; 20,000 updates; effective
                                          sample size 2: not reliable
   cd3           -133.53                  1 seed, the way forth alone; 30,000 updates; effective
                                          sample size 4: not reliable
-  cd1           -139.34 +- 0.92          3 seeds, the way forth alone; 30,000 updates
+  cd1           -139.50 +- 0.96          3 seeds  [-139.55, -139.30]; 30,000 updates
   fpcd1, tap, pt, ptt  –
 
-Cost for one seed on 2 CPU cores shared with other work: 3 seconds a thousand updates with one sweep
-an update, 30 with 25 sweeps; so 5 minutes for centred and 10 for pcd25. Scoring: a minute a seed.
+Cost for one seed: 5 to 6 seconds of one core a thousand updates with one sweep an update, 3 on two;
+30 on two with 25 sweeps. So 10 minutes of one core for centred, half an hour for centred_long.
+Scoring: a minute a seed, and its draws several more (--sample_space=none leaves them out).
 """
 
 from typing import Literal

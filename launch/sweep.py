@@ -24,7 +24,7 @@ import sys
 
 from absl import flags
 
-from launch import plan, registry, runtime, sweeping, where
+from launch import distributed, plan, registry, runtime, sweeping, where
 
 _EXPERIMENT = flags.DEFINE_string('experiment', None, 'Name of a file in experiments/, or a path '
                                   'ending in .py. python -m launch.list shows them.')
@@ -64,6 +64,9 @@ flags.adopt_module_key_flags(where)
 def main(argv):
   runtime.no_arguments(argv)
   elsewhere = where.elsewhere()
+  if not elsewhere and not distributed.alone():
+    raise registry.UsageError('a sweep runs in one process, over all devices of it: several share '
+                              'it by --programs, a task each, not by GEN_MODELS_DISTRIBUTED')
   entry = registry.load(_EXPERIMENT.value)
   searched = _SEARCH.value != 'grid'
   axes = plan.axes(entry, _SET.value, ranges=searched)

@@ -21,7 +21,7 @@ class Sweep:
 
   Args:
     entry: the experiment.
-    workdir: gets sweep.json and <point>/seed<k>, each an ordinary run directory.
+    workdir: gets <point>/seed<k>, each an ordinary run directory.
     data_dir: of prepared data.
     turns: see training.loop.fit.
     max_replicas: of one program.
