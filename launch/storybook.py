@@ -60,7 +60,7 @@ def report(workdir: pathlib.Path, name: str, results, rows) -> str:
   for family, result in results.items():
     figures = sorted((workdir / family / 'figures').glob('*.png'), key=_order)
     pictures = ''.join(web.image(path, 'pixels', path.stem.replace('_', ' ')) for path in figures
-                       if path.stem != 'curves')
+                       if not path.stem.startswith('curves'))
     sections.append(f'<h2>{html.escape(family)}</h2><p class="soft">'
                     f'{html.escape(result["protocol"])}</p><div class="pictures">{pictures}</div>'
                     f'{page.scores(family, result)}')

@@ -252,6 +252,9 @@ class Supervisor:
 
   def _failure(self, workers, failed) -> Failure:
     """What went wrong first; the others are told to end, whatever they say of it is not shown."""
+    if all(w.status in _FOLLOWS for w in failed):  # who was lost may end, too, in a moment
+      _wait(workers, _SETTLE)
+      failed = [w for w in workers if w.status not in (None, 0, STOPPED)]
     cause = min(failed, key=lambda w: (w.status in _FOLLOWS, w.status == 1))
     for worker in workers:
       worker.muted = worker is not cause

@@ -61,7 +61,7 @@ def test_readme_commands_run(tmp_path):
     if 'launch.train' in line:
       words += ['--set=num_steps=200', '--set=num_hidden=4']
     if 'launch.sweep' in line:
-      words += ['--set=num_steps=20', '--set=num_hidden=4']
+      words += ['--set=num_steps=20', '--set=num_hidden=4', '--seeds=1', '--noevaluate']
     if 'launch.story' in line:
       words += ['--set=num_steps=2', '--only=independent pixels']
     done = subprocess.run(words, cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(ROOT)},

@@ -36,7 +36,7 @@ def fitted(experiment, dataset, seeds=None):
   return loop.final_params(result.state), lines, warnings
 
 
-@pytest.mark.parametrize('negative', ['pcd', 'none'])
+@pytest.mark.parametrize('negative', [pytest.param('pcd', marks=pytest.mark.slow), 'none'])
 def test_gaussian_units_learn_digits(digits, negative):
   experiment = gaussian_rbm.experiment(num_hidden=8, negative=negative, num_steps=400)
   before = experiment.phases[0].init(jax.random.key(0), digits.train, None)

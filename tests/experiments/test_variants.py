@@ -14,6 +14,7 @@ from launch import registry
 # Two steps take as long as the compilation before them. The fast suite has one small variant of
 # every experiment, and defaults that are small or that others build on.
 SMALL = ('gaussian', 'gan_grid', 'linear_rbm', 'mixture', 'rbm_digits')
+ALIKE = ('autoencoder', 'gan_grid', 'class_rbm')  # built of what another one has
 DEFAULTS = ('gaussian', 'mixture', 'rbm_digits', 'rbm_mnist')
 
 
@@ -25,7 +26,8 @@ def quick_variant(name: str) -> str | None:
 
 
 def case(name: str, variant: str | None):
-  fast = name in DEFAULTS if variant is None else variant == quick_variant(name)
+  fast = name in DEFAULTS if variant is None else (
+    variant == quick_variant(name) and name not in ALIKE)
   return pytest.param(name, variant, marks=() if fast else pytest.mark.slow)
 
 

@@ -258,6 +258,7 @@ def test_other_devices_than_at_the_last_start_are_named(tmp_path):
 TWO_DEVICES = {'XLA_FLAGS': '--xla_force_host_platform_device_count=2'}
 
 
+@pytest.mark.slow
 def test_two_processes_survive_their_coordinator_and_end_in_the_bits_of_two_devices(tmp_path):
   """The run nothing is done to has two virtual devices in one process: the same program."""
   reference = faults.unbroken(tmp_path / 'unbroken', 1, **TWO_DEVICES)

@@ -28,6 +28,7 @@ def test_a_grid_and_arrays(trained, tmp_path):
   assert np.all((arrays['means'] > 0) & (arrays['means'] < 1))
 
 
+@pytest.mark.slow
 def test_the_seed_and_the_replica_decide(trained, tmp_path):
   def draws(*flags):
     path = tmp_path / 'draws.npz'

@@ -54,6 +54,7 @@ def test_the_page_and_the_picture(workdir):
   assert (workdir / 'story.png').stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_the_same_command_again_goes_on(workdir):
   before = (workdir / 'few' / 'metrics.jsonl').read_text()
   done = run('story', f'--story={workdir.parent / "two.py"}', f'--workdir={workdir}',
