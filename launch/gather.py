@@ -13,8 +13,6 @@ import numpy as np
 
 from launch import merging, registry, rundir
 
-FAILED = 'failed.txt'  # of a replica of a sweep: one line, why it was frozen
-
 
 class Row(NamedTuple):
   """One configuration.
@@ -110,7 +108,7 @@ def _rows(runs: Sequence[pathlib.Path]) -> Iterator[Row]:
     return
   remarks = []
   for path in runs:
-    for name, what in ((FAILED, 'frozen: '), ('warnings.txt', '')):
+    for name, what in ((rundir.FAILED, 'frozen: '), ('warnings.txt', '')):
       if (path / name).exists():
         remarks += [f'{path}: {what}{line}' for line in
                     (path / name).read_text(errors='replace').splitlines()[:5]]

@@ -180,7 +180,7 @@ class Report:
     return max((int(c.step[-1]) for c in found.values()), default=0)
 
   def _state(self, row: gather.Row) -> str:
-    frozen = sum((d / gather.FAILED).exists() for d in row.directories)
+    frozen = sum((d / rundir.FAILED).exists() for d in row.directories)
     return f'{frozen} of {len(row.seeds)} frozen' if frozen else 'trained or training'
 
 

@@ -5,6 +5,7 @@ environment.json   versions, device kind, git commit, command, one entry for eve
 metrics.jsonl      one object a line;  tensorboard/  the same as event files
 checkpoints/       see training.checkpoint
 warnings.txt       alarms of training, one a line
+failed.txt         of a replica of a sweep that was frozen: why, in one line
 result.json        written by launch.evaluate
 figures/           PNG files;  report.html  the page that shows them
 """
@@ -24,6 +25,7 @@ from typing import Any
 
 import jax
 
+FAILED = 'failed.txt'
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 

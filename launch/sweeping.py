@@ -13,8 +13,6 @@ import numpy as np
 
 from launch import plan, registry, rundir, runtime
 
-FAILED = 'failed.txt'  # one line: why a replica was frozen
-
 
 class Sweep:
   """The points of one experiment below one directory.
@@ -67,8 +65,8 @@ class Sweep:
   def state_of(self, point: plan.Point) -> str:
     """'done', 'failed: why' or 'open'."""
     directory = self.directory(point)
-    if (directory / FAILED).exists():
-      return f'failed: {(directory / FAILED).read_text().strip()}'
+    if (directory / rundir.FAILED).exists():
+      return f'failed: {(directory / rundir.FAILED).read_text().strip()}'
     if self._sample_space is not None:
       return 'done' if (directory / 'result.json').exists() else 'open'
     return 'done' if self._trained(point) else 'open'
@@ -165,7 +163,7 @@ class Sweep:
       def on_diverged(replica, message):
         fan.frozen.add(replica)
         message = message.replace(f'replica {replica} and ', '')
-        (directories[replica] / FAILED).write_text(message + '\n')
+        (directories[replica] / rundir.FAILED).write_text(message + '\n')
         _say(f'{points[replica].name}: frozen: {message}')
 
       try:
@@ -202,7 +200,7 @@ class Sweep:
     lines, width = [], max(map(len, rows))
     for row, members in rows.items():
       values = [v for v in map(self.value, members) if v is not None]
-      failed = sum((self.directory(p) / FAILED).exists() for p in members)
+      failed = sum((self.directory(p) / rundir.FAILED).exists() for p in members)
       text = f'{np.mean(values):.4g}' if values else '–'
       if len(values) > 1:
         text += f' +- {np.std(values, ddof=1):.2g} over {len(values)} seeds'
