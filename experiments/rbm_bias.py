@@ -127,8 +127,9 @@ def experiment(*, num_hidden: int = 16, chains: int = 100, learning_rate: float 
               'floor_pcd': rested['bias_pcd1'], 'noise_pcd': rested['noise_pcd1']}
 
     scores = at_rest(key, params, dataset.train)
+    names = [f'{what}_cd{k}' for what in ('bias', 'noise') for k in SWEEPS]
     return {**likelihood.exact(params, test, binarisation='threshold'), 'split': 'test',
-            'scores': {k: float(v) for k, v in scores.items()}}
+            'scores': {k: float(scores[k]) for k in (*names, 'floor_pcd', 'noise_pcd')}}
 
   steps_per_dispatch = 500
   return Experiment(

@@ -1,7 +1,9 @@
 """Learning curves: a line a row, a band from the lowest to the highest seed."""
 
 import csv
+import fnmatch
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -92,6 +94,17 @@ def write_csv(rows: Mapping[str, Mapping[str, Curve]], path: pathlib.Path) -> No
 
 
 def order(rows: Mapping[str, Mapping[str, Curve]], headline: str | None) -> list[str]:
-  """Every metric, the headline first; seconds are no metric of the model."""
+  """Every metric, the headline first, numbers in names by value; seconds are no metric."""
   names = {name for curves in rows.values() for name in curves} - {'seconds'}
-  return sorted(names, key=lambda name: (name.split('/')[-1] != headline, name))
+
+  def key(name):
+    parts = re.split(r'(\d+)', name)  # words at even places, numbers at odd ones
+    return name.split('/')[-1] != headline, [int(p) if i % 2 else p for i, p in enumerate(parts)]
+
+  return sorted(names, key=key)
+
+
+def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+  """The names that one of the patterns is of, pattern by pattern; * stands for any characters."""
+  return list(dict.fromkeys(name for pattern in patterns
+                            for name in names if fnmatch.fnmatchcase(name, pattern)))

@@ -30,9 +30,10 @@ def combine(scores: list[dict]) -> dict:
       'effective_sample_size': None if sizes[0] is None else min(sizes)}
   if 'resolved' in first:
     combined['resolved'] = all(s['resolved'] for s in scores)
-  if 'scores' in first:
-    values = {k: np.array([s['scores'][k] for s in scores]) for k in first['scores']
-              if all(k in s['scores'] for s in scores)}
+  each = [s.get('scores', {}) for s in scores]  # a seed lacks that of a target it did not reach
+  combined.pop('scores', None)
+  if names := [k for k in each[0] if all(k in other for other in each)]:
+    values = {k: np.array([other[k] for other in each]) for k in names}
     combined['scores'] = {k: float(v.mean()) for k, v in values.items()}
     combined['scores_spread'] = {k: float(v.std(ddof=1)) for k, v in values.items()}
   return combined
@@ -63,7 +64,8 @@ def merge(results: Sequence[dict]) -> dict:
   scores = [score for _, score in sorted(paired, key=lambda pair: pair[0])]
   own = [{k: v for k, v in score.items() if k not in _OWN and k not in ('seed_spread',
           'scores_spread')} for score in scores]
-  merged = {**results[0], **combine(own), 'seeds': seeds}
+  kept = {k: v for k, v in first.items() if k not in ('scores', 'scores_spread')}
+  merged = {**kept, **combine(own), 'seeds': seeds}
   merged['train_seconds'] = sum(r['train_seconds'] or 0 for r in results)
   if all('samples' in r for r in results):
     merged['samples'] = {name: _merged_sample([r['samples'][name] for r in results])

@@ -2,6 +2,7 @@
 
   python -m launch.report runs/rates --out=runs/rates.html
   python -m launch.report experiments/results --out=runs/results.html
+  python -m launch.report runs/bias --metrics='bias_*,noise_*' --out=runs/bias.html
   python -m launch.report --workdir=runs/digits
 
 Every DIR is a run directory, or holds some at any depth, as that of a sweep does; runs that differ
@@ -22,6 +23,8 @@ _OUT = flags.DEFINE_string('out', 'report.html', 'The page; its files lie in <na
                            'beside it.')
 _PICTURES = flags.DEFINE_integer('pictures', 12, 'Configurations of each experiment whose samples '
                                  'and filters are drawn.', lower_bound=0)
+_METRICS = flags.DEFINE_list('metrics', [], 'Metrics whose curves are shown at once, * for any '
+                             'characters; default the headline of each experiment.')
 _DATA_DIR = flags.DEFINE_string('data_dir', None, 'Prepared tfds data; default $TFDS_DATA_DIR.')
 
 
@@ -36,7 +39,8 @@ def main(argv):
   out = pathlib.Path(_OUT.value)
   if out.suffix != '.html':
     raise registry.UsageError(f'--out={out}: the page is a .html')
-  print(reporting.of_directories(directories, out, _DATA_DIR.value, _PICTURES.value))
+  print(reporting.of_directories(directories, out, _DATA_DIR.value, _PICTURES.value,
+                                 _METRICS.value))
 
 
 if __name__ == '__main__':

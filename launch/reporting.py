@@ -21,14 +21,16 @@ class Report:
     out: of the page.
     data_dir: of prepared data, for pictures that have to be drawn.
     pictures: rows of each experiment whose pictures are drawn.
+    metrics: patterns of the metrics whose curves are shown at once; none: the headline's.
     files: of the folder, when it is that of one run: then names need no prefix.
   """
 
   def __init__(self, out: pathlib.Path, data_dir: str | None = None, pictures: int = 12,
-               files: pathlib.Path | None = None):
+               metrics: Sequence[str] = (), files: pathlib.Path | None = None):
     self.out, self.files = out, files or out.with_name(f'{out.stem}_files')
     self._alone = files is not None
     self._data_dir, self._pictures, self._room = data_dir, pictures, TOTAL
+    self._metrics = metrics
 
   def write(self, found: gather.Found, title: str) -> pathlib.Path:
     """Writes everything and returns the path of the page."""
@@ -94,7 +96,7 @@ class Report:
     return web.table(cells, caption)
 
   def _curves(self, name: str, headline: str | None, rows: Sequence[gather.Row]) -> str:
-    """The headline metric at once, all metrics when asked for."""
+    """The headline, or the metrics that were named, at once; all metrics when asked for."""
     read = {row.name: curves.read(row.directories) for row in rows if row.directories}
     read = {label: found for label, found in read.items() if found}
     names = curves.order(read, headline)
@@ -102,11 +104,12 @@ class Report:
       return ''
     stem = f'{self._stem(name)}curves'
     curves.write_csv(read, self.files / f'{stem}.csv')
-    first = curves.draw(read, names[:1], self.files / f'{stem}.png')
+    at_once = curves.matching(names, self._metrics) or names[:1]
+    first = curves.draw(read, at_once, self.files / f'{stem}.png')
     what = 'a line a configuration' + (', a band from the lowest seed to the highest' if any(
       c.seeds > 1 for found in read.values() for c in found.values()) else '')
-    text = self._image(first, '', f'{names[0]} against updates: {what}')
-    if len(names) > 1:
+    text = self._image(first, '', f'{", ".join(at_once)} against updates: {what}')
+    if len(names) > len(at_once):
       every = curves.draw(read, names, self.files / f'{stem}_all.png')
       text += web.folded('all metrics', self._image(every, '', f'every metric: {what}'))
     return f'<h3>Training</h3>{text}'
@@ -214,12 +217,18 @@ def of_run(workdir: pathlib.Path, data_dir: str | None = None) -> pathlib.Path:
 
 
 def of_directories(directories: Sequence[pathlib.Path], out: pathlib.Path,
-                   data_dir: str | None = None, pictures: int = 12) -> pathlib.Path:
-  """Gathers and writes; raises as gather.gather."""
+                   data_dir: str | None = None, pictures: int = 12,
+                   metrics: Sequence[str] = ()) -> pathlib.Path:
+  """Gathers and writes; raises as gather.gather, and UsageError for a metric that no run has."""
   found = gather.gather(directories)
+  names = curves.order({row.name: curves.read(row.directories) for row in found.rows}, None)
+  for pattern in metrics:
+    if not curves.matching(names, [pattern]):
+      raise registry.UsageError(f'--metrics={pattern}: no run has such a metric; they have '
+                                f'{", ".join(names) or "none"}')
   runtime.setup()
   out.parent.mkdir(parents=True, exist_ok=True)
   title = ' and '.join(dict.fromkeys(row.experiment for row in found.rows)) or 'audits'
   if len(title) > 80:
     title = f'{len({row.experiment for row in found.rows})} experiments'
-  return Report(out, data_dir, pictures).write(found, title)
+  return Report(out, data_dir, pictures, metrics).write(found, title)

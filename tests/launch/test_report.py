@@ -43,6 +43,17 @@ def test_runs_that_differ_in_more_than_seeds_are_not_put_together(tmp_path):
     merging.merge([one, {**one, 'step': 7, 'seeds': [3]}])
 
 
+def test_a_score_that_one_seed_lacks_is_no_score_of_all(tmp_path):
+  one, other = (json.loads((handmade.run(tmp_path / str(i), i) / 'result.json').read_text())
+                for i in (0, 1))
+  one['scores']['seconds_to_target'] = 7.0
+  for results in ([one, other], [other, one]):
+    assert list(merging.merge(results)['scores']) == ['error_percent']
+  del other['scores']
+  for results in ([one, other], [other, one]):
+    assert 'scores' not in merging.merge(results)
+
+
 def test_results_keeps_one_file_of_several_seeds(tmp_path, monkeypatch):
   from launch import results, tables
   monkeypatch.setattr(tables, 'RESULTS', tmp_path / 'kept')
@@ -105,6 +116,24 @@ def test_bands_are_over_seeds_at_shared_steps(tmp_path):
   np.testing.assert_allclose(curve.high - curve.low, 0.1)
   assert curve.seeds == 2
   assert curves.order({'a': curves.read(paths)}, 'valid_nats') == ['valid_nats', 'moment_error']
+
+
+def test_metrics_in_the_order_of_their_numbers_and_by_pattern():
+  rows = {'a': dict.fromkeys(['bias_cd10', 'bias_cd1', 'seconds']), 'b': dict.fromkeys(
+    ['3', 'bias_cd3', 'rbm/nats'])}
+  names = curves.order(rows, 'nats')
+  assert names == ['rbm/nats', '3', 'bias_cd1', 'bias_cd3', 'bias_cd10']
+  assert curves.matching(names, ['*cd3', 'bias_*']) == ['bias_cd3', 'bias_cd1', 'bias_cd10']
+
+
+def test_named_metrics_are_shown_at_once_and_an_unknown_one_is_refused(tmp_path):
+  handmade.run(tmp_path / 'runs' / 'a')
+  page = reporting.of_directories([tmp_path / 'runs'], tmp_path / 'page.html',
+                                  metrics=['moment_*', 'valid_nats']).read_text()
+  assert 'moment_error, valid_nats against updates' in page and 'all metrics' not in page
+  text = refused('report', tmp_path / 'runs', '--metrics=bias_*', f'--out={tmp_path}/b.html')
+  assert 'bias_*' in text and 'moment_error' in text
+  assert not (tmp_path / 'b.html').exists()
 
 
 def test_page_and_files_beside_it(tmp_path):
