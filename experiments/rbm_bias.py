@@ -74,9 +74,9 @@ def relative_error(key, estimator, params, memory, batch, exact, num_draws: int)
   return bias / norm, jnp.sqrt(variance) / norm
 
 
-def experiment(*, num_hidden: int = 16, chains: int = 100, learning_rate: float = 0.1,
+def experiment(*, num_hidden: int = 16, chains: int = 100, learning_rate: float = 0.01,
                batch_size: int = 100, num_steps: int = 25_000, num_images: int = 1000,
-               num_draws: int = 200) -> Experiment:
+               num_draws: int = 100) -> Experiment:
   """The learning rate is constant. num_images and num_draws are those of the measurement."""
   levels = data.levels('mnist')
   trained = contrastive(rbm, persistent(chains))

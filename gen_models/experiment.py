@@ -118,8 +118,8 @@ class Experiment(NamedTuple):
     steps_per_dispatch: updates compiled into one program; saves and logs fall between.
     validate_every: steps between validations, a multiple of steps_per_dispatch.
     protocol: one line that says what the numbers mean.
-    target: a value of the headline; the seconds of training until it was first reached are a score,
-      `seconds_to_target`, and the updates until then `updates_to_target`.
+    target: a value of the headline; the seconds of training until it was first reached, without
+      those of validation, are a score, `seconds_to_target`, the updates `updates_to_target`.
     hyper: name -> value of the float hyperparameters that are arguments of the compiled programs;
       of replicas, arrays over them. Bound by training.hyper.bind, like
     at: hyper -> this experiment with these.

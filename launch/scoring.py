@@ -63,14 +63,31 @@ def reached(run, workdir: pathlib.Path, scores: list[dict]) -> None:
   if target is None:
     return
   from gen_models.training import metrics
-  lines = [line for line in metrics.read(workdir / 'metrics.jsonl') if headline in line]
-  first = [next((line for line in lines if np.ravel(line[headline])[i] >= target), None)
+  lines = metrics.read(workdir / 'metrics.jsonl')
+  first = [next((line['step'] for line in lines
+                 if headline in line and np.ravel(line[headline])[i] >= target), None)
            for i in range(len(scores))]
   if None in first:
     return
-  for score, line in zip(scores, first, strict=True):
-    score['scores'] = {**score.get('scores', {}), 'seconds_to_target': line['seconds'],
-                       'updates_to_target': line['step']}
+  seconds = training_seconds(lines, headline)
+  for score, step in zip(scores, first, strict=True):
+    score['scores'] = {**score.get('scores', {}), 'seconds_to_target': seconds[step],
+                       'updates_to_target': step}
+
+
+def training_seconds(lines: list[dict], headline: str) -> dict[int, float]:
+  """{step: seconds of training up to it}, of the lines of a metrics.jsonl, without validation.
+
+  A line with the headline was written after a look at validation data, so its own updates count as
+  many seconds as the median of the others has it; where every line is such a one, nothing tells
+  the two apart and seconds are those of both.
+  """
+  took = [(line['step'] - before['step'], line['seconds'] - before['seconds'], headline in line)
+          for before, line in itertools.pairwise([{'step': 0, 'seconds': 0.0}, *lines])]
+  rates = [s / n for n, s, looked in took if not looked]
+  spent = itertools.accumulate(n * float(np.median(rates)) if looked and rates else s
+                               for n, s, looked in took)
+  return dict(zip((line['step'] for line in lines), spent))
 
 
 def sample_scores(run, space: str) -> dict:
