@@ -21,7 +21,8 @@ seconds for five in one program (cd25 270, exact 1300), on 2 CPU cores shared wi
   standardised -18.24 +- 0.16  the same, every unit of variance 1
   natural     -18.30 +- 0.08   the same, divided by the diagonal of the Fisher information
   fpcd        -18.19 +- 0.10   fast weights drive the chains
-  pt, ptt     –                replicas that swap, over temperatures or along the run
+  pt          -18.21 +- 0.06   replicas that swap, over temperatures
+  ptt         –                the same, along the run
   coupled     –                unbiased, no burn-in
   tap         -19.65 +- 0.20   no sampling: fixed points of second order
   mean_field  -28.45 +- 3.09   and of first order; the run warns that its chains have left the data

@@ -12,7 +12,8 @@ rates of the data and back from training images (14,500 temperatures, 100 chains
 standard deviation over seeds; [the two sides], resolved when they are less than a nat apart.
 Published, from 60,000 images: CD-1 -125.53 and CD-3 -105.50 (from memory), CD-25 -86.34.
 
-  centred_long  -83.78 [-83.73, -83.84]  1 seed   PCD-1, centred gradient, 300,000 updates
+  centred_long  -83.79 +- 0.05           3 seeds  [-83.75, -83.82]; PCD-1, centred gradient,
+                                         300,000 updates
   centred       -84.66 [-84.60, -84.68]  1 seed   100,000 updates
   pcd1          -86.48 +- 0.26           3 seeds  [-86.51, -86.35]; 60,000 updates
   pcd25         -88.77                   1 seed, the way forth alone; 20,000 updates
