@@ -36,6 +36,7 @@ from gen_models.experiment import Phase
 from gen_models.training import step as step_lib
 
 AXIS = 'data'
+_COMPARED, _UPDATES = 4, 100  # replicas and updates of which a vmap is compared with runs alone
 
 
 class Runner(NamedTuple):
@@ -242,21 +243,32 @@ def _in_turn(phase: Phase, devices) -> Runner:
 
 
 def vmap_keeps_bits(phase: Phase, state, arrays, num_steps: int, devices=None) -> bool:
-  """Whether replicas under vmap end in the bits of runs alone, seen on the last after num_steps.
+  """Whether replicas under vmap end in the bits of runs alone, seen on some after some updates.
 
-  XLA may order a batched sum differently. What rounds differently does so at once in some leaf of
-  parameters, optimizer or memory, so a few updates tell. The state is left as it is.
+  XLA may order a batched sum differently. What rounds differently mostly does so at once in some
+  leaf of parameters, optimizer or memory; but a small model may round alike for tens of updates.
+  So _COMPARED replicas, evenly apart, are looked at after _UPDATES updates, in dispatches of
+  num_steps. The state is left as it is.
   """
   devices = list(jax.devices() if devices is None else devices)
-  together, alone = _replicas(phase, devices), _sharded(phase, devices[:1], replicated=False)
-  last = jax.tree.map(lambda x: jnp.copy(x[-1]), state)
-  ends, _ = together.dispatch(together.place(jax.tree.map(jnp.copy, state)),
-                              together.place_arrays(arrays), num_steps)
-  end, _ = alone.dispatch(alone.place(last), alone.place_arrays(arrays), num_steps)
-  same = jax.tree.map(
-    lambda x, y: np.array_equal(x[-1], y, equal_nan=True),
-    *(jax.device_get(x._replace(key=())) for x in (ends, end)))
-  return all(jax.tree.leaves(same))
+  num = len(state.step)
+  dispatches = max(1, min(-(-_UPDATES // num_steps), phase.num_steps // num_steps))
+
+  def after(runner, state):
+    state, rows = runner.place(jax.tree.map(jnp.copy, state)), runner.place_arrays(arrays)
+    for _ in range(dispatches):
+      state, _ = runner.dispatch(state, rows, num_steps)
+    return jax.device_get(state._replace(key=()))
+
+  ends = after(_replicas(phase, devices), state)
+  alone = _sharded(phase, devices[:1], replicated=False)
+
+  def same(i):
+    end = after(alone, jax.tree.map(lambda x: x[i], state))
+    return all(jax.tree.leaves(jax.tree.map(
+      lambda x, y: np.array_equal(x[i], y, equal_nan=True), ends, end)))
+
+  return all(map(same, np.unique(np.linspace(0, num - 1, min(num, _COMPARED)).round().astype(int))))
 
 
 def stack(trees):

@@ -86,7 +86,7 @@ def found():
 
 @pytest.mark.parametrize('num_devices', [2, 4])
 @pytest.mark.parametrize('estimator, tolerance', [
-  ('centred', 1e-6), ('exact', 1e-6), ('digits pcd', 1e-6),
+  ('centred', 2e-6), ('exact', 1e-6), ('digits pcd', 1e-6),
   # Centred biases add 64 products of rounded weights: five times the rounding of one.
   ('digits centred', 1e-5)])
 def test_sharded_runs_agree_with_one_device(found, estimator, tolerance, num_devices):
