@@ -29,7 +29,7 @@ from gen_models.experiment import Experiment
 
 VARIANTS = {
   'pcd1': dict(),
-  'centred': dict(direction='centred'),
+  'centred': dict(direction='centred', num_steps=20_000),
   'fpcd1': dict(negative='fpcd'),
   'pcd5': dict(steps=5, num_steps=10_000),
   'pt': dict(negative='pt', chains=20, rungs=50, direction='centred', num_steps=10_000),
