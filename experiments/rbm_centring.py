@@ -17,14 +17,14 @@ standard deviation over seeds. Published, best of the learning rates tried: cent
   enhanced         -143.52 +- 1.10  3 seeds
   centred_flipped  -142.93 +- 0.45  3 seeds
   plain_flipped    -197.48 +- 5.51  3 seeds
-  enhanced_flipped –
+  enhanced_flipped -143.90 +- 0.35  3 seeds
 
-plain_flipped is not at rest: its validation likelihood moves by ten nats and more from one look to
-the next, so where a run ends is luck. At the best of ten looks it is -184.28 +- 9.44 at a learning
-rate of 0.03, the best of 0.003, 0.01, 0.03 and 0.1 there (3 seeds, launch.evaluate
---checkpoint=best), beside the published -183.36.
+plain_flipped is never at rest: its validation likelihood moves by ten nats and more from one look to
+the next, so where a run ends is luck. At the best of ten looks (launch.evaluate --checkpoint=best)
+it is -184.28 +- 9.44 with learning rate 0.03 (published: -183.36), -188.46 +- 4.17 with
+0.01 and -189.72 +- 4.59 with 0.003; with 0.1 no look of three runs was above -200 (validation).
 
-Cost for three seeds on 2 CPU cores shared with other work: 200 seconds. A dash is not measured.
+Cost for three seeds on 2 CPU cores shared with other work: 200 seconds.
 """
 
 from typing import Literal

@@ -19,8 +19,8 @@ Published, from 60,000 images: CD-1 -125.53 and CD-3 -105.50 (from memory), CD-2
   pcd25         -88.77                   1 seed, the way forth alone; 20,000 updates
   cd25          -98.54                   1 seed, the way forth alone; 20,000 updates; effective
                                          sample size 2: not reliable
-  cd3           -133.53                  1 seed, the way forth alone; 30,000 updates; effective
-                                         sample size 4: not reliable
+  cd3           -136.09 +- 6.04          3 seeds  [-122.00, -139.29], not resolved, the sides cross;
+                                         30,000 updates
   cd1           -139.50 +- 0.96          3 seeds  [-139.55, -139.30]; 30,000 updates
   fpcd1, tap, pt, ptt  –
 
