@@ -12,17 +12,18 @@ Score: exact test nats of all 10,000 test images, log Z by enumerating the hidde
 standard deviation over seeds. Published, best of the learning rates tried: centred -142.56, plain
 -149.05; flipped: centred -142.09, plain -183.36.
 
-  centred          -142.47 +- 0.41  3 seeds
-  plain            -148.03 +- 1.72  3 seeds
-  enhanced         -143.52 +- 1.10  3 seeds
-  centred_flipped  -142.93 +- 0.45  3 seeds
-  plain_flipped    -197.48 +- 5.51  3 seeds
-  enhanced_flipped -143.90 +- 0.35  3 seeds
+  centred           -142.47 +- 0.41  3 seeds
+  plain             -148.03 +- 1.72  3 seeds
+  enhanced          -143.52 +- 1.10  3 seeds
+  centred_flipped   -142.93 +- 0.45  3 seeds
+  plain_flipped     -197.48 +- 5.51  3 seeds
+  enhanced_flipped  -143.90 +- 0.35  3 seeds
 
-plain_flipped is never at rest: its validation likelihood moves by ten nats and more from one look to
-the next, so where a run ends is luck. At the best of ten looks (launch.evaluate --checkpoint=best)
-it is -184.28 +- 9.44 with learning rate 0.03 (published: -183.36), -188.46 +- 4.17 with
-0.01 and -189.72 +- 4.59 with 0.003; with 0.1 no look of three runs was above -200 (validation).
+plain_flipped is never at rest: its validation likelihood moves by ten nats and more from one look
+to the next, so where a run ends is luck. At the best of ten looks (launch.evaluate
+--checkpoint=best) it is -184.28 +- 9.44 with learning rate 0.03 (published: -183.36), -188.46 +-
+4.17 with 0.01 and -189.72 +- 4.59 with 0.003; with 0.1 no look of three runs was above -200
+(validation).
 
 Cost for three seeds on 2 CPU cores shared with other work: 200 seconds.
 """
