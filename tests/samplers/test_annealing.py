@@ -219,6 +219,21 @@ def test_the_quick_estimate_agrees():
   assert quick(jax.random.key(5)) != found
 
 
+def test_the_quick_estimate_of_both_ways_is_closer_than_that_of_one():
+  params = MACHINES['strong']
+  exact, few = oracle.rbm_joint(params).log_partition, annealing.refined(10)
+  start_CV = rbm.sample(jax.random.key(1), params, CHAINS)[0]
+  both = jax.jit(lambda key: annealing.quick_bennett(key, params, params.b_V, start_CV, betas=few))
+  forth = jax.jit(lambda key: annealing.quick_log_partition(
+    key, params, params.b_V, num_chains=CHAINS, betas=few))
+  found = both(jax.random.key(4))
+  assert found.shape == () and found.dtype == jnp.float32
+  keys = jax.random.split(jax.random.key(7), 20)
+  off_both, off_forth = (np.sqrt(np.mean([(f(key) - exact)**2 for key in keys]))
+                         for f in (both, forth))
+  assert off_both < 0.1 and off_both < off_forth, (off_both, off_forth)
+
+
 # Both sides.
 
 
