@@ -17,12 +17,14 @@ Published, from 60,000 images: CD-1 -125.53 and CD-3 -105.50 (from memory), CD-2
   centred       -84.66 [-84.60, -84.68]  1 seed   100,000 updates
   pcd1          -86.48 +- 0.26           3 seeds  [-86.51, -86.35]; 60,000 updates
   pcd25         -88.77                   1 seed, the way forth alone; 20,000 updates
+  pt            -89.97 +- 1.23           3 seeds  [-89.10, -91.42], not resolved; 20,000 updates
+  ptt           -93.45 +- 0.46           3 seeds  [-91.65, -95.30], not resolved; 20,000 updates
   cd25          -98.54                   1 seed, the way forth alone; 20,000 updates; effective
                                          sample size 2: not reliable
   cd3           -136.09 +- 6.04          3 seeds  [-122.00, -139.29], not resolved, the sides cross;
                                          30,000 updates
   cd1           -139.50 +- 0.96          3 seeds  [-139.55, -139.30]; 30,000 updates
-  fpcd1, tap, pt, ptt  –
+  fpcd1, tap    –
 
 Cost for one seed: 5 to 6 seconds of one core a thousand updates with one sweep an update, 3 on two;
 30 on two with 25 sweeps. So 10 minutes of one core for centred, half an hour for centred_long.
