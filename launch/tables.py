@@ -80,8 +80,8 @@ def _row(experiment: str, r: dict) -> dict:
             'bracket': _bracket(r),
             'ESS': f'{r["effective_sample_size"]:.0f}' if r['effective_sample_size'] else None}
   spread = r.get('scores_spread', {})
-  row |= {name.replace('_', ' '): (f'{value:.4g}' + (
-    f' ± {spread[name]:.2g}' if name in spread else '')).replace('-', '−')
+  row |= {name.replace('_', ' '): _digits(value, 4) + (
+    f' ± {_digits(spread[name], 2)}' if name in spread else '')
     for name, value in r.get('scores', {}).items()}
   row |= {'seeds': str(len(r['seeds'])), 'updates': f'{r["step"]:,}',
           'seconds': f'{r["train_seconds"]:.0f}'}
@@ -106,6 +106,11 @@ def _bracket(r) -> str | None:
     return None
   sides = f'{r["lower"]:.2f} … {r["upper"]:.2f}'.replace('-', '−')
   return sides + ('' if r['resolved'] else ', not resolved')
+
+
+def _digits(value: float, num: int) -> str:
+  """That many significant digits, thousands in full."""
+  return (f'{value:,.0f}' if abs(value) >= 1000 else f'{value:.{num}g}').replace('-', '−')
 
 
 def _minus(value: float) -> str:
