@@ -39,8 +39,8 @@ on, show what is left to their finite number.
 README's picture: python -m launch.report runs/bias_10 runs/bias_100 runs/bias_1000
 --metrics=bias_cd1,bias_cd25,bias_pcd1,noise_cd1,noise_cd25,noise_pcd1
 
-Cost for three seeds on one core: about 400 seconds, 1,050 with 1,000 chains. Scores are means +- standard
-deviations over seeds, nats exact.
+Cost for three seeds on one core: about 400 seconds, 1,050 with 1,000 chains. Scores are means +-
+standard deviations over seeds, nats exact.
 """
 
 import jax
