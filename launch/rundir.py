@@ -141,6 +141,8 @@ def environment() -> dict[str, Any]:
     'versions': versions, 'platform': device.platform, 'device_kind': device.device_kind,
     'num_devices': jax.device_count(), 'num_processes': jax.process_count(),
     'num_cores': os.cpu_count(), 'machine': platform.machine(),
+    'matmul_precision': jax.config.jax_default_matmul_precision,
+    'xla_flags': os.environ.get('XLA_FLAGS', ''),
     'git_commit': git_commit()}
 
 

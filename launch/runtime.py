@@ -11,6 +11,7 @@ import traceback
 from absl import app, logging
 
 from launch import distributed, helping
+from launch.where import settings
 
 
 def run(main) -> None:
@@ -84,8 +85,14 @@ def no_arguments(argv) -> None:
 
 
 def setup() -> None:
-  """Compilation cache and quiet logs; call before the first computation."""
+  """Products and sums that are the same on every run, compilation cache, quiet logs.
+
+  Call before the first computation: XLA reads its flags once.
+  """
   import jax
+  os.environ.update(settings.of_numbers(os.environ))
+  # JAX has read its own variable by now.
+  jax.config.update('jax_default_matmul_precision', os.environ['JAX_DEFAULT_MATMUL_PRECISION'])
   logging.set_verbosity(logging.INFO if '-v' in sys.argv else logging.WARNING)
   cache = os.environ.get('JAX_COMPILATION_CACHE_DIR') or str(
     pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')

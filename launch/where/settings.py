@@ -2,7 +2,8 @@
 
 What the user has set himself, in the environment of the job or by --where_env, wins: a variable of
 his replaces the one below; where the value is a list of compiler flags his come after these, and
-of a flag given twice the compiler takes the last. launch.train on this machine sets none of them.
+of a flag given twice the compiler takes the last. Those that decide about numbers are set by every
+command, whatever started it (launch/runtime.py): a run has the same bits by hand and as a job.
 
 Left out on purpose: --xla_tpu_spmd_rng_bit_generator_unsafe, after which draws depend on how arrays
 are split, and --xla_gpu_autotune_level, which the deterministic setting below has in hand.
@@ -23,6 +24,7 @@ class Setting(NamedTuple):
   value: str
   accelerators: tuple[str, ...]
   why: str
+  decides_numbers: bool = False
 
 
 # The GPU flags are those that jaxlib 0.10.2 parses, the TPU flags those of libtpu 0.0.42 and of
@@ -32,7 +34,7 @@ SETTINGS = (
           'the all-reduce of gradients runs while other layers compute; off by default'),
   Setting('XLA_FLAGS', '--xla_gpu_deterministic_ops=true', ('gpu',),
           'a resumed run ends in the bits of an unbroken one: no atomic sums, no kernels chosen '
-          'by timing'),
+          'by timing', decides_numbers=True),
   Setting('XLA_PYTHON_CLIENT_PREALLOCATE', 'true', ('gpu',),
           'a job has its GPUs alone: one block of memory, no fragments'),
   Setting('XLA_PYTHON_CLIENT_MEM_FRACTION', '0.9', ('gpu',),
@@ -47,7 +49,7 @@ SETTINGS = (
   Setting('JAX_DEFAULT_MATMUL_PRECISION', 'float32', ('gpu', 'tpu'),
           'products of float32 arrays are float32, as in the committed numbers, and not bfloat16 '
           '(TPU) or TensorFloat-32 (GPU); --where_env=JAX_DEFAULT_MATMUL_PRECISION=default is '
-          'faster and another number'),
+          'faster and another number', decides_numbers=True),
 )
 # Where compiled programs are kept: ~/.cache/gen_models/jax (launch/runtime.py), which is shared
 # between Slurm nodes and lasts as long as a TPU VM. A container has no home that lasts, so there
@@ -58,16 +60,32 @@ _LISTS = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS')
 
 def defaults(accelerator: str) -> dict[str, str]:
   """Name -> value of what is set on 'cpu', 'gpu' or 'tpu'; flags of one variable are joined."""
+  return _joined(setting for setting in SETTINGS if accelerator in setting.accelerators)
+
+
+def of_numbers(given: Mapping[str, str]) -> dict[str, str]:
+  """The settings that decide about numbers on any accelerator, below what the user has given.
+
+  None of them changes a bit on a CPU. Given what was returned, it adds nothing.
+  """
+  values = _joined(setting for setting in SETTINGS if setting.decides_numbers
+                   and setting.value not in given.get(setting.name, '').split())
+  return _over(values, {name: value for name, value in given.items() if name in values})
+
+
+def _joined(settings):
   values = {}
-  for setting in SETTINGS:
-    if accelerator in setting.accelerators:
-      values[setting.name] = f'{values.get(setting.name, "")} {setting.value}'.lstrip()
+  for setting in settings:
+    values[setting.name] = f'{values.get(setting.name, "")} {setting.value}'.lstrip()
   return values
 
 
 def environment(accelerator: str, given: Mapping[str, str]) -> dict[str, str]:
   """The variables of a job that starts with none: the defaults below what the user has given."""
-  values = defaults(accelerator)
+  return _over(defaults(accelerator), given)
+
+
+def _over(values, given):
   for name, value in given.items():
     values[name] = f'{values[name]} {value}' if name in _LISTS and name in values else value
   return values

@@ -86,6 +86,22 @@ def test_jax_takes_the_settings():
   assert start('--xla_gpu_no_such_flag=true').returncode != 0
 
 
+@pytest.mark.parametrize('own, precision, last', [
+  ({}, 'float32', '--xla_gpu_deterministic_ops=true'),
+  ({'XLA_FLAGS': '--xla_gpu_deterministic_ops=false', 'JAX_DEFAULT_MATMUL_PRECISION': 'default'},
+   'default', '--xla_gpu_deterministic_ops=false')])
+def test_every_command_sets_what_decides_about_numbers(own, precision, last):
+  """Started by hand too; what the user has set wins, and a second call adds nothing."""
+  env = {k: v for k, v in os.environ.items() if k not in settings.of_numbers({})}
+  done = subprocess.run(
+    [sys.executable, '-c', 'import os, jax; from launch import runtime\n'
+     'for _ in range(2): runtime.setup(); print(os.environ["XLA_FLAGS"])\n'
+     'print(jax.config.jax_default_matmul_precision)'],
+    env={**env, 'JAX_PLATFORMS': 'cpu', **own}, capture_output=True, text=True, check=True)
+  once, twice, found = done.stdout.splitlines()
+  assert once == twice and once.split()[-1] == last and found == precision
+
+
 @pytest.mark.parametrize('word', ['A', '=1', '1A=2', 'A B=2'])
 def test_what_is_no_variable_is_refused(word):
   with pytest.raises(registry.UsageError, match='NAME=value'):
