@@ -2,11 +2,14 @@
 
   python -m benchmarks.rbm --json=rbm.json          (peers: pip install "gen_models[bench]")
 
+On a GPU begin the line with XLA_FLAGS=--xla_gpu_deterministic_ops=true, as launch.train runs.
+
 Ours is the path of `launch.train`: parallel.runner over step.train_steps of a Phase, one dispatch
 an epoch, uint8 images resident on the device, binarisation 'static', donated state. Every
-contender runs float32, plain stochastic gradient, the same batch, chains and steps, on all cores. A
-floor is the matrix products of the same steps and nothing else: no randomness, no sigmoid, no
-update. Images are noisy copies of ten random prototypes: time does not depend on what is in them.
+contender runs float32, plain stochastic gradient, the same batch, chains and steps, on all cores;
+where JAX has a GPU, torch and rbms use it too, scikit-learn and NumPy stay on the cores. A floor is
+the matrix products of the same steps and nothing else: no randomness, no sigmoid, no update. Images
+are noisy copies of ten random prototypes: time does not depend on what is in them.
 
 Before times are shown, each trainer's reconstruction error must have fallen and each sampler's
 units must be on as often as ours: nobody is timed doing nothing.
@@ -159,8 +162,19 @@ def _bbrbm(s: Setting):
   if (torch := timing.peer('torch')) is None or (pcd := timing.peer('rbms.training.pcd')) is None:
     return None
   classes = timing.peer('rbms.bernoulli_bernoulli.classes')
-  tensors = [torch.tensor(np.array(p)) for p in start(s)]
+  tensors = [torch.tensor(np.array(p), device=_device()) for p in start(s)]
   return torch, pcd, classes.BBRBM(*tensors)
+
+
+def _device() -> str:
+  """Where torch computes: on the accelerator if JAX does."""
+  return 'cuda' if jax.default_backend() == 'gpu' else 'cpu'
+
+
+def _finish(torch) -> None:
+  """Returns when torch has done what it was asked for."""
+  if torch.cuda.is_available():
+    torch.cuda.synchronize()
 
 
 def rbms_trainer(s: Setting, negative: str) -> Trainer | None:
@@ -168,8 +182,8 @@ def rbms_trainer(s: Setting, negative: str) -> Trainer | None:
     return None
   torch, pcd, params = found
   params.init_grad()
-  x_NV = torch.tensor(s.x_NV, dtype=torch.float32)
-  ones_B = torch.ones(s.batch_size, 1)
+  x_NV = torch.tensor(s.x_NV, dtype=torch.float32, device=_device())
+  ones_B = torch.ones(s.batch_size, 1, device=_device())
   optimizer = torch.optim.SGD(params.parameters(), lr=s.learning_rate, maximize=True)
   chains = params.init_chains(s.batch_size, weights=ones_B)
 
@@ -187,8 +201,9 @@ def rbms_trainer(s: Setting, negative: str) -> Trainer | None:
 
   def run():
     with torch.no_grad():
-      for rows_B in torch.randperm(len(x_NV)).view(-1, s.batch_size):
+      for rows_B in torch.randperm(len(x_NV), device=_device()).view(-1, s.batch_size):
         update(x_NV[rows_B])
+      _finish(torch)
 
   name, note = {
     'cd': ('rbms', 'CD-1 of its own parts: init_chains, sample_*, compute_gradient; 5 products'),
@@ -196,7 +211,8 @@ def rbms_trainer(s: Setting, negative: str) -> Trainer | None:
     'fit_batch_pcd': ('rbms fit_batch_pcd',
                       'as its train() calls it: 6 products, since h is drawn again from v, and a '
                       'gradient scaled to norm 1')}[negative]
-  return Trainer(Contender(name, run, note), lambda: tuple(p.numpy() for p in params.parameters()))
+  return Trainer(Contender(name, run, note),
+                 lambda: tuple(p.cpu().numpy() for p in params.parameters()))
 
 
 def rbms_sampler(s: Setting) -> Sampler | None:
@@ -209,9 +225,10 @@ def rbms_sampler(s: Setting) -> Sampler | None:
     nonlocal chains
     with torch.no_grad():
       chains = params.sample_state(chains, n_steps=s.sweeps)
+      _finish(torch)
 
   note = f'sample_state: {2 * s.sweeps + 1} products for {s.sweeps} sweeps, it ends with h given v'
-  return Sampler(Contender('rbms', run, note), lambda: chains['visible'].numpy())
+  return Sampler(Contender('rbms', run, note), lambda: chains['visible'].cpu().numpy())
 
 
 # Floors.
@@ -245,7 +262,7 @@ def _repeat(library: str, products, s: Setting, rows: int, times: int) -> Conten
   v_2RV = np.stack([v_RV, 1 - v_RV]).astype(np.float32)
   if library == 'torch':
     import torch
-    w_VH, v_2RV = torch.tensor(w_VH), torch.tensor(v_2RV)
+    w_VH, v_2RV = (torch.tensor(x, device=_device()) for x in (w_VH, v_2RV))
 
   def at(w_VH, v_2RV, t):  # the input alternates, so that a compiler can lift nothing out
     return products(w_VH, v_2RV[t % 2], v_2RV[(t + 1) % 2])
@@ -253,6 +270,8 @@ def _repeat(library: str, products, s: Setting, rows: int, times: int) -> Conten
   def loop():
     for t in range(times):
       at(w_VH, v_2RV, t)
+    if library == 'torch':
+      _finish(torch)
 
   @jax.jit
   def scan(w_VH, v_2RV):
@@ -301,6 +320,7 @@ def check_sampled(samplers: list[Sampler]) -> None:
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+  jax.config.update('jax_default_matmul_precision', 'float32')  # as launch.train does
   s = setting(flags.FLAGS)
   timing.warn_if_busy(timing.use_all_cores())
   rounds, tables = flags.FLAGS.rounds, {}
