@@ -37,6 +37,8 @@ def load() -> list[dict]:
 def cells(experiment: str, mine: list[dict]) -> list[list[str]]:
   """A row for each variant, then the baselines, after the head; empty columns left out."""
   rows = [_row(experiment, r) for r in mine]
+  if len({_machine(r) for r in mine}) > 1:
+    rows = [row | {'on': _machine(r)} for row, r in zip(rows, mine, strict=True)]
   for name, b in mine[0].get('baselines', {}).items():
     rows.append({'model': f'*{name}*', 'test nats': _nats(b), 'kind': b['kind'],
                  'standard error': '0' if b['kind'] == 'exact' else f'{b["standard_error"]:.2f}'})
@@ -45,7 +47,7 @@ def cells(experiment: str, mine: list[dict]) -> list[list[str]]:
       row.pop('data', None)
   head = [name for name in dict.fromkeys(k for row in rows for k in row)
           if any(row.get(name) for row in rows)]
-  head = [h for h in head if h != 'published'] + [h for h in head if h == 'published']
+  head.sort(key=lambda column: column == 'published')  # it comes last
   body = [[row.get(name, '' if name == 'published' else '–') or '–' for name in head]
           for row in rows]
   return [head, *body]
@@ -61,13 +63,15 @@ def table(experiment: str, results: list[dict]) -> str:
   mine = of_experiment(experiment, results)
   if not mine:
     return ''
-  return (f'{web.markdown(cells(experiment, mine))}\n\n{notes(mine)}, on cores shared with other '
-          'work.')
+  return (f'{web.markdown(cells(experiment, mine))}\n\n{notes(mine)}, on machines shared with '
+          'other work.')
 
 
 def notes(mine: list[dict]) -> str:
   """What the numbers of `cells` are of."""
-  return (' '.join(_note(r) for r in _first_of_each(mine))
+  return (' '.join(f'{r["dataset"]}, {r["binarisation"]} binarisation, {r["num_images"]:,} test '
+                   'images;' for r in _first_of_each(mine))
+          + ' ' + ' and '.join(sorted({_machine_and_jax(r) for r in mine})) + '.'
           + ' Seconds are wall time of training, all seeds together')
 
 
@@ -78,7 +82,7 @@ def _row(experiment: str, r: dict) -> dict:
     row |= {'test nats': _nats(r), 'kind': r['kind'],
             'standard error': f'{r["standard_error"]:.2f}' if r['kind'] != 'exact' else '0',
             'bracket': _bracket(r),
-            'ESS': f'{r["effective_sample_size"]:.0f}' if r['effective_sample_size'] else None}
+            'ESS': _sample_size(r)}
   spread = r.get('scores_spread', {})
   row |= {name.replace('_', ' '): _digits(value, 4) + (
     f' ± {_digits(spread[name], 2)}' if name in spread else '')
@@ -95,10 +99,21 @@ def _first_of_each(results):
   return {(r['dataset'], r['binarisation']): r for r in reversed(results)}.values()
 
 
-def _note(r) -> str:
+def _machine(r) -> str:
   made = r.get('made') or r['trained']
-  return (f'{r["dataset"]}, {r["binarisation"]} binarisation, {r["num_images"]:,} test images; '
-          f'{made["num_cores"]} {made["platform"]} cores, jax {made["versions"]["jax"]}.')
+  return f'{made["num_cores"]} CPU cores' if made['platform'] == 'cpu' else made['device_kind']
+
+
+def _machine_and_jax(r) -> str:
+  return f'{_machine(r)}, jax {(r.get("made") or r["trained"])["versions"]["jax"]}'
+
+
+def _sample_size(r) -> str | None:
+  """Of how many chains, where the table would not say."""
+  size = r['effective_sample_size']
+  if not size:
+    return None
+  return f'{size:.0f}' + (f' of {r["num_chains"]:,}' if 'num_chains' in r else '')
 
 
 def _bracket(r) -> str | None:
