@@ -181,9 +181,8 @@ def story_cells(story: dict) -> list[list[str]]:
 
 def story_notes(story: dict) -> str:
   """What the numbers of a story are of."""
-  rows, made = story['rows'], story['rows'][0]['made']
+  rows = story['rows']
   seeds = len(rows[0]['seeds'])
   return (f'{rows[0]["dataset"]}, {rows[0]["num_images"]:,} test images, '
-          f'{seeds} {"seeds" if seeds > 1 else "seed"}; {made["num_cores"]} {made["platform"]} '
-          f'cores, jax {made["versions"]["jax"]}; draws compared under {rows[0]["sample_space"]} '
-          'binarisation.')
+          f'{seeds} {"seeds" if seeds > 1 else "seed"}; {_machine_and_jax(rows[0])}; draws '
+          f'compared under {rows[0]["sample_space"]} binarisation.')
