@@ -46,10 +46,15 @@ from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import rbm, units
 from gen_models.samplers import annealing
 
+# Of the code for RBMs that Salakhutdinov gave away, there with momentum 0.5 in the first epochs.
+_AS_PUBLISHED = dict(learning_rate=0.05, momentum=0.9, weight_decay=1e-3)
 VARIANTS = {
   'cd1': dict(negative='cd', steps=1, num_steps=30_000),
   'cd3': dict(negative='cd', steps=3),
   'cd25': dict(negative='cd', steps=25),
+  'cd1_decay': dict(negative='cd', steps=1, **_AS_PUBLISHED, num_steps=30_000),
+  'cd3_decay': dict(negative='cd', steps=3, **_AS_PUBLISHED, num_steps=30_000),
+  'cd25_decay': dict(negative='cd', steps=25, **_AS_PUBLISHED, num_steps=20_000),
   'pcd1': dict(negative='pcd', steps=1),
   'pcd25': dict(negative='pcd', steps=25),
   'fpcd1': dict(negative='fpcd', steps=1),

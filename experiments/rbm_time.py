@@ -40,7 +40,7 @@ VARIANTS = {
   'fpcd1': dict(negative='fpcd'),
   'pcd5': dict(steps=5, num_steps=20_000),
   'pt': dict(negative='pt', chains=20, rungs=50, direction='centred', num_steps=20_000),
-  'ptt': dict(negative='ptt', chains=20, rungs=30, direction='centred', num_steps=20_000),
+  'ptt': dict(negative='ptt', chains=20, rungs=30, direction='centred', num_steps=10_000),
   'cd25': dict(negative='cd', steps=25, num_steps=20_000),
 }
 
