@@ -41,19 +41,22 @@ VARIANTS = {
   'pcd5': dict(steps=5, num_steps=20_000),
   'pt': dict(negative='pt', chains=20, rungs=50, direction='centred', num_steps=20_000),
   'ptt': dict(negative='ptt', chains=20, rungs=30, direction='centred', num_steps=10_000),
-  'cd25': dict(negative='cd', steps=25, num_steps=20_000),
+  'cd25_decay': dict(negative='cd', steps=25, learning_rate=0.05, momentum=0.9, weight_decay=1e-3,
+                     num_steps=20_000),
 }
 
 
 def experiment(*, negative: NegativeName = 'pcd', steps: int = 1, chains: int = 100,
                rungs: int = 10, direction: DirectionName = 'plain', learning_rate: float = 0.1,
-               average: float = 0.999, num_steps: int = 30_000, target: float = -90.0,
+               momentum: float = 0.0, weight_decay: float = 0.0, average: float = 0.999,
+               num_steps: int = 30_000, target: float = -90.0,
                ais_temperatures: int = 3_000) -> Experiment:
   """As rbm_mnist's; target is in nats."""
   levels = data.levels('mnist')
   base = rbm_mnist.experiment(
     negative=negative, steps=steps, chains=chains, rungs=rungs, direction=direction,
-    learning_rate=learning_rate, average=average, num_steps=num_steps)
+    learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay, average=average,
+    num_steps=num_steps)
 
   def validate(key, params, arrays):
     v_NV = data.fixed(arrays, 'dynamic', levels)

@@ -9,9 +9,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / 'experiments' / 'results'
 _BEGIN, _END = '<!-- {}: python -m launch.results -->', '<!-- end -->'
 PUBLISHED = {  # with source; of the same test set under the same binarisation
-  ('rbm_mnist', 'cd1'): '−125.53 (S&M 2008, from memory)',
-  ('rbm_mnist', 'cd3'): '−105.50 (S&M 2008, from memory)',
-  ('rbm_mnist', 'cd25'): '−86.34 (S&M 2008)',
+  ('rbm_mnist', 'cd1_decay'): '−125.53 (S&M 2008, from memory)',
+  ('rbm_mnist', 'cd3_decay'): '−105.50 (S&M 2008, from memory)',
+  ('rbm_mnist', 'cd25_decay'): '−86.34 (S&M 2008)',
   ('rbm_centring', 'centred'): '−142.56 (Melchior et al. 2016)',
   ('rbm_centring', 'plain'): '−149.05 (Melchior et al. 2016)',
   ('rbm_centring', 'centred_flipped'): '−142.09 (Melchior et al. 2016)',

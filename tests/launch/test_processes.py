@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -263,6 +264,25 @@ def test_two_processes_survive_their_coordinator_and_end_in_the_bits_of_two_devi
   """The run nothing is done to has two virtual devices in one process: the same program."""
   reference = faults.unbroken(tmp_path / 'unbroken', 1, **TWO_DEVICES)
   faults.trial(tmp_path / 'struck', 'coordinator', 2, random.Random(3), reference)
+
+
+@pytest.mark.slow
+def test_two_processes_begin_from_the_checkpoint_of_another_run(tmp_path):
+  """--from in two processes ends in the bits of --from on two devices of one."""
+  old = faults.unbroken(tmp_path / 'old', 1)
+  shutil.rmtree(old.workdir / 'checkpoints' / str(faults.NUM_STEPS))
+  ends = []
+  for name, num_processes, environment in (('processes', 2, {}), ('devices', 1, TWO_DEVICES)):
+    (tmp_path / name).mkdir()
+    run = faults.Run(tmp_path / name, num_processes, **environment)
+    run.command.append(f'--from={old.workdir}')
+    run.start()
+    assert run.wait() == 0, run.output()
+    origin = rundir.read_config(run.workdir)['from']
+    assert 0 < origin['step'] < faults.NUM_STEPS == run.reached()
+    assert f'at step {origin["step"]}' in run.output()
+    ends.append((origin, run.final_bits(), run.curves()))
+  assert ends[0] == ends[1]
 
 
 @pytest.mark.slow

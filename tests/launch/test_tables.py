@@ -42,7 +42,7 @@ def test_where_they_do_not_the_note_does(where, name):
 
 
 def test_what_was_published_comes_last():
-  table = tables.cells('rbm_mnist', rows(lambda row: {'variant': 'cd25'}, on_gpu))
+  table = tables.cells('rbm_mnist', rows(lambda row: {'variant': 'cd25_decay'}, on_gpu))
   assert table[0][-1] == 'published' and '−86.34' in table[1][-1] and table[2][-1] == '–'
 
 
