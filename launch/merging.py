@@ -42,8 +42,8 @@ def combine(scores: list[dict]) -> dict:
 def merge(results: Sequence[dict]) -> dict:
   """The results of runs that differ in their seeds alone as the result of one run with all of them.
 
-  Seconds are those of all runs; sample scores are means, with the least and the greatest of all
-  sets.
+  `runs` says how many there were. Seconds are those of all runs; sample scores are means, with the
+  least and the greatest of all sets.
 
   Raises:
     ValueError: they differ in anything else, or have a seed in common.
@@ -65,7 +65,7 @@ def merge(results: Sequence[dict]) -> dict:
   own = [{k: v for k, v in score.items() if k not in _OWN and k not in ('seed_spread',
           'scores_spread')} for score in scores]
   kept = {k: v for k, v in first.items() if k not in ('scores', 'scores_spread')}
-  merged = {**kept, **combine(own), 'seeds': seeds}
+  merged = {**kept, **combine(own), 'seeds': seeds, 'runs': len(results)}
   merged['train_seconds'] = sum(r['train_seconds'] or 0 for r in results)
   if all('samples' in r for r in results):
     merged['samples'] = {name: _merged_sample([r['samples'][name] for r in results])

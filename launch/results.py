@@ -81,7 +81,7 @@ def keep(result: dict) -> dict:
     'python', '-m', 'launch.train', f'--experiment={result["experiment"]}',
     f'--variant={result["variant"]}', *(f'--set={k}={v}' for k, v in changed.items())])
   command += (f' --seed={seeds[0]} --seeds={len(seeds)}'
-              if seeds == list(range(seeds[0], seeds[-1] + 1))
+              if result.get('runs', 1) == 1 and seeds == list(range(seeds[0], seeds[-1] + 1))
               else ' with --seed=' + ', '.join(map(str, seeds)))
   score = {k: v for k, v in result.items() if k not in ('trained', 'environment', 'per_seed')}
   if 'per_seed' in result:

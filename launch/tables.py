@@ -124,8 +124,9 @@ def _bracket(r) -> str | None:
 
 
 def _digits(value: float, num: int) -> str:
-  """That many significant digits, thousands in full."""
-  return (f'{value:,.0f}' if abs(value) >= 1000 else f'{value:.{num}g}').replace('-', '−')
+  """That many significant digits, thousands and what is before the point in full."""
+  whole = abs(value) >= min(1000, 10**num)
+  return (f'{value:,.0f}' if whole else f'{value:.{num}g}').replace('-', '−')
 
 
 def _minus(value: float) -> str:

@@ -53,7 +53,8 @@ def test_a_sample_size_says_of_how_many_chains():
 
 
 @pytest.mark.parametrize('value, num, text', [
-  (12345.6, 2, '12,346'), (0.012345, 2, '0.012'), (-3.14159, 3, '−3.14')])
+  (12345.6, 2, '12,346'), (577.4, 2, '577'), (577.4, 4, '577.4'), (1234.4, 4, '1,234'),
+  (0.012345, 2, '0.012'), (-3.14159, 3, '−3.14')])
 def test_digits(value, num, text):
   assert tables._digits(value, num) == text
 
