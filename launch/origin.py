@@ -53,13 +53,14 @@ def begin(config: dict[str, Any], experiment, train, checkpoints):
   Raises:
     UsageError: the checkpoint it began from is gone, or is not the one recorded.
   """
+  from gen_models.training import parallel
   origin = config['from']
   old = pathlib.Path(origin['directory'])
   state, step, sha256 = _restore(old, config, experiment, train, origin['step'])
   if sha256 != origin['sha256']:
     raise registry.UsageError(f'checkpoint {step} of {old} is not the one this run was begun '
                               'from; begin again in another --workdir')
-  checkpoints.save(step, state)
+  checkpoints.save(step, parallel.put_everywhere(state))
   checkpoints.wait()
   return state, step
 

@@ -158,6 +158,12 @@ def put(x, sharding):
   return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
+def put_everywhere(tree):
+  """Every leaf, held whole by each process, on all devices of all of them: as checkpoints are."""
+  mesh = jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+  return jax.tree.map(lambda x: put(x, NamedSharding(mesh, P())), tree)
+
+
 def held_whole(tree):
   """The tree with every leaf on this process alone; of several processes, replicated leaves."""
   return jax.tree.map(lambda x: x if getattr(x, 'is_fully_addressable', True) else np.asarray(x),
