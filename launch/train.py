@@ -60,6 +60,8 @@ def main(argv):
       if _FROM.value and (origin_there := rundir.read_config(workdir).get('from')):
         config['from'] = origin_there  # compared where the run is gone on with
       rundir.claim(workdir, config)  # another run is refused now, not in the queue
+    elif _FROM.value and where.WHERE.value == 'slurm':  # its jobs see the files of this machine
+      rundir.read_config(pathlib.Path(_FROM.value))
     sys.exit(where.submit(where.command('launch.train'), workdir))
   # Of several processes the first alone writes and speaks.
   with rundir.lock(workdir) if distributed.is_first() else contextlib.nullcontext():

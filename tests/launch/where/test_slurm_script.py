@@ -12,6 +12,7 @@ import pytest
 
 from launch import registry, where
 from launch.where import settings, slurm, tools
+from tests.launch.commands import refused, run
 
 NASTY = ["a b", "it's", 'say "hi"', '$(touch x)', '`touch x`', '; touch x', 'a\nb', '--set=$HOME',
          '*', '\\', '', '%j', '$1 && touch x']
@@ -163,6 +164,15 @@ def test_a_dry_run_touches_nothing(parse, tmp_path, monkeypatch, capsys, no_prog
                    '--array=0-2%2', f'{tmp_path}/runs/50%/slurm/job.sbatch']
   script = out[out.index('#!'):out.index('# submitted')]
   assert subprocess.run(['/bin/bash', '-n'], input=script, text=True).returncode == 0
+
+
+def test_a_run_to_begin_from_that_is_not_there_is_refused_before_the_queue(tmp_path):
+  args = ['--experiment=rbm_digits', f'--workdir={tmp_path / "new"}', '--where=slurm', '--dry_run']
+  assert 'is not a run directory' in refused('train', *args, f'--from={tmp_path / "old"}')
+  (tmp_path / 'old').mkdir()
+  (tmp_path / 'old' / 'config.json').write_text(json.dumps({
+    'experiment': 'rbm_digits', 'variant': None, 'hyperparameters': {}, 'seed': 0, 'seeds': 1}))
+  assert f'--from={tmp_path / "old"}' in run('train', *args, f'--from={tmp_path / "old"}').stdout
 
 
 def test_without_slurm_one_line_says_so(parse, tmp_path, no_programs):
