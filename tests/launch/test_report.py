@@ -63,7 +63,7 @@ def test_results_keeps_one_file_of_several_seeds(tmp_path, monkeypatch):
   kept, = (tmp_path / 'kept').iterdir()
   value = json.loads(kept.read_text())
   assert kept.name == 'rbm_digits-pcd.json' and value['seeds'] == [0, 1]
-  assert '--seed=0 --seeds=2' in value['command'] and len(value['per_seed']) == 2
+  assert 'with --seed=0, 1' in value['command'] and len(value['per_seed']) == 2
   with pytest.raises(registry.UsageError, match='launch.evaluate'):
     results.add([str(tmp_path / 'nothing')])
 
