@@ -288,7 +288,9 @@ def test_a_run_goes_on_without_its_follower(parse, cloud, tmp_path, capfd):
   while not count.exists() and time.monotonic() < until:
     time.sleep(0.05)
   pid = int((cloud / 'a-b/0/gen_models/run.pid').read_text())
-  code = (f'import os, sys; sys.path.insert(0, {str(ROOT)!r}); from absl import app; '
+  # Tests that a shell began in the background ignore SIGINT, and so would the follower.
+  code = (f'import os, signal, sys; sys.path.insert(0, {str(ROOT)!r}); from absl import app; '
+          'signal.signal(signal.SIGINT, signal.default_int_handler); '
           'from launch import where; app.run(lambda argv: sys.exit(where.submit('
           '["python", "program.py", "runs/a b", "slow"], "runs/a b")))')
   follower = subprocess.Popen(
