@@ -23,8 +23,8 @@ nats as of rbm_mnist, from 3,000 temperatures, at the end of the run.
   ptt      -91.91 +- 0.26  [-91.81, -91.91]          –         not in 10,000, 650 to 860 seconds
   cd25_decay -86.34 +- 0.09 [-86.54, -86.08]       569 +-   1  12,000 of 20,000; two seeds
 
-Plain CD-1, CD-3 and CD-25 never get there, see rbm_mnist. On an H200 centred takes 9 seconds (one
-seed, 11,000 updates), of which 7 are before the first 100 updates: compilation.
+CD-1 and CD-3 never get there, see rbm_mnist. On an H200 centred takes 9 seconds (one seed, 11,000
+updates), of which 7 are before the first 100 updates: compilation.
 
 Cost: 4 minutes of one core a run of 30,000 updates with one sweep an update, looks included.
 """
