@@ -29,7 +29,7 @@ Published, from 60,000 images: CD-1 -125.53 and CD-3 -105.50 (from memory), CD-2
 
 Three seeds each. What the published figures were trained with is not known to us; _decay has the
 momentum and the weight cost of the code for RBMs that Salakhutdinov gave away, and comes out where
-CD-25 was published. Without a weight cost annealing forth alone, the published protocol, calls
+CD-25 was published. Without them annealing forth alone, the published protocol, calls
 CD-25 -86.60 +- 0.26, and the way back 26 nats less.
 
 Cost for one seed: 5 to 6 seconds of one core a thousand updates with one sweep an update, 3 on two;

@@ -24,7 +24,7 @@ nats as of rbm_mnist, from 3,000 temperatures, at the end of the run.
   cd25_decay -86.34 +- 0.09 [-86.54, -86.08]       569 +-   1  12,000 of 20,000; two seeds
 
 CD-1 and CD-3 never get there, see rbm_mnist. On an H200 centred takes 9 seconds (one seed, 11,000
-updates), of which 7 are before the first 100 updates: compilation.
+updates), of which 7 are before the end of the first 100 updates, mostly compilation.
 
 Cost: 4 minutes of one core a run of 30,000 updates with one sweep an update, looks included.
 """

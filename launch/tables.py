@@ -109,7 +109,7 @@ def _machine_and_jax(r) -> str:
 
 
 def _sample_size(r) -> str | None:
-  """Of how many chains, where the table would not say."""
+  """The effective sample size and, of annealing, of how many chains."""
   size = r['effective_sample_size']
   if not size:
     return None
