@@ -43,11 +43,13 @@ class Runner(NamedTuple):
   """A phase compiled for some devices.
 
   Attributes:
-    place: global state -> state as `dispatch` wants it.
+    place: global state -> a copy of it as `dispatch` wants it: dispatches donate their state, so
+      what they are given must share no buffer with anything that is used again.
     place_arrays: data -> data on the devices, as `dispatch` wants it.
     replicate: any tree -> the same where `collect` leaves parameters.
     dispatch: (state, arrays, num_steps) -> (state, metrics); the state is donated.
-    collect: state as `dispatch` gives it -> global state, not donated with it.
+    collect: state as `dispatch` gives it -> global state; valid until the next dispatch, which may
+      donate it.
     share: () -> (index, count): the rows [index, index + 1) * B / count of every streamed batch are
       what this process reads; ValueError where these are not those of its devices.
   """
@@ -131,7 +133,7 @@ def _sharded(phase: Phase, devices, replicated: bool) -> Runner:
 
   def place(state):
     check_chains(state, 1 if replicated else 0, len(devices))
-    return jax.tree.map(put, state, shardings(state))
+    return jax.tree.map(put_copy, state, shardings(state))
 
   def replicate(tree):
     return jax.tree.map(lambda x: put(x, everywhere), tree)
@@ -156,6 +158,14 @@ def put(x, sharding):
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
   host = np.asarray(x)
   return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def put_copy(x, sharding):
+  """put, of which nothing is shared with x; device_put alone may keep the buffer that it is given.
+
+  Its own may_alias=False does not prevent that where x already lies on one of several devices.
+  """
+  return put(jnp.copy(x) if sharding.is_fully_addressable else x, sharding)
 
 
 def put_everywhere(tree):
@@ -230,7 +240,7 @@ def _in_turn(phase: Phase, devices) -> Runner:
     return alone[i % len(alone)]
 
   def place(state):
-    return [own(i).place(jax.tree.map(lambda x, i=i: jnp.copy(x[i]), state))
+    return [own(i).place(jax.tree.map(lambda x, i=i: x[i], state))
             for i in range(len(state.step))]
 
   def place_arrays(arrays):
@@ -261,7 +271,7 @@ def vmap_keeps_bits(phase: Phase, state, arrays, num_steps: int, devices=None) -
   dispatches = max(1, min(-(-_UPDATES // num_steps), phase.num_steps // num_steps))
 
   def after(runner, state):
-    state, rows = runner.place(jax.tree.map(jnp.copy, state)), runner.place_arrays(arrays)
+    state, rows = runner.place(state), runner.place_arrays(arrays)
     for _ in range(dispatches):
       state, _ = runner.dispatch(state, rows, num_steps)
     return jax.device_get(state._replace(key=()))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_models.training import checkpoint, loop
+from gen_models.training import checkpoint, hyper, loop
 from tests.training import toy
 
 
@@ -76,6 +76,33 @@ def test_phases_follow_one_another_and_resume_inside_either(tmp_path):
       start = loop.restore(experiment, checkpoints, jax.random.key(3), toy.arrays(), False)
       rest, _ = fit(experiment, start=start, checkpoints=checkpoints)
     assert toy.same_bits(rest.state, whole.state)
+
+
+@pytest.mark.parametrize('num_replicas', [None, 2])
+def test_hyperparameters_outlive_the_phase_that_a_run_is_resumed_in(tmp_path, num_replicas):
+  """Dispatches donate their state: what the next phase needs again must not be part of it."""
+  def build(*, learning_rate: float = 0.1):
+    return toy.experiment(*(toy.phase('exact', learning_rate=learning_rate, num_steps=20, name=name)
+                            for name in ('first', 'second', 'third')))
+
+  experiment = hyper.bind(build, {'learning_rate': 0.1}, toy.arrays(), toy.arrays(12))
+  assert experiment.hyper
+  key = jax.random.key(3)
+  if num_replicas:
+    key = jax.vmap(jax.random.key)(jnp.arange(num_replicas))
+  options = dict(key=key, seeds=num_replicas)
+  whole, _ = fit(experiment, **options)
+  for times_asked, step in ((1, 10), (2, 30), (3, 50)):  # in the middle of each phase
+    count = iter(range(100))
+    with open_checkpoints(tmp_path / str(step)) as checkpoints:
+      stopped, _ = fit(experiment, checkpoints=checkpoints, **options,
+                       should_stop=lambda n=times_asked, c=count: next(c) + 1 >= n)
+      assert stopped.step == step
+      start = loop.restore(experiment, checkpoints, key, toy.arrays(), num_replicas is not None)
+      kept = jax.tree.map(jnp.copy, start[0])
+      rest, _ = fit(experiment, start=start, checkpoints=checkpoints, **options)
+    assert toy.same_bits(rest.state, whole.state)
+    assert toy.same_bits(start[0], kept)  # the caller's state is still the caller's
 
 
 def test_a_finished_run_is_not_run_again(tmp_path):
