@@ -1,1 +1,1 @@
-"""Commands: train, evaluate, report, list, prepare, results."""
+"""Commands: train, sweep, evaluate, sample, report, audit, profile, list, prepare, results, story."""

@@ -18,7 +18,8 @@ import sys
 
 from absl import flags
 
-from launch import registry, runtime
+from launch import errors
+from launch.cli import app, jax_setup
 
 _ESTIMATOR = flags.DEFINE_multi_string(
   'estimator', [], 'Name, names with commas between, or path.py:name; repeatable.')
@@ -40,32 +41,32 @@ _OUT = flags.DEFINE_string('out', None, 'Picture, a .png; default runs/audit.png
 
 
 def main(argv):
-  runtime.no_arguments(argv)
+  app.no_arguments(argv)
   out = pathlib.Path(_OUT.value or 'runs/audit.png')
   if out.suffix != '.png':
-    raise registry.UsageError(f'--out={out}: the picture is a .png')
-  runtime.setup()
-  from launch import auditing
+    raise errors.UsageError(f'--out={out}: the picture is a .png')
+  jax_setup.setup()
+  from launch.measure import audit
   compare = _COMPARE.value if _COMPARE.value is not None else not _JSON.value
   references = [name for value in _ESTIMATOR.value for name in value.split(',') if name]
-  cases = auditing.cases(references, _MODEL.value, _ALL.value, compare, _BURN_IN.value)
-  rows = auditing.measure(cases, _DRAWS.value, _SEED.value,
+  cases = audit.cases(references, _MODEL.value, _ALL.value, compare, _BURN_IN.value)
+  rows = audit.measure(cases, _DRAWS.value, _SEED.value,
                           lambda line: print(line, file=sys.stderr, flush=True))
   asked = [row for row in rows if row.case.asked]
   if _JSON.value:
     for row in rows:
-      print(auditing.as_json(row, _COORDINATES.value))
+      print(audit.as_json(row, _COORDINATES.value))
   else:
-    print(auditing.table(rows))
+    print(audit.table(rows))
     if len(asked) == 1:
-      print('\n' + auditing.worst(asked[0]))
+      print('\n' + audit.worst(asked[0]))
   if _CSV.value:
-    auditing.write_csv(rows, pathlib.Path(_CSV.value))
+    audit.write_csv(rows, pathlib.Path(_CSV.value))
   if _OUT.value or not _JSON.value:
-    auditing.picture(rows, out)
+    audit.picture(rows, out)
   if not _JSON.value:
     print(f'\n{out}', flush=True)
-  wrong = auditing.disagreements(rows)
+  wrong = audit.disagreements(rows)
   for line in wrong:
     print(line, file=sys.stderr)
   if wrong:
@@ -73,4 +74,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  runtime.run(main)
+  app.run(main)

@@ -8,7 +8,9 @@ import pathlib
 
 from absl import flags
 
-from launch import page, runtime, scoring
+from launch.cli import app
+from launch.reports import run_page
+from launch.runs import score as score_lib
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory made by launch.train.')
 _CHECKPOINT = flags.DEFINE_enum('checkpoint', 'last', ['last', 'best'],
@@ -21,16 +23,16 @@ flags.mark_flag_as_required('workdir')
 
 
 def main(argv):
-  runtime.no_arguments(argv)
+  app.no_arguments(argv)
   workdir = pathlib.Path(_WORKDIR.value)
-  result = scoring.score(workdir, _CHECKPOINT.value, _DATA_DIR.value, _SAMPLE_SPACE.value,
+  result = score_lib.score(workdir, _CHECKPOINT.value, _DATA_DIR.value, _SAMPLE_SPACE.value,
                          lambda line: print(line, flush=True))
-  print(scoring.table(result), flush=True)
+  print(score_lib.table(result), flush=True)
   try:
-    print(f'page: {page.write(workdir, _DATA_DIR.value)}', flush=True)
+    print(f'page: {run_page.write(workdir, _DATA_DIR.value)}', flush=True)
   finally:
     print(json.dumps(result), flush=True)
 
 
 if __name__ == '__main__':
-  runtime.run(main)
+  app.run(main)

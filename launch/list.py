@@ -6,13 +6,13 @@
 
 from absl import flags
 
-from launch import registry, runtime
+from launch.cli import app, registry
 
 _EXPERIMENT = flags.DEFINE_string('experiment', None, 'Only this one, with its whole docstring.')
 
 
 def main(argv):
-  runtime.no_arguments(argv)
+  app.no_arguments(argv)
   names = [_EXPERIMENT.value] if _EXPERIMENT.value else registry.names()
   print('\n\n'.join(describe(registry.load(name), bool(_EXPERIMENT.value)) for name in names))
   if not _EXPERIMENT.value:
@@ -41,4 +41,4 @@ def describe(entry: registry.Entry, whole: bool = False) -> str:
 
 
 if __name__ == '__main__':
-  runtime.run(main)
+  app.run(main)

@@ -11,7 +11,8 @@ import pathlib
 
 from absl import flags
 
-from launch import registry, runtime
+from launch import errors
+from launch.cli import app, jax_setup, registry
 
 _EXPERIMENT = flags.DEFINE_string('experiment', None, 'Name of a file in experiments/, or a path '
                                   'ending in .py. python -m launch.list shows them.')
@@ -28,29 +29,29 @@ flags.mark_flag_as_required('experiment')
 
 
 def main(argv):
-  runtime.no_arguments(argv)
+  app.no_arguments(argv)
   entry = registry.load(_EXPERIMENT.value)
   values = registry.resolve(entry, _VARIANT.value, _SET.value)
   experiment = entry.experiment(**values)
   if _PHASE.value >= len(experiment.phases):
-    raise registry.UsageError(f'--phase={_PHASE.value}: {entry.name} has '
+    raise errors.UsageError(f'--phase={_PHASE.value}: {entry.name} has '
                               f'{len(experiment.phases)}, counted from 0')
-  runtime.setup()
+  jax_setup.setup()
   import jax
 
   from gen_models import data
   from gen_models.training import hyper
-  from launch import profiling
+  from launch.measure import profile
   dataset = data.load(experiment.dataset, _DATA_DIR.value)
   experiment = hyper.bind(entry.experiment, values, dataset.train, dataset.valid)
-  found = profiling.profile(experiment, dataset.train, jax.random.key(0), pathlib.Path(_OUT.value),
+  found = profile.profile(experiment, dataset.train, jax.random.key(0), pathlib.Path(_OUT.value),
                             phase=_PHASE.value, num_steps=_STEPS.value)
   if _JSON.value:
     print(json.dumps({**found._asdict(), 'operations': [
       x._asdict() for x in found.operations[:_TOP.value]]}))
   else:
-    print(profiling.table(found, _TOP.value))
+    print(profile.table(found, _TOP.value))
 
 
 if __name__ == '__main__':
-  runtime.run(main)
+  app.run(main)

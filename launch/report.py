@@ -16,7 +16,9 @@ import pathlib
 
 from absl import flags
 
-from launch import page, registry, reporting, runtime
+from launch import errors
+from launch.cli import app
+from launch.reports import report, run_page
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'One run directory: writes its report.html.')
 _OUT = flags.DEFINE_string('out', 'report.html', 'The page; its files lie in <name>_files '
@@ -31,17 +33,17 @@ _DATA_DIR = flags.DEFINE_string('data_dir', None, 'Prepared tfds data; default $
 def main(argv):
   directories = [pathlib.Path(word) for word in argv[1:]]
   if bool(directories) == bool(_WORKDIR.value):
-    raise registry.UsageError('report of what? python -m launch.report DIR [DIR ...] '
+    raise errors.UsageError('report of what? python -m launch.report DIR [DIR ...] '
                               '--out=report.html, or --workdir=DIR')
   if _WORKDIR.value:
-    print(page.write(pathlib.Path(_WORKDIR.value), _DATA_DIR.value))
+    print(run_page.write(pathlib.Path(_WORKDIR.value), _DATA_DIR.value))
     return
   out = pathlib.Path(_OUT.value)
   if out.suffix != '.html':
-    raise registry.UsageError(f'--out={out}: the page is a .html')
-  print(reporting.of_directories(directories, out, _DATA_DIR.value, _PICTURES.value,
+    raise errors.UsageError(f'--out={out}: the page is a .html')
+  print(report.of_directories(directories, out, _DATA_DIR.value, _PICTURES.value,
                                  _METRICS.value))
 
 
 if __name__ == '__main__':
-  runtime.run(main)
+  app.run(main)

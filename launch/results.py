@@ -12,7 +12,10 @@ import shutil
 
 from absl import flags
 
-from launch import merging, registry, rundir, runtime, tables
+from launch import errors
+from launch.cli import app, registry
+from launch.reports import tables
+from launch.runs import directory as rundir, result as result_lib
 
 _ADD = flags.DEFINE_multi_string('add', [], 'Run directory whose result to keep; repeatable. '
                                'Runs that differ in their seeds alone are kept as one result.')
@@ -20,7 +23,7 @@ _STORY = flags.DEFINE_multi_string('story', [], 'Directory of a launch.story who
                                    'picture to keep; repeatable.')
 
 def main(argv):
-  runtime.no_arguments(argv)
+  app.no_arguments(argv)
   tables.RESULTS.mkdir(exist_ok=True)
   add(_ADD.value)
   for directory in _STORY.value:
@@ -40,15 +43,16 @@ def add(directories) -> None:
   for directory in directories:
     path = pathlib.Path(directory) / 'result.json'
     if not path.exists():
-      raise registry.UsageError(f'--add={directory}: no result.json; first '
+      raise errors.UsageError(f'--add={directory}: no result.json; first '
                                 f'python -m launch.evaluate --workdir={shlex.quote(directory)}')
     result = json.loads(path.read_text())
     if result['experiment'] not in registry.names():  # it becomes the name of a file
-      raise registry.UsageError(f'{path} is of {result["experiment"]}: results are kept of the '
+      raise errors.UsageError(f'{path} is of {result["experiment"]}: results are kept of the '
                                 'files of experiments/ alone')
     added.setdefault((result['experiment'], result['variant']), []).append(result)
   for (experiment, variant), results in added.items():
-    rundir.write_json(tables.RESULTS / f'{experiment}-{variant}.json', keep(merging.merge(results)))
+    rundir.write_json(tables.RESULTS / f'{experiment}-{variant}.json',
+                      keep(result_lib.merge(results)))
 
 
 def keep_story(directory: pathlib.Path) -> None:
@@ -56,7 +60,7 @@ def keep_story(directory: pathlib.Path) -> None:
   rows = json.loads((directory / 'table.json').read_text())
   name = f'story_{rows[0]["dataset"]}'
   if name not in registry.stories():  # it becomes the name of a file
-    raise registry.UsageError(f'{directory / "table.json"}: there is no {name}')
+    raise errors.UsageError(f'{directory / "table.json"}: there is no {name}')
   for row in rows:
     result = json.loads((directory / row['family'] / 'result.json').read_text())
     row |= {'made': _made(result['trained'])}
@@ -92,4 +96,4 @@ def keep(result: dict) -> dict:
 
 
 if __name__ == '__main__':
-  runtime.run(main)
+  app.run(main)

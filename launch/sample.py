@@ -10,7 +10,9 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from launch import registry, runs, runtime
+from launch import errors
+from launch.cli import app
+from launch.runs import keys as keys_lib, load, pictures
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory made by launch.train.')
 _NUM = flags.DEFINE_integer('num', 64, 'How many.', lower_bound=1)
@@ -28,25 +30,25 @@ flags.mark_flags_as_required(['workdir', 'out'])
 
 
 def main(argv):
-  runtime.no_arguments(argv)
+  app.no_arguments(argv)
   out = pathlib.Path(_OUT.value)
   if out.suffix not in ('.png', '.npz'):
-    raise registry.UsageError(f'--out={out}: write a .png (a grid) or a .npz (arrays)')
-  run = runs.load(pathlib.Path(_WORKDIR.value), _CHECKPOINT.value, _DATA_DIR.value)
+    raise errors.UsageError(f'--out={out}: write a .png (a grid) or a .npz (arrays)')
+  run = load.run(pathlib.Path(_WORKDIR.value), _CHECKPOINT.value, _DATA_DIR.value)
   if _REPLICA.value >= run.config['seeds']:
-    raise registry.UsageError(f'--replica={_REPLICA.value}: the run has {run.config["seeds"]} '
+    raise errors.UsageError(f'--replica={_REPLICA.value}: the run has {run.config["seeds"]} '
                               'seeds, counted from 0')
   if run.experiment.sample is None:
-    raise registry.UsageError(f'{run.config["experiment"]} trains nothing that draws images')
-  samples = run.experiment.sample(runtime.draw_key(_SEED.value), run.params_of(_REPLICA.value),
+    raise errors.UsageError(f'{run.config["experiment"]} trains nothing that draws images')
+  samples = run.experiment.sample(keys_lib.draw_key(_SEED.value), run.params_of(_REPLICA.value),
                                   _NUM.value, _LABEL.value)
   out.parent.mkdir(parents=True, exist_ok=True)
   if out.suffix == '.npz':
     np.savez_compressed(out, draws=np.asarray(samples.draws), means=np.asarray(samples.means))
   else:
-    runs.write_png(runs.square(np.asarray(samples.means), _COLUMNS.value), out)
+    pictures.write_png(pictures.square(np.asarray(samples.means), _COLUMNS.value), out)
   print(out)
 
 
 if __name__ == '__main__':
-  runtime.run(main)
+  app.run(main)

@@ -20,7 +20,10 @@ import sys
 
 from absl import flags
 
-from launch import registry, rundir, runtime, storybook
+from launch import errors
+from launch.cli import app, registry
+from launch.reports import comparison
+from launch.runs import directory as rundir
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the story; made, or gone on with.')
 _STORY = flags.DEFINE_string('story', 'story_digits', 'Name of a file in experiments/, or a path.')
@@ -34,22 +37,22 @@ flags.mark_flag_as_required('workdir')
 
 
 def main(argv):
-  runtime.no_arguments(argv)
+  app.no_arguments(argv)
   workdir = pathlib.Path(_WORKDIR.value)
   told = registry.load_story(_STORY.value)
   for family in _ONLY.value:
     if family not in told.families:
-      raise registry.UsageError(f'{told.name} has no family {family!r}'
-                                + registry.near(family, list(told.families)))
+      raise errors.UsageError(f'{told.name} has no family {family!r}'
+                                + errors.near(family, list(told.families)))
   for family in _ONLY.value or told.families:
     launch(told, family, workdir / family)
   results = {family: json.loads((workdir / family / 'result.json').read_text())
              for family in told.families if (workdir / family / 'result.json').exists()}
-  rows = [storybook.row(family, result) for family, result in results.items()]
+  rows = [comparison.row(family, result) for family, result in results.items()]
   rundir.write_json(workdir / 'table.json', rows)
-  (workdir / 'report.html').write_text(storybook.report(workdir, told.name, results, rows))
-  storybook.picture(workdir, list(results), workdir / 'story.png')
-  print(storybook.text(rows))
+  (workdir / 'report.html').write_text(comparison.report(workdir, told.name, results, rows))
+  comparison.picture(workdir, list(results), workdir / 'story.png')
+  print(comparison.text(rows))
   print(f'{workdir / "table.json"}\n{workdir / "report.html"}')
 
 
@@ -70,4 +73,4 @@ def launch(told: registry.Story, family: str, workdir: pathlib.Path) -> None:
 
 
 if __name__ == '__main__':
-  runtime.run(main)
+  app.run(main)

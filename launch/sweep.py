@@ -24,7 +24,10 @@ import sys
 
 from absl import flags
 
-from launch import distributed, plan, registry, runtime, sweeping, where
+from launch import backends, errors
+from launch.cli import app, registry
+from launch.processes import distributed
+from launch.sweeps import plan, runner
 
 _EXPERIMENT = flags.DEFINE_string('experiment', None, 'Name of a file in experiments/, or a path '
                                   'ending in .py. python -m launch.list shows them.')
@@ -58,14 +61,14 @@ _DATA_DIR = flags.DEFINE_string('data_dir', None, 'Prepared tfds data; default $
 _SAVE_MINUTES = flags.DEFINE_float('save_every_minutes', 5.0, 'Time between checkpoints.',
                                    lower_bound=0.0)
 flags.mark_flags_as_required(['experiment', 'workdir'])
-flags.adopt_module_key_flags(where)
+flags.adopt_module_key_flags(backends)
 
 
 def main(argv):
-  runtime.no_arguments(argv)
-  elsewhere = where.elsewhere()
+  app.no_arguments(argv)
+  elsewhere = backends.elsewhere()
   if not elsewhere and not distributed.alone():
-    raise registry.UsageError('a sweep runs in one process, over all devices of it: several share '
+    raise errors.UsageError('a sweep runs in one process, over all devices of it: several share '
                               'it by --programs, a task each, not by GEN_MODELS_DISTRIBUTED')
   entry = registry.load(_EXPERIMENT.value)
   searched = _SEARCH.value != 'grid'
@@ -76,8 +79,8 @@ def main(argv):
   fixed = {k: v[0] for k, v in axes.items() if isinstance(v, list) and len(v) == 1}
   axes = {k: v for k, v in axes.items() if k not in fixed}
   if searched and not axes:
-    raise registry.UsageError(f'--search={_SEARCH.value} of what? --set=name=low..high, or a,b,c')
-  sweep = sweeping.Sweep(
+    raise errors.UsageError(f'--search={_SEARCH.value} of what? --set=name=low..high, or a,b,c')
+  sweep = runner.Sweep(
     entry, pathlib.Path(_WORKDIR.value), data_dir=_DATA_DIR.value,
     turns={'auto': None, 'vmap': False, 'turns': True}[_REPLICAS.value],
     max_replicas=_MAX_REPLICAS.value, save_minutes=_SAVE_MINUTES.value,
@@ -85,10 +88,11 @@ def main(argv):
   if _SEARCH.value == 'optuna':
     if elsewhere:
       # One search is one task: what it asks for next depends on what it has seen.
-      sys.exit(where.submit(where.command('launch.sweep'), _WORKDIR.value))
-    from launch import searching  # optuna is an extra
-    done = searching.run(sweep, variants, axes, fixed, seeds, trials=_TRIALS.value,
-                         batch=_BATCH.value, seed=_SEARCH_SEED.value, dry_run=where.DRY_RUN.value)
+      sys.exit(backends.submit(backends.command('launch.sweep'), _WORKDIR.value))
+    from launch.sweeps import search  # optuna is an extra
+    done = search.run(sweep, variants, axes, fixed, seeds, trials=_TRIALS.value,
+                      batch=_BATCH.value, seed=_SEARCH_SEED.value,
+                      dry_run=backends.DRY_RUN.value)
   else:
     choices = list(plan.draws(axes, _TRIALS.value, _SEARCH_SEED.value) if searched
                    else plan.grid(axes))
@@ -97,7 +101,7 @@ def main(argv):
     print(sweep.describe(programs), flush=True)
     if elsewhere:
       sys.exit(_submit(programs))
-    if where.DRY_RUN.value:
+    if backends.DRY_RUN.value:
       return
     done = sweep.run(_selected(programs))
   if not done:
@@ -109,7 +113,7 @@ def _variants(entry: registry.Entry) -> list[str | None]:
   if _VARIANTS.value == ['all']:
     return list(entry.variants)
   if repeated := [v for v in _VARIANTS.value if _VARIANTS.value.count(v) > 1]:
-    raise registry.UsageError(f'--variants names {repeated[0]} twice')
+    raise errors.UsageError(f'--variants names {repeated[0]} twice')
   for variant in _VARIANTS.value:
     registry.resolve(entry, variant)
   return _VARIANTS.value or [None]
@@ -117,14 +121,14 @@ def _variants(entry: registry.Entry) -> list[str | None]:
 
 def _submit(programs) -> int:
   """A task for each program that is asked for; returns the status of the job."""
-  command = where.command('launch.sweep')
+  command = backends.command('launch.sweep')
   if _PROGRAMS.value:
     _selected(programs)
-    return where.submit(command, _WORKDIR.value)
+    return backends.submit(command, _WORKDIR.value)
   if not _MAX_REPLICAS.value:
     # The accelerator's memory would make another plan there, and other numbers of programs.
     command.append(f'--max_replicas={max(len(p.points) for p in programs)}')
-  return where.submit(command, _WORKDIR.value, num_tasks=len(programs), task_flag='--programs')
+  return backends.submit(command, _WORKDIR.value, num_tasks=len(programs), task_flag='--programs')
 
 
 def _selected(programs):
@@ -134,9 +138,9 @@ def _selected(programs):
     return list(numbered.items())
   for number in _PROGRAMS.value:
     if not number.isdigit() or int(number) not in numbered:
-      raise registry.UsageError(f'--programs={number}: the plan has 0 to {len(programs) - 1}')
+      raise errors.UsageError(f'--programs={number}: the plan has 0 to {len(programs) - 1}')
   return [(int(number), numbered[int(number)]) for number in _PROGRAMS.value]
 
 
 if __name__ == '__main__':
-  runtime.run(main)
+  app.run(main)

@@ -17,14 +17,18 @@ import time
 
 from absl import flags
 
-from launch import distributed, origin, page, registry, rundir, runtime, supervise, where
+from launch import backends
+from launch.cli import app, jax_setup, registry
+from launch.processes import distributed, supervisor
+from launch.reports import run_page
+from launch.runs import directory as rundir, keys as keys_lib, warm_start
 
 _EXPERIMENT = flags.DEFINE_string('experiment', None, 'Name of a file in experiments/, or a path '
                                   'ending in .py. python -m launch.list shows them.')
 _VARIANT = flags.DEFINE_string('variant', None, "One of the experiment's VARIANTS.")
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory; made, or resumed.')
 _FROM = flags.DEFINE_string('from', None, 'Run directory whose last checkpoint a new run begins '
-                           'with, see launch/origin.py.')
+                           'with, see launch/runs/warm_start.py.')
 _SET = flags.DEFINE_multi_string('set', [], 'name=value: overrides a hyperparameter; repeatable.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Seed of the (first) run.')
 _SEEDS = flags.DEFINE_integer('seeds', 1, 'Replicas with seeds seed, seed + 1, ... in one program.',
@@ -37,17 +41,17 @@ _STREAM = flags.DEFINE_bool('stream', False, 'Read batches from disk through gra
 _SAVE_MINUTES = flags.DEFINE_float('save_every_minutes', 5.0, 'Time between checkpoints.',
                                    lower_bound=0.0)
 flags.mark_flags_as_required(['experiment', 'workdir'])
-flags.adopt_module_key_flags(where)
-flags.adopt_module_key_flags(supervise)
+flags.adopt_module_key_flags(backends)
+flags.adopt_module_key_flags(supervisor)
 
 
 def main(argv):
-  runtime.no_arguments(argv)
-  elsewhere = where.elsewhere() or where.DRY_RUN.value
-  if supervise.wanted() and not elsewhere:
-    sys.exit(supervise.run('launch.train', sys.argv[1:]))
+  app.no_arguments(argv)
+  elsewhere = backends.elsewhere() or backends.DRY_RUN.value
+  if supervisor.wanted() and not elsewhere:
+    sys.exit(supervisor.run('launch.train', sys.argv[1:]))
   if not elsewhere:
-    runtime.setup()
+    jax_setup.setup()
     distributed.join()
   entry = registry.load(_EXPERIMENT.value)
   values = registry.resolve(entry, _VARIANT.value, _SET.value)
@@ -60,13 +64,13 @@ def main(argv):
       if _FROM.value and (origin_there := rundir.read_config(workdir).get('from')):
         config['from'] = origin_there  # compared where the run is gone on with
       rundir.claim(workdir, config)  # another run is refused now, not in the queue
-    elif _FROM.value and where.WHERE.value == 'slurm':  # its jobs see the files of this machine
+    elif _FROM.value and backends.WHERE.value == 'slurm':  # its jobs see the files of this machine
       rundir.read_config(pathlib.Path(_FROM.value))
-    sys.exit(where.submit(where.command('launch.train'), workdir))
+    sys.exit(backends.submit(backends.command('launch.train'), workdir))
   # Of several processes the first alone writes and speaks.
   with rundir.lock(workdir) if distributed.is_first() else contextlib.nullcontext():
     if _FROM.value:
-      config['from'] = origin.find(pathlib.Path(_FROM.value), workdir, config, experiment,
+      config['from'] = warm_start.find(pathlib.Path(_FROM.value), workdir, config, experiment,
                                    _DATA_DIR.value)
     begun = distributed.is_first() and rundir.claim(workdir, config)
     remark = rundir.other_devices(workdir) if begun else None
@@ -82,7 +86,7 @@ def main(argv):
     sys.exit(128 + signal.SIGTERM)
   if distributed.is_first():
     distributed.beat(None)
-    figures = _page_alone(workdir) if several else page.write(workdir, _DATA_DIR.value)
+    figures = _page_alone(workdir) if several else run_page.write(workdir, _DATA_DIR.value)
     print(f'trained {result.step} steps; figures in {figures}\n'
           f'python -m launch.evaluate {shlex.quote(f"--workdir={workdir}")} scores it')
 
@@ -107,19 +111,19 @@ def train(entry, experiment, config, workdir, begun, remark=None):
     stream = data.source(experiment.dataset, _DATA_DIR.value)
   replicated = config['seeds'] > 1
   total = sum(phase.num_steps for phase in experiment.phases)
-  checkpoints = runtime.open_checkpoints(workdir, config, experiment,
+  checkpoints = rundir.open_checkpoints(workdir, config, experiment,
                                          save_interval_minutes=_SAVE_MINUTES.value)
   with checkpoints:
-    start = loop.restore(experiment, checkpoints, runtime.keys(config), dataset.train, replicated)
+    start = loop.restore(experiment, checkpoints, keys_lib.keys(config), dataset.train, replicated)
     if start is None and 'from' in config:
-      start = origin.begin(config, experiment, dataset.train, checkpoints)
+      start = warm_start.begin(config, experiment, dataset.train, checkpoints)
     step = start[1] if start else 0
     if distributed.is_first() and (begun or start):
       print(f'resuming {workdir} at step {step}', flush=True)
       if remark and step:
         print(remark, flush=True)
     fit = functools.partial(
-      loop.fit, experiment, dataset.train, dataset.valid, runtime.keys(config), start=start,
+      loop.fit, experiment, dataset.train, dataset.valid, keys_lib.keys(config), start=start,
       seeds=config['seeds'] if replicated else None, how=_PARALLEL.value, stream=stream,
       checkpoints=checkpoints)
     if not distributed.is_first():
@@ -128,7 +132,7 @@ def train(entry, experiment, config, workdir, begun, remark=None):
     seconds_before = max(metrics.spent(workdir / 'metrics.jsonl', step),
                          config.get('from', {}).get('seconds', 0.0))
     began = time.monotonic()
-    stop = distributed.StopTogether() if distributed.count() > 1 else runtime.StopOnSignal()
+    stop = distributed.StopTogether() if distributed.count() > 1 else app.StopOnSignal()
     with (stop as should_stop,
           metrics.Metrics(workdir, resume_step=step) as writer,
           metrics.Progress(total) as progress):
@@ -149,8 +153,8 @@ def train(entry, experiment, config, workdir, begun, remark=None):
       except loop.Diverged as e:
         checkpoints.wait()  # what it offers may be under way
         mine = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
-        raise loop.Diverged(f'{e}:\n{origin.offer(config, workdir, mine)}') from e
+        raise loop.Diverged(f'{e}:\n{warm_start.offer(config, workdir, mine)}') from e
 
 
 if __name__ == '__main__':
-  runtime.run(main)
+  app.run(main)

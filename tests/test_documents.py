@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from launch import registry, tables
+from launch.cli import registry
+from launch.reports import tables
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -56,7 +57,7 @@ def test_readme_commands_run(tmp_path):
     if 'launch.audit' in line:
       continue  # below, with the file it is about
     if '--where=' in line:
-      continue  # in tests/launch/where/test_where.py
+      continue  # in tests/launch/backends/test_backends.py
     words = [sys.executable, *words[1:]]
     if 'launch.train' in line:
       words += ['--set=num_steps=200', '--set=num_hidden=4']

@@ -9,7 +9,7 @@ import pytest
 
 from gen_models import data
 from gen_models.training import loop, step as step_lib
-from launch import registry
+from launch.cli import registry
 
 # Two steps take as long as the compilation before them. The fast suite has one small variant of
 # every experiment, and defaults that are small or that others build on.

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from launch import runs
+from launch.runs import load
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Short, and small enough to enumerate at once.
@@ -34,7 +34,7 @@ def refused(module, *args):
 
 def parameters(workdir):
   """(step, bits) of the last checkpoint."""
-  loaded = runs.load(workdir)
+  loaded = load.run(workdir)
   return loaded.step, {k: np.asarray(v).tobytes() for k, v in loaded.params._asdict().items()}
 
 

@@ -16,7 +16,9 @@ import pytest
 
 from gen_models import data
 from gen_models.training import checkpoint, loop, metrics
-from launch import origin, registry, rundir, runs, runtime
+from launch import errors
+from launch.cli import app, registry
+from launch.runs import directory as rundir, keys as keys_lib, load, warm_start
 from tests.launch.commands import ROOT, SMALL, parameters, refused, run, wait_for
 
 ARGS = [*SMALL, '--variant=pcd', '--save_every_minutes=0']
@@ -97,19 +99,19 @@ def other_dtype(copy):
   """The checkpoint replaced by one of half the precision under the same identity."""
   config = rundir.read_config(copy)
   experiment = registry.load('rbm_digits').experiment(**config['hyperparameters'])
-  with runtime.open_checkpoints(copy, config, experiment) as checkpoints:
-    key = runtime.keys(config)
+  with rundir.open_checkpoints(copy, config, experiment) as checkpoints:
+    key = keys_lib.keys(config)
     state, _ = loop.restore(experiment, checkpoints, key, data.load('digits').train, False)
   shutil.rmtree(copy / 'checkpoints')
   half = jax.tree.map(lambda x: x.astype(jnp.float16) if x.dtype == jnp.float32 else x, state)
-  with runtime.open_checkpoints(copy, config, experiment) as checkpoints:
+  with rundir.open_checkpoints(copy, config, experiment) as checkpoints:
     checkpoints.save(800, half)
 
 
 def test_another_dtype_is_refused_not_cast(copy):
   other_dtype(copy)
   with pytest.raises(checkpoint.ForeignCheckpoint, match='float16.*expected float32') as caught:
-    runs.load(copy)
+    load.run(copy)
   assert '\n' not in str(caught.value)
 
 
@@ -118,7 +120,7 @@ def test_checkpoints_of_another_run_are_refused(copy):
   config['hyperparameters']['learning_rate'] = 0.3
   rundir.write_json(copy / 'config.json', config)
   with pytest.raises(checkpoint.ForeignCheckpoint, match='learning_rate is 0.1 there') as caught:
-    runs.load(copy)
+    load.run(copy)
   assert '\n' not in str(caught.value)
 
 
@@ -174,8 +176,8 @@ def test_a_full_disk_leaves_the_checkpoints_before(small_disk):
   checkpoints.save(2, state)
   with pytest.raises(checkpoint.SaveFailed, match='No space left on device') as caught:
     checkpoints.close()
-  assert '\n' not in str(caught.value) and runtime._expected(caught.value)
-  assert 'make room' in runtime._explain(caught.value)
+  assert '\n' not in str(caught.value) and app._expected(caught.value)
+  assert 'make room' in app._explain(caught.value)
   (disk / 'fill').unlink()
   with checkpoint.Checkpoints(disk / 'c', identity={}) as checkpoints:
     restored, step = checkpoints.restore(state)
@@ -190,7 +192,7 @@ def test_a_file_that_cannot_be_replaced_stays(small_disk):
   leave(0)
   with pytest.raises(OSError, match='No space left.*result.json') as caught:
     rundir.write_json(disk / 'result.json', {'a': 'b' * 5000})
-  assert runtime._explain(caught.value).startswith(
+  assert app._explain(caught.value).startswith(
     f'No space left on device: {disk / "result.json"}; make room')
   assert json.loads((disk / 'result.json').read_text()) == {'a': 1}
   assert {p.name for p in disk.iterdir()} == {'fill', 'result.json'}
@@ -293,7 +295,7 @@ data.source = lambda *args: Vanishing(source(*args))
   error = one_line(done.stderr)
   assert 'cannot be read: FileNotFoundError' in error and '/data/mnist-00000' in error
   assert 'goes on from the last checkpoint' in error
-  assert 200 <= runs.load(tmp_path / 'a').step < 800
+  assert 200 <= load.run(tmp_path / 'a').step < 800
   run('train', *args)
   assert parameters(tmp_path / 'a') == parameters(trained)
 
@@ -417,11 +419,11 @@ def begin_in(workdir, old, num_hidden=5, seed=0, **options):
   experiment = entry.experiment(**values)
   config = {'experiment': 'rbm_digits', 'variant': 'pcd', 'hyperparameters': values, 'seed': seed,
             'seeds': 1} | options
-  config['from'] = options.get('from') or origin.find(old, workdir, config, experiment, None)
+  config['from'] = options.get('from') or warm_start.find(old, workdir, config, experiment, None)
   workdir.mkdir(exist_ok=True)
   rundir.claim(workdir, config)
-  with runtime.open_checkpoints(workdir, config, experiment) as checkpoints:
-    state, step = origin.begin(config, experiment, data.load('digits').train, checkpoints)
+  with rundir.open_checkpoints(workdir, config, experiment) as checkpoints:
+    state, step = warm_start.begin(config, experiment, data.load('digits').train, checkpoints)
   return config, state, step
 
 
@@ -433,7 +435,7 @@ def test_what_a_run_began_from_is_part_of_what_it_is(copy, tmp_path):
   # Whatever becomes of the old run, the new one began where it began.
   shutil.rmtree(copy / 'checkpoints')
   entry = registry.load('rbm_digits').experiment(**config['hyperparameters'])
-  assert origin.find(copy, tmp_path / 'new', config, entry, None) == config['from']
+  assert warm_start.find(copy, tmp_path / 'new', config, entry, None) == config['from']
   with pytest.raises(rundir.ForeignRun, match='from is'):
     rundir.claim(tmp_path / 'new', {k: v for k, v in config.items() if k != 'from'})
 
@@ -441,7 +443,7 @@ def test_what_a_run_began_from_is_part_of_what_it_is(copy, tmp_path):
 def test_another_checkpoint_than_the_one_recorded_is_refused(copy, tmp_path):
   config, *_ = begin_in(tmp_path / 'first', copy)
   changed = config['from'] | {'sha256': '0' * 64}
-  with pytest.raises(registry.UsageError, match='not the one this run was begun from'):
+  with pytest.raises(errors.UsageError, match='not the one this run was begun from'):
     begin_in(tmp_path / 'second', copy, **{'from': changed})
 
 
@@ -449,7 +451,7 @@ def test_another_checkpoint_than_the_one_recorded_is_refused(copy, tmp_path):
   ({'num_hidden': 7}, r'cannot begin --from=.*leaf .*w_VH is float32\[64,5\] there'),
   ({'seed': 3}, 'give --seed=0')])
 def test_another_shape_or_seed_is_refused(copy, tmp_path, options, message):
-  with pytest.raises(registry.UsageError, match=message) as caught:
+  with pytest.raises(errors.UsageError, match=message) as caught:
     begin_in(tmp_path / 'new', copy, **options)
   assert '\n' not in str(caught.value)
 
@@ -478,10 +480,10 @@ def test_divergence_offers_a_command_that_goes_on(tmp_path):
   assert words[3:] == [
     f'--experiment={tmp_path / "un stable.py"}', '--save_every_minutes=0.0',
     '--set=num_steps=900', '--set=learning_rate=0.01', f'--from={workdir}', f'--workdir={other}']
-  assert runs.load(workdir).step == 400  # the last good one
+  assert load.run(workdir).step == 400  # the last good one
   done = subprocess.run([sys.executable, *words[1:]], cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 0 and 'at step 400' in done.stdout, done.stderr
-  loaded = runs.load(pathlib.Path(other))
+  loaded = load.run(pathlib.Path(other))
   assert loaded.step == 900
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(loaded.params))
   assert 'at step 900' in run('train', *words[3:]).stdout
@@ -489,8 +491,8 @@ def test_divergence_offers_a_command_that_goes_on(tmp_path):
 
 def test_what_is_offered_without_a_checkpoint_or_a_learning_rate(tmp_path):
   values = {'learning_rate': 0.5, 'num_hidden': 5}
-  text = origin.offer({'hyperparameters': values}, tmp_path / 'a-lr0.5', [])
+  text = warm_start.offer({'hyperparameters': values}, tmp_path / 'a-lr0.5', [])
   assert text == ('python -m launch.train --set=learning_rate=0.05 '
                   f'--workdir={tmp_path / "a-lr0.05"}')
-  text = origin.offer({'hyperparameters': {'critic_rate': 0.5}}, tmp_path, [])
+  text = warm_start.offer({'hyperparameters': {'critic_rate': 0.5}}, tmp_path, [])
   assert '--from=' in text and text.endswith('it has critic_rate')

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch import runs
-from tests.launch.test_commands import SMALL, refused, run
+from launch.runs import pictures
+from tests.launch.commands import SMALL, refused, run
 
 
 @pytest.fixture(name='trained', scope='module')
@@ -50,6 +50,6 @@ def test_what_cannot_be_drawn_is_refused(trained, tmp_path, flags, hint):
 
 
 def test_a_last_row_that_is_not_full_is_grey():
-  grid = runs.square(np.zeros((5, 2, 2)), columns=3)
+  grid = pictures.square(np.zeros((5, 2, 2)), columns=3)
   assert grid.shape == (2, 3, 2, 2)
   assert np.all(grid[1, 2] == 0.5) and np.all(grid.reshape(6, 4)[:5] == 0)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from launch import storybook
-from tests.launch.test_commands import refused, run
+from launch.reports import comparison
+from tests.launch.commands import refused, run
 
 TWO = """
 from experiments import rbm_digits
@@ -81,6 +81,6 @@ def test_what_is_no_story_is_refused(tmp_path):
 def test_a_dash_where_there_is_no_likelihood():
   exact = {'test_nats': -18.111, 'seed_spread': 0.1, 'kind': 'exact'}
   bracket = {'test_nats': -18.1, 'kind': 'bracket', 'lower': -18.2, 'upper': -18.0}
-  assert storybook.nats({'test_nats': None}) == '–'
-  assert storybook.nats(exact) == '−18.11 ± 0.10'
-  assert storybook.nats(bracket) == '−18.10 [−18.20, −18.00]'
+  assert comparison.nats({'test_nats': None}) == '–'
+  assert comparison.nats(exact) == '−18.11 ± 0.10'
+  assert comparison.nats(bracket) == '−18.10 [−18.20, −18.00]'

@@ -22,7 +22,7 @@ from tests.training import toy
 _SCRIPT = """
 import hashlib, json, os, sys, pathlib
 import jax, numpy as np
-from launch import distributed
+from launch.processes import distributed
 distributed.join()
 from experiments import rbm_digits
 from gen_models import data

@@ -1,0 +1,1 @@
+"""Measurements of estimators (bias, noise, cost) and of programs (time, operations)."""

@@ -1,0 +1,1 @@
+"""Several processes of one run: joining, supervision and restarts."""

@@ -1,0 +1,1 @@
+"""Tables, curves, pictures and pages made from runs and results."""

@@ -1,0 +1,196 @@
+"""A run directory: everything that was, and everything that is needed to do it again.
+
+config.json        experiment, variant, resolved hyperparameters, seed, seeds: what the run is
+environment.json   versions, device kind, git commit, command, one entry for every start
+metrics.jsonl      one object a line;  tensorboard/  the same as event files
+checkpoints/       see training.checkpoint
+warnings.txt       alarms of training, one a line
+failed.txt         of a replica of a sweep that was frozen: why, in one line
+result.json        written by launch.evaluate
+figures/           PNG files;  report.html  the page that shows them
+"""
+
+import contextlib
+import datetime
+import fcntl
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import shlex
+import subprocess
+import sys
+from typing import Any
+
+import jax
+
+FAILED = 'failed.txt'
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+
+
+class ForeignRun(ValueError):
+  """The directory holds another run; nothing was changed."""
+
+
+def write_json(path: pathlib.Path, value) -> None:
+  """Atomically: a reader sees the old file or the new one.
+
+  Raises:
+    OSError: it could not be written, with the name of the file; nothing is left of the attempt.
+  """
+  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+  text = json.dumps(value, indent=2, allow_nan=False) + '\n'
+  try:
+    temporary.write_text(text)
+    os.replace(temporary, path)
+  except OSError as e:
+    with contextlib.suppress(OSError):
+      temporary.unlink()
+    raise OSError(e.errno, e.strerror, str(path)) from e
+
+
+@contextlib.contextmanager
+def lock(workdir: pathlib.Path):
+  """Holds `workdir` for this process; released by the system however the process ends.
+
+  Raises:
+    ForeignRun: another process holds it.
+  """
+  workdir.mkdir(parents=True, exist_ok=True)
+  with open(workdir / '.lock', 'w') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise ForeignRun(f'another process is training in {workdir}; wait for it, stop it, or use '
+                       'another --workdir') from None
+    yield
+
+
+def claim(workdir: pathlib.Path, config: dict[str, Any]) -> bool:
+  """Makes `workdir` the directory of the run described by `config`, or finds that it is.
+
+  Returns:
+    True when the run was begun before.
+
+  Raises:
+    ForeignRun: another configuration lives there; the message names the first differences.
+  """
+  path = workdir / 'config.json'
+  if path.exists():
+    there = read_config(workdir)
+    differences = [f'{k} is {_show(there, k)} there, {_show(config, k)} here' for k in
+                   dict.fromkeys([*_flat(there), *_flat(config)])
+                   if _flat(there).get(k) != _flat(config).get(k)]
+    if differences:
+      more = f' (and {len(differences) - 3} more)' if len(differences) > 3 else ''
+      raise ForeignRun(f'{workdir} holds another run: {"; ".join(differences[:3])}{more}. '
+                       'Use another --workdir, or the flags it was made with')
+    return True
+  if (workdir / 'checkpoints').exists():
+    raise ForeignRun(f'{workdir} has checkpoints but no config.json: not a run of this project; '
+                     'use another --workdir')
+  write_json(path, config)
+  return False
+
+
+def read_config(workdir: pathlib.Path) -> dict[str, Any]:
+  """config.json of a run.
+
+  Raises:
+    ForeignRun: there is none, or it does not read.
+  """
+  path = workdir / 'config.json'
+  try:
+    config = json.loads(path.read_text())
+  except FileNotFoundError:
+    raise ForeignRun(f'{workdir} is not a run directory: it has no config.json. '
+                     'Train one with python -m launch.train --workdir=...') from None
+  except ValueError as e:
+    raise ForeignRun(f'{path} is damaged ({e}); restore it or use another --workdir') from None
+  kinds = {'experiment': str, 'variant': str | None, 'hyperparameters': dict, 'seed': int,
+           'seeds': int}
+  if not isinstance(config, dict) or not all(
+      isinstance(config.get(k, ()), kind) for k, kind in kinds.items()) or config['seeds'] < 1:
+    raise ForeignRun(f'{path} does not describe a run of this project')
+  return config
+
+
+def _flat(config):
+  """What makes two runs the same; a variant is only a name for hyperparameters."""
+  return {k: v for k, v in config.items() if k not in ('hyperparameters', 'variant')} | config.get(
+    'hyperparameters', {})
+
+
+def _show(config, name):
+  return repr(_flat(config).get(name, 'absent'))
+
+
+def environment() -> dict[str, Any]:
+  """Where and with what this process runs."""
+  versions = {'python': platform.python_version()}
+  for package in (*_PACKAGES, 'gen_models'):
+    try:
+      versions[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      versions[package] = 'not installed'
+  device = jax.devices()[0]
+  return {
+    'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+    'command': shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
+    'versions': versions, 'platform': device.platform, 'device_kind': device.device_kind,
+    'num_devices': jax.device_count(), 'num_processes': jax.process_count(),
+    'num_cores': os.cpu_count(), 'machine': platform.machine(),
+    'matmul_precision': jax.config.jax_default_matmul_precision,
+    'xla_flags': os.environ.get('XLA_FLAGS', ''),
+    'git_commit': git_commit()}
+
+
+def git_commit() -> str | None:
+  """Commit of the code, with '+' when files differ from it; None outside a checkout."""
+  here = pathlib.Path(__file__).parent
+  try:
+    def git(*args):
+      return subprocess.run(['git', '-C', str(here), *args], capture_output=True, text=True,
+                            timeout=10, check=True).stdout.strip()
+    changed = git('status', '--porcelain', '--untracked-files=no')
+    return git('rev-parse', 'HEAD') + ('+' if changed else '')
+  except (OSError, subprocess.SubprocessError):
+    return None
+
+
+def record_start(workdir: pathlib.Path) -> None:
+  """Appends this process to environment.json, a list with one entry a start."""
+  path = workdir / 'environment.json'
+  try:
+    starts = json.loads(path.read_text())
+  except (FileNotFoundError, ValueError):
+    starts = []
+  write_json(path, [*starts, environment()])
+
+
+def other_devices(workdir: pathlib.Path) -> str | None:
+  """What to say when the last start had other devices than this process: bits may differ.
+
+  Call before `record_start`.
+  """
+  try:
+    last = json.loads((workdir / 'environment.json').read_text())[-1]
+    before = last['num_devices'], last.get('num_processes', 1), last['device_kind']
+  except (OSError, ValueError, LookupError, TypeError):
+    return None  # no start was recorded, or not in a way to compare with
+  now = jax.device_count(), jax.process_count(), jax.devices()[0].device_kind
+  if now == before:
+    return None
+  (there, here) = (f'{kind} x {devices} in {processes} process{"es" * (processes > 1)}'
+                   for devices, processes, kind in (before, now))
+  return (f'note: it was last started on {there}, now on {here}: it goes on from the same state, '
+          'but sums may be rounded in another order and its bits differ from an unbroken run')
+
+
+def open_checkpoints(workdir, config, experiment, **options):
+  """The run's checkpoints; its identity is the configuration less the variant's name."""
+  from gen_models.training import checkpoint
+  identity = {k: v for k, v in config.items() if k != 'variant'}
+  return checkpoint.Checkpoints(pathlib.Path(workdir) / 'checkpoints', identity=identity,
+                                best_metric=experiment.headline, **options)

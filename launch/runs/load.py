@@ -1,0 +1,46 @@
+"""Runs read back from their directories."""
+
+import pathlib
+
+import jax
+
+from launch.cli import jax_setup, registry
+from launch.runs import directory as rundir, keys as keys_lib
+
+
+class Run:
+  """A run read back: its configuration, experiment, data and parameters."""
+
+  def __init__(self, config, experiment, dataset, params, step):
+    self.config, self.experiment, self.dataset = config, experiment, dataset
+    self.params, self.step = params, step
+
+  def params_of(self, replica: int):
+    """Parameters of one seed."""
+    if self.config['seeds'] == 1:
+      return self.params
+    return jax.tree.map(lambda x: x[replica], self.params)
+
+
+def run(workdir: pathlib.Path, which: str = 'last', data_dir: str | None = None) -> Run:
+  """Reads a run; raises ForeignRun, ForeignCheckpoint, DamagedCheckpoint or FileNotFoundError.
+
+  And UsageError where its config.json names code that is not known as the user's.
+  """
+  config, path = rundir.read_config(workdir), workdir / 'config.json'
+  entry = registry.load_recorded(config['experiment'], path)
+  experiment = entry.experiment(
+    **registry.recorded_values(entry, config['hyperparameters'], path))
+  jax_setup.setup()
+  from gen_models import data
+  from gen_models.training import loop
+  dataset = data.load(experiment.dataset, data_dir)
+  with rundir.open_checkpoints(workdir, config, experiment, read_only=True) as checkpoints:
+    step = checkpoints.best_step() if which == 'best' else None
+    restored = checkpoints.restore(
+      lambda step: loop.abstract_state(experiment, step, keys_lib.keys(config), dataset.train,
+                                       config['seeds'] > 1), step)
+  if restored is None:
+    raise FileNotFoundError(f'{workdir} has no checkpoint yet; train first with the same --workdir')
+  state, step = restored
+  return Run(config, experiment, dataset, loop.final_params(state), step)

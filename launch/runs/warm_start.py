@@ -1,0 +1,114 @@
+"""A run that begins with the last checkpoint of another one, and how to offer that.
+
+`launch.train --from=OLD` takes the whole state of OLD's last good checkpoint (parameters,
+optimizer, the estimator's memory, averages, key) and goes on from its step with the hyperparameters
+of the new run. config.json has `from`: the directory, the step, the sha256 of the checkpoint's
+manifest and the seconds of training behind it; so what the run began with is part of what it is.
+The state becomes the first checkpoint of the new run: once it is written, OLD may be deleted.
+"""
+
+import pathlib
+import re
+import shlex
+from typing import Any
+
+from launch import errors
+from launch.runs import directory as rundir, keys as keys_lib
+
+
+def find(old: pathlib.Path, workdir: pathlib.Path, config: dict[str, Any], experiment,
+         data_dir: str | None) -> dict[str, Any]:
+  """`from` of a configuration: as recorded in workdir if it was begun, else OLD's last checkpoint.
+
+  Args:
+    old: run directory to begin from.
+    workdir: of the new run.
+    config: of the new run.
+    experiment: of the new run.
+    data_dir: of prepared data.
+
+  Raises:
+    UsageError: OLD has no checkpoint, or one of other shapes or seeds.
+  """
+  directory = str(old.absolute())
+  if (workdir / 'config.json').exists():
+    recorded = rundir.read_config(workdir).get('from')
+    if recorded and recorded.get('directory') == directory:
+      return recorded
+  from gen_models import data
+  from gen_models.training import metrics
+  there = rundir.read_config(old)
+  if differing := [k for k in ('seed', 'seeds') if there[k] != config[k]]:
+    name = differing[0]
+    raise errors.UsageError(f'--from={old} has {name} {there[name]}: its random numbers are gone '
+                              f'on with, so give --{name}={there[name]}')
+  train = data.load(experiment.dataset, data_dir).train
+  _, step, sha256 = _restore(old, config, experiment, train)
+  return {'directory': directory, 'step': step, 'sha256': sha256,
+          'seconds': metrics.spent(old / 'metrics.jsonl', step)}
+
+
+def begin(config: dict[str, Any], experiment, train, checkpoints):
+  """(state, step) of a run with `from`, saved as its first checkpoint.
+
+  Raises:
+    UsageError: the checkpoint it began from is gone, or is not the one recorded.
+  """
+  from gen_models.training import parallel
+  origin = config['from']
+  old = pathlib.Path(origin['directory'])
+  state, step, sha256 = _restore(old, config, experiment, train, origin['step'])
+  if sha256 != origin['sha256']:
+    raise errors.UsageError(f'checkpoint {step} of {old} is not the one this run was begun '
+                              'from; begin again in another --workdir')
+  checkpoints.save(step, parallel.put_everywhere(state))
+  checkpoints.wait()
+  return state, step
+
+
+def _restore(old, config, experiment, train, step=None):
+  """(state, step, sha256) of a checkpoint of `old`, in the shapes of the new run."""
+  from gen_models.training import checkpoint, loop
+  there = rundir.read_config(old)
+  try:
+    with rundir.open_checkpoints(old, there, experiment, read_only=True) as checkpoints:
+      found = checkpoints.restore(lambda step: loop.abstract_state(
+        experiment, step, keys_lib.keys(config), train, config['seeds'] > 1), step)
+      if found is None:
+        raise errors.UsageError(f'--from={old} has no checkpoint yet')
+      return *found, checkpoints.fingerprint(found[1])
+  except (checkpoint.ForeignCheckpoint, FileNotFoundError) as e:
+    raise errors.UsageError(f'cannot begin --from={old}: {e}') from e
+
+
+def offer(config: dict[str, Any], workdir: pathlib.Path, module_flags) -> str:
+  """The command that goes on from the last checkpoint with a smaller learning rate.
+
+  Args:
+    config: of the run that diverged.
+    workdir: of that run.
+    module_flags: flags of launch.train.
+  """
+  values = config['hyperparameters']
+  rates = [name for name in values if 'rate' in name]
+  if not isinstance(values.get('learning_rate'), float):
+    which = f'; it has {", ".join(rates)}' if rates else ''
+    return (f'to go on with smaller steps, lower what sets them by --set in another --workdir, '
+            f'--from={shlex.quote(str(workdir))}{which}')
+  rate = float(f'{values["learning_rate"] / 10:.3g}')
+  other = re.sub(r'-lr[^/]*$', '', str(workdir)) + f'-lr{rate:g}'
+  words = ['python', '-m', 'launch.train']
+  words += [flag.serialize() for flag in module_flags
+            if flag.present and flag.name not in ('workdir', 'from', 'set')]
+  words += [f'--set={s}' for flag in module_flags if flag.name == 'set' for s in flag.value
+            if not s.startswith('learning_rate=')]
+  words.append(f'--set=learning_rate={rate:g}')
+  if _has_checkpoint(workdir):
+    words.append(f'--from={workdir}')
+  return shlex.join([*words, f'--workdir={other}'])
+
+
+def _has_checkpoint(workdir: pathlib.Path) -> bool:
+  """Whether a step was saved whole."""
+  folder = workdir / 'checkpoints'
+  return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())

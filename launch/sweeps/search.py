@@ -1,0 +1,85 @@
+"""Search that learns from what it has seen: optuna asks for points, batches of them train together.
+
+The objective is the last value of the experiment's headline metric, a mean over seeds; larger is
+better. The study is optuna.log in the sweep's directory: the same command goes on from it. What is
+drawn depends on the search seed and the trials before alone, so a search that was interrupted asks
+for the same points as one that was not.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from launch import errors
+from launch.cli import registry
+from launch.sweeps import plan, runner
+
+
+def run(sweep: runner.Sweep, variants: Sequence[str | None], axes: Mapping, fixed: Mapping,
+        seeds: Sequence[int], *, trials: int, batch: int, seed: int, dry_run: bool) -> bool:
+  """Asks for `trials` points, `batch` at a time; False when it was asked to stop before the end.
+
+  Raises:
+    UsageError: optuna is not installed, several variants, or an experiment without a headline.
+  """
+  try:
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+  except ImportError:
+    raise errors.UsageError("--search=optuna needs optuna: pip install 'gen_models[optuna]'; "
+                              '--search=random needs nothing') from None
+  if len(variants) > 1:
+    raise errors.UsageError('optuna compares points of one variant; give one, or --search=random')
+  headline = sweep.entry.experiment(**registry.resolve(sweep.entry, variants[0])).headline
+  if headline is None:
+    raise errors.UsageError(f'{sweep.entry.name} has no headline metric to search by')
+  first = next(plan.draws(axes, 1, seed))
+  text = sweep.describe(sweep.programs(plan.points(sweep.entry, variants, [first], seeds, fixed)))
+  print(f'optuna: {trials} trials by {headline}, {batch} at once; the plan of one:\n{text}',
+        flush=True)
+  if dry_run:
+    return True
+  optuna.logging.set_verbosity(optuna.logging.WARNING)
+  sweep.workdir.mkdir(parents=True, exist_ok=True)
+  backend = JournalFileBackend(str(sweep.workdir / 'optuna.log'))
+  study = optuna.create_study(storage=JournalStorage(backend), study_name=sweep.entry.name,
+                              direction='maximize', load_if_exists=True)
+  running = optuna.trial.TrialState.RUNNING
+  while True:
+    # Those that an interrupted search had asked for come first.
+    asked = [(t.number, t.user_attrs['point']) for t in study.get_trials(states=[running])
+             if 'point' in t.user_attrs]
+    told = len(study.get_trials(deepcopy=False)) - len(asked)
+    while len(asked) < min(batch, trials - told):
+      study.sampler = optuna.samplers.TPESampler(seed=seed + told + len(asked), constant_liar=True)
+      trial = study.ask()
+      point = {name: _suggest(trial, name, axis) for name, axis in axes.items()}
+      trial.set_user_attr('point', point)
+      asked.append((trial.number, point))
+    if not asked:
+      break
+    points = plan.points(sweep.entry, variants, [point for _, point in asked], seeds, fixed)
+    unique = list({p.name: p for p in points}.values())
+    if not sweep.run(list(enumerate(sweep.programs(unique)))):
+      return False
+    for number, point in asked:
+      mine = plan.points(sweep.entry, variants, [point], seeds, fixed)
+      values = [sweep.value(p, headline=True) for p in mine if sweep.state_of(p) == 'done']
+      if len(values) < len(mine) or None in values:
+        study.tell(number, state=optuna.trial.TrialState.FAIL)  # a seed of it diverged
+      else:
+        study.tell(number, float(np.mean(values)))
+  if study.get_trials(states=[optuna.trial.TrialState.COMPLETE]):
+    best = study.best_trial
+    print(f'best of {len(study.get_trials())}: {headline} {best.value:.4g} with '
+          + ' '.join(f'--set={k}={v}' for k, v in best.user_attrs['point'].items()))
+  return True
+
+
+def _suggest(trial, name: str, axis):
+  if not isinstance(axis, plan.Range):
+    return trial.suggest_categorical(name, axis)
+  if axis.whole:
+    return trial.suggest_int(name, int(axis.low), int(axis.high), log=axis.log)
+  return float(f'{trial.suggest_float(name, axis.low, axis.high, log=axis.log):.3g}')

@@ -1,0 +1,64 @@
+"""Tables of committed results."""
+
+import json
+
+import pytest
+
+from launch.reports import tables
+
+
+def rows(*changes):
+  """The committed row of an RBM, changed."""
+  row = json.loads((tables.RESULTS / 'rbm_mnist-pcd1.json').read_text())
+  made = row['made'] | {'num_cores': 2, 'platform': 'cpu', 'device_kind': 'cpu'}
+  return [row | {'made': made} | change(row | {'made': made}) for change in changes]
+
+
+def same(row):
+  return {}
+
+
+def on_gpu(row):
+  return {'made': row['made'] | {'platform': 'gpu', 'device_kind': 'NVIDIA H200', 'num_cores': 16}}
+
+
+def column(table, name):
+  head, *body = table
+  return [r[head.index(name)] for r in body]
+
+
+def test_where_machines_differ_every_row_names_its_own():
+  table = tables.cells('rbm_mnist', rows(same, on_gpu))
+  assert column(table, 'on')[:2] == ['2 CPU cores', 'NVIDIA H200']
+  notes = tables.notes(rows(same, on_gpu))
+  assert '2 CPU cores, jax' in notes and 'NVIDIA H200, jax' in notes and 'gpu' not in notes
+
+
+@pytest.mark.parametrize('where, name', [(same, '2 CPU cores'), (on_gpu, 'NVIDIA H200')])
+def test_where_they_do_not_the_note_does(where, name):
+  mine = rows(where, where)
+  assert 'on' not in tables.cells('rbm_mnist', mine)[0]
+  assert tables.notes(mine).count(name) == 1
+
+
+def test_what_was_published_comes_last():
+  table = tables.cells('rbm_mnist', rows(lambda row: {'variant': 'cd25_decay'}, on_gpu))
+  assert table[0][-1] == 'published' and '−86.34' in table[1][-1] and table[2][-1] == '–'
+
+
+def test_a_sample_size_says_of_how_many_chains():
+  few, many = rows(lambda row: {'effective_sample_size': 12.3, 'num_chains': 100},
+                   lambda row: {'effective_sample_size': 12.3, 'num_chains': 1000})
+  assert column(tables.cells('rbm_mnist', [few, many]), 'ESS')[:2] == ['12 of 100', '12 of 1,000']
+
+
+@pytest.mark.parametrize('value, num, text', [
+  (12345.6, 2, '12,346'), (577.4, 2, '577'), (577.4, 4, '577.4'), (1234.4, 4, '1,234'),
+  (0.012345, 2, '0.012'), (-3.14159, 3, '−3.14')])
+def test_digits(value, num, text):
+  assert tables._digits(value, num) == text
+
+
+def test_readme_holds_the_tables_of_what_is_committed():
+  readme = (tables.ROOT / 'README.md').read_text()
+  assert tables.insert(readme) == readme
