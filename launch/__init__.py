@@ -1,1 +1,1 @@
-"""Commands: train, sweep, evaluate, sample, report, audit, profile, list, prepare, results, story."""
+"""The commands, and in packages what several of them share."""

@@ -51,7 +51,7 @@ def main(argv):
   references = [name for value in _ESTIMATOR.value for name in value.split(',') if name]
   cases = audit.cases(references, _MODEL.value, _ALL.value, compare, _BURN_IN.value)
   rows = audit.measure(cases, _DRAWS.value, _SEED.value,
-                          lambda line: print(line, file=sys.stderr, flush=True))
+                       lambda line: print(line, file=sys.stderr, flush=True))
   asked = [row for row in rows if row.case.asked]
   if _JSON.value:
     for row in rows:

@@ -9,7 +9,6 @@ import pathlib
 from absl import flags
 
 from launch.cli import app
-from launch.reports import run_page
 from launch.runs import score as score_lib
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory made by launch.train.')
@@ -26,10 +25,11 @@ def main(argv):
   app.no_arguments(argv)
   workdir = pathlib.Path(_WORKDIR.value)
   result = score_lib.score(workdir, _CHECKPOINT.value, _DATA_DIR.value, _SAMPLE_SPACE.value,
-                         lambda line: print(line, flush=True))
+                           lambda line: print(line, flush=True))
   print(score_lib.table(result), flush=True)
   try:
-    print(f'page: {run_page.write(workdir, _DATA_DIR.value)}', flush=True)
+    from launch.reports import report  # after the score is on disk: it loads much
+    print(f'page: {report.of_run(workdir, _DATA_DIR.value)}', flush=True)
   finally:
     print(json.dumps(result), flush=True)
 

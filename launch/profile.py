@@ -35,7 +35,7 @@ def main(argv):
   experiment = entry.experiment(**values)
   if _PHASE.value >= len(experiment.phases):
     raise errors.UsageError(f'--phase={_PHASE.value}: {entry.name} has '
-                              f'{len(experiment.phases)}, counted from 0')
+                            f'{len(experiment.phases)}, counted from 0')
   jax_setup.setup()
   import jax
 
@@ -45,7 +45,7 @@ def main(argv):
   dataset = data.load(experiment.dataset, _DATA_DIR.value)
   experiment = hyper.bind(entry.experiment, values, dataset.train, dataset.valid)
   found = profile.profile(experiment, dataset.train, jax.random.key(0), pathlib.Path(_OUT.value),
-                            phase=_PHASE.value, num_steps=_STEPS.value)
+                          phase=_PHASE.value, num_steps=_STEPS.value)
   if _JSON.value:
     print(json.dumps({**found._asdict(), 'operations': [
       x._asdict() for x in found.operations[:_TOP.value]]}))

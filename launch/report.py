@@ -18,7 +18,7 @@ from absl import flags
 
 from launch import errors
 from launch.cli import app
-from launch.reports import report, run_page
+from launch.reports import report
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'One run directory: writes its report.html.')
 _OUT = flags.DEFINE_string('out', 'report.html', 'The page; its files lie in <name>_files '
@@ -34,15 +34,15 @@ def main(argv):
   directories = [pathlib.Path(word) for word in argv[1:]]
   if bool(directories) == bool(_WORKDIR.value):
     raise errors.UsageError('report of what? python -m launch.report DIR [DIR ...] '
-                              '--out=report.html, or --workdir=DIR')
+                            '--out=report.html, or --workdir=DIR')
   if _WORKDIR.value:
-    print(run_page.write(pathlib.Path(_WORKDIR.value), _DATA_DIR.value))
+    print(report.of_run(pathlib.Path(_WORKDIR.value), _DATA_DIR.value))
     return
   out = pathlib.Path(_OUT.value)
   if out.suffix != '.html':
     raise errors.UsageError(f'--out={out}: the page is a .html')
   print(report.of_directories(directories, out, _DATA_DIR.value, _PICTURES.value,
-                                 _METRICS.value))
+                              _METRICS.value))
 
 
 if __name__ == '__main__':

@@ -44,11 +44,11 @@ def add(directories) -> None:
     path = pathlib.Path(directory) / 'result.json'
     if not path.exists():
       raise errors.UsageError(f'--add={directory}: no result.json; first '
-                                f'python -m launch.evaluate --workdir={shlex.quote(directory)}')
+                              f'python -m launch.evaluate --workdir={shlex.quote(directory)}')
     result = json.loads(path.read_text())
     if result['experiment'] not in registry.names():  # it becomes the name of a file
       raise errors.UsageError(f'{path} is of {result["experiment"]}: results are kept of the '
-                                'files of experiments/ alone')
+                              'files of experiments/ alone')
     added.setdefault((result['experiment'], result['variant']), []).append(result)
   for (experiment, variant), results in added.items():
     rundir.write_json(tables.RESULTS / f'{experiment}-{variant}.json',

@@ -37,7 +37,7 @@ def main(argv):
   run = load.run(pathlib.Path(_WORKDIR.value), _CHECKPOINT.value, _DATA_DIR.value)
   if _REPLICA.value >= run.config['seeds']:
     raise errors.UsageError(f'--replica={_REPLICA.value}: the run has {run.config["seeds"]} '
-                              'seeds, counted from 0')
+                            'seeds, counted from 0')
   if run.experiment.sample is None:
     raise errors.UsageError(f'{run.config["experiment"]} trains nothing that draws images')
   samples = run.experiment.sample(keys_lib.draw_key(_SEED.value), run.params_of(_REPLICA.value),

@@ -69,7 +69,7 @@ def main(argv):
   elsewhere = backends.elsewhere()
   if not elsewhere and not distributed.alone():
     raise errors.UsageError('a sweep runs in one process, over all devices of it: several share '
-                              'it by --programs, a task each, not by GEN_MODELS_DISTRIBUTED')
+                            'it by --programs, a task each, not by GEN_MODELS_DISTRIBUTED')
   entry = registry.load(_EXPERIMENT.value)
   searched = _SEARCH.value != 'grid'
   axes = plan.axes(entry, _SET.value, ranges=searched)

@@ -20,7 +20,6 @@ from absl import flags
 from launch import backends
 from launch.cli import app, jax_setup, registry
 from launch.processes import distributed, supervisor
-from launch.reports import run_page
 from launch.runs import directory as rundir, keys as keys_lib, warm_start
 
 _EXPERIMENT = flags.DEFINE_string('experiment', None, 'Name of a file in experiments/, or a path '
@@ -71,7 +70,7 @@ def main(argv):
   with rundir.lock(workdir) if distributed.is_first() else contextlib.nullcontext():
     if _FROM.value:
       config['from'] = warm_start.find(pathlib.Path(_FROM.value), workdir, config, experiment,
-                                   _DATA_DIR.value)
+                                       _DATA_DIR.value)
     begun = distributed.is_first() and rundir.claim(workdir, config)
     remark = rundir.other_devices(workdir) if begun else None
     if distributed.is_first():
@@ -86,9 +85,14 @@ def main(argv):
     sys.exit(128 + signal.SIGTERM)
   if distributed.is_first():
     distributed.beat(None)
-    figures = _page_alone(workdir) if several else run_page.write(workdir, _DATA_DIR.value)
+    figures = _page_alone(workdir) if several else _page(workdir)
     print(f'trained {result.step} steps; figures in {figures}\n'
           f'python -m launch.evaluate {shlex.quote(f"--workdir={workdir}")} scores it')
+
+
+def _page(workdir):
+  from launch.reports import report  # imports what draws, which training has no use for
+  return report.of_run(workdir, _DATA_DIR.value)
 
 
 def _page_alone(workdir):
@@ -112,7 +116,7 @@ def train(entry, experiment, config, workdir, begun, remark=None):
   replicated = config['seeds'] > 1
   total = sum(phase.num_steps for phase in experiment.phases)
   checkpoints = rundir.open_checkpoints(workdir, config, experiment,
-                                         save_interval_minutes=_SAVE_MINUTES.value)
+                                        save_interval_minutes=_SAVE_MINUTES.value)
   with checkpoints:
     start = loop.restore(experiment, checkpoints, keys_lib.keys(config), dataset.train, replicated)
     if start is None and 'from' in config:

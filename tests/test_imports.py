@@ -25,6 +25,15 @@ MAY_IMPORT = {
   'gen_models/__init__.py': set(),
   'experiments': {'gen_models', 'experiments'},
   'launch': {'gen_models', 'experiments', 'launch'},
+  'launch/errors.py': set(),
+  'launch/processes': {'launch.errors', 'launch.processes'},
+  'launch/cli': {'gen_models', 'experiments', 'launch.errors', 'launch.processes', 'launch.cli'},
+  'launch/backends': {'launch.errors', 'launch.cli', 'launch.backends'},
+  'launch/runs': {'gen_models', 'launch.errors', 'launch.cli', 'launch.runs'},
+  'launch/measure': {'gen_models', 'launch.errors', 'launch.cli', 'launch.measure'},
+  'launch/sweeps': {'gen_models', 'launch.errors', 'launch.cli', 'launch.runs', 'launch.sweeps'},
+  'launch/reports': {'gen_models', 'launch.errors', 'launch.cli', 'launch.runs', 'launch.measure',
+                     'launch.reports'},
   'benchmarks': {'gen_models', 'experiments', 'benchmarks'},
 }
 # Mathematics only: no flags, files, device counts or configuration.
@@ -69,7 +78,8 @@ def test_imports_point_one_way(place):
     assert not wrong, f'{path.relative_to(ROOT)} imports {sorted(wrong)}'
 
 
-@pytest.mark.parametrize('place', sorted(set(MAY_IMPORT) - {'launch', 'gen_models/problems'}))
+@pytest.mark.parametrize('place', sorted(
+  set(MAY_IMPORT) - {'launch', 'launch/measure', 'gen_models/problems'}))
 def test_problems_are_for_launch_and_tests(place):
   for path in sources(place):
     names = imports(path.read_text())
@@ -97,6 +107,37 @@ def test_every_room_has_its_line_in_the_law():
            if path.suffix == '.py' or (path / '__init__.py').is_file()}
   assert rooms == {place for place in MAY_IMPORT if place.startswith('gen_models/')}
   assert all(sources(place) for place in MAY_IMPORT)
+
+
+def test_every_package_of_launch_has_its_line_and_imports_no_command():
+  packages = {f'launch/{path.name}' for path in (ROOT / 'launch').iterdir() if
+              (path / '__init__.py').is_file()}
+  assert packages == {place for place in MAY_IMPORT if place.startswith('launch/')
+                      and not place.endswith('.py')}
+  commands = {f'launch.{path.stem}' for path in (ROOT / 'launch').glob('*.py')} - {
+    'launch.__init__', 'launch.errors'}
+  for package in packages:
+    for path in sources(package):
+      assert not imports(path.read_text()) & commands, path
+
+
+def test_no_two_files_of_launch_import_each_other_in_a_circle():
+  """Read from the imports, those inside of functions too."""
+  arrows = {}
+  for path in sources('launch'):
+    name = '.'.join(path.relative_to(ROOT).with_suffix('').parts).removesuffix('.__init__')
+    arrows[name] = {found for found in imports(path.read_text()) if found.startswith('launch')}
+  done = set()
+
+  def walk(name, trail):
+    assert name not in trail, ' -> '.join([*trail, name])
+    if name not in done:
+      for other in arrows.get(name, ()):
+        walk(other, (*trail, name))
+      done.add(name)
+
+  for name in arrows:
+    walk(name, ())
 
 
 @pytest.mark.parametrize('line, name', [

@@ -47,7 +47,7 @@ def check(words: list[str]) -> list[str]:
     if word.startswith('-') and (not word.startswith('--')
                                  or name not in (*FLAGS[command], *_WIDE)):
       raise errors.UsageError(f'gcloud compute tpus {" ".join(command)} has no flag '
-                                f'{word.partition("=")[0]}'
+                              f'{word.partition("=")[0]}'
                                 + errors.near(name, list(FLAGS[command])))
   return words
 
@@ -62,7 +62,7 @@ def check_zone(flag: str, zone: str) -> str:
   if not found:
     region = re.fullmatch(r'[a-z]+-[a-z]+\d+', zone)
     raise errors.UsageError(f'--{flag}={zone}: '
-                              + ('a region; a zone has a letter more, such as ' + zone + '-a'
+                            + ('a region; a zone has a letter more, such as ' + zone + '-a'
                                  if region else 'write a zone such as us-central2-b'))
   for part, known in ((found[1], _PARTS), (found[2], _SIDES)):
     if part not in known:
@@ -79,5 +79,5 @@ def check_project(flag: str, project: str) -> str:
   """
   if not re.fullmatch(r'([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]', project):
     raise errors.UsageError(f'--{flag}={project}: the ID of a project has 6 to 30 lower-case '
-                              'letters, digits and dashes, from a letter on')
+                            'letters, digits and dashes, from a letter on')
   return project

@@ -107,7 +107,7 @@ def submit(command, workdir: str, *, num_tasks: int, task_flag: str | None, env,
           made['metadata']['annotations'][_COMMAND]:
         name = made['metadata']['name']
         raise errors.UsageError(f'the JobSet {name} runs another command; end it with kubectl '
-                                  f'delete jobset {namespace} {name}, or give --k8s_name')
+                                f'delete jobset {namespace} {name}, or give --k8s_name')
       shell.say(f'JobSet {made["metadata"]["name"]} runs already')
     else:
       if there:
@@ -134,7 +134,7 @@ def manifest(command, workdir: str, options: Options, *, task: int | None = None
     path = word.removeprefix('--experiment=')
     if word != path and path.endswith('.py') and not path.startswith('/'):
       raise errors.UsageError(f'{word}: a file of this machine; give its path in the image or '
-                                'on the volume, or put it into experiments/')
+                              'on the volume, or put it into experiments/')
   name = options.name or shell.name_of(workdir)
   name = shell.check_name('k8s_name', name if task is None else f'{name}-{task}', 46)
   accelerator, pods, limits, selector = _devices(options)
@@ -188,7 +188,7 @@ def manifest(command, workdir: str, options: Options, *, task: int | None = None
 def _volume(volume: str | None, workdir: str) -> tuple[str, str]:
   if not volume:
     raise errors.UsageError('--where=k8s needs --k8s_volume: what a pod writes elsewhere is gone '
-                              'with it')
+                            'with it')
   claim, _, mount = volume.partition(':')
   mount = posixpath.normpath(mount or '/data')
   if not mount.startswith('/') or mount == '/':

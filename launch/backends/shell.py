@@ -64,7 +64,7 @@ def check_name(flag: str, name: str, limit: int) -> str:
   """
   if not re.fullmatch('[a-z]([a-z0-9-]*[a-z0-9])?', name) or len(name) > limit:
     raise errors.UsageError(f'--{flag}={name}: lower-case letters, digits and dashes, from a '
-                              f'letter on, at most {limit}')
+                            f'letter on, at most {limit}')
   return name
 
 

@@ -69,7 +69,7 @@ def from_topology(label: str, topology: str, hosts: int | None = None) -> tuple[
   if not re.fullmatch(r'\d+(x\d+)+', topology) or \
       topology.count('x') + 1 != generation.dimensions:
     raise errors.UsageError(f'--k8s_topology={topology}: {label} has {generation.dimensions} '
-                              f'dimensions, such as {"x".join("2" * generation.dimensions)}')
+                            f'dimensions, such as {"x".join("2" * generation.dimensions)}')
   chips = math.prod(map(int, topology.split('x')))
   _check_chips(f'--k8s_topology={topology}', generation, chips)
   expected = _hosts(generation, chips)
@@ -78,7 +78,7 @@ def from_topology(label: str, topology: str, hosts: int | None = None) -> tuple[
   if chips == 8 and hosts == 2:
     return 4, 2
   raise errors.UsageError(f'--k8s_parallelism={hosts}: a {topology} slice of {label} has '
-                            f'{expected} host{"s" if expected > 1 else ""}')
+                          f'{expected} host{"s" if expected > 1 else ""}')
 
 
 def _check_chips(flag: str, generation: Generation, chips: int) -> None:
@@ -88,8 +88,8 @@ def _check_chips(flag: str, generation: Generation, chips: int) -> None:
   if chips not in generation.alone and not multi:
     sizes = [str(c * generation.cores) for c in (*generation.alone, 2 * max(generation.alone))]
     raise errors.UsageError(f'{flag}: {generation.prefix} has no slice of that size; sizes are '
-                              f'{", ".join(sizes)} and so on to '
-                              f'{generation.largest * generation.cores}')
+                            f'{", ".join(sizes)} and so on to '
+                            f'{generation.largest * generation.cores}')
 
 
 def _hosts(generation: Generation, chips: int) -> int:

@@ -99,7 +99,7 @@ def submit(command, workdir: str, *, num_tasks: int, task_flag: str | None, env,
     job = record['job']
     if record['command'] != command or record['tasks'] != num_tasks:
       raise errors.UsageError(f'job {job} works in {workdir} with another command; '
-                                f'end it with scancel {job}, or use another --workdir')
+                              f'end it with scancel {job}, or use another --workdir')
     shell.say(f'job {job} is queued already')
     return _follow(directory, job, num_tasks, tail=4000) if follow else 0
   directory.mkdir(parents=True, exist_ok=True)
@@ -124,13 +124,13 @@ def render(command, workdir: str, options: Options, *, num_tasks: int = 1,
   processes = tasks * options.nodes
   if gpus and processes > 1 and tasks != gpus:
     raise errors.UsageError(f'--slurm_tasks={tasks}: where processes share a run each has one '
-                              f'GPU, so write --slurm_tasks={gpus}, or none')
+                            f'GPU, so write --slurm_tasks={gpus}, or none')
   if '\\' in os.path.abspath(workdir) or '\n' in os.path.abspath(workdir):
     raise errors.UsageError(f'--workdir={workdir!r}: Slurm writes no log below such a name')
   limit = _seconds(options.time) if options.time else None
   if limit is not None and limit <= options.grace + 60:
     raise errors.UsageError(f'--slurm_time={options.time} leaves no time to train: Slurm says '
-                              f'stop {options.grace} s before (--slurm_grace), up to 60 s early')
+                            f'stop {options.grace} s before (--slurm_grace), up to 60 s early')
   lines = ['#!/bin/bash', *(f'#SBATCH --{name}={_plain(flag, value)}' for flag, name, value in (
     ('workdir', 'job-name', shell.name_of(workdir)),
     ('slurm_partition', 'partition', options.partition),

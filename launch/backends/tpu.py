@@ -156,7 +156,7 @@ def plan(command, workdir: str, options: Options, *, env=None) -> Plan:
   if not shared and (hosts > 1 or options.spot):
     what = f'{options.type} has {hosts} workers' if hosts > 1 else 'a spot VM may be taken away'
     raise errors.UsageError(f'{what}: give an absolute --workdir on a share that --tpu_setup '
-                              'mounts on every worker')
+                            'mounts on every worker')
   if not shared and posixpath.normpath(workdir).startswith('..'):
     raise errors.UsageError(f'--workdir={workdir}: on a TPU VM, a directory below this one')
   version = options.version or generation.version

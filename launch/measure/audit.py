@@ -161,10 +161,10 @@ def _check_loss(name: str, loss: Callable, params, batch) -> None:
   returned = jax.eval_shape(loss, jax.random.key(0), params, batch)
   if not (isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], dict)):
     raise errors.UsageError(f'{name} takes three arguments, as a loss does, but returns no '
-                              '(scalar, metrics): metrics is a dict, {} will do')
+                            '(scalar, metrics): metrics is a dict, {} will do')
   if getattr(returned[0], 'shape', None) != ():
     raise errors.UsageError(f'{name}: the loss has shape {getattr(returned[0], "shape", None)}, '
-                              'expected a scalar')
+                            'expected a scalar')
 
 
 def measure(cases: Sequence[Case], num_draws: int, seed: int = 0,

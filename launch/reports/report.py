@@ -228,7 +228,7 @@ def of_directories(directories: Sequence[pathlib.Path], out: pathlib.Path,
   for pattern in metrics:
     if not curves.matching(names, [pattern]):
       raise errors.UsageError(f'--metrics={pattern}: no run has such a metric; they have '
-                                f'{", ".join(names) or "none"}')
+                              f'{", ".join(names) or "none"}')
   jax_setup.setup()
   out.parent.mkdir(parents=True, exist_ok=True)
   title = ' and '.join(dict.fromkeys(row.experiment for row in found.rows)) or 'audits'

@@ -1,13 +1,6 @@
-"""The page of one run, and one result as HTML."""
+"""One result in full, as HTML: likelihood beside baselines, other scores, draws."""
 
 import html
-import pathlib
-
-
-def write(workdir: pathlib.Path, data_dir: str | None = None) -> pathlib.Path:
-  """Writes figures/*.png and report.html of a run, one self-contained page; returns its path."""
-  from launch.reports import report
-  return report.of_run(workdir, data_dir)
 
 
 def scores(title: str, result: dict) -> str:

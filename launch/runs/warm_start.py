@@ -41,7 +41,7 @@ def find(old: pathlib.Path, workdir: pathlib.Path, config: dict[str, Any], exper
   if differing := [k for k in ('seed', 'seeds') if there[k] != config[k]]:
     name = differing[0]
     raise errors.UsageError(f'--from={old} has {name} {there[name]}: its random numbers are gone '
-                              f'on with, so give --{name}={there[name]}')
+                            f'on with, so give --{name}={there[name]}')
   train = data.load(experiment.dataset, data_dir).train
   _, step, sha256 = _restore(old, config, experiment, train)
   return {'directory': directory, 'step': step, 'sha256': sha256,
@@ -60,7 +60,7 @@ def begin(config: dict[str, Any], experiment, train, checkpoints):
   state, step, sha256 = _restore(old, config, experiment, train, origin['step'])
   if sha256 != origin['sha256']:
     raise errors.UsageError(f'checkpoint {step} of {old} is not the one this run was begun '
-                              'from; begin again in another --workdir')
+                            'from; begin again in another --workdir')
   checkpoints.save(step, parallel.put_everywhere(state))
   checkpoints.wait()
   return state, step

@@ -109,11 +109,11 @@ def axes(entry: registry.Entry, overrides: Sequence[str],
     if match and annotation in (int, float):
       if not ranges:
         raise errors.UsageError(f'--set={override}: a range is for --search=random or optuna; '
-                                  'for a grid write the values, a,b,c')
+                                'for a grid write the values, a,b,c')
       low, high = (registry.parse(name, bound, annotation) for bound in match.groups()[:2])
       if low > high or (match[3] and low <= 0):
         raise errors.UsageError(f'--set={override}: the lower end comes first'
-                                  + (', above 0 for :log' if match[3] else ''))
+                                + (', above 0 for :log' if match[3] else ''))
       found[name] = Range(low, high, bool(match[3]), annotation is int)
     else:
       values = [registry.parse(name, part, annotation) for part in text.split(',')]

@@ -186,7 +186,7 @@ class Sweep:
         return False
       if self.state_of(point) == 'open':
         score_lib.score(self.directory(point), data_dir=self._data_dir, space=self._sample_space,
-                      report=lambda line, name=point.name: print(f'{name}: {line}', flush=True))
+                        report=lambda line, name=point.name: print(f'{name}: {line}', flush=True))
     return True
 
   def config(self, point: plan.Point) -> dict:

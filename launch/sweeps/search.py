@@ -28,7 +28,7 @@ def run(sweep: runner.Sweep, variants: Sequence[str | None], axes: Mapping, fixe
     from optuna.storages.journal import JournalFileBackend
   except ImportError:
     raise errors.UsageError("--search=optuna needs optuna: pip install 'gen_models[optuna]'; "
-                              '--search=random needs nothing') from None
+                            '--search=random needs nothing') from None
   if len(variants) > 1:
     raise errors.UsageError('optuna compares points of one variant; give one, or --search=random')
   headline = sweep.entry.experiment(**registry.resolve(sweep.entry, variants[0])).headline

@@ -154,7 +154,8 @@ def test_a_run_survives_its_time_limit_and_preemption(slurm, tmp_path):
   subprocess.run([sys.executable, *long, f'--workdir={tmp_path}/b'], cwd=ROOT, env=slurm,
                  check=True, capture_output=True)
   code = ('import pathlib, sys, numpy; from launch.runs import load; a, b = ['
-          'load.run(pathlib.Path(p)).params for p in sys.argv[1:]]; print([numpy.array_equal(x, y) for x, y in zip(a, b)])')
+          'load.run(pathlib.Path(p)).params for p in sys.argv[1:]]; '
+          'print([numpy.array_equal(x, y) for x, y in zip(a, b)])')
   same = subprocess.run([sys.executable, '-c', code, tmp_path / 'a', tmp_path / 'b'], cwd=ROOT,
                         env=slurm, check=True, capture_output=True, text=True).stdout
   assert same.strip() == '[True, True, True]'

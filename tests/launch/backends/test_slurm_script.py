@@ -12,6 +12,7 @@ import pytest
 
 from launch import backends, errors
 from launch.backends import shell, slurm
+from launch.cli import environment
 from tests.launch.commands import refused, run
 
 NASTY = ["a b", "it's", 'say "hi"', '$(touch x)', '`touch x`', '; touch x', 'a\nb', '--set=$HOME',

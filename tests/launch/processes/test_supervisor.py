@@ -41,7 +41,7 @@ def impatient(monkeypatch):
 def supervised(folder, code, count=1, *, restarts=3, hang_seconds=60.0, grace_seconds=20.0):
   command = [sys.executable, '-c', WORKER + code, str(folder)]
   return supervisor.Supervisor(command, count, restarts=restarts, hang_seconds=hang_seconds,
-                              grace_seconds=grace_seconds).run()
+                               grace_seconds=grace_seconds).run()
 
 
 def starts(folder, index=0):
@@ -166,7 +166,7 @@ time.sleep(60)
 import sys
 from launch.processes import supervisor
 supervisor.Supervisor([sys.executable, '-c', {WORKER + code!r}, {str(tmp_path)!r}], 3, restarts=0,
-                     hang_seconds=60, grace_seconds=60).run()
+                      hang_seconds=60, grace_seconds=60).run()
 '''
   mark = f'orphans {tmp_path}'
   process = subprocess.Popen([sys.executable, '-c', script], cwd=faults.ROOT,

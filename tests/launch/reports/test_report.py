@@ -132,7 +132,7 @@ def test_metrics_in_the_order_of_their_numbers_and_by_pattern():
 def test_named_metrics_are_shown_at_once_and_an_unknown_one_is_refused(tmp_path):
   handmade.run(tmp_path / 'runs' / 'a')
   page = report.of_directories([tmp_path / 'runs'], tmp_path / 'page.html',
-                                  metrics=['moment_*', 'valid_nats']).read_text()
+                               metrics=['moment_*', 'valid_nats']).read_text()
   assert 'moment_error, valid_nats against updates' in page and 'all metrics' not in page
   text = refused('report', tmp_path / 'runs', '--metrics=bias_*', f'--out={tmp_path}/b.html')
   assert 'bias_*' in text and 'moment_error' in text
