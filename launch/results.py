@@ -8,14 +8,14 @@
 import json
 import pathlib
 import shlex
-import shutil
 
 from absl import flags
 
+from gen_models import files
 from launch import errors
 from launch.cli import app, registry
 from launch.reports import tables
-from launch.runs import directory as rundir, result as result_lib
+from launch.runs import result as result_lib
 
 _ADD = flags.DEFINE_multi_string('add', [], 'Run directory whose result to keep; repeatable. '
                                'Runs that differ in their seeds alone are kept as one result.')
@@ -29,7 +29,7 @@ def main(argv):
   for directory in _STORY.value:
     keep_story(pathlib.Path(directory))
   readme = tables.ROOT / 'README.md'
-  readme.write_text(tables.insert(readme.read_text()))
+  files.write_text(readme, tables.insert(readme.read_text(encoding='utf-8')))
 
 
 def add(directories) -> None:
@@ -51,7 +51,7 @@ def add(directories) -> None:
                               'files of experiments/ alone')
     added.setdefault((result['experiment'], result['variant']), []).append(result)
   for (experiment, variant), results in added.items():
-    rundir.write_json(tables.RESULTS / f'{experiment}-{variant}.json',
+    files.write_json(tables.RESULTS / f'{experiment}-{variant}.json',
                       keep(result_lib.merge(results)))
 
 
@@ -65,10 +65,10 @@ def keep_story(directory: pathlib.Path) -> None:
     result = json.loads((directory / row['family'] / 'result.json').read_text())
     row |= {'made': _made(result['trained'])}
   seeds = rows[0]['seeds']
-  rundir.write_json(tables.RESULTS / f'{name}.json', {
+  files.write_json(tables.RESULTS / f'{name}.json', {
     'command': f'python -m launch.story --story={name} --workdir=runs/{name} --seed={seeds[0]} '
                f'--seeds={len(seeds)}', 'rows': rows})
-  shutil.copy(directory / 'story.png', tables.RESULTS / f'{name}.png')
+  files.write_bytes(tables.RESULTS / f'{name}.png', files.read_bytes(directory / 'story.png'))
 
 
 def _made(trained: dict) -> dict:

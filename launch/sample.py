@@ -10,6 +10,7 @@ import pathlib
 import numpy as np
 from absl import flags
 
+from gen_models import files
 from launch import errors
 from launch.cli import app
 from launch.runs import keys as keys_lib, load, pictures
@@ -44,7 +45,8 @@ def main(argv):
                                   _NUM.value, _LABEL.value)
   out.parent.mkdir(parents=True, exist_ok=True)
   if out.suffix == '.npz':
-    np.savez_compressed(out, draws=np.asarray(samples.draws), means=np.asarray(samples.means))
+    with files.replacing(out, binary=True) as file:
+      np.savez_compressed(file, draws=np.asarray(samples.draws), means=np.asarray(samples.means))
   else:
     pictures.write_png(pictures.square(np.asarray(samples.means), _COLUMNS.value), out)
   print(out)

@@ -20,10 +20,10 @@ import sys
 
 from absl import flags
 
+from gen_models import files
 from launch import errors
 from launch.cli import app, registry
 from launch.reports import comparison
-from launch.runs import directory as rundir
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the story; made, or gone on with.')
 _STORY = flags.DEFINE_string('story', 'story_digits', 'Name of a file in experiments/, or a path.')
@@ -49,8 +49,9 @@ def main(argv):
   results = {family: json.loads((workdir / family / 'result.json').read_text())
              for family in told.families if (workdir / family / 'result.json').exists()}
   rows = [comparison.row(family, result) for family, result in results.items()]
-  rundir.write_json(workdir / 'table.json', rows)
-  (workdir / 'report.html').write_text(comparison.report(workdir, told.name, results, rows))
+  files.write_json(workdir / 'table.json', rows)
+  files.write_text(workdir / 'report.html',
+                   comparison.report(workdir, told.name, results, rows))
   comparison.picture(workdir, list(results), workdir / 'story.png')
   print(comparison.text(rows))
   print(f'{workdir / "table.json"}\n{workdir / "report.html"}')

@@ -105,7 +105,7 @@ def _page_alone(workdir):
 def train(entry, experiment, config, workdir, begun, remark=None):
   """Runs the loop with everything that has effects attached to it."""
   # Imported late: bad flags are answered before anything slow is loaded.
-  from gen_models import data
+  from gen_models import data, files
   from gen_models.training import hyper, loop, metrics
 
   dataset = data.load(experiment.dataset, _DATA_DIR.value)
@@ -142,8 +142,7 @@ def train(entry, experiment, config, workdir, begun, remark=None):
           metrics.Progress(total) as progress):
       def on_alarm(step, message):
         line = f'warning: step {step}: {message}'
-        with open(workdir / 'warnings.txt', 'a') as file:
-          file.write(line + '\n')
+        files.append_line(workdir / 'warnings.txt', line)
         print('\n' + line if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
 
       def on_metrics(step, values):

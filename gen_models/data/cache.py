@@ -9,10 +9,11 @@ import io
 import json
 import os
 import pathlib
-import tempfile
 
 import numpy as np
 from absl import logging
+
+from gen_models import files
 
 _MANIFEST = 'manifest.json'
 
@@ -60,20 +61,8 @@ def write(folder: pathlib.Path, arrays: dict[str, np.ndarray], origin: dict | No
       buffer = io.BytesIO()
       np.save(buffer, array, allow_pickle=False)
       digests[name] = hashlib.sha256(buffer.getbuffer()).hexdigest()
-      _replace(folder / f'{name}.npy', buffer.getbuffer())
+      files.write_bytes(folder / f'{name}.npy', buffer.getbuffer())
     manifest = {'origin': origin, 'sha256': digests}
-    _replace(folder / _MANIFEST, json.dumps(manifest, indent=2).encode())
+    files.write_json(folder / _MANIFEST, manifest)
   except OSError as error:
     logging.warning('decoded data not cached: %s', error)
-
-
-def _replace(path, content):
-  """Writes a file in one piece: a reader sees the old one or the new one, never a part."""
-  handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-  try:
-    with os.fdopen(handle, 'wb') as file:
-      file.write(content)
-    os.replace(name, path)
-  except OSError:
-    os.unlink(name)
-    raise

@@ -10,7 +10,6 @@ import contextlib
 import json
 import math
 import operator
-import os
 import pathlib
 import shutil
 import sys
@@ -19,6 +18,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TextIO
 
 import numpy as np
+
+from gen_models import files
 
 
 class Series(NamedTuple):
@@ -50,10 +51,8 @@ class Metrics(contextlib.AbstractContextManager):
     self.path = directory / 'metrics.jsonl'
     first = 0 if resume_step is None else resume_step + 1
     kept = [] if resume_step is None else [x for x in _objects(self.path) if x['step'] < first]
-    temporary = self.path.with_suffix('.tmp')
-    temporary.write_text(''.join(_line(x) for x in kept))
-    os.replace(temporary, self.path)
-    self._file = self.path.open('a')
+    files.write_text(self.path, ''.join(_line(x) for x in kept))
+    self._file = files.append(self.path)
     self._events = None
     if tensorboard:
       self._events = _Events(directory, first)

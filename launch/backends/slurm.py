@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from absl import flags
 
+from gen_models import files
 from launch import errors
 from launch.backends import shell
 from launch.cli import environment
@@ -103,7 +104,7 @@ def submit(command, workdir: str, *, num_tasks: int, task_flag: str | None, env,
     shell.say(f'job {job} is queued already')
     return _follow(directory, job, num_tasks, tail=4000) if follow else 0
   directory.mkdir(parents=True, exist_ok=True)
-  (directory / 'job.sbatch').write_text(script)
+  files.write_text(directory / 'job.sbatch', script)
   # Of a job that submits another, nothing but the cluster is passed on.
   job = shell.call(words, env={k: v for k, v in os.environ.items() if k == 'SLURM_CONF' or
                                not k.startswith('SLURM_')}).strip().split(';')[0]
@@ -224,9 +225,7 @@ def _record(directory: pathlib.Path) -> dict | None:
 
 
 def _write(directory: pathlib.Path, record) -> None:
-  temporary = directory / f'job.json.{os.getpid()}.tmp'
-  temporary.write_text(json.dumps(record) + '\n')
-  os.replace(temporary, directory / 'job.json')
+  files.write_json(directory / 'job.json', record)
 
 
 def _states(job: str) -> list[tuple[int | None, str, int]] | None:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from gen_models import files
 from gen_models.estimators import base
 from gen_models.evaluation import gradients
 from gen_models.problems import registry as problems
@@ -287,12 +288,9 @@ def worst(row: Row, num: int = 8) -> str:
 def write_csv(rows: Sequence[Row], path: pathlib.Path) -> None:
   """Every coordinate of what was asked for, a line each."""
   head = ('estimator', 'coordinate', 'target', 'bias', 'low', 'high', 'z', 'variance')
-  lines = [','.join(head)]
-  for row in rows:
-    if row.case.asked:
-      lines += [','.join([row.case.name, f'"{c.name}"', *(f'{x:.9g}' for x in c[1:])])
-                for c in gradients.coordinates(row.found)]
-  path.write_text('\n'.join(lines) + '\n')
+  files.write_csv(path, [head, *(
+    [row.case.name, c.name, *(f'{x:.9g}' for x in c[1:])]
+    for row in rows if row.case.asked for c in gradients.coordinates(row.found))])
 
 
 def picture(rows: Sequence[Row], path: pathlib.Path) -> None:
@@ -318,7 +316,8 @@ def picture(rows: Sequence[Row], path: pathlib.Path) -> None:
     figure.canvas.draw()  # the layout is known from here on
     _label(axes[0, 0], marks)
   path.parent.mkdir(parents=True, exist_ok=True)
-  figure.savefig(path, dpi=110)
+  with files.replacing(path, binary=True) as file:
+    figure.savefig(file, dpi=110, format='png')
   plt.close(figure)
 
 

@@ -3,6 +3,7 @@
 import html
 import pathlib
 
+from gen_models import files
 from launch.reports import markup, run_page
 
 _FIELDS = ('experiment', 'variant', 'test_nats', 'kind', 'lower', 'upper', 'resolved',
@@ -99,5 +100,6 @@ def picture(workdir: pathlib.Path, families: list[str], path: pathlib.Path) -> N
     axis.imshow(plt.imread(file), cmap='gray', vmin=0, vmax=1, interpolation='nearest')
     axis.set_title(name, fontsize=10)
     axis.axis('off')
-  figure.savefig(path, dpi=110)
+  with files.replacing(path, binary=True) as file:
+    figure.savefig(file, dpi=110, format='png')
   plt.close(figure)

@@ -1,6 +1,5 @@
 """Learning curves: a line a row, a band from the lowest to the highest seed."""
 
-import csv
 import fnmatch
 import pathlib
 import re
@@ -8,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from gen_models import files
 
 _INK = '#85858c'  # read on white and on black
 
@@ -77,20 +78,18 @@ def draw(rows: Mapping[str, Mapping[str, Curve]], names: Sequence[str], path: pa
                for line, text in zip(*axis.get_legend_handles_labels())}
     figure.legend(handles.values(), handles.keys(), loc='outside right upper', fontsize=8,
                   frameon=False, labelcolor=_INK)
-  figure.savefig(path, dpi=110, transparent=True)
+  with files.replacing(path, binary=True) as file:
+    figure.savefig(file, dpi=110, transparent=True, format='png')
   plt.close(figure)
   return path
 
 
 def write_csv(rows: Mapping[str, Mapping[str, Curve]], path: pathlib.Path) -> None:
   """row, metric, step, mean, low, high, seeds: what the figures show."""
-  with open(path, 'w', newline='') as file:
-    writer = csv.writer(file)
-    writer.writerow(('row', 'metric', 'step', 'mean', 'low', 'high', 'seeds'))
-    for label, curves in rows.items():
-      for name, c in curves.items():
-        writer.writerows((label, name, step, *(f'{x:.9g}' for x in values), c.seeds)
-                         for step, *values in zip(c.step, c.mean, c.low, c.high))
+  files.write_csv(path, [('row', 'metric', 'step', 'mean', 'low', 'high', 'seeds'), *(
+    (label, name, step, *(f'{x:.9g}' for x in values), c.seeds)
+    for label, curves in rows.items() for name, c in curves.items()
+    for step, *values in zip(c.step, c.mean, c.low, c.high))])
 
 
 def order(rows: Mapping[str, Mapping[str, Curve]], headline: str | None) -> list[str]:

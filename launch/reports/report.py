@@ -1,13 +1,12 @@
 """The page of many runs: published beside ours, curves with bands, pictures, audits."""
 
-import csv
 import html
 import json
 import pathlib
 import re
-import shutil
 from collections.abc import Sequence
 
+from gen_models import files
 from launch import errors
 from launch.cli import jax_setup, registry
 from launch.reports import collect, curves, markup, run_page, tables
@@ -25,19 +24,19 @@ class Report:
     data_dir: of prepared data, for pictures that have to be drawn.
     pictures: rows of each experiment whose pictures are drawn.
     metrics: patterns of the metrics whose curves are shown at once; none: the headline's.
-    files: of the folder, when it is that of one run: then names need no prefix.
+    folder: of its files, when it is that of one run: then names need no prefix.
   """
 
   def __init__(self, out: pathlib.Path, data_dir: str | None = None, pictures: int = 12,
-               metrics: Sequence[str] = (), files: pathlib.Path | None = None):
-    self.out, self.files = out, files or out.with_name(f'{out.stem}_files')
-    self._alone = files is not None
+               metrics: Sequence[str] = (), folder: pathlib.Path | None = None):
+    self.out, self.files = out, folder or out.with_name(f'{out.stem}_files')
+    self._alone = folder is not None
     self._data_dir, self._pictures, self._room = data_dir, pictures, TOTAL
     self._metrics = metrics
 
   def write(self, found: collect.Found, title: str) -> pathlib.Path:
     """Writes everything and returns the path of the page."""
-    self.files.mkdir(parents=True, exist_ok=True)
+    files.directory(self.files)
     names = list(dict.fromkeys(row.experiment for row in found.rows))
     sections = [(f'e{i}', name) for i, name in enumerate(names)]
     body = [self._experiment(i, name, [r for r in found.rows if r.experiment == name])
@@ -52,7 +51,7 @@ class Report:
     if len(sections) > 1:
       head += '<nav aria-label="experiments">' + ''.join(
         f'<a href="#{i}">{html.escape(name)}</a>' for i, name in sections) + '</nav>'
-    self.out.write_text(markup.page(title, head + ''.join(body), markup.filters(sections)))
+    files.write_text(self.out, markup.page(title, head + ''.join(body), markup.filters(sections)))
     return self.out
 
   def _experiment(self, ident: str, name: str, rows: Sequence[collect.Row]) -> str:
@@ -93,9 +92,8 @@ class Report:
 
   def _table(self, name: str, cells, caption: str) -> str:
     """In the page, and as CSV and Markdown beside it."""
-    with open(self.files / f'{slug(name)}.csv', 'w', newline='') as file:
-      csv.writer(file).writerows(cells)
-    (self.files / f'{slug(name)}.md').write_text(f'{markup.markdown(cells)}\n\n{caption}\n')
+    files.write_csv(self.files / f'{slug(name)}.csv', cells)
+    files.write_text(self.files / f'{slug(name)}.md', f'{markup.markdown(cells)}\n\n{caption}\n')
     return markup.table(cells, caption)
 
   def _curves(self, name: str, headline: str | None, rows: Sequence[collect.Row]) -> str:
@@ -159,7 +157,8 @@ class Report:
     title = f'Families on {story["rows"][0]["dataset"]}'
     shown = self._table(path.stem, tables.story_cells(story), tables.story_notes(story))
     if path.with_suffix('.png').exists():
-      shutil.copy(path.with_suffix('.png'), self.files)
+      files.write_bytes(self.files / path.with_suffix('.png').name,
+                        files.read_bytes(path.with_suffix('.png')))
       shown += self._image(path.with_suffix('.png'), '', 'test images and samples of every family')
     return (f'<section id="s{i}" data-experiment="{html.escape(path.stem)}"><h2>'
             f'{html.escape(title)}</h2>{shown}</section>')
@@ -215,7 +214,7 @@ def of_run(workdir: pathlib.Path, data_dir: str | None = None) -> pathlib.Path:
   found = collect.gather([workdir])
   mine = [row for row in found.rows if workdir in row.directories]
   jax_setup.setup()
-  report = Report(workdir / 'report.html', data_dir, files=workdir / 'figures')
+  report = Report(workdir / 'report.html', data_dir, folder=workdir / 'figures')
   return report.write(collect.Found(mine, {}, {}), f'{mine[0].experiment} {mine[0].name}')
 
 

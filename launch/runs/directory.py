@@ -14,7 +14,6 @@ import contextlib
 import datetime
 import fcntl
 import importlib.metadata
-import json
 import os
 import pathlib
 import platform
@@ -25,29 +24,14 @@ from typing import Any
 
 import jax
 
+from gen_models import files
+
 FAILED = 'failed.txt'
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
 class ForeignRun(ValueError):
   """The directory holds another run; nothing was changed."""
-
-
-def write_json(path: pathlib.Path, value) -> None:
-  """Atomically: a reader sees the old file or the new one.
-
-  Raises:
-    OSError: it could not be written, with the name of the file; nothing is left of the attempt.
-  """
-  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-  text = json.dumps(value, indent=2, allow_nan=False) + '\n'
-  try:
-    temporary.write_text(text)
-    os.replace(temporary, path)
-  except OSError as e:
-    with contextlib.suppress(OSError):
-      temporary.unlink()
-    raise OSError(e.errno, e.strerror, str(path)) from e
 
 
 @contextlib.contextmanager
@@ -58,7 +42,7 @@ def lock(workdir: pathlib.Path):
     ForeignRun: another process holds it.
   """
   workdir.mkdir(parents=True, exist_ok=True)
-  with open(workdir / '.lock', 'w') as file:
+  with files.lock_file(workdir / '.lock') as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -90,7 +74,7 @@ def claim(workdir: pathlib.Path, config: dict[str, Any]) -> bool:
   if (workdir / 'checkpoints').exists():
     raise ForeignRun(f'{workdir} has checkpoints but no config.json: not a run of this project; '
                      'use another --workdir')
-  write_json(path, config)
+  files.write_json(path, config)
   return False
 
 
@@ -102,7 +86,7 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
   """
   path = workdir / 'config.json'
   try:
-    config = json.loads(path.read_text())
+    config = files.read_json(path)
   except FileNotFoundError:
     raise ForeignRun(f'{workdir} is not a run directory: it has no config.json. '
                      'Train one with python -m launch.train --workdir=...') from None
@@ -163,10 +147,10 @@ def record_start(workdir: pathlib.Path) -> None:
   """Appends this process to environment.json, a list with one entry a start."""
   path = workdir / 'environment.json'
   try:
-    starts = json.loads(path.read_text())
+    starts = files.read_json(path)
   except (FileNotFoundError, ValueError):
     starts = []
-  write_json(path, [*starts, environment()])
+  files.write_json(path, [*starts, environment()])
 
 
 def other_devices(workdir: pathlib.Path) -> str | None:
@@ -175,7 +159,7 @@ def other_devices(workdir: pathlib.Path) -> str | None:
   Call before `record_start`.
   """
   try:
-    last = json.loads((workdir / 'environment.json').read_text())[-1]
+    last = files.read_json(workdir / 'environment.json')[-1]
     before = last['num_devices'], last.get('num_processes', 1), last['device_kind']
   except (OSError, ValueError, LookupError, TypeError):
     return None  # no start was recorded, or not in a way to compare with

@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 
+from gen_models import files
 from launch.runs import keys
 from launch.runs.load import Run
 
@@ -34,7 +35,8 @@ def write_png(grid, path: pathlib.Path) -> pathlib.Path:
 
   from gen_models.evaluation import figures
   pixels = np.clip(255 * figures.tile(grid), 0, 255).astype(np.uint8)
-  Image.fromarray(pixels).save(path)
+  with files.replacing(path, binary=True) as file:
+    Image.fromarray(pixels).save(file, 'PNG')
   return path
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from gen_models import files
 from launch.runs import directory as rundir, keys as keys_lib, load, result as result_lib
 
 
@@ -47,7 +48,7 @@ def score(workdir: pathlib.Path, which: str = 'last', data_dir: str | None = Non
     'trained': json.loads((workdir / 'environment.json').read_text())[-1],
     'train_seconds': train_seconds(workdir)}
   try:
-    rundir.write_json(workdir / 'result.json', result)
+    files.write_json(workdir / 'result.json', result)
   except OSError:
     report(json.dumps(result))  # it may have taken an hour
     raise

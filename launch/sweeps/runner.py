@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from gen_models import files
 from launch.cli import app, jax_setup, registry
 from launch.runs import directory as rundir
 from launch.sweeps import plan
@@ -158,14 +159,13 @@ class Sweep:
 
       def on_alarm(step, message, replica):
         line = f'warning: step {step}: {message}'
-        with open(directories[replica] / 'warnings.txt', 'a') as file:
-          file.write(line + '\n')
+        files.append_line(directories[replica] / 'warnings.txt', line)
         _say(f'{points[replica].name}: {line}')
 
       def on_diverged(replica, message):
         fan.frozen.add(replica)
         message = message.replace(f'replica {replica} and ', '')
-        (directories[replica] / rundir.FAILED).write_text(message + '\n')
+        files.write_text(directories[replica] / rundir.FAILED, message + '\n')
         _say(f'{points[replica].name}: frozen: {message}')
 
       try:

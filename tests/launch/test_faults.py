@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_models import data
+from gen_models import data, files
 from gen_models.training import checkpoint, loop, metrics
 from launch import errors
 from launch.cli import app, registry
@@ -118,7 +118,7 @@ def test_another_dtype_is_refused_not_cast(copy):
 def test_checkpoints_of_another_run_are_refused(copy):
   config = rundir.read_config(copy)
   config['hyperparameters']['learning_rate'] = 0.3
-  rundir.write_json(copy / 'config.json', config)
+  files.write_json(copy / 'config.json', config)
   with pytest.raises(checkpoint.ForeignCheckpoint, match='learning_rate is 0.1 there') as caught:
     load.run(copy)
   assert '\n' not in str(caught.value)
@@ -188,10 +188,10 @@ def test_a_full_disk_leaves_the_checkpoints_before(small_disk):
 
 def test_a_file_that_cannot_be_replaced_stays(small_disk):
   disk, leave = small_disk
-  rundir.write_json(disk / 'result.json', {'a': 1})
+  files.write_json(disk / 'result.json', {'a': 1})
   leave(0)
   with pytest.raises(OSError, match='No space left.*result.json') as caught:
-    rundir.write_json(disk / 'result.json', {'a': 'b' * 5000})
+    files.write_json(disk / 'result.json', {'a': 'b' * 5000})
   assert app._explain(caught.value).startswith(
     f'No space left on device: {disk / "result.json"}; make room')
   assert json.loads((disk / 'result.json').read_text()) == {'a': 1}

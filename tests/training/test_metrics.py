@@ -148,7 +148,7 @@ def test_dropping_lines_is_atomic(tmp_path, monkeypatch):
 
   def killed(source, target):
     raise KeyboardInterrupt(f'{source} -> {target}')
-  monkeypatch.setattr(metrics.os, 'replace', killed)
+  monkeypatch.setattr('os.replace', killed)
   with pytest.raises(KeyboardInterrupt):
     metrics.Metrics(tmp_path, resume_step=1, tensorboard=False)
   assert path.read_bytes() == before

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_models import data
+from gen_models import data, files
 from gen_models.data import cache
 from gen_models.training import checkpoint, loop
 from launch import errors, results
@@ -53,7 +53,7 @@ class Payload:
 
 def foreign_run(directory, **config):
   directory.mkdir(exist_ok=True)
-  rundir.write_json(directory / 'config.json', CONFIG | config)
+  files.write_json(directory / 'config.json', CONFIG | config)
   return directory
 
 
@@ -174,7 +174,7 @@ def test_a_foreign_result_names_no_file_and_runs_none(tmp_path, marker):
 def test_pickles_in_a_cache_are_damage(tmp_path, marker):
   np.save(tmp_path / 'train-images.npy', np.array([Payload(marker)], object), allow_pickle=True)
   digest = hashlib.sha256((tmp_path / 'train-images.npy').read_bytes()).hexdigest()
-  rundir.write_json(tmp_path / 'manifest.json',
+  files.write_json(tmp_path / 'manifest.json',
                     {'origin': None, 'sha256': {'train-images': digest}})
   assert cache.read(tmp_path, None) is None
   assert not marker.exists()
@@ -224,7 +224,7 @@ def test_the_commands_refuse_a_foreign_file(tmp_path, marker):
   workdir = foreign_run(tmp_path / 'theirs', experiment=str(path))
   error = refused('evaluate', f'--workdir={workdir}')
   assert 'would run as code' in error and not marker.exists()
-  rundir.write_json(workdir / 'result.json', {'experiment': str(path), 'variant': None})
+  files.write_json(workdir / 'result.json', {'experiment': str(path), 'variant': None})
   assert 'experiments/ alone' in refused('results', f'--add={workdir}') and not marker.exists()
 
 
