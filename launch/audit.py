@@ -47,6 +47,7 @@ def main(argv):
     raise errors.UsageError(f'--out={out}: the picture is a .png')
   jax_setup.setup()
   from launch.measure import audit
+  from launch.reports import audit as report
   compare = _COMPARE.value if _COMPARE.value is not None else not _JSON.value
   references = [name for value in _ESTIMATOR.value for name in value.split(',') if name]
   cases = audit.cases(references, _MODEL.value, _ALL.value, compare, _BURN_IN.value)
@@ -57,13 +58,13 @@ def main(argv):
     for row in rows:
       print(audit.as_json(row, _COORDINATES.value))
   else:
-    print(audit.table(rows))
+    print(report.table(rows))
     if len(asked) == 1:
-      print('\n' + audit.worst(asked[0]))
+      print('\n' + report.worst(asked[0]))
   if _CSV.value:
-    audit.write_csv(rows, pathlib.Path(_CSV.value))
+    report.write_csv(rows, pathlib.Path(_CSV.value))
   if _OUT.value or not _JSON.value:
-    audit.picture(rows, out)
+    report.picture(rows, out)
   if not _JSON.value:
     print(f'\n{out}', flush=True)
   wrong = audit.disagreements(rows)

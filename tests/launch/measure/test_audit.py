@@ -19,6 +19,7 @@ from gen_models.evaluation import gradients
 from gen_models.problems import registry as problems
 from launch import errors
 from launch.measure import audit
+from launch.reports import audit as report
 from tests.launch.commands import ROOT, refused, run
 
 CD1 = '''
@@ -183,7 +184,7 @@ def test_a_gradient_of_nan_is_biased_and_said_to_be(mine):
   row, = measured([f'{mine}:lost'])
   assert row.found.biased and not row.finite
   line, = audit.disagreements([row])
-  assert 'nan' in line and 'biased, nan *' in audit.table([row])
+  assert 'nan' in line and 'biased, nan *' in report.table([row])
   result = json.loads(audit.as_json(row, coordinates=True), parse_constant=pytest.fail)
   assert result['biased'] and result['bias_z'] is None and not result['finite']
   assert result['coordinates'][0]['bias'] is None
@@ -220,7 +221,7 @@ def test_the_json_object_has_what_was_promised(rows):
 
 
 def test_the_table_has_a_part_for_each_model(rows):
-  text = audit.table(rows)
+  text = report.table(rows)
   parts = text.split('\n\n')
   assert [part.split(':')[0] for part in parts[:2]] == ['rbm', 'gaussian'] and '1024 draws' in text
   lines = parts[0].splitlines()
@@ -231,7 +232,7 @@ def test_the_table_has_a_part_for_each_model(rows):
 
 
 def test_the_worst_coordinates_come_first(rows):
-  lines = audit.worst(rows[0], num=5).splitlines()
+  lines = report.worst(rows[0], num=5).splitlines()
   z = [abs(float(line.split()[-2])) for line in lines[2:]]
   assert len(z) == 5 and z == sorted(z, reverse=True) and '5 of 29' in lines[0]
   assert z[0] == pytest.approx(rows[0].found.bias_z, abs=0.06)
@@ -239,7 +240,7 @@ def test_the_worst_coordinates_come_first(rows):
 
 def test_every_coordinate_of_what_was_asked_for_is_in_the_csv(rows, tmp_path):
   beside = rows[1]._replace(case=rows[1].case._replace(asked=False))
-  audit.write_csv([rows[0], beside, rows[2]], tmp_path / 'a.csv')
+  report.write_csv([rows[0], beside, rows[2]], tmp_path / 'a.csv')
   with open(tmp_path / 'a.csv', newline='') as file:
     lines = list(csv.DictReader(file))
   assert len(lines) == 2 * 29 and {x['estimator'] for x in lines} == {rows[0].case.name, 'pcd1'}
@@ -252,7 +253,7 @@ def test_pictures_of_one_of_many_and_of_nothing_finite(rows, tmp_path, mine):
   lost = measured([f'{mine}:lost'], 16)
   for name, shown in {'one': rows[:1], 'many': rows, 'nan': lost}.items():
     path = tmp_path / 'made' / f'{name}.png'
-    audit.picture(shown, path)
+    report.picture(shown, path)
     assert len(np.unique(np.asarray(Image.open(path)))) > 10
 
 
