@@ -2,11 +2,13 @@
 
 An experiment is a file of experiments/, or a file given by its path, that defines
 `experiment(...)` with typed keyword hyperparameters and VARIANTS. A path that a user typed is run;
-one read from a file only if the user typed it before, see trusted_files.py.
+one read from a file only if the user typed it before, see trusted_files.py. How a file runs is in
+user_files.py.
 """
 
 import importlib
 import inspect
+import math
 import pathlib
 import pkgutil
 import shlex
@@ -16,17 +18,26 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import experiments
-from launch.cli import trusted_files
+from launch.cli import trusted_files, user_files
 from launch.errors import UsageError, near
 
 
 class Entry(NamedTuple):
-  """An experiment file: its name, the function, its ablations, its docstring."""
+  """An experiment file.
+
+  Attributes:
+    name: of a file of experiments/, or the absolute path of a user's.
+    experiment: the function.
+    variants: its ablations.
+    doc: its docstring.
+    code: of a user's file: sha256 of it and of what it imports from its folder, by file name.
+  """
 
   name: str
   experiment: Callable
   variants: dict[str, dict[str, Any]]
   doc: str
+  code: dict[str, str] = {}
 
 
 class Story(NamedTuple):
@@ -62,27 +73,53 @@ def load(name: str) -> Entry:
   """
   if name in stories():
     raise UsageError(f'{name} is several experiments: python -m launch.story --story={name}')
+  if name.endswith('.py'):
+    return _user_entry(_named_file(name, 'experiment'))
   return _entry(name, _module(name, names(), 'experiment'))
 
 
 def load_recorded(name: str, where: pathlib.Path) -> Entry:
-  """The experiment `name` as the file `where` has it, which may come from anybody.
+  """The experiment `name` as the file `where` has it, which may come from anyone.
 
   Raises:
     UsageError: as `load`; or a path of a file that the user has not named as it is now.
   """
   if not name.endswith('.py'):
     return load(name)
+  return _user_entry(_recorded_file(name, where, 'experiment'))
+
+
+def _named_file(name: str, what: str) -> user_files.UserFile:
+  """A file whose path the user has typed: it runs, and may run again when a run names it."""
   path = pathlib.Path(name)
   if not path.is_file():
+    raise UsageError(f'no {what} file {name}')
+  return user_files.load(path, lambda file, source: trusted_files.remember(source))
+
+
+def _recorded_file(name: str, where: pathlib.Path, what: str) -> user_files.UserFile:
+  """A file that the file `where` names: it runs if the user has named its bytes before."""
+  # A run that was made elsewhere: the file may be in the working directory here.
+  path = next((path for path in (pathlib.Path(name), pathlib.Path(pathlib.Path(name).name))
+               if path.is_file()), None)
+  if path is None:
     raise UsageError(f'{where} names {name}, and there is no such file here: run the command '
-                     'from the directory it was trained from')
-  source = path.read_bytes()
-  if not trusted_files.known(source):
+                     'from the directory that has it')
+
+  def approve(file, source):
+    if trusted_files.known(source):
+      return
+    name = file if file == user_files.absolute(path) else f'{path}, which imports {file}'
+    command = shlex.join(['python', '-m', f'launch.{"list" if what == "experiment" else "audit"}',
+                          f'--{what}={path}'])
     raise UsageError(f'{where} names {name}, which would run as code, and you have not named that '
-                     'file yet as it is now: look at it, then say that you mean it: '
-                     f'python -m launch.list {shlex.quote(f"--experiment={name}")}')
-  return _entry(name, trusted_files.run(path, source))
+                     f'file yet as it is now: look at it, then say that you mean it: {command}')
+
+  return user_files.load(path, approve)
+
+
+def _user_entry(file: user_files.UserFile) -> Entry:
+  return _entry(str(file.path), file.module)._replace(code=file.code)
 
 
 def recorded_values(entry: Entry, values: dict[str, Any], where: pathlib.Path) -> dict[str, Any]:
@@ -92,22 +129,56 @@ def recorded_values(entry: Entry, values: dict[str, Any], where: pathlib.Path) -
     UsageError: they are not.
   """
   parameters = hyperparameters(entry)
-  for name, value in values.items():
+  for name in values:
     if name not in parameters:
       raise UsageError(f'{where}: {entry.name} has no hyperparameter {name!r}: it was made by '
                        'another version')
-    if not _is(value, parameters[name].annotation):
-      raise UsageError(f'{where}: {name} is {value!r}, not '
-                       f'{describe(parameters[name].annotation)}')
+  values = {name: _from_json(value, parameters[name].annotation) for name, value in values.items()}
+  _check(parameters, values, f'{where}: ')
   return values
 
 
+def _check(parameters: dict[str, inspect.Parameter], values: dict[str, Any], where: str) -> None:
+  """Raises UsageError unless every value has the type of its hyperparameter and can be written."""
+  for name, value in values.items():
+    if value is inspect.Parameter.empty:
+      raise UsageError(f'{where}{name} has no default: give --set={name}=value')
+    if not _storable(value):
+      raise UsageError(f'{where}{name} is {value!r}, which config.json cannot hold: '
+                       'hyperparameters are finite numbers, strings, booleans, None and tuples')
+    if not _is(value, parameters[name].annotation):
+      raise UsageError(f'{where}{name} is {value!r}, not {describe(parameters[name].annotation)}')
+
+
+def _storable(value) -> bool:
+  if isinstance(value, (tuple, list)):
+    return all(map(_storable, value))
+  if isinstance(value, dict):
+    return all(isinstance(k, str) and _storable(v) for k, v in value.items())
+  if isinstance(value, float):
+    return math.isfinite(value)
+  return value is None or isinstance(value, (bool, int, str))
+
+
+def _from_json(value, annotation):
+  """JSON has no tuples: a list is one, but where the annotation says list."""
+  options = [annotation, *typing.get_args(annotation)]
+  if isinstance(value, list) and not any((typing.get_origin(a) or a) is list for a in options):
+    return tuple(_from_json(v, None) for v in value)
+  return value
+
+
 def _is(value, annotation) -> bool:
-  """Whether JSON gave a value of this type."""
-  if typing.get_origin(annotation) is typing.Literal:
-    return value in typing.get_args(annotation)
-  if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-    return any(_is(value, a) for a in typing.get_args(annotation))
+  """Whether a value is of this type; an int will do for a float, as in JSON."""
+  origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+  if origin is typing.Literal:
+    return value in args
+  if origin in (typing.Union, types.UnionType):
+    return any(_is(value, a) for a in args)
+  if is_tuple(annotation):
+    kinds = args[:1] * len(value) if args[1:] == (...,) and isinstance(value, tuple) else args
+    return isinstance(value, tuple) and (not args or len(kinds) == len(value) and all(
+      map(_is, value, kinds)))
   if isinstance(value, bool) or annotation is bool:
     return isinstance(value, bool) and annotation is bool
   if annotation in (int, float, str, type(None)):
@@ -144,7 +215,7 @@ def attribute(reference: str, what: str) -> Any:
   path, _, name = reference.rpartition(':')
   if not path:
     path, name = name, ''
-  module = _from_file(path, what)
+  module = _named_file(path, what).module
   own = [k for k, v in vars(module).items() if k[0] != '_' and not inspect.ismodule(v)
          and (v.__module__ == module.__name__
               if inspect.isclass(v) or inspect.isroutine(v) else True)]
@@ -155,26 +226,42 @@ def attribute(reference: str, what: str) -> Any:
   return getattr(module, name)
 
 
-def _from_file(name: str, what: str):
-  path = pathlib.Path(name)
-  if not path.is_file():
-    raise UsageError(f'no {what} file {name}')
-  source = path.read_bytes()
-  trusted_files.remember(source)
-  return trusted_files.run(path, source)
-
-
 def _module(name: str, known: list[str], what: str):
   if name.endswith('.py'):
-    return _from_file(name, what)
+    return _named_file(name, what).module
   if name in known:
     return importlib.import_module(f'experiments.{name}')
   raise UsageError(f'unknown {what} {name!r}' + near(name, known))
 
 
 def hyperparameters(entry: Entry) -> dict[str, inspect.Parameter]:
-  """Name -> parameter, with annotation and default."""
-  return dict(inspect.signature(entry.experiment).parameters)
+  """Name -> parameter, with annotation and default; a default stands in for an annotation.
+
+  Raises:
+    UsageError: the function takes what is no keyword, or an annotation names nothing.
+  """
+  try:
+    parameters = inspect.signature(entry.experiment, eval_str=True).parameters
+  except Exception as e:  # what an annotation written as a string may raise
+    raise UsageError(f'{entry.name}: an annotation of `experiment` cannot be read: '
+                     f'{type(e).__name__}: {e}') from e
+  found = {}
+  for name, parameter in parameters.items():
+    if parameter.kind not in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+      raise UsageError(f'{entry.name}: `experiment` takes {parameter}: hyperparameters '
+                       'are keywords')
+    if parameter.annotation is parameter.empty and parameter.default is not parameter.empty:
+      parameter = parameter.replace(annotation=_type_of(parameter.default))
+    found[name] = parameter
+  return found
+
+
+def _type_of(default):
+  """The type of a hyperparameter that has a default alone."""
+  if isinstance(default, tuple):
+    kinds = {type(x) for x in default}
+    return tuple[kinds.pop(), ...] if len(kinds) == 1 else tuple
+  return type(default) if isinstance(default, (bool, int, float, str)) else inspect.Parameter.empty
 
 
 def resolve(entry: Entry, variant: str | None = None, overrides=()) -> dict[str, Any]:
@@ -189,6 +276,9 @@ def resolve(entry: Entry, variant: str | None = None, overrides=()) -> dict[str,
     if variant not in entry.variants:
       raise UsageError(f'{entry.name} has no variant {variant!r}'
                        + near(variant, list(entry.variants)))
+    if unknown := [name for name in entry.variants[variant] if name not in parameters]:
+      raise UsageError(f'variant {variant} of {entry.name} sets {unknown[0]!r}, which is no '
+                       'hyperparameter' + near(unknown[0], list(parameters)))
     values.update(entry.variants[variant])
   for override in overrides:
     name, equals, text = override.partition('=')
@@ -198,6 +288,7 @@ def resolve(entry: Entry, variant: str | None = None, overrides=()) -> dict[str,
       raise UsageError(f'{entry.name} has no hyperparameter {name!r}'
                        + near(name, list(parameters)))
     values[name] = parse(name, text, parameters[name].annotation)
+  _check(parameters, values, f'{entry.name}: ')
   return values
 
 
@@ -217,6 +308,11 @@ def parse(name: str, text: str, annotation) -> Any:
     if text.lower() == 'none' and type(None) in typing.get_args(annotation):
       return None
     return parse(name, text, options[0])
+  if is_tuple(annotation):
+    kinds = [a for a in typing.get_args(annotation) if a is not ...]
+    parts = [part.strip() for part in text.strip('() ').split(',') if part.strip()]
+    kinds = kinds if len(kinds) == len(parts) else (kinds or [int])[:1] * len(parts)
+    return tuple(parse(name, part, kind) for part, kind in zip(parts, kinds, strict=True))
   if annotation is bool:
     if text.lower() in ('true', 'false'):
       return text.lower() == 'true'
@@ -231,10 +327,19 @@ def parse(name: str, text: str, annotation) -> Any:
   raise UsageError(f'{name}={text}: not {describe(annotation)}')
 
 
+def is_tuple(annotation) -> bool:
+  """Whether values are tuples, written with commas between."""
+  return tuple in (annotation, typing.get_origin(annotation))
+
+
 def describe(annotation) -> str:
-  """How a type reads in a table: int, float | None, a | b."""
+  """How a type reads in a table: int, float | None, a | b, int, int, ..."""
   if typing.get_origin(annotation) is typing.Literal:
-    return ' | '.join(typing.get_args(annotation))
-  if isinstance(annotation, types.UnionType):
+    return ' | '.join(map(str, typing.get_args(annotation)))
+  if typing.get_origin(annotation) in (typing.Union, types.UnionType):
     return ' | '.join(describe(a) for a in typing.get_args(annotation))
+  if annotation is inspect.Parameter.empty:
+    return 'anything: annotate it to set it'
+  if typing.get_origin(annotation) is tuple:
+    return ', '.join('...' if a is ... else describe(a) for a in typing.get_args(annotation))
   return 'None' if annotation is type(None) else getattr(annotation, '__name__', str(annotation))

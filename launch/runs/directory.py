@@ -14,6 +14,7 @@ import contextlib
 import datetime
 import fcntl
 import importlib.metadata
+import json
 import os
 import pathlib
 import platform
@@ -62,7 +63,7 @@ def claim(workdir: pathlib.Path, config: dict[str, Any]) -> bool:
   """
   path = workdir / 'config.json'
   if path.exists():
-    there = read_config(workdir)
+    there, config = read_config(workdir), _as_recorded(config)
     differences = [f'{k} is {_show(there, k)} there, {_show(config, k)} here' for k in
                    dict.fromkeys([*_flat(there), *_flat(config)])
                    if _flat(there).get(k) != _flat(config).get(k)]
@@ -100,10 +101,17 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
   return config
 
 
+def _as_recorded(config: dict[str, Any]) -> dict[str, Any]:
+  """A configuration as it is read back: JSON has no tuples."""
+  return json.loads(json.dumps(config))
+
+
 def _flat(config):
   """What makes two runs the same; a variant is only a name for hyperparameters."""
-  return {k: v for k, v in config.items() if k not in ('hyperparameters', 'variant')} | config.get(
-    'hyperparameters', {})
+  same = {k: v for k, v in config.items() if k not in ('hyperparameters', 'variant')}
+  if str(same.get('experiment')).endswith('.py'):  # before it was recorded by its absolute path
+    same['experiment'] = os.path.abspath(same['experiment'])
+  return same | config.get('hyperparameters', {})
 
 
 def _show(config, name):
@@ -173,8 +181,13 @@ def other_devices(workdir: pathlib.Path) -> str | None:
 
 
 def open_checkpoints(workdir, config, experiment, **options):
-  """The run's checkpoints; its identity is the configuration less the variant's name."""
+  """The run's checkpoints; its identity is the configuration less the variant's name.
+
+  The experiment counts as config.json has it: a file may have been recorded by another path.
+  """
   from gen_models.training import checkpoint
   identity = {k: v for k, v in config.items() if k != 'variant'}
+  if (pathlib.Path(workdir) / 'config.json').exists():
+    identity['experiment'] = read_config(workdir)['experiment']
   return checkpoint.Checkpoints(pathlib.Path(workdir) / 'checkpoints', identity=identity,
                                 best_metric=experiment.headline, **options)

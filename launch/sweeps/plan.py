@@ -116,7 +116,9 @@ def axes(entry: registry.Entry, overrides: Sequence[str],
                                 + (', above 0 for :log' if match[3] else ''))
       found[name] = Range(low, high, bool(match[3]), annotation is int)
     else:
-      values = [registry.parse(name, part, annotation) for part in text.split(',')]
+      # A tuple has its own commas, so a sweep takes one value of it.
+      parts = [text] if registry.is_tuple(annotation) else text.split(',')
+      values = [registry.parse(name, part, annotation) for part in parts]
       if len(set(values)) < len(values):
         raise errors.UsageError(f'--set={override}: the same value twice')
       found[name] = values
