@@ -23,6 +23,7 @@ Cost on 2 CPU cores shared with other work: digits 30 seconds. A dash is
 not measured.
 """
 
+import functools
 from typing import Literal
 
 import jax
@@ -30,12 +31,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.dbn import Layer, greedy, image_shape, pixels, sizes_of
+from experiments._common.stacks import pixels, pretraining
 from gen_models import data
+from gen_models.domains import sizes_of
 from gen_models.estimators.base import from_loss
-from gen_models.estimators.contrastive import contrastive
-from gen_models.estimators.directions import centred
-from gen_models.estimators.negative import reconstruction
 from gen_models.evaluation import likelihood
 from gen_models.experiment import Experiment, Phase
 from gen_models.models import code_rbm, dbn, feedforward, pca, rbm, units
@@ -71,6 +70,33 @@ def squared_error(x_NV, y_NV) -> jax.Array:
   return jnp.mean(jnp.sum((x_NV - y_NV)**2, axis=-1))
 
 
+def through(params: dbn.Params, x_NV, model) -> jax.Array:
+  """While a layer is pretrained: images through the stack so far and back; model is of its top."""
+  *lower, top = params.layers
+  v_NV = dbn.feature_means(params, x_NV)
+  y_NV = rbm.visible_mean(top, model.hidden_mean(top, v_NV))
+  for layer in reversed(lower):
+    y_NV = rbm.visible_mean(layer, y_NV)
+  return y_NV
+
+
+def by_pca(dataset, num_components: int, x_NV) -> jax.Array:
+  """Images through that many principal components of the training images, [N, V]."""
+  params = pca.fit(pixels(dataset.train, dataset.levels), num_components)
+  return pca.reconstruct(params, pca.project(params, x_NV))
+
+
+def pictures(code: int, key, params, dataset) -> dict:
+  """Two blocks of three rows: images, what comes back through the code, what PCA gives back."""
+  del key
+  shape = data.shape(dataset.name)
+  x_NV = pixels(dataset.test, dataset.levels, 20)
+  rows = np.stack([np.asarray(a).reshape(2, 10, *shape) for a in (
+    x_NV, reconstruct(params, x_NV), by_pca(dataset, code, x_NV))], axis=1)
+  return {f'images, through the code of {code}, through {code} components of PCA':
+          np.clip(rows.reshape(6, 10, *shape), 0, 1)}
+
+
 def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist',
                layers: str = '1000-500-250-30', pretrain: bool = True, steps: int = 1,
                centring: float | None = 0.01,
@@ -82,18 +108,15 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
 
   code_learning_rate is that of the RBM with linear hidden units.
   """
-  levels, shape, sizes = data.levels(dataset), image_shape(dataset), sizes_of(layers)
+  levels, sizes = data.levels(dataset), sizes_of(layers)
   *hidden, code = sizes
 
-  def layer(model, size, rate):
-    return Layer(size, contrastive(model, reconstruction(steps), direction=centred(centring)), rate)
-
-  phases = greedy(
-    [*(layer(rbm, size, pretrain_learning_rate) for size in hidden),
-     layer(code_rbm, code, code_learning_rate)], levels=levels, binarisation='real',
-    batch_size=batch_size, num_steps=num_steps if pretrain_steps is None else pretrain_steps,
-    propagate='means', momentum=pretrain_momentum,
-    weight_decay=pretrain_weight_decay) if pretrain else ()
+  phases = pretraining(
+    [*((rbm, size, pretrain_learning_rate) for size in hidden),
+     (code_rbm, code, code_learning_rate)], steps=steps, centring=centring, levels=levels,
+    binarisation='real', batch_size=batch_size,
+    num_steps=num_steps if pretrain_steps is None else pretrain_steps,
+    momentum=pretrain_momentum, weight_decay=pretrain_weight_decay) if pretrain else ()
 
   def init(key, arrays, previous_params):
     if previous_params is None:
@@ -108,20 +131,10 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
     del key
     x_NV = pixels(arrays, levels)
     if isinstance(params, dbn.Params):
-      # While a layer is pretrained: the stack so far, unrolled.
-      *lower, top = params.layers
-      v_NV = dbn.feature_means(params, x_NV)
-      model = code_rbm if len(params.layers) == len(sizes) else rbm
-      y_NV = rbm.visible_mean(top, model.hidden_mean(top, v_NV))
-      for layer in reversed(lower):
-        y_NV = rbm.visible_mean(layer, y_NV)
+      y_NV = through(params, x_NV, code_rbm if len(params.layers) == len(sizes) else rbm)
       return {'valid_reconstruction_error': squared_error(x_NV, y_NV)}
     error = squared_error(x_NV, reconstruct(params, x_NV))
     return {'valid_squared_error': error, 'valid_minus_squared_error': -error}
-
-  def by_pca(dataset, x_NV):
-    params = pca.fit(pixels(dataset.train, levels), code)
-    return pca.reconstruct(params, pca.project(params, x_NV))
 
   def evaluate(key, params, dataset, report):
     del key, report
@@ -129,21 +142,10 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
     return likelihood.no_likelihood(
       'an autoencoder', num_images=len(x_NV), binarisation='real', split='test', scores={
         'squared_error': float(squared_error(x_NV, reconstruct(params, x_NV))),
-        'squared_error_pca': float(squared_error(x_NV, by_pca(dataset, x_NV)))})
+        'squared_error_pca': float(squared_error(x_NV, by_pca(dataset, code, x_NV)))})
 
-  def pictures(key, params, dataset):
-    del key
-    # Two blocks of three rows: images, what comes back through the code, what PCA gives back.
-    x_NV = pixels(dataset.test, levels, 20)
-    rows = np.stack([np.asarray(a).reshape(2, 10, *shape) for a in (
-      x_NV, reconstruct(params, x_NV), by_pca(dataset, x_NV))], axis=1)
-    return {f'images, through the code of {code}, through {code} components of PCA':
-            np.clip(rows.reshape(6, 10, *shape), 0, 1)}
-
-  steps_per_dispatch = 100
   return Experiment(
     dataset=dataset, binarisation='real', phases=(*phases, finetune), evaluate=evaluate,
-    validate=validate, headline='valid_minus_squared_error', pictures=pictures,
-    steps_per_dispatch=steps_per_dispatch,
-    validate_every=steps_per_dispatch * max(1, num_steps // (10 * steps_per_dispatch)),
+    validate=validate, headline='valid_minus_squared_error',
+    pictures=functools.partial(pictures, code), steps_per_dispatch=100,
     protocol='squared error summed over pixels in [0, 1], all test images, last parameters')

@@ -30,8 +30,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments import vae as parts
+from experiments._common.binary import beside
+from experiments._common.latent import grid, initialiser, mean_bound, reconstructions
 from gen_models import data
+from gen_models.domains import sizes_of
 from gen_models.estimators import variational
 from gen_models.evaluation import importance
 from gen_models.experiment import Experiment, Phase, unlabelled
@@ -55,8 +57,8 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
                batch_size: int = 50, num_steps: int = 100_000,
                importance_samples: int = 5000) -> Experiment:
   """hidden: deterministic layers between each two stochastic ones. baseline: its rate."""
-  levels, shape = data.levels(dataset), (8, 8) if dataset == 'digits' else (28, 28)
-  model = belief_net.model(shape[0] * shape[1], parts.sizes_of(latents), parts.sizes_of(hidden))
+  levels, shape = data.levels(dataset), data.shape(dataset)
+  model = belief_net.model(shape[0] * shape[1], sizes_of(latents), sizes_of(hidden))
   rule = {'rloo': variational.rloo, 'reinforce': variational.reinforce}[gradient](samples)
   estimator = variational.variational(
     model, rule, baseline=baseline if gradient == 'reinforce' else None)
@@ -77,9 +79,9 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
       **importance.bound(
         key_bound, model, params, test_NV, binarisation=binarisation,
         num_samples=importance_samples, report=report,
-        scores={'elbo': parts.mean_bound(key_elbo, model, params, test_NV),
-                'train_elbo': parts.mean_bound(key_train, model, params, train_NV)}),
-      'split': 'test', 'baselines': parts.beside(dataset, binarisation)}
+        scores={'elbo': mean_bound(key_elbo, model, params, test_NV),
+                'train_elbo': mean_bound(key_train, model, params, train_NV)}),
+      'split': 'test', 'baselines': beside(dataset, binarisation)}
 
   def validate(key, params, arrays):
     x_NV = data.fixed(arrays, binarisation, levels)
@@ -87,17 +89,15 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
     return {'valid_bound_10': jnp.mean(log_p_N)}
 
   def pictures(key, params, dataset):
-    return {**parts.reconstructions(key, model, params, dataset, binarisation),
+    return {**reconstructions(key, model, params, dataset, binarisation),
             **switches(key, model, params, dataset)}
 
-  steps_per_dispatch = 500
   return Experiment(
     dataset=dataset, binarisation=binarisation,
-    phases=(Phase('belief_net', parts.initialiser(model, levels), estimator, optimizer,
+    phases=(Phase('belief_net', initialiser(model, levels), estimator, optimizer,
                   data.batches(batch_size, binarisation, levels), num_steps, batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_bound_10', pictures=pictures,
-    sample=unlabelled(sample, shape), steps_per_dispatch=steps_per_dispatch,
-    validate_every=steps_per_dispatch * max(1, num_steps // (10 * steps_per_dispatch)),
+    sample=unlabelled(sample, shape), steps_per_dispatch=500,
     protocol=f'importance-weighted bound, {importance_samples} samples an image')
 
 
@@ -116,4 +116,4 @@ def switches(key, model: vae.Model, params, dataset, num_units: int = 64) -> dic
   num_units = min(num_units, len(effect_ZV)) // 8 * 8
   effect_UV = effect_ZV[jnp.argsort(-jnp.linalg.norm(effect_ZV, axis=1))[:num_units]]
   scaled_UV = 0.5 + effect_UV / (2 * jnp.percentile(jnp.abs(effect_UV), 99.5))
-  return {'what units switch': parts.grid(scaled_UV, dataset, 8)}
+  return {'what units switch': grid(scaled_UV, dataset, 8)}

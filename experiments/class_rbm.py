@@ -50,6 +50,37 @@ NUM_LABELS = 10
 MODEL = label_rbm.LabelRbm(NUM_LABELS)
 
 
+def check(params, v_BV) -> None:
+  """Phase.check: raises ValueError unless the batch is of binary pixels and one-of-Q labels."""
+  units.check_batch(MODEL.visible, len(params.b_V), v_BV)
+
+
+def classify(params, x_NF, label_N):
+  """Percent of images whose label is not the most probable, and -mean log p(y | x) in nats."""
+  log_p_NQ, y_N = jax.nn.log_softmax(
+    label_rbm.label_log_weights(params, NUM_LABELS, x_NF)), jnp.asarray(label_N)
+  picked_N = jnp.take_along_axis(log_p_NQ, y_N[:, None], axis=1)[:, 0]
+  return 100 * jnp.mean(log_p_NQ.argmax(-1) != y_N), -jnp.mean(picked_N)
+
+
+def sampler(shape):
+  """Experiment.sample: of one class or, where none is asked for, of all in turn."""
+  @jax.jit
+  def of_class(key, params, label):
+    # The label held, what remains is an ordinary machine.
+    return rbm.sample(key, label_rbm.given_label(params, NUM_LABELS, label), 1)
+
+  def sample(key, params, num, label):
+    if label is not None and not 0 <= label < NUM_LABELS:
+      raise ValueError(f'classes are 0 to {NUM_LABELS - 1}, asked for {label}')
+    labels = np.arange(num) % NUM_LABELS if label is None else np.full(num, label)
+    draws, means = jax.vmap(of_class, (0, None, 0))(
+      jax.random.split(key, num), params, jnp.asarray(labels))
+    return Samples(draws.reshape(num, *shape), means.reshape(num, *shape))
+
+  return sample
+
+
 def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist',
                binarisation: Literal['dynamic', 'threshold'] = 'threshold',
                objective: Literal['joint', 'discriminative', 'hybrid'] = 'hybrid',
@@ -57,7 +88,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
                learning_rate: float = 1e-3, batch_size: int = 100,
                num_steps: int = 20_000) -> Experiment:
   """joint_weight is that of -log p(x, y) beside -log p(y | x) in the hybrid."""
-  levels, shape = data.levels(dataset), (8, 8) if dataset == 'digits' else (28, 28)
+  levels, shape = data.levels(dataset), data.shape(dataset)
   rows = data.batches(batch_size, binarisation, levels, with_labels=True)
 
   def batch_at(key, arrays, step):
@@ -71,18 +102,8 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
     return params._replace(b_V=MODEL.visible.init(
       jnp.concatenate([mean_F, jnp.full(NUM_LABELS, 1 / NUM_LABELS)])))
 
-  def check(params, v_BV):
-    units.check_batch(MODEL.visible, len(params.b_V), v_BV)
-
-  def log_p_label(params, arrays):
-    """log p(y | x) of all labels, [N, Q]."""
-    x_NF = data.fixed(arrays, binarisation, levels)
-    return jax.nn.log_softmax(label_rbm.label_log_weights(params, NUM_LABELS, x_NF))
-
   def errors(params, arrays):
-    log_p_NQ, y_N = log_p_label(params, arrays), jnp.asarray(arrays.labels)
-    picked_N = jnp.take_along_axis(log_p_NQ, y_N[:, None], axis=1)[:, 0]
-    return 100 * jnp.mean(log_p_NQ.argmax(-1) != y_N), -jnp.mean(picked_N)
+    return classify(params, data.fixed(arrays, binarisation, levels), arrays.labels)
 
   def validate(key, params, arrays):
     del key
@@ -97,19 +118,6 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
       'judged as a classifier', num_images=len(dataset.test.images), binarisation=binarisation,
       split='test', scores={'error_percent': float(error), 'cross_entropy': float(cross_entropy)})
 
-  @jax.jit
-  def of_class(key, params, label):
-    # The label held, what remains is an ordinary machine.
-    return rbm.sample(key, label_rbm.given_label(params, NUM_LABELS, label), 1)
-
-  def sample(key, params, num, label):
-    if label is not None and not 0 <= label < NUM_LABELS:
-      raise ValueError(f'classes are 0 to {NUM_LABELS - 1}, asked for {label}')
-    labels = np.arange(num) % NUM_LABELS if label is None else np.full(num, label)
-    draws, means = jax.vmap(of_class, (0, None, 0))(
-      jax.random.split(key, num), params, jnp.asarray(labels))
-    return Samples(draws.reshape(num, *shape), means.reshape(num, *shape))
-
   def pictures(key, params, dataset):
     machine = rbm.Params(params.w_VH[:-NUM_LABELS], params.b_V[:-NUM_LABELS], params.c_H)
     return figures.rbm_filters(shape)(key, machine, dataset)
@@ -117,13 +125,11 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
   joint, given = contrastive(MODEL, persistent(chains, steps)), discriminative(NUM_LABELS)
   estimator = {'joint': joint, 'discriminative': given,
                'hybrid': weighted((given, 1.0), (joint, joint_weight))}[objective]
-  steps_per_dispatch = 200
   return Experiment(
     dataset=dataset, binarisation=binarisation,
     phases=(Phase('class_rbm', init, estimator,
                   optax.adam(optax.linear_schedule(learning_rate, 0.0, num_steps)), batch_at,
                   num_steps, batch_size, check=check),),
     evaluate=evaluate, validate=validate, headline='valid_minus_cross_entropy', pictures=pictures,
-    sample=sample, steps_per_dispatch=steps_per_dispatch,
-    validate_every=steps_per_dispatch * max(1, num_steps // (10 * steps_per_dispatch)),
+    sample=sampler(shape), steps_per_dispatch=200,
     protocol='error on all test images, last parameters')

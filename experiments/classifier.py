@@ -30,6 +30,7 @@ Cost on 2 CPU cores shared with other work: digits 30 seconds, pretrained
 25 minutes. A dash is not measured.
 """
 
+import functools
 from typing import Literal
 
 import jax
@@ -37,12 +38,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.dbn import NUM_CLASSES, Layer, filters, greedy, image_shape, pixels, sizes_of
+from experiments._common.stacks import NUM_CLASSES, filters, pixels, pretraining
 from gen_models import data
+from gen_models.domains import sizes_of
 from gen_models.estimators.base import from_loss
-from gen_models.estimators.contrastive import contrastive
-from gen_models.estimators.directions import centred
-from gen_models.estimators.negative import reconstruction
 from gen_models.evaluation import figures, likelihood
 from gen_models.experiment import Experiment, Phase
 from gen_models.models import dbn, feedforward, rbm, units
@@ -106,6 +105,33 @@ def cross_entropy(key, params, batch):
 _log_p = jax.jit(feedforward.class_log_probabilities)
 
 
+def log_p_of(params, arrays, binarisation: str, levels: int) -> tuple[np.ndarray, np.ndarray]:
+  """log p(y | x) of every class for every image, [N, Q], and the labels, [N]."""
+  x_NV = data.fixed(arrays, binarisation, levels)
+  return np.asarray(_log_p(params, x_NV)), np.asarray(arrays.labels)
+
+
+def reconstruction_error(key, params: dbn.Params, x_NV) -> jax.Array:
+  """While a layer is pretrained: how well it gives back what it sees, squared, a row."""
+  v_NV = dbn.feature_means(params, x_NV)
+  h_NH = rbm.sample_hidden(key, params.layers[-1], v_NV)
+  gap_NV = v_NV - rbm.visible_mean(params.layers[-1], h_NH)
+  return jnp.mean(jnp.sum(gap_NV**2, axis=-1))
+
+
+def pictures(binarisation: str, key, params, dataset) -> dict:
+  """The images that the net is most wrong about, and what its first layer looks at."""
+  del key
+  shape = data.shape(dataset.name)
+  log_p_NQ, y_N = log_p_of(params, dataset.test, binarisation, dataset.levels)
+  worst = np.argsort(log_p_NQ[np.arange(len(y_N)), y_N])[:64]
+  first, *_ = params.layers
+  stack = dbn.Params((rbm.Params(first.w_IO, jnp.zeros(len(first.w_IO)), first.b_O),))
+  images = pixels(data.Arrays(dataset.test.images[worst]), dataset.levels)
+  return {'test images it is most wrong about': figures.to_grid(images, shape, 8, 8),
+          **filters(stack, shape)}
+
+
 def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 'digits'] = 'mnist',
                binarisation: Literal['real', 'dynamic', 'threshold', 'static'] = 'dynamic',
                layers: str = '500-500-2000', pretrain: bool = True, num_labelled: int | None = None,
@@ -118,13 +144,12 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
 
   binarisation is that of the images fine-tuning sees; num_labelled None means all.
   """
-  levels, shape, sizes = data.levels(dataset), image_shape(dataset), sizes_of(layers)
+  levels, sizes = data.levels(dataset), sizes_of(layers)
   real = 'static' if dataset == 'binarized_mnist' else 'real'
-  phases = greedy(
-    [Layer(size, contrastive(rbm, reconstruction(steps), direction=centred(centring)),
-           pretrain_learning_rate) for size in sizes],
+  phases = pretraining(
+    [(rbm, size, pretrain_learning_rate) for size in sizes], steps=steps, centring=centring,
     levels=levels, binarisation=real, batch_size=batch_size,
-    num_steps=num_steps if pretrain_steps is None else pretrain_steps, propagate='means',
+    num_steps=num_steps if pretrain_steps is None else pretrain_steps,
     momentum=pretrain_momentum, weight_decay=pretrain_weight_decay) if pretrain else ()
 
   def init(key, arrays, previous_params):
@@ -132,11 +157,9 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
       return feedforward.init(key, [arrays.images[0].size, *sizes, NUM_CLASSES])
     return feedforward.classifier(previous_params.layers, NUM_CLASSES)
 
-  def is_weight(params):
-    return jax.tree.map(lambda x: x.ndim == 2, params)
-
   optimizer = optax.adamw(optax.linear_schedule(learning_rate, 0.0, num_steps),
-                          weight_decay=weight_decay, mask=is_weight)
+                          weight_decay=weight_decay, mask=lambda params: jax.tree.map(
+                            lambda x: x.ndim == 2, params))
   finetune = Phase('finetune', init, from_loss(cross_entropy), optimizer,
                    labelled_batches(batch_size, binarisation, levels, num_labelled), num_steps,
                    batch_size)
@@ -144,40 +167,20 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
   def validate(key, params, arrays):
     x_NV = data.fixed(arrays, real, levels)
     if isinstance(params, dbn.Params):
-      # While a layer is pretrained: how well it gives back what it sees.
-      v_NV = dbn.feature_means(params, x_NV)
-      h_NH = rbm.sample_hidden(key, params.layers[-1], v_NV)
-      gap_NV = v_NV - rbm.visible_mean(params.layers[-1], h_NH)
-      return {'valid_reconstruction_error': jnp.mean(jnp.sum(gap_NV**2, axis=-1))}
+      return {'valid_reconstruction_error': reconstruction_error(key, params, x_NV)}
     right_N = feedforward.class_log_probabilities(params, x_NV).argmax(-1) == arrays.labels
     return {'valid_accuracy': jnp.mean(right_N)}
 
-  def test_log_p(params, dataset):
-    x_NV = data.fixed(dataset.test, real, levels)
-    return np.asarray(_log_p(params, x_NV)), np.asarray(dataset.test.labels)
-
   def evaluate(key, params, dataset, report):
     del key, report
-    log_p_NQ, y_N = test_log_p(params, dataset)
+    log_p_NQ, y_N = log_p_of(params, dataset.test, real, levels)
     return likelihood.no_likelihood(
       'a classifier', num_images=len(y_N), binarisation=real, split='test', scores={
         'error_percent': 100 * float(np.mean(log_p_NQ.argmax(-1) != y_N)),
         'cross_entropy': -float(np.mean(log_p_NQ[np.arange(len(y_N)), y_N]))})
 
-  def pictures(key, params, dataset):
-    del key
-    log_p_NQ, y_N = test_log_p(params, dataset)
-    worst = np.argsort(log_p_NQ[np.arange(len(y_N)), y_N])[:64]
-    first, *_ = params.layers
-    stack = dbn.Params((rbm.Params(first.w_IO, jnp.zeros(len(first.w_IO)), first.b_O),))
-    images = pixels(data.Arrays(dataset.test.images[worst]), levels)
-    return {'test images it is most wrong about': figures.to_grid(images, shape, 8, 8),
-            **filters(stack, shape)}
-
-  steps_per_dispatch = 100
   return Experiment(
     dataset=dataset, binarisation=binarisation, phases=(*phases, finetune), evaluate=evaluate,
-    validate=validate, headline='valid_accuracy', pictures=pictures,
-    steps_per_dispatch=steps_per_dispatch,
-    validate_every=steps_per_dispatch * max(1, num_steps // (10 * steps_per_dispatch)),
+    validate=validate, headline='valid_accuracy', pictures=functools.partial(pictures, real),
+    steps_per_dispatch=100,
     protocol='error on all test images, last parameters, hyperparameters chosen on validation')

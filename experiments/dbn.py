@@ -24,26 +24,23 @@ Cost on 2 CPU cores shared with other work: digits 20 seconds, 500-2000
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
+from experiments._common import binary
+from experiments._common.stacks import NUM_CLASSES, Layer, filters, greedy
 from gen_models import data
-from gen_models.estimators.base import Estimator
+from gen_models.domains import sizes_of
 from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.directions import centred
-from gen_models.estimators.greedy import on_top
 from gen_models.estimators.negative import persistent, reconstruction
-from gen_models.evaluation import baselines, deep, figures
-from gen_models.experiment import Experiment, Phase, Samples
+from gen_models.evaluation import deep
+from gen_models.experiment import Experiment, Samples
 from gen_models.models import dbn, label_rbm, rbm, units
 from gen_models.samplers import annealing
-
-NUM_CLASSES = 10
-ROWS_FOR_MEANS = 5000  # images whose mean activations a new layer's visible biases start at
 
 VARIANTS = {
   'mnist_500_2000': dict(layers='500-2000'),
@@ -55,87 +52,28 @@ VARIANTS = {
 }
 
 
-class Layer(NamedTuple):
-  """One layer of a stack to be trained greedily."""
-
-  num_hidden: int
-  estimator: Estimator
-  learning_rate: float
-  num_labels: int = 0
-
-
-def sizes_of(layers: str) -> list[int]:
-  """'500-2000' -> [500, 2000].
-
-  Raises:
-    ValueError: not numbers joined by dashes.
-  """
-  try:
-    return [int(size) for size in layers.split('-')]
-  except ValueError as error:
-    raise ValueError(f'layers are sizes joined by dashes, 500-2000, not {layers!r}') from error
-
-
-def image_shape(dataset: str) -> tuple[int, int]:
-  """Height and width."""
-  return (8, 8) if dataset == 'digits' else (28, 28)
-
-
-def pixels(arrays, levels: int, rows: int | None = None) -> jax.Array:
-  """The first rows as vectors [N, V] in [0, 1]."""
-  return data.fixed(data.Arrays(arrays.images[:rows]), 'real', levels)
-
-
-def greedy(layers: list[Layer], *, levels: int, binarisation: str, batch_size: int, num_steps: int,
-           propagate: dbn.Propagate, momentum: float = 0.0,
-           weight_decay: float = 0.0) -> tuple[Phase, ...]:
-  """A phase for each layer of a dbn.Params, the ones below held still.
-
-  The learning rate falls linearly to 0; weight decay is on the top layer's W alone.
-  """
-  def phase(depth: int, layer: Layer) -> Phase:
-    def init(key, arrays, previous_params):
-      params, v_NV = previous_params, pixels(arrays, levels, ROWS_FOR_MEANS)
-      keys = jax.random.split(key, depth + 1)
-      # Whatever is missing below starts untrained.
-      for i in range(len(params.layers) if params else 0, depth + 1):
-        params = dbn.grow(keys[i], params, v_NV, layers[i].num_hidden,
-                          num_labels=layers[i].num_labels)
-      return params
-
-    def only(top):
-      return dbn.Params((*[False] * depth, top))
-
-    optimizer = optax.masked(optax.chain(
-      optax.add_decayed_weights(weight_decay, mask=only(rbm.Params(True, False, False))),
-      optax.sgd(optax.linear_schedule(layer.learning_rate, 0.0, num_steps), momentum)), only(True))
-    return Phase(f'layer{depth + 1}', init, on_top(layer.estimator, dbn, propagate), optimizer,
-                 data.batches(batch_size, binarisation, levels, with_labels=layer.num_labels > 0),
-                 num_steps, batch_size)
-
-  return tuple(phase(depth, layer) for depth, layer in enumerate(layers))
-
-
-def filters(params: dbn.Params, shape, rows: int = 8, columns: int = 8) -> dict:
-  """For each layer, what its strongest units project to through the weights below, in [0, 1]."""
-  grids, w_VH = {}, None
-  for depth, layer in enumerate(params.layers, 1):
-    w_XH = layer.w_VH if w_VH is None else layer.w_VH[:w_VH.shape[1]]  # without the label's rows
-    strongest = jnp.argsort(-jnp.linalg.norm(w_XH, axis=0))[:rows * columns]
-    w_VH = w_XH if w_VH is None else w_VH @ w_XH
-    w_KV = np.asarray(w_VH[:, strongest].T)
-    w_KV = np.clip(0.5 + w_KV / (2 * np.percentile(np.abs(w_KV), 99.5)), 0, 1)
-    across = min(columns, len(w_KV))
-    grids[f'filters of layer {depth}'] = figures.to_grid(w_KV, shape, len(w_KV) // across, across)
-  return grids
-
-
 def sampler(shape, gibbs_steps: int) -> Callable:
   """Experiment.sample of a dbn.Params."""
   def sample(key, params, num, label=None):
     v_NV, mean_NV = dbn.sample(key, params, num, gibbs_steps, label)
     return Samples(v_NV.reshape(num, *shape), mean_NV.reshape(num, *shape))
   return jax.jit(sample, static_argnames='num')
+
+
+def pictures(shape, gibbs_steps: int, labels: bool) -> Callable:
+  """Experiment.pictures: filters and, with labels, samples of each class."""
+  sample = sampler(shape, gibbs_steps)
+
+  def of_layers(key, params, dataset):
+    del dataset
+    grids = filters(params, shape)
+    if labels:
+      keys = jax.random.split(key, NUM_CLASSES)
+      grids['samples of each class'] = np.stack([
+        np.asarray(sample(keys[y], params, 8, y).means) for y in range(NUM_CLASSES)])
+    return grids
+
+  return of_layers
 
 
 @jax.jit
@@ -158,8 +96,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
   gibbs_steps are the sweeps in the top layer behind a sample; importance_samples, ais_chains and
   ais_temperatures are those of the final score (the last two for each label).
   """
-  levels, shape = data.levels(dataset), image_shape(dataset)
-  sizes = sizes_of(layers)
+  levels, shape, sizes = data.levels(dataset), data.shape(dataset), sizes_of(layers)
   phase = reconstruction(steps) if negative == 'cd' else persistent(chains, steps)
 
   def layer(depth):
@@ -185,40 +122,21 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
 
   def evaluate(key, params, dataset, report):
     key_z, key_w = jax.random.split(key)
-    train_NV, valid_NV, test_NV = (data.fixed(split, binarisation, levels) for split in (
-      dataset.train, dataset.valid, dataset.test))
+    train_NV, test_NV = (data.fixed(split, binarisation, levels)
+                         for split in (dataset.train, dataset.test))
     z = deep.bracket(key_z, params, train_NV, dataset.train.labels, num_chains=ais_chains,
                      betas=annealing.refined(ais_temperatures), report=report)
-    scores = {}
-    if labels:
-      scores['error_percent'] = 100 * (1 - float(_accuracy(params, test_NV, dataset.test.labels)))
+    scores = {'error_percent': 100 * (1 - float(_accuracy(params, test_NV, dataset.test.labels)))
+              } if labels else {}
     return {
       **deep.score(key_w, params, test_NV, z, num_samples=importance_samples,
                    binarisation=binarisation, report=report, scores=scores),
-      'split': 'test',
-      'baselines': {
-        'independent pixels': baselines.independent_pixels(
-          train_NV, test_NV, binarisation=binarisation),
-        'mixture of Bernoullis': baselines.bernoulli_mixture(
-          train_NV, valid_NV, test_NV, binarisation=binarisation, num_classes=(100,),
-          pseudo_counts=(1.0,))}}
+      'split': 'test', 'baselines': binary.beside(dataset, binarisation, search=False)}
 
-  sample = sampler(shape, gibbs_steps)
-
-  def pictures(key, params, dataset):
-    del dataset
-    grids = filters(params, shape)
-    if labels:
-      keys = jax.random.split(key, NUM_CLASSES)
-      grids['samples of each class'] = np.stack([
-        np.asarray(sample(keys[y], params, 8, y).means) for y in range(NUM_CLASSES)])
-    return grids
-
-  steps_per_dispatch = 100
   return Experiment(
     dataset=dataset, binarisation=binarisation, phases=phases, evaluate=evaluate,
     validate=validate, headline='valid_accuracy' if labels else 'valid_bound_quick',
-    pictures=pictures, sample=sample, steps_per_dispatch=steps_per_dispatch,
-    validate_every=steps_per_dispatch * max(1, num_steps // (10 * steps_per_dispatch)),
+    pictures=pictures(shape, gibbs_steps, labels), sample=sampler(shape, gibbs_steps),
+    steps_per_dispatch=100,
     protocol='variational bound, log Z of the top layer by AIS or exact; trained on the training '
              'split alone, all test images')

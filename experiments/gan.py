@@ -26,18 +26,13 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
+from experiments._common.games import LossName, PenaltyName, game, init
 from gen_models import data
-from gen_models.estimators import adversarial
 from gen_models.evaluation import figures, likelihood
 from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import gan
 from gen_models.models.convolutions import Decoder, Encoder
-from gen_models.training.players import players
-
-LossName = Literal['minimax', 'non_saturating', 'hinge', 'wasserstein', 'relativistic']
-PenaltyName = Literal['none', 'r1', 'r2', 'r1_r2', 'wgan_gp']
 
 VARIANTS = {
   'non_saturating': dict(loss='non_saturating', penalty='r1'),
@@ -65,7 +60,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
   pixels of the others; num_steps counts the moves of both. form is how convolutions are computed,
   see models.convolutions.
   """
-  levels, shape = data.levels(dataset), (8, 8) if dataset == 'digits' else (28, 28)
+  levels, shape = data.levels(dataset), data.shape(dataset)
   model = build(nets, shape, width, num_latents, form)
   estimator, optimizer = game(
     model, loss, penalty, weight, critic_steps, learning_rate=learning_rate, beta1=beta1,
@@ -94,11 +89,8 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
     protocol=f'{num_steps} moves of either player, real pixels')
 
 
-# The parts, which gan_grid.py shares.
-
-
 def build(nets: str, shape, width: int, num_latents: int, form: str) -> gan.Model:
-  """The networks of these words."""
+  """The generator and critic that `nets` names."""
   num_visible = shape[0] * shape[1]
   if nets == 'dense':
     return gan.Model(gan.DenseGenerator(num_visible, (width, width)),
@@ -107,33 +99,6 @@ def build(nets: str, shape, width: int, num_latents: int, form: str) -> gan.Mode
   return gan.Model(
     gan.ConvGenerator(Decoder((2 * width, width), shape, **options)),
     gan.ConvCritic(Encoder((width, 2 * width), **options), shape), num_latents, num_visible)
-
-
-def init(model: gan.Model):
-  """Phase.init: fresh players."""
-  def fresh(key, arrays, previous_params):
-    del arrays, previous_params
-    return model.init(key)
-  return fresh
-
-
-def game(model: gan.Model, loss: str, penalty: str, weight, critic_steps: int, *, learning_rate,
-         beta1, beta2, decay: str, num_steps: int):
-  """(estimator, optimizer): the two players' gradients and their Adams."""
-  r1, r2 = adversarial.r1(weight), adversarial.r2(weight)
-  penalties = {'none': (), 'r1': (r1,), 'r2': (r2,), 'r1_r2': (r1, r2),
-               'wgan_gp': (adversarial.gradient_penalty(weight),)}[penalty]
-  generators_turn = adversarial.turns(critic_steps) if critic_steps else None
-
-  def adam(share: float):
-    moves = max(1, round(share * num_steps))
-    rate = optax.cosine_decay_schedule(learning_rate, moves) if decay == 'cosine' else learning_rate
-    return optax.adam(rate, beta1, beta2)
-
-  share = 1 / (critic_steps + 1)
-  shares = (share, 1 - share) if critic_steps else (1, 1)
-  return (adversarial.adversarial(model, adversarial.LOSSES[loss], penalties, generators_turn),
-          players(*map(adam, shares), generators_turn))
 
 
 def interpolations(key, model: gan.Model, params, shape, rows: int = 8,

@@ -29,7 +29,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from experiments.gan import LossName, PenaltyName, game, init
+from experiments._common.games import LossName, PenaltyName, game, init
 from gen_models import data
 from gen_models.data.sources import points
 from gen_models.evaluation import likelihood, modes

@@ -23,17 +23,16 @@ seconds on digits (2 CPU cores shared with other work).
   factor_analysis     49.58  one seed; rank 30, each pixel its own noise, by gradient
 """
 
-import functools
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from experiments._common import dequantised
 from gen_models import data
 from gen_models.estimators.maximum_likelihood import fixed_point, maximum_likelihood
-from gen_models.evaluation import baselines, likelihood
-from gen_models.experiment import Experiment, Phase, Samples
+from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import gaussian
 
 VARIANTS = {
@@ -46,7 +45,15 @@ VARIANTS = {
   'diagonal_gradient': dict(covariance='diagonal', method='gradient', num_steps=20_000),
   'factor_analysis': dict(covariance='low_rank', method='gradient', num_steps=20_000),
 }
-BINARISATION = 'real, dequantised'
+
+
+def directions(key, params, dataset) -> dict:
+  """The mean, and two standard deviations along each of seven principal directions."""
+  del key
+  u_VR, variance_R, _ = gaussian.eigenbasis(gaussian.covariance_of(params), 7)
+  steps_S = jnp.linspace(-2, 2, 8)[:, None]
+  x_RSV = params.mean_V + steps_S * jnp.sqrt(variance_R)[:, None, None] * u_VR.T[:, None]
+  return {'principal directions': jnp.clip(x_RSV, 0, 1).reshape(7, 8, *data.shape(dataset.name))}
 
 
 def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits',
@@ -56,69 +63,43 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
                num_steps: int = 1) -> Experiment:
   """Shrinkage is of the closed form; learning rate (falling linearly to 0) and batch size are of
   the gradient."""
-  levels, side = data.levels(dataset), 8 if dataset == 'digits' else 28
+  levels, shape = data.levels(dataset), data.shape(dataset)
 
-  def batch_at(key, arrays, step):
-    if method == 'gradient':
-      x_BV = levels * data.batches(batch_size, 'real', levels)(key, arrays, step)
-    elif isinstance(arrays, data.Window):
+  def every_image(key, arrays, step):
+    if isinstance(arrays, data.Window):
       raise ValueError('a closed form needs all images at once: run it without streaming')
-    else:
-      x_BV = arrays.images.reshape(len(arrays.images), -1)
-    return gaussian.dequantise(jax.random.fold_in(key, step), x_BV, levels)
+    x_NV = arrays.images.reshape(len(arrays.images), -1)
+    return gaussian.dequantise(jax.random.fold_in(key, step), x_NV, levels)
 
-  estimator, optimizer = maximum_likelihood(gaussian.log_likelihood), optax.adam(
-    optax.linear_schedule(learning_rate, 0.0, num_steps))
-  if method == 'closed':
-    estimator, optimizer = fixed_point(
-      lambda _, x_NV: gaussian.fit(x_NV, covariance, shrinkage, rank),
-      gaussian.log_likelihood), optax.sgd(1.0)
+  if method == 'gradient':
+    batch_at = dequantised.batches(batch_size, levels)
+    estimator = maximum_likelihood(gaussian.log_likelihood)
+    optimizer = optax.adam(optax.linear_schedule(learning_rate, 0.0, num_steps))
+  else:
+    batch_at, optimizer = every_image, optax.sgd(1.0)
+    estimator = fixed_point(lambda _, x_NV: gaussian.fit(x_NV, covariance, shrinkage, rank),
+                            gaussian.log_likelihood)
 
   def init(key, arrays, previous_params):
     del arrays, previous_params
-    return gaussian.init(key, side**2, covariance, rank)
-
-  def fixed(arrays):
-    """The one draw on which every number is reported."""
-    images = jnp.asarray(arrays.images)
-    return gaussian.dequantise(jax.random.key(0), images.reshape(len(images), -1), levels)
+    return gaussian.init(key, shape[0] * shape[1], covariance, rank)
 
   def validate(key, params, arrays):
     del key
-    return {'valid_nats': jnp.mean(gaussian.log_likelihood(params, fixed(arrays)))}
+    x_NV = dequantised.fixed(arrays, levels)
+    return {'valid_nats': jnp.mean(gaussian.log_likelihood(params, x_NV))}
 
   def evaluate(key, params, dataset, report):
     del key, report
-    train, valid, test = map(fixed, (dataset.train, dataset.valid, dataset.test))
-    log_p = jax.jit(gaussian.log_likelihood)
-    return {
-      **likelihood.score(log_p(params, test), kind='exact', binarisation=BINARISATION),
-      'split': 'test', 'train_nats': float(log_p(params, train).mean()),
-      'baselines': {'full Gaussian, shrunk': baselines.full_gaussian(
-        train, valid, test, binarisation=BINARISATION)}}
+    return dequantised.evaluate(gaussian.log_likelihood, params, dataset)
 
-  @functools.partial(jax.jit, static_argnames='num')
   def draw(key, params, num):
-    x_NV = gaussian.sample(key, params, num)
-    return jnp.clip(x_NV, 0, 1).reshape(num, side, side)
-
-  def sample(key, params, num, label):
-    if label is not None:
-      raise ValueError('a Gaussian has no classes to condition on')
-    x_NYX = draw(key, params, num)
-    return Samples(x_NYX, x_NYX)
-
-  def pictures(key, params, dataset):
-    """The mean, and two standard deviations along each of seven principal directions."""
-    del key, dataset
-    u_VR, variance_R, _ = gaussian.eigenbasis(gaussian.covariance_of(params), 7)
-    steps_S = jnp.linspace(-2, 2, 8)[:, None]
-    x_RSV = params.mean_V + steps_S * jnp.sqrt(variance_R)[:, None, None] * u_VR.T[:, None]
-    return {'principal directions': jnp.clip(x_RSV, 0, 1).reshape(7, 8, side, side)}
+    x_NV = jnp.clip(gaussian.sample(key, params, num), 0, 1)
+    return x_NV, x_NV
 
   return Experiment(
     dataset=dataset, binarisation='real',
     phases=(Phase('gaussian', init, estimator, optimizer, batch_at, num_steps, batch_size),),
-    evaluate=evaluate, validate=validate, headline='valid_nats', pictures=pictures, sample=sample,
-    steps_per_dispatch=200, validate_every=1000,
-    protocol='exact density of test images in [0, 1], dequantised once by uniform noise')
+    evaluate=evaluate, validate=validate, headline='valid_nats', pictures=directions,
+    sample=unlabelled(draw, shape), steps_per_dispatch=200, validate_every=1000,
+    protocol=dequantised.PROTOCOL)

@@ -22,18 +22,17 @@ Cost on 2 CPU cores shared with other work: digits 30 seconds. A dash is not mea
 
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import optax
 
+from experiments._common import boltzmann, dequantised
 from gen_models import data
 from gen_models.estimators.contrastive import Standardised, contrastive, standardised
 from gen_models.estimators.directions import centred
-from gen_models.estimators.negative import persistent, reconstruction
 from gen_models.estimators.sampling_free import score_matching
-from gen_models.evaluation import baselines, figures, likelihood, monitors
+from gen_models.evaluation import figures, monitors
 from gen_models.experiment import Experiment, Phase, unlabelled
-from gen_models.models import gaussian, units
+from gen_models.models import units
 from gen_models.models.machine import Machine
 
 VARIANTS = {
@@ -42,11 +41,21 @@ VARIANTS = {
   'cd1': dict(negative='cd'),
   'fashion_mnist': dict(dataset='fashion_mnist'),
 }
-BINARISATION = 'real, dequantised'
 # In standard deviations, where that of binary units is in probabilities.
 ALARMS = tuple(alarm._replace(above=0.5) if alarm.metric == 'chain_moment_error' else alarm
                for alarm in monitors.ALARMS)
 MACHINE = Machine(units.Gaussian(min_variance=0.001, max_variance=4.0), units.BERNOULLI)
+
+
+def check(params, x_BV) -> None:
+  """Phase.check: raises ValueError unless the batch is of the machine's visible units."""
+  units.check_batch(MACHINE.visible, len(params.mean_V), x_BV)
+
+
+def log_density(params, x_NV):
+  """log p(x) of images in [0, 1]: that of the normalised ones less the logarithm of their scale."""
+  return (MACHINE.log_likelihood(params.machine, params.see(x_NV))
+          - jnp.sum(jnp.log(params.scale_V)))
 
 
 def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits',
@@ -55,52 +64,31 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
                learning_rate: float = 1e-3, batch_size: int = 100,
                num_steps: int = 20_000) -> Experiment:
   """negative 'none' is score matching, which takes no chains, no steps and no centring."""
-  levels, shape = data.levels(dataset), (8, 8) if dataset == 'digits' else (28, 28)
+  levels, shape = data.levels(dataset), data.shape(dataset)
   if negative == 'none':
     estimator = score_matching(MACHINE)
   else:
-    phase = reconstruction(steps) if negative == 'cd' else persistent(chains, steps)
+    phase = boltzmann.negative_phase(negative, chains=chains, steps=steps)
     estimator = contrastive(MACHINE, phase, direction=centred(centring))
-
-  def fixed(arrays):
-    """The one draw on which every number is reported."""
-    images = jnp.asarray(arrays.images)
-    return gaussian.dequantise(jax.random.key(0), images.reshape(len(images), -1), levels)
-
-  def batch_at(key, arrays, step):
-    x_BV = levels * data.batches(batch_size, 'real', levels)(key, arrays, step)
-    return gaussian.dequantise(jax.random.fold_in(key, step), x_BV, levels)
 
   def init(key, arrays, previous_params):
     del previous_params
-    x_NV = fixed(arrays)
+    x_NV = dequantised.fixed(arrays, levels)
     mean_V = x_NV.mean(0)
     return Standardised(mean_V, jnp.maximum(x_NV.std(0), 0.1), MACHINE.init(
       key, len(mean_V), num_hidden, jnp.zeros_like(mean_V)))
 
-  def check(params, x_BV):
-    units.check_batch(MACHINE.visible, len(params.mean_V), x_BV)
-
-  def log_density(params, x_NV):
-    return (MACHINE.log_likelihood(params.machine, params.see(x_NV))
-            - jnp.sum(jnp.log(params.scale_V)))
-
   def validate(key, params, arrays):
     del key
-    return {'valid_nats': jnp.mean(log_density(params, fixed(arrays)))}
+    return {'valid_nats': jnp.mean(
+      log_density(params, dequantised.fixed(arrays, levels)))}
 
   def evaluate(key, params, dataset, report):
     del key, report
-    train, valid, test = map(fixed, (dataset.train, dataset.valid, dataset.test))
-    log_p = jax.jit(log_density)
     variance_V = 1 / MACHINE.visible.precision(params.machine.b_V)
-    return {
-      **likelihood.score(log_p(params, test), kind='exact', binarisation=BINARISATION),
-      'split': 'test', 'train_nats': float(log_p(params, train).mean()),
+    return dequantised.evaluate(log_density, params, dataset) | {
       'scores': {'least_variance': float(variance_V.min()),
-                 'greatest_variance': float(variance_V.max())},
-      'baselines': {'full Gaussian, shrunk': baselines.full_gaussian(
-        train, valid, test, binarisation=BINARISATION)}}
+                 'greatest_variance': float(variance_V.max())}}
 
   def draw(key, params, num):
     return tuple(jnp.clip(params.mean_V + params.scale_V * v_NV, 0, 1)
@@ -109,15 +97,14 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
   def pictures(key, params, dataset):
     return figures.rbm_filters(shape)(key, params.machine, dataset)
 
-  steps_per_dispatch = 200
   return Experiment(
     dataset=dataset, binarisation='real',
     phases=(Phase('machine', init, standardised(estimator),
-                  optax.adam(optax.linear_schedule(learning_rate, 0.0, num_steps)), batch_at,
+                  optax.adam(optax.linear_schedule(learning_rate, 0.0, num_steps)),
+                  dequantised.batches(batch_size, levels),
                   num_steps, batch_size, check=check, alarms=ALARMS,
                   monitor=monitors.of_machine(MACHINE, lambda params, arrays: (
-                    params.machine, params.see(fixed(arrays))))),),
+                    params.machine, params.see(dequantised.fixed(arrays, levels))))),),
     evaluate=evaluate, validate=validate, headline='valid_nats', pictures=pictures,
-    sample=unlabelled(draw, shape), steps_per_dispatch=steps_per_dispatch,
-    validate_every=steps_per_dispatch * max(1, num_steps // (10 * steps_per_dispatch)),
-    protocol='exact density of test images in [0, 1], dequantised once by uniform noise')
+    sample=unlabelled(draw, shape), steps_per_dispatch=200,
+    protocol=dequantised.PROTOCOL)

@@ -24,17 +24,19 @@ for 5 seeds of it (2 CPU cores shared with other work). A dash is not measured.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from experiments._common import dequantised
 from gen_models import data
 from gen_models.estimators.maximum_likelihood import fixed_point, maximum_likelihood
 from gen_models.evaluation import baselines, figures, likelihood
 from gen_models.experiment import Experiment, Phase, Samples
-from gen_models.models import gaussian, mixture
+from gen_models.models import mixture
 
 DIGITS = dict(dataset='digits', binarisation='threshold')
 VARIANTS = {
@@ -58,46 +60,28 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
                pseudo_count: float = 1.0, learning_rate: float = 0.02, batch_size: int = 100,
                num_steps: int = 100) -> Experiment:
   """Binarisation is of Bernoulli classes; learning_rate and batch_size are of the gradient."""
-  levels, side = data.levels(dataset), 8 if dataset == 'digits' else 28
-  binary, labelled = components == 'bernoulli', method == 'labelled'
+  levels, shape = data.levels(dataset), data.shape(dataset)
+  binary = components == 'bernoulli'
   binarisation = binarisation if binary else 'real'
-
-  def images(key, x_NYX):
-    """Whole images as the classes see them."""
-    if binary:
-      return data.binarise(key, x_NYX.reshape(len(x_NYX), -1), binarisation, levels)
-    return gaussian.dequantise(key, x_NYX.reshape(len(x_NYX), -1), levels)
 
   def fixed(arrays):
     """The one draw on which every number is reported."""
-    return images(jax.random.key(0), jnp.asarray(arrays.images))
+    return (data.fixed(arrays, binarisation, levels) if binary
+            else dequantised.fixed(arrays, levels))
 
-  def batch_at(key, arrays, step):
-    if method == 'gradient':
-      x_BV = data.batches(batch_size, binarisation, levels)(key, arrays, step)
-      step_key = jax.random.fold_in(key, step)
-      return x_BV if binary else gaussian.dequantise(step_key, levels * x_BV, levels)
+  def whole(key, arrays, step):
+    """All images at every step, with their labels where those are the classes."""
     if isinstance(arrays, data.Window):
       raise ValueError(f'{method} reads all images at every step: run it without streaming')
-    return (fixed(arrays), arrays.labels) if labelled else fixed(arrays)
+    return (fixed(arrays), arrays.labels) if method == 'labelled' else fixed(arrays)
 
-  num_images = 1297 if dataset == 'digits' else 50_000  # of the training split, one prior for all
-
-  def log_posterior(params, x_BV):
-    return mixture.log_likelihood(params, x_BV) + (
-      mixture.log_prior(params, x_BV, pseudo_count) / num_images)
-
-  estimator, optimizer = maximum_likelihood(log_posterior), optax.adam(
+  batch_at = whole
+  if method == 'gradient':
+    batch_at = data.batches(batch_size, binarisation, levels) if binary else (
+      dequantised.batches(batch_size, levels))
+  estimator = estimators(num_classes, components, pseudo_count, data.num_train(dataset))[method]()
+  optimizer = optax.sgd(1.0) if method != 'gradient' else optax.adam(
     optax.linear_schedule(learning_rate, 0.0, num_steps))
-  if method == 'em':
-    estimator, optimizer = fixed_point(
-      lambda params, x_NV: mixture.em_step(params, x_NV, pseudo_count),
-      mixture.log_likelihood), optax.sgd(1.0)
-  elif labelled:
-    estimator, optimizer = fixed_point(
-      lambda _, batch: mixture.fit_labelled(*batch, num_classes, components=components,
-                                            pseudo_count=pseudo_count),
-      lambda params, batch: mixture.log_likelihood(params, batch[0])), optax.sgd(1.0)
 
   def init(key, arrays, previous_params):
     del previous_params
@@ -109,44 +93,83 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
 
   def evaluate(key, params, dataset, report):
     del key, report
-    train, valid, test = map(fixed, (dataset.train, dataset.valid, dataset.test))
-    log_p, kind = jax.jit(mixture.log_likelihood), binarisation if binary else 'real, dequantised'
-    score = {**likelihood.score(log_p(params, test), kind='exact', binarisation=kind),
-             'split': 'test', 'train_nats': float(log_p(params, train).mean())}
-    if labelled:
-      guess_N = jnp.argmax(mixture.log_joint(params, test), axis=-1)
-      score['scores'] = {'test_error': float(jnp.mean(guess_N != dataset.test.labels))}
-    return score | {'baselines': {
-      'independent pixels': baselines.independent_pixels(train, test, binarisation=kind)}
-      if binary else {
-        'full Gaussian, shrunk': baselines.full_gaussian(train, valid, test, binarisation=kind)}}
-
-  @functools.partial(jax.jit, static_argnames=('num', 'label'))
-  def draw(key, params, num, label):
-    z_N, x_NV = mixture.sample(key, params, num, label)
-    shown = (jnp.clip(x, 0, 1).reshape(num, side, side)
-             for x in (x_NV, mixture.visible_mean(params, z_N)))
-    return Samples(*shown)
-
-  def sample(key, params, num, label):
-    if label is not None and not (labelled and 0 <= label < num_classes):
-      raise ValueError(f'no class {label}: ' + (f'there are {num_classes}' if labelled else (
-        'classes found without labels have no names; train the variant labelled')))
-    return draw(key, params, num, label)
-
-  def pictures(key, params, dataset):
-    """The mean image of each class, the most probable first."""
-    del key, dataset
-    order_Q = jnp.argsort(-params.log_pi_Q)
-    columns = min(10, num_classes)
-    return {'classes': figures.to_grid(
-      jnp.clip(mixture.visible_mean(params, order_Q), 0, 1), (side, side),
-      min(10, num_classes // columns), columns)}
+    return scores(params, *map(fixed, (dataset.train, dataset.valid, dataset.test)),
+                  binarisation if binary else dequantised.BINARISATION,
+                  dataset.test.labels if method == 'labelled' else None)
 
   return Experiment(
     dataset=dataset, binarisation=binarisation,
     phases=(Phase('mixture', init, estimator, optimizer, batch_at, num_steps, batch_size),),
-    evaluate=evaluate, validate=validate, headline='valid_nats', pictures=pictures, sample=sample,
+    evaluate=evaluate, validate=validate, headline='valid_nats', pictures=pictures(shape),
+    sample=sampler(shape, num_classes if method == 'labelled' else None),
     steps_per_dispatch=200 if method == 'gradient' else 10,
     validate_every=1000 if method == 'gradient' else 10,
     protocol='exact log-likelihood of all test images')
+
+
+def estimators(num_classes: int, components: str, pseudo_count,
+               num_images: int) -> dict[str, Callable]:
+  """method -> the estimator of that name. One prior for all num_images of the training split."""
+  def log_posterior(params, x_BV):
+    return mixture.log_likelihood(params, x_BV) + (
+      mixture.log_prior(params, x_BV, pseudo_count) / num_images)
+
+  def by_label(params, batch):
+    del params
+    return mixture.fit_labelled(*batch, num_classes, components=components,
+                                pseudo_count=pseudo_count)
+
+  return {
+    'gradient': lambda: maximum_likelihood(log_posterior),
+    'em': lambda: fixed_point(lambda params, x_NV: mixture.em_step(params, x_NV, pseudo_count),
+                              mixture.log_likelihood),
+    'labelled': lambda: fixed_point(
+      by_label, lambda params, batch: mixture.log_likelihood(params, batch[0]))}
+
+
+def scores(params, train_NV, valid_NV, test_NV, binarisation: str, label_N=None) -> dict:
+  """Exact test nats beside the baseline; with labels, the error of the most probable class."""
+  log_p = jax.jit(mixture.log_likelihood)
+  score = {**likelihood.score(log_p(params, test_NV), kind='exact', binarisation=binarisation),
+           'split': 'test', 'train_nats': float(log_p(params, train_NV).mean())}
+  if label_N is not None:
+    guess_N = jnp.argmax(mixture.log_joint(params, test_NV), axis=-1)
+    score['scores'] = {'test_error': float(jnp.mean(guess_N != label_N))}
+  return score | {'baselines': {
+    'full Gaussian, shrunk': baselines.full_gaussian(
+      train_NV, valid_NV, test_NV, binarisation=binarisation)}
+    if binarisation == dequantised.BINARISATION else {
+      'independent pixels': baselines.independent_pixels(
+        train_NV, test_NV, binarisation=binarisation)}}
+
+
+def sampler(shape, num_labels: int | None) -> Callable:
+  """Experiment.sample: of all classes together or, where labels gave them, of one."""
+  @functools.partial(jax.jit, static_argnames=('num', 'label'))
+  def draw(key, params, num, label):
+    z_N, x_NV = mixture.sample(key, params, num, label)
+    shown = (jnp.clip(x, 0, 1).reshape(num, *shape)
+             for x in (x_NV, mixture.visible_mean(params, z_N)))
+    return Samples(*shown)
+
+  def sample(key, params, num, label):
+    if label is not None and num_labels is None:
+      raise ValueError(f'no class {label}: classes found without labels have no names; '
+                       'train the variant labelled')
+    if label is not None and not 0 <= label < num_labels:
+      raise ValueError(f'no class {label}: there are {num_labels}')
+    return draw(key, params, num, label)
+
+  return sample
+
+
+def pictures(shape) -> Callable:
+  """Experiment.pictures: the mean image of each class, the most probable first."""
+  def classes(key, params, dataset):
+    del key, dataset
+    order_Q = jnp.argsort(-params.log_pi_Q)
+    columns = min(10, len(order_Q))
+    return {'classes': figures.to_grid(
+      jnp.clip(mixture.visible_mean(params, order_Q), 0, 1), shape,
+      min(10, len(order_Q) // columns), columns)}
+  return classes

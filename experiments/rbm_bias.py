@@ -57,7 +57,19 @@ from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import rbm
 
 VARIANTS = {f'chains_{n}': dict(chains=n) for n in (10, 100, 1000)}
-SWEEPS = (1, 3, 10, 25)
+GIBBS_STEPS = (1, 3, 10, 25)
+LEVELS = data.levels('mnist')
+
+
+def pixels(arrays):
+  """Thresholded images, [N, V]."""
+  return data.fixed(arrays, 'threshold', LEVELS)
+
+
+def validate(key, params, arrays):
+  """Experiment.validate: exact nats."""
+  del key
+  return {'valid_nats': jnp.mean(rbm.log_likelihood(params, pixels(arrays)))}
 
 
 def relative_error(key, estimator, params, memory, batch, exact, num_draws: int):
@@ -79,71 +91,65 @@ def relative_error(key, estimator, params, memory, batch, exact, num_draws: int)
   return bias / norm, jnp.sqrt(variance) / norm
 
 
+def measure(key, params, memory, v_BV, steps, chains: int, num_draws: int) -> dict:
+  """bias_* and noise_* of PCD from `memory`, of CD where that is None, by Gibbs steps."""
+  def loss(params):
+    return -jnp.mean(rbm.log_likelihood(params, v_BV))
+
+  exact, _ = ravel_pytree(jax.grad(loss)(params))
+  name, metrics = 'cd' if memory is None else 'pcd', {}
+  for key_k, k in zip(jax.random.split(key, len(steps)), steps):
+    estimator = contrastive(rbm, reconstruction(k) if memory is None else persistent(chains, k))
+    start = base.Memory((), Shared((), ())) if memory is None else memory
+    metrics[f'bias_{name}{k}'], metrics[f'noise_{name}{k}'] = relative_error(
+      key_k, estimator, params, start, v_BV, exact, num_draws)
+  return metrics
+
+
 def experiment(*, num_hidden: int = 16, chains: int = 100, learning_rate: float = 0.01,
                batch_size: int = 100, num_steps: int = 25_000, num_images: int = 1000,
                num_draws: int = 100) -> Experiment:
   """The learning rate is constant. num_images and num_draws are those of the measurement."""
-  levels = data.levels('mnist')
   trained = contrastive(rbm, persistent(chains))
 
   def init(key, arrays, previous_params):
     del previous_params
-    mean_V = data.fixed(arrays, 'threshold', levels).mean(0)
+    mean_V = pixels(arrays).mean(0)
     return rbm.init(key, len(mean_V), num_hidden, mean_V)
 
-  def measure(key, params, memory, train, sweeps, name):
-    """bias and noise of PCD from `memory`, of CD where that is None, by sweeps."""
-    v_BV = data.fixed(jax.tree.map(lambda x: x[:num_images], train), 'threshold', levels)
-
-    def loss(params):
-      return -jnp.mean(rbm.log_likelihood(params, v_BV))
-
-    exact, _ = ravel_pytree(jax.grad(loss)(params))
-    metrics = {}
-    for key_k, k in zip(jax.random.split(key, len(sweeps)), sweeps):
-      estimator = contrastive(rbm, reconstruction(k) if memory is None else persistent(chains, k))
-      start = base.Memory((), Shared((), ())) if memory is None else memory
-      metrics[f'bias_{name}{k}'], metrics[f'noise_{name}{k}'] = relative_error(
-        key_k, estimator, params, start, v_BV, exact, num_draws)
-    return metrics
+  def measured(key, params, memory, train, steps=GIBBS_STEPS):
+    v_BV = pixels(jax.tree.map(lambda x: x[:num_images], train))
+    return measure(key, params, memory, v_BV, steps, chains, num_draws)
 
   def monitor(key, params, memory, train, valid):
     del valid
     key_cd, key_pcd = jax.random.split(key)
-    return {**measure(key_cd, params, None, train, SWEEPS, 'cd'),
-            **measure(key_pcd, params, memory, train, SWEEPS, 'pcd')}
-
-  def validate(key, params, arrays):
-    del key
-    return {'valid_nats': jnp.mean(
-      rbm.log_likelihood(params, data.fixed(arrays, 'threshold', levels)))}
+    return {**measured(key_cd, params, None, train), **measured(key_pcd, params, memory, train)}
 
   def evaluate(key, params, dataset, report):
     del report
-    test = data.fixed(dataset.test, 'threshold', levels)
 
     @jax.jit
     def at_rest(key, params, train):
-      key_cd, key_pcd, key_start, key_sweeps = jax.random.split(key, 4)
+      key_cd, key_pcd, key_start, key_rest = jax.random.split(key, 4)
       memory = trained.init(key_start, params)
-      memory = memory._replace(chains=rbm.gibbs(key_sweeps, params, memory.chains, 5000))
-      rested = measure(key_pcd, params, memory, train, (1,), 'pcd')
-      return {**measure(key_cd, params, None, train, SWEEPS, 'cd'),
+      memory = memory._replace(chains=rbm.gibbs(key_rest, params, memory.chains, 5000))
+      rested = measured(key_pcd, params, memory, train, (1,))
+      return {**measured(key_cd, params, None, train),
               'floor_pcd': rested['bias_pcd1'], 'noise_pcd': rested['noise_pcd1']}
 
     scores = at_rest(key, params, dataset.train)
-    names = [f'{what}_cd{k}' for what in ('bias', 'noise') for k in SWEEPS]
-    return {**likelihood.exact(params, test, binarisation='threshold'), 'split': 'test',
+    names = [f'{what}_cd{k}' for what in ('bias', 'noise') for k in GIBBS_STEPS]
+    return {**likelihood.exact(params, pixels(dataset.test), binarisation='threshold'),
+            'split': 'test',
             'scores': {k: float(scores[k]) for k in (*names, 'floor_pcd', 'noise_pcd')}}
 
-  steps_per_dispatch = 500
   return Experiment(
     dataset='mnist', binarisation='threshold',
     phases=(Phase('rbm', init, trained, optax.sgd(learning_rate),
-                  data.batches(batch_size, 'threshold', levels), num_steps, batch_size,
+                  data.batches(batch_size, 'threshold', LEVELS), num_steps, batch_size,
                   monitor=monitor),),
     evaluate=evaluate, validate=validate, headline='valid_nats',
     pictures=figures.rbm_filters((28, 28)), sample=unlabelled(rbm.sample, (28, 28)),
-    steps_per_dispatch=steps_per_dispatch,
-    validate_every=steps_per_dispatch * max(1, num_steps // (10 * steps_per_dispatch)),
+    steps_per_dispatch=500,
     protocol='exact log-likelihood; bias and noise of gradients over the length of the exact one')

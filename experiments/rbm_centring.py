@@ -33,13 +33,12 @@ from typing import Literal
 import jax.numpy as jnp
 import optax
 
-from experiments.rbm_digits import DirectionName, direction_of
+from experiments._common import binary, boltzmann
 from gen_models import data
 from gen_models.estimators.contrastive import contrastive
-from gen_models.estimators.negative import persistent, reconstruction
-from gen_models.evaluation import baselines, figures, likelihood, monitors
+from gen_models.evaluation import baselines, figures, monitors
 from gen_models.experiment import Experiment, Phase, unlabelled
-from gen_models.models import rbm, units
+from gen_models.models import rbm
 
 VARIANTS = {
   'centred': dict(direction='centred'),
@@ -54,13 +53,13 @@ VARIANTS = {
 def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist',
                flipped: bool = False, num_hidden: int = 16,
                negative: Literal['cd', 'pcd'] = 'pcd', steps: int = 1, chains: int = 100,
-               direction: DirectionName = 'plain', rate: float = 0.01,
+               direction: boltzmann.DirectionName = 'plain', rate: float = 0.01,
                start: Literal['log_odds', 'zero'] = 'log_odds', learning_rate: float = 0.01,
                batch_size: int = 100, num_steps: int = 25_000) -> Experiment:
   """`start` says where the visible biases begin: at the data's log-odds or at 0."""
-  levels = data.levels(dataset)
-  shape = (8, 8) if dataset == 'digits' else (28, 28)
-  phase = reconstruction(steps) if negative == 'cd' else persistent(chains, steps)
+  levels, shape = data.levels(dataset), data.shape(dataset)
+  estimator = contrastive(rbm, boltzmann.negative_phase(negative, chains=chains, steps=steps),
+                          direction=boltzmann.direction_of(direction, rate))
   plain_batch = data.batches(batch_size, 'threshold', levels)
 
   def turned(v_BV):
@@ -78,35 +77,27 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
     params = rbm.init(key, len(mean_V), num_hidden, mean_V)
     return params if start == 'log_odds' else params._replace(b_V=jnp.zeros_like(params.b_V))
 
-  def check(params, v_BV):
-    units.check_batch(rbm.visible, len(params.b_V), v_BV)
-
   def validate(key, params, arrays):
     del key
     return {'valid_nats': jnp.mean(rbm.log_likelihood(params, pixels(arrays)))}
 
   def evaluate(key, params, dataset, report):
     del key, report
-    train, test = pixels(dataset.train), pixels(dataset.test)
-    return {**likelihood.exact(params, test, binarisation='threshold'), 'split': 'test',
-            'train_nats': likelihood.exact(params, train, binarisation='threshold')['test_nats'],
-            'baselines': {'independent pixels': baselines.independent_pixels(
-              train, test, binarisation='threshold')}}
+    train_NV, test_NV = pixels(dataset.train), pixels(dataset.test)
+    independent = baselines.independent_pixels(train_NV, test_NV, binarisation='threshold')
+    return binary.exact(params, train_NV, test_NV, 'threshold') | {
+      'baselines': {'independent pixels': independent}}
 
   def draw(key, params, num):
     # Shown the way round that the data are.
     return tuple(turned(x) for x in rbm.sample(key, params, num))
 
-  steps_per_dispatch = 500
   return Experiment(
     dataset=dataset, binarisation='threshold',
-    phases=(Phase('rbm', init, contrastive(rbm, phase, direction=direction_of(direction, rate)),
-                  optax.sgd(learning_rate), batch_at, num_steps, batch_size, check=check,
-                  monitor=monitors.of_chains(rbm, 'threshold', levels) if not flipped else None,
-                  alarms=monitors.ALARMS),),
+    phases=(Phase('rbm', init, estimator, optax.sgd(learning_rate), batch_at, num_steps,
+                  batch_size, check=boltzmann.check, alarms=monitors.ALARMS,
+                  monitor=monitors.of_chains(rbm, 'threshold', levels) if not flipped else None),),
     evaluate=evaluate, validate=validate, headline='valid_nats',
-    pictures=figures.rbm_filters(shape), sample=unlabelled(draw, shape),
-    steps_per_dispatch=steps_per_dispatch,
-    validate_every=steps_per_dispatch * max(1, num_steps // (10 * steps_per_dispatch)),
+    pictures=figures.rbm_filters(shape), sample=unlabelled(draw, shape), steps_per_dispatch=500,
     protocol='exact log-likelihood, all test images, last parameters, '
              + ('black and white exchanged' if flipped else 'as they are'))

@@ -34,25 +34,15 @@ seconds for five in one program (cd25 270, exact 1300), on 2 CPU cores shared wi
 from typing import Literal
 
 import jax.numpy as jnp
-import optax
 
+from experiments._common import binary, boltzmann
 from gen_models import data
-from gen_models.estimators import directions
 from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
-from gen_models.estimators.negative import (
-  coupled,
-  fast_persistent,
-  mean_field,
-  persistent,
-  reconstruction,
-  tap,
-)
 from gen_models.estimators.sampling_free import pseudo_likelihood, ratio_matching
-from gen_models.estimators.tempered import tempered, trajectory
-from gen_models.evaluation import baselines, figures, likelihood, monitors
+from gen_models.evaluation import figures, monitors
 from gen_models.experiment import Experiment, Phase, unlabelled
-from gen_models.models import rbm, units
+from gen_models.models import rbm
 
 VARIANTS = {
   'cd1': dict(negative='cd', steps=1),
@@ -75,30 +65,9 @@ VARIANTS = {
   'exact': dict(negative='exact', learning_rate=0.3, num_steps=6000),
 }
 
-
-NegativeName = Literal['cd', 'pcd', 'fpcd', 'pt', 'ptt', 'coupled', 'mean_field', 'tap']
-DirectionName = Literal['plain', 'centred', 'enhanced', 'standardised', 'natural']
 OTHER_LOSSES = {'exact': lambda model: maximum_likelihood(model.log_likelihood),
                 'pseudo_likelihood': pseudo_likelihood, 'ratio_matching': ratio_matching}
 
-
-def negative_phase(name: NegativeName, *, chains: int, steps: int, rungs: int, fast_rate: float):
-  """The negative phase of this name, gen_models.estimators.negative and tempered."""
-  return {
-    'cd': lambda: reconstruction(steps),
-    'pcd': lambda: persistent(chains, steps),
-    'fpcd': lambda: fast_persistent(chains, steps, fast_rate),
-    'pt': lambda: tempered(chains, rungs, steps),
-    'ptt': lambda: trajectory(chains, rungs, steps),
-    'coupled': lambda: coupled(chains, steps),
-    'mean_field': lambda: mean_field(chains, steps),
-    'tap': lambda: tap(chains, steps),
-  }[name]()
-
-
-def direction_of(name: DirectionName, rate: float) -> directions.Direction:
-  """The direction of this name, gen_models.estimators.directions."""
-  return directions.PLAIN if name == 'plain' else getattr(directions, name)(rate)
 
 
 def experiment(*, num_hidden: int = 16,
@@ -106,7 +75,7 @@ def experiment(*, num_hidden: int = 16,
                                  'exact', 'pseudo_likelihood', 'ratio_matching'] = 'pcd',
                steps: int = 1, chains: int = 100, rungs: int = 8, fast_rate: float = 0.01,
                last_half_step: Literal['probabilities', 'samples'] = 'probabilities',
-               direction: DirectionName = 'plain', rate: float = 0.01,
+               direction: boltzmann.DirectionName = 'plain', rate: float = 0.01,
                learning_rate: float = 0.1, momentum: float = 0.0, weight_decay: float = 1e-4,
                batch_size: int = 100, num_steps: int = 20_000,
                binarisation: Literal['threshold', 'dynamic'] = 'threshold') -> Experiment:
@@ -115,20 +84,14 @@ def experiment(*, num_hidden: int = 16,
   if negative in OTHER_LOSSES:
     estimator = OTHER_LOSSES[negative](rbm)
   else:
-    phase = negative_phase(negative, chains=chains, steps=steps, rungs=rungs, fast_rate=fast_rate)
+    phase = boltzmann.negative_phase(negative, chains=chains, steps=steps, rungs=rungs,
+                                     fast_rate=fast_rate)
     estimator = contrastive(rbm, phase, last_half_step=last_half_step,
-                            direction=direction_of(direction, rate))
-  optimizer = optax.chain(
-    optax.add_decayed_weights(weight_decay, mask=rbm.Params(True, False, False)),
-    optax.sgd(optax.linear_schedule(learning_rate, 0.0, num_steps), momentum))
+                            direction=boltzmann.direction_of(direction, rate))
 
   def init(key, arrays, previous_params):
     del previous_params
-    mean_V = arrays.images.reshape(len(arrays.images), -1).mean(0) / levels
-    return rbm.init(key, 64, num_hidden, mean_V)
-
-  def check(params, v_BV):
-    units.check_batch(rbm.visible, len(params.b_V), v_BV)
+    return rbm.init(key, 64, num_hidden, data.mean_image(arrays, levels))
 
   def validate(key, params, arrays):
     del key
@@ -137,25 +100,19 @@ def experiment(*, num_hidden: int = 16,
 
   def evaluate(key, params, dataset, report):
     del key, report
-    train, valid, test = (data.fixed(split, binarisation, levels)
-                          for split in (dataset.train, dataset.valid, dataset.test))
-    return {
-      **likelihood.exact(params, test, binarisation=binarisation), 'split': 'test',
-      'train_nats': likelihood.exact(params, train, binarisation=binarisation)['test_nats'],
-      'baselines': {
-        'independent pixels': baselines.independent_pixels(
-          train, test, binarisation=binarisation),
-        'mixture of Bernoullis': baselines.bernoulli_mixture(
-          train, valid, test, binarisation=binarisation)}}
+    train_NV, test_NV = (data.fixed(split, binarisation, levels)
+                         for split in (dataset.train, dataset.test))
+    return binary.exact(params, train_NV, test_NV, binarisation) | {
+      'baselines': binary.beside(dataset, binarisation)}
 
   return Experiment(
     dataset='digits', binarisation=binarisation,
-    phases=(Phase('rbm', init, estimator, optimizer,
+    phases=(Phase('rbm', init, estimator,
+                  boltzmann.descent(learning_rate, momentum, weight_decay, num_steps),
                   data.batches(batch_size, binarisation, levels), num_steps, batch_size,
-                  check=check, monitor=monitors.of_chains(rbm, binarisation, levels),
+                  check=boltzmann.check, monitor=monitors.of_chains(rbm, binarisation, levels),
                   alarms=monitors.ALARMS),),
     evaluate=evaluate, validate=validate, headline='valid_nats',
-    pictures=figures.rbm_filters((8, 8)),
-    sample=unlabelled(rbm.sample, (8, 8)),
+    pictures=figures.rbm_filters((8, 8)), sample=unlabelled(rbm.sample, (8, 8)),
     steps_per_dispatch=200, validate_every=1000,
     protocol='exact log-likelihood of 300 held-out digits, pixels >= 8 of 16 on')

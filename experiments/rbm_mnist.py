@@ -41,12 +41,12 @@ Scoring: a minute a seed, and its draws several more (--sample_space=none leaves
 from typing import Literal
 
 import jax.numpy as jnp
-import optax
 
-from experiments.rbm_digits import DirectionName, NegativeName, direction_of, negative_phase
+from experiments._common import boltzmann
+from experiments._common.binary import beside
 from gen_models import data
 from gen_models.estimators.contrastive import contrastive
-from gen_models.evaluation import baselines, figures, likelihood, monitors
+from gen_models.evaluation import figures, likelihood, monitors
 from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import rbm, units
 from gen_models.samplers import annealing
@@ -73,9 +73,9 @@ VARIANTS = {
 
 def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] = 'mnist',
                binarisation: Literal['dynamic', 'threshold', 'static'] = 'dynamic',
-               num_hidden: int = 500,
-               negative: NegativeName = 'pcd', steps: int = 1, chains: int = 100, rungs: int = 10,
-               fast_rate: float = 0.01, direction: DirectionName = 'plain', rate: float = 0.01,
+               num_hidden: int = 500, negative: boltzmann.NegativeName = 'pcd', steps: int = 1,
+               chains: int = 100, rungs: int = 10, fast_rate: float = 0.01,
+               direction: boltzmann.DirectionName = 'plain', rate: float = 0.01,
                learning_rate: float = 0.1, schedule: Literal['linear', 'constant'] = 'linear',
                average: float = 0.0, momentum: float = 0.0, weight_decay: float = 0.0,
                batch_size: int = 100, num_steps: int = 60_000, ais_chains: int = 100,
@@ -87,58 +87,41 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] 
   14,500 temperatures are the published schedule.
   """
   levels = data.levels(dataset)
-  phase = negative_phase(negative, chains=chains, steps=steps, rungs=rungs, fast_rate=fast_rate)
-  estimator = contrastive(rbm, phase, direction=direction_of(direction, rate))
-  optimizer = optax.chain(
-    optax.add_decayed_weights(weight_decay, mask=rbm.Params(True, False, False)),
-    optax.sgd(optax.linear_schedule(learning_rate, 0.0, num_steps) if schedule == 'linear'
-              else learning_rate, momentum))
-
-  def data_mean(arrays):
-    x_NV = arrays.images.reshape(len(arrays.images), -1)
-    return jnp.mean(x_NV, axis=0, dtype=jnp.float32) / levels
+  phase = boltzmann.negative_phase(negative, chains=chains, steps=steps, rungs=rungs,
+                                   fast_rate=fast_rate)
+  estimator = contrastive(rbm, phase, direction=boltzmann.direction_of(direction, rate))
 
   def init(key, arrays, previous_params):
     del previous_params
-    mean_V = data_mean(arrays)
+    mean_V = data.mean_image(arrays, levels)
     return rbm.init(key, len(mean_V), num_hidden, mean_V)
 
-  def check(params, v_BV):
-    units.check_batch(rbm.visible, len(params.b_V), v_BV)
-
   def evaluate(key, params, dataset, report):
-    v_NV = data.fixed(dataset.test, binarisation, levels)
-    base_V = units.log_odds(data_mean(dataset.train))
-    train_NV = data.fixed(dataset.train, binarisation, levels)
-    valid_NV = data.fixed(dataset.valid, binarisation, levels)
+    train_NV, test_NV = (data.fixed(split, binarisation, levels)
+                         for split in (dataset.train, dataset.test))
     return {
-      **likelihood.bracket(key, params, v_NV, base_V=base_V, start_CV=train_NV[:ais_chains],
-                           binarisation=binarisation, betas=annealing.refined(ais_temperatures),
-                           report=report), 'split': 'test',
-      'baselines': {
-        'independent pixels': baselines.independent_pixels(
-          train_NV, v_NV, binarisation=binarisation),
-        'mixture of Bernoullis': baselines.bernoulli_mixture(
-          train_NV, valid_NV, v_NV, binarisation=binarisation, num_classes=(100,),
-          pseudo_counts=(1.0,))}}
+      **likelihood.bracket(
+        key, params, test_NV, base_V=units.log_odds(data.mean_image(dataset.train, levels)),
+        start_CV=train_NV[:ais_chains], binarisation=binarisation,
+        betas=annealing.refined(ais_temperatures), report=report),
+      'split': 'test', 'baselines': beside(dataset, binarisation)}
 
   def validate(key, params, arrays):
     # A short schedule: good enough to rank the checkpoints of one run, too short to print.
     v_NV = data.fixed(arrays, binarisation, levels)
     log_z = annealing.quick_log_partition(
-      key, params, units.log_odds(data_mean(arrays)), num_chains=100, betas=annealing.refined(1000))
+      key, params, units.log_odds(data.mean_image(arrays, levels)), num_chains=100,
+      betas=annealing.refined(1000))
     return {'valid_nats_quick': -jnp.mean(rbm.free_energy(params, v_NV)) - log_z}
 
-  steps_per_dispatch = 100
   return Experiment(
     dataset=dataset, binarisation=binarisation,
-    phases=(Phase('rbm', init, estimator, optimizer,
-                  data.batches(batch_size, binarisation, levels), num_steps, batch_size,
-                  average, check=check, monitor=monitors.of_chains(rbm, binarisation, levels),
+    phases=(Phase('rbm', init, estimator,
+                  boltzmann.descent(learning_rate, momentum, weight_decay, num_steps, schedule),
+                  data.batches(batch_size, binarisation, levels), num_steps, batch_size, average,
+                  check=boltzmann.check, monitor=monitors.of_chains(rbm, binarisation, levels),
                   alarms=monitors.ALARMS),),
     evaluate=evaluate, validate=validate, headline='valid_nats_quick',
-    pictures=figures.rbm_filters((28, 28)),
-    sample=unlabelled(rbm.sample, (28, 28)),
-    steps_per_dispatch=steps_per_dispatch,
-    validate_every=steps_per_dispatch * max(1, num_steps // (20 * steps_per_dispatch)),
+    pictures=figures.rbm_filters((28, 28)), sample=unlabelled(rbm.sample, (28, 28)),
+    steps_per_dispatch=100, num_validations=20,
     protocol='AIS both ways, trained on 50,000 images, all 10,000 test images')

@@ -31,14 +31,15 @@ Cost: 4 minutes of one core a run of 30,000 updates with one sweep an update, lo
 
 import jax.numpy as jnp
 
-from experiments import rbm_mnist
-from experiments.rbm_digits import DirectionName, NegativeName
+from experiments._common import boltzmann
 from gen_models import data
-from gen_models.evaluation import baselines, likelihood
-from gen_models.experiment import Experiment
+from gen_models.estimators.contrastive import contrastive
+from gen_models.evaluation import baselines, figures, likelihood, monitors
+from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import rbm, units
 from gen_models.samplers import annealing
 
+NUM_HIDDEN, BATCH_SIZE = 500, 100  # as rbm_mnist's
 VARIANTS = {
   'pcd1': dict(),
   'centred': dict(direction='centred'),
@@ -51,17 +52,21 @@ VARIANTS = {
 }
 
 
-def experiment(*, negative: NegativeName = 'pcd', steps: int = 1, chains: int = 100,
-               rungs: int = 10, direction: DirectionName = 'plain', learning_rate: float = 0.1,
-               momentum: float = 0.0, weight_decay: float = 0.0, average: float = 0.999,
+def experiment(*, negative: boltzmann.NegativeName = 'pcd', steps: int = 1, chains: int = 100,
+               rungs: int = 10, direction: boltzmann.DirectionName = 'plain',
+               learning_rate: float = 0.1, momentum: float = 0.0, weight_decay: float = 0.0,
+               average: float = 0.999,
                num_steps: int = 30_000, target: float = -90.0,
                ais_temperatures: int = 3_000) -> Experiment:
   """As rbm_mnist's; target is in nats."""
   levels = data.levels('mnist')
-  base = rbm_mnist.experiment(
-    negative=negative, steps=steps, chains=chains, rungs=rungs, direction=direction,
-    learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay, average=average,
-    num_steps=num_steps)
+  phase = boltzmann.negative_phase(negative, chains=chains, steps=steps, rungs=rungs,
+                                   fast_rate=0.01)
+  estimator = contrastive(rbm, phase, direction=boltzmann.direction_of(direction, rate=0.01))
+
+  def init(key, arrays, previous_params):
+    del previous_params
+    return rbm.init(key, 784, NUM_HIDDEN, data.mean_image(arrays, levels))
 
   def validate(key, params, arrays):
     v_NV = data.fixed(arrays, 'dynamic', levels)
@@ -79,6 +84,13 @@ def experiment(*, negative: NegativeName = 'pcd', steps: int = 1, chains: int = 
       'split': 'test', 'baselines': {'independent pixels': baselines.independent_pixels(
         train_NV, v_NV, binarisation='dynamic')}}
 
-  phase = base.phases[0]._replace(monitor=None)  # whether chains mix is not asked here, and costs
-  return base._replace(phases=(phase,), validate=validate, evaluate=evaluate, target=target,
-                       headline='valid_nats_bennett', validate_every=1000)
+  return Experiment(
+    dataset='mnist', binarisation='dynamic',
+    phases=(Phase('rbm', init, estimator,
+                  boltzmann.descent(learning_rate, momentum, weight_decay, num_steps),
+                  data.batches(BATCH_SIZE, 'dynamic', levels), num_steps, BATCH_SIZE, average,
+                  check=boltzmann.check, alarms=monitors.ALARMS),),
+    evaluate=evaluate, validate=validate, headline='valid_nats_bennett',
+    pictures=figures.rbm_filters((28, 28)), sample=unlabelled(rbm.sample, (28, 28)),
+    steps_per_dispatch=100, validate_every=1000, target=target,
+    protocol='AIS both ways, trained on 50,000 images, all 10,000 test images')

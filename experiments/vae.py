@@ -45,12 +45,14 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
+from experiments._common.binary import beside
+from experiments._common.latent import grid, initialiser, mean_bound, reconstructions
 from gen_models import data
+from gen_models.domains import sizes_of
 from gen_models.estimators import variational
-from gen_models.evaluation import baselines, figures, importance
+from gen_models.evaluation import importance
 from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import convolutions, networks, vae
 
@@ -90,10 +92,10 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
   scale is the standard deviation of gaussian_fixed, and the least that gaussian learns. num_steps
   None is the whole of all stages; given, it shortens each in proportion.
   """
-  levels, shape = data.levels(dataset), (8, 8) if dataset == 'digits' else (28, 28)
+  levels, shape = data.levels(dataset), data.shape(dataset)
   model = build(shape, nets, hidden, latents, likelihood, scale)
   if num_steps is None:
-    num_steps = (3**stages - 1) // 2 * (1297 if dataset == 'digits' else 50_000) // batch_size
+    num_steps = (3**stages - 1) // 2 * data.num_train(dataset) // batch_size
 
   def sample(key, params, num):
     key_z, key_x = jax.random.split(key)
@@ -124,7 +126,6 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
     return {**reconstructions(key, model, params, dataset, binarisation),
             **walks(key, model, params, dataset, binarisation)}
 
-  steps_per_dispatch = 500
   return Experiment(
     dataset=dataset, binarisation=binarisation,
     phases=(Phase(
@@ -132,28 +133,12 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
       adam(staged(learning_rate, stages, num_steps), beta1, epsilon, second_moment_start),
       data.batches(batch_size, binarisation, levels), num_steps, batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_bound_10', pictures=pictures,
-    sample=unlabelled(sample, shape), steps_per_dispatch=steps_per_dispatch,
-    validate_every=steps_per_dispatch * max(1, num_steps // (10 * steps_per_dispatch)),
+    sample=unlabelled(sample, shape), steps_per_dispatch=500,
     protocol=f'importance-weighted bound, {importance_samples} samples an image')
 
 
-# The parts, which belief_net.py shares.
-
-
-def sizes_of(text: str) -> tuple[int, ...]:
-  """'200-200' -> (200, 200); '' -> ().
-
-  Raises:
-    ValueError: not numbers joined by dashes.
-  """
-  try:
-    return tuple(int(size) for size in text.split('-')) if text else ()
-  except ValueError as error:
-    raise ValueError(f'layers are sizes joined by dashes, 200-200, not {text!r}') from error
-
-
 def build(shape, nets: str, hidden: str, latents: str, likelihood: str, scale: float) -> vae.Model:
-  """The model of these words."""
+  """The model that `nets` and `likelihood` name."""
   family = {'bernoulli': vae.BERNOULLI, 'gaussian': vae.gaussian(floor=scale),
             'gaussian_fixed': vae.gaussian(scale)}[likelihood]
   widths = sizes_of(latents)
@@ -167,17 +152,8 @@ def build(shape, nets: str, hidden: str, latents: str, likelihood: str, scale: f
   return vae.Model((encoder,), (decoder,), family, vae.GAUSSIAN, widths)
 
 
-def initialiser(model: vae.Model, levels: int):
-  """Phase.init: the untrained model says the data's mean."""
-  def init(key, arrays, previous_params):
-    del previous_params
-    x_NV = arrays.images.reshape(len(arrays.images), -1)
-    return model.init(key, jnp.mean(x_NV, axis=0, dtype=jnp.float32) / levels)
-  return init
-
-
 def estimator(model: vae.Model, bound: str, samples: int, beta: float):
-  """The gradient of these words.
+  """The gradient that `bound` names.
 
   Raises:
     ValueError: a beta for a bound that has none.
@@ -211,41 +187,12 @@ def adam(learning_rate, beta1, epsilon, second_moment_start) -> optax.GradientTr
                      optax.scale_by_learning_rate(learning_rate))
 
 
-def beside(dataset, binarisation: str) -> dict:
-  """Baselines of binary data; none of real ones."""
-  if binarisation == 'real':
-    return {}
-  train, valid, test = (data.fixed(split, binarisation, dataset.levels)
-                        for split in (dataset.train, dataset.valid, dataset.test))
-  # A search over sizes takes seconds on digits, minutes on MNIST.
-  search = {} if dataset.name == 'digits' else dict(num_classes=(100,), pseudo_counts=(1.0,))
-  return {
-    'independent pixels': baselines.independent_pixels(train, test, binarisation=binarisation),
-    'mixture of Bernoullis': baselines.bernoulli_mixture(
-      train, valid, test, binarisation=binarisation, **search)}
-
-
-def mean_bound(key, model: vae.Model, params, x_NV, num_samples: int = 1) -> float:
-  """The bound with a few samples, the ELBO with one, averaged over images; nats."""
-  return float(jnp.mean(importance.log_likelihoods(
-    key, model.log_weights, params, x_NV, num_samples)[0]))
-
-
 def active_units(key, model: vae.Model, params, x_NV) -> list[jax.Array]:
   """Var_x[E_q[z | below]] of every unit, [Z] for each layer; above 0.01 it counts as active."""
   code_NO = model.encode(params, x_NV)
   z = model.sample_posterior(key, params, code_NO, 1)
   return [jnp.var(mean.reshape(-1, mean.shape[-1]), axis=0)
           for mean in model.posterior_means(params, code_NO, z)]
-
-
-def reconstructions(key, model: vae.Model, params, dataset, binarisation: str) -> dict:
-  """Test images, and below each E[x | z_1] at one z_1 ~ q(z_1 | x); 8 columns."""
-  x_NV = data.fixed(dataset.test, binarisation, dataset.levels)[:32]
-  z = model.sample_posterior(key, params, model.encode(params, x_NV), 1)
-  back_NV = model.visible_mean(params, z[0][0])
-  pairs = jnp.stack([x_NV.reshape(4, 8, -1), back_NV.reshape(4, 8, -1)], axis=1)
-  return {'reconstructions': grid(pairs.reshape(64, -1), dataset, 8)}
 
 
 def walks(key, model: vae.Model, params, dataset, binarisation: str, steps: int = 9) -> dict:
@@ -265,9 +212,3 @@ def walks(key, model: vae.Model, params, dataset, binarisation: str, steps: int 
                           for i, unit in enumerate(strongest_U)])
   return {name: grid(model.visible_mean(params, z.reshape(-1, z.shape[-1])), dataset, steps)
           for name, z in (('interpolations', lines_PTZ), ('traversals', sweeps_UTZ))}
-
-
-def grid(x_NV, dataset, columns: int) -> np.ndarray:
-  """Rows of images in [0, 1], `columns` wide."""
-  shape = dataset.test.images.shape[1:3]
-  return np.clip(figures.to_grid(x_NV, shape, len(x_NV) // columns, columns), 0, 1)

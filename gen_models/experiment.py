@@ -108,7 +108,7 @@ class Experiment(NamedTuple):
       evaluation.likelihood.score, or by its no_likelihood where the model has none. `data` is
       the Dataset, `report` a callable for progress lines.
     validate: (key, params, arrays) -> dict of scalars, jit-able, cheap; called every
-      validate_every steps with the validation split; None for no validation.
+      `validation_interval` steps with the validation split; None for no validation.
     headline: the metric shown while training and used to keep the best checkpoint,
       larger is better.
     pictures: (key, params, data) -> dict of name -> grid of images [rows, cols, y, x] in
@@ -116,7 +116,9 @@ class Experiment(NamedTuple):
     sample: (key, params, num, label) -> Samples, draws of the model; label is None, or a class
       to condition on (ValueError where the model has no classes). None: nothing to draw.
     steps_per_dispatch: updates compiled into one program; saves and logs fall between.
-    validate_every: steps between validations, a multiple of steps_per_dispatch.
+    num_validations: about how often a phase as long as the last one is validated.
+    validate_every: steps between validations, a multiple of steps_per_dispatch; None for what
+      num_validations makes of it, see `validation_interval`.
     protocol: one line that says what the numbers mean.
     target: a value of the headline; the seconds of training until it was first reached, without
       those of validation, are a score, `seconds_to_target`, the updates `updates_to_target`.
@@ -134,8 +136,17 @@ class Experiment(NamedTuple):
   pictures: Callable | None = None
   sample: Callable | None = None
   steps_per_dispatch: int = 100
-  validate_every: int = 1000
+  num_validations: int = 10
+  validate_every: int | None = None
   protocol: str = ''
   target: float | None = None
   hyper: dict[str, Any] = {}
   at: Callable | None = None
+
+  @property
+  def validation_interval(self) -> int:
+    """Steps between validations: validate_every, or a whole number of dispatches, at least one."""
+    if self.validate_every is not None:
+      return self.validate_every
+    between = self.phases[-1].num_steps // (self.num_validations * self.steps_per_dispatch)
+    return self.steps_per_dispatch * max(1, between)

@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 
 import pytest
 
@@ -24,6 +25,7 @@ MAY_IMPORT = {
   # Files are written in one way everywhere: whoever writes imports it, and it imports nothing.
   'gen_models/files.py': set(),
   'gen_models/experiment.py': {'gen_models.estimators.base'},
+  'gen_models/domains.py': set(),
   'gen_models/__init__.py': set(),
   'experiments': {'gen_models', 'experiments'},
   'launch': {'gen_models', 'experiments', 'launch'},
@@ -93,6 +95,13 @@ def test_models_samplers_and_estimators_see_mathematics_only(place):
   for path in sources(place):
     roots = {name.split('.')[0] for name in imports(path.read_text())} - set(OURS)
     assert roots <= PURE_MAY_IMPORT, f'{path.relative_to(ROOT)}: {roots - PURE_MAY_IMPORT}'
+
+
+def test_experiments_share_through_common_only():
+  for path in sources('experiments'):
+    wrong = {name for name in imports(path.read_text())
+             if re.match(r'experiments\b(?!\._common\b)', name)}
+    assert not wrong, f'{path.relative_to(ROOT)} imports {sorted(wrong)}'
 
 
 def test_nothing_private_of_jax_and_no_pickle():

@@ -75,6 +75,12 @@ def binarise_real(key: jax.Array, x_BD: jax.Array, kind: str) -> jax.Array:
   return (x_BD >= 0.5).astype(jnp.float32) if kind == 'threshold' else x_BD
 
 
+def mean_image(arrays, levels: int) -> jax.Array:
+  """Mean over images of x / levels, [D]."""
+  x_ND = arrays.images.reshape(len(arrays.images), -1)
+  return jnp.mean(x_ND, axis=0, dtype=jnp.float32) / levels
+
+
 def fixed(arrays, kind: str, levels: int) -> jax.Array:
   """A split as vectors [N, D], float32: the one draw on which every number is reported.
 

@@ -52,12 +52,28 @@ class MissingData(FileNotFoundError):
   """A data set is neither cached nor prepared where it was looked for."""
 
 
+class Format(NamedTuple):
+  """What is known of a data set before it is decoded."""
+
+  shape: tuple[int, int]  # height and width of an image
+  levels: int  # the uint8 value that stands for 1.0
+  num_train: int  # images of the training split
+
+
+FORMATS = {
+    'digits': Format((8, 8), 16, 1297),
+    'grid25': Format((2, 2), 255, 100_000),
+    'mnist': Format((28, 28), 255, 50_000),
+    'fashion_mnist': Format((28, 28), 255, 50_000),
+    'binarized_mnist': Format((28, 28), 1, 50_000),
+}
+
+
 class Prepared(NamedTuple):
   """How an official tfds set becomes a Dataset."""
 
   version: str
   splits: tuple[str, ...]  # as tfds names them
-  levels: int
   held_out: int = 10000  # rows at the end of train that are valid where tfds has no such split
 
   def path(self, name: str, data_dir: pathlib.Path) -> pathlib.Path:
@@ -65,9 +81,9 @@ class Prepared(NamedTuple):
 
 
 PREPARED = {
-    'mnist': Prepared('3.0.1', ('train', 'test'), 255),
-    'fashion_mnist': Prepared('3.0.1', ('train', 'test'), 255),
-    'binarized_mnist': Prepared('1.0.0', ('train', 'validation', 'test'), 1),
+    'mnist': Prepared('3.0.1', ('train', 'test')),
+    'fashion_mnist': Prepared('3.0.1', ('train', 'test')),
+    'binarized_mnist': Prepared('1.0.0', ('train', 'validation', 'test')),
 }
 
 
@@ -99,13 +115,27 @@ def load(name: str, data_dir: str | os.PathLike | None = None,
     train, valid = splits['train'], splits['validation']
   else:
     train, valid = _cut(splits['train'], -recipe.held_out)
-  return Dataset(name, train, valid, splits['test'], recipe.levels)
+  return Dataset(name, train, valid, splits['test'], levels(name))
 
 
 def levels(name: str) -> int:
-  """The uint8 value that stands for 1.0 in a data set, known before it is loaded."""
+  """The uint8 value that stands for 1.0 in a data set."""
+  return _format(name).levels
+
+
+def shape(name: str) -> tuple[int, int]:
+  """Height and width of the images of a data set."""
+  return _format(name).shape
+
+
+def num_train(name: str) -> int:
+  """How many images the training split of a data set has."""
+  return _format(name).num_train
+
+
+def _format(name):
   check_name(name, names())
-  return {'digits': 16, 'grid25': 255}.get(name) or PREPARED[name].levels
+  return FORMATS[name]
 
 
 def source(name: str, data_dir: str | os.PathLike | None = None):

@@ -105,7 +105,7 @@ def fit(experiment: Experiment, train, valid, key, *, seeds: int | None = None,
     if phase.num_steps < 1:
       raise ValueError(f'phase {phase.name} has {phase.num_steps} steps; it needs at least one')
     data.check_horizon(phase.num_steps, phase.batch_size)
-  if experiment.validate_every % experiment.steps_per_dispatch:
+  if experiment.validation_interval % experiment.steps_per_dispatch:
     raise ValueError(f'validate_every {experiment.validate_every} is not a multiple of '
                      f'steps_per_dispatch {experiment.steps_per_dispatch}')
   hyper = _hyper(experiment, replicated, key)
@@ -231,7 +231,7 @@ def _run_phase(experiment: Experiment, phase: Phase, first: int, state, step: in
       flush()
       step, done = step + size, done + size
       scores = {}
-      if validate and (step == last or done % experiment.validate_every == 0):
+      if validate and (step == last or done % experiment.validation_interval == 0):
         now = runner.collect(state)
         # No update uses this key: they count below 2^31.
         scores = validate(_fold(now.key, 2**31 + step, replicated), now, valid)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gen_models.data import sources
-from gen_models.data.sources import MissingData, levels, load, with_validation
+from gen_models.data.sources import MissingData, levels, load, num_train, shape, with_validation
 
 
 def test_digits_are_one_fixed_partition():
@@ -39,6 +39,13 @@ def test_grid25_is_its_mixture():
   np.testing.assert_allclose(rest_ND.std(0), 0.05, atol=1e-3)
   np.testing.assert_allclose(np.corrcoef(rest_ND.T)[0, 1], 0, atol=0.02)
   assert np.abs(rest_ND).max() < 0.3  # no byte is misread
+
+
+@pytest.mark.parametrize('name', sources.BUILT_IN)
+def test_the_format_known_beforehand_is_that_of_the_data(name):
+  data = load(name)
+  assert data.train.images.shape == (num_train(name), *shape(name), 1)
+  assert data.levels == levels(name)
 
 
 def test_tfds_records_become_arrays(tiny_mnist, tmp_path, pixel):
@@ -151,7 +158,8 @@ def real(tmp_path_factory):
 def test_official_sets_are_what_they_are_known_to_be(real, name, mean, labels):
   data = real(name)
   assert [len(a.images) for a in (data.train, data.valid, data.test)] == [50000, 10000, 10000]
-  assert data.train.images.shape[1:] == (28, 28, 1) and data.train.images.dtype == np.uint8
+  assert data.train.images.shape == (num_train(name), *shape(name), 1)
+  assert data.train.images.dtype == np.uint8
   assert data.train.images.max() == data.levels
   joined = with_validation(data).train
   if mean:

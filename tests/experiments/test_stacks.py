@@ -127,12 +127,6 @@ def test_scores_validation_pictures_and_samples_on_digits(module, values, keys):
     assert experiment.sample is None
 
 
-def test_layer_sizes_that_are_not_numbers_are_refused():
-  assert dbn.sizes_of('500-2000') == [500, 2000]
-  with pytest.raises(ValueError, match="not '500,2000'"):
-    dbn.sizes_of('500,2000')
-
-
 def test_the_phases_of_a_stack_may_start_from_nothing():
   arrays = some_images()
   phase = dbn.experiment(dataset='digits', layers='12-9-5', num_steps=2).phases[2]

@@ -1,5 +1,6 @@
 """Every experiment and every variant runs for two steps, and is a pure function of its numbers."""
 
+import ast
 import inspect
 
 import jax
@@ -37,9 +38,9 @@ CASES = [case(name, variant) for name in registry.names()
 
 def some_images(dataset: str) -> data.Arrays:
   """128 random images in the format of the data set, so that nothing need be downloaded."""
-  side, levels = {'digits': 8, 'grid25': 2}.get(dataset, 28), data.levels(dataset)
+  shape, levels = data.shape(dataset), data.levels(dataset)
   rng = np.random.default_rng(0)
-  return data.Arrays(rng.integers(0, levels + 1, (128, side, side, 1), dtype=np.uint8),
+  return data.Arrays(rng.integers(0, levels + 1, (128, *shape, 1), dtype=np.uint8),
                      rng.integers(0, 10, 128, dtype=np.int32))
 
 
@@ -78,6 +79,17 @@ def test_docstrings_say_command_cost_and_score(name):
   doc = registry.load(name).doc
   for word in ('python -m launch.train', 'seconds', 'nats', 'seeds', '+-'):
     assert word in doc, f'{name}: its docstring lacks {word!r}'
+
+
+@pytest.mark.parametrize('name', registry.names())
+def test_an_experiment_fits_on_a_page(name):
+  source = inspect.getsource(registry.load(name).experiment)
+  function, = ast.parse(source).body
+  doc, *body = function.body
+  assert ast.get_docstring(function)
+  lines = body[-1].end_lineno - body[0].lineno + 1
+  longer = 'Longer than 45 lines because' in ast.get_docstring(function)
+  assert lines <= 45 or longer, f'{lines} lines, and its docstring does not say why'
 
 
 def test_learning_rates_may_be_traced():

@@ -177,3 +177,12 @@ def test_impossible_lengths_are_refused(phase, message):
 def test_validation_between_dispatches_is_refused():
   with pytest.raises(ValueError, match='multiple'):
     fit(toy.experiment(toy.phase(num_steps=20), validate_every=15))
+
+
+@pytest.mark.parametrize('num_steps, changes, expected', [
+  (400, dict(validate_every=20), 20), (400, {}, 40), (450, {}, 40), (7, {}, 10),
+  (400, dict(num_validations=20), 20)])
+def test_validations_are_spread_over_a_phase_in_whole_dispatches(num_steps, changes, expected):
+  values = {'validate_every': None, **changes}
+  experiment = toy.experiment(toy.phase(num_steps=num_steps), steps_per_dispatch=10, **values)
+  assert experiment.validation_interval == expected

@@ -1,0 +1,1 @@
+"""Parts that several experiments share; an experiment imports no other experiment."""

@@ -1,0 +1,55 @@
+"""Boltzmann machines by name: negative phase, direction, optimizer, the check of the data."""
+
+from typing import Literal
+
+import optax
+
+from gen_models.estimators import directions
+from gen_models.estimators.negative import (
+  coupled,
+  fast_persistent,
+  mean_field,
+  persistent,
+  reconstruction,
+  tap,
+)
+from gen_models.estimators.tempered import tempered, trajectory
+from gen_models.models import rbm, units
+
+NegativeName = Literal['cd', 'pcd', 'fpcd', 'pt', 'ptt', 'coupled', 'mean_field', 'tap']
+DirectionName = Literal['plain', 'centred', 'enhanced', 'standardised', 'natural']
+
+
+def negative_phase(name: NegativeName, *, chains: int, steps: int, rungs: int = 0,
+                   fast_rate: float = 0.0):
+  """The negative phase of this name, gen_models.estimators.negative and tempered."""
+  return {
+    'cd': lambda: reconstruction(steps),
+    'pcd': lambda: persistent(chains, steps),
+    'fpcd': lambda: fast_persistent(chains, steps, fast_rate),
+    'pt': lambda: tempered(chains, rungs, steps),
+    'ptt': lambda: trajectory(chains, rungs, steps),
+    'coupled': lambda: coupled(chains, steps),
+    'mean_field': lambda: mean_field(chains, steps),
+    'tap': lambda: tap(chains, steps),
+  }[name]()
+
+
+def direction_of(name: DirectionName, rate: float) -> directions.Direction:
+  """The direction of this name, gen_models.estimators.directions."""
+  return directions.PLAIN if name == 'plain' else getattr(directions, name)(rate)
+
+
+def descent(learning_rate: float, momentum: float, weight_decay: float, num_steps: int,
+            schedule: Literal['linear', 'constant'] = 'linear') -> optax.GradientTransformation:
+  """Gradient descent whose rate falls linearly to 0 or stays; weight decay is on W only."""
+  rate = (optax.linear_schedule(learning_rate, 0.0, num_steps) if schedule == 'linear'
+          else learning_rate)
+  return optax.chain(
+    optax.add_decayed_weights(weight_decay, mask=rbm.Params(True, False, False)),
+    optax.sgd(rate, momentum))
+
+
+def check(params: rbm.Params, v_BV) -> None:
+  """Phase.check of binary machines: raises ValueError unless the batch is of their units."""
+  units.check_batch(rbm.visible, len(params.b_V), v_BV)

@@ -1,0 +1,39 @@
+"""Two players by name: losses, penalties and optimizers of gan and gan_grid."""
+
+from typing import Literal
+
+import optax
+
+from gen_models.estimators import adversarial
+from gen_models.models import gan
+from gen_models.training.players import players
+
+LossName = Literal['minimax', 'non_saturating', 'hinge', 'wasserstein', 'relativistic']
+PenaltyName = Literal['none', 'r1', 'r2', 'r1_r2', 'wgan_gp']
+
+
+def init(model: gan.Model):
+  """Phase.init: fresh players."""
+  def fresh(key, arrays, previous_params):
+    del arrays, previous_params
+    return model.init(key)
+  return fresh
+
+
+def game(model: gan.Model, loss: str, penalty: str, weight, critic_steps: int, *, learning_rate,
+         beta1, beta2, decay: str, num_steps: int):
+  """(estimator, optimizer): the two players' gradients and their Adams."""
+  r1, r2 = adversarial.r1(weight), adversarial.r2(weight)
+  penalties = {'none': (), 'r1': (r1,), 'r2': (r2,), 'r1_r2': (r1, r2),
+               'wgan_gp': (adversarial.gradient_penalty(weight),)}[penalty]
+  generators_turn = adversarial.turns(critic_steps) if critic_steps else None
+
+  def adam(share: float):
+    moves = max(1, round(share * num_steps))
+    rate = optax.cosine_decay_schedule(learning_rate, moves) if decay == 'cosine' else learning_rate
+    return optax.adam(rate, beta1, beta2)
+
+  share = 1 / (critic_steps + 1)
+  shares = (share, 1 - share) if critic_steps else (1, 1)
+  return (adversarial.adversarial(model, adversarial.LOSSES[loss], penalties, generators_turn),
+          players(*map(adam, shares), generators_turn))

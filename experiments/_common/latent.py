@@ -1,0 +1,37 @@
+"""Latent-variable models: the start, the bound and the pictures of vae and belief_net."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from gen_models import data
+from gen_models.evaluation import figures, importance
+from gen_models.models import vae
+
+
+def initialiser(model: vae.Model, levels: int):
+  """Phase.init: the untrained model says the data's mean."""
+  def init(key, arrays, previous_params):
+    del previous_params
+    return model.init(key, data.mean_image(arrays, levels))
+  return init
+
+
+def mean_bound(key, model: vae.Model, params, x_NV, num_samples: int = 1) -> float:
+  """The bound with a few samples, the ELBO with one, averaged over images; nats."""
+  return float(jnp.mean(importance.log_likelihoods(
+    key, model.log_weights, params, x_NV, num_samples)[0]))
+
+
+def reconstructions(key, model: vae.Model, params, dataset, binarisation: str) -> dict:
+  """Test images, and below each E[x | z_1] at one z_1 ~ q(z_1 | x); 8 columns."""
+  x_NV = data.fixed(dataset.test, binarisation, dataset.levels)[:32]
+  z = model.sample_posterior(key, params, model.encode(params, x_NV), 1)
+  back_NV = model.visible_mean(params, z[0][0])
+  pairs = jnp.stack([x_NV.reshape(4, 8, -1), back_NV.reshape(4, 8, -1)], axis=1)
+  return {'reconstructions': grid(pairs.reshape(64, -1), dataset, 8)}
+
+
+def grid(x_NV, dataset, columns: int) -> np.ndarray:
+  """Rows of images in [0, 1], `columns` wide."""
+  shape = dataset.test.images.shape[1:3]
+  return np.clip(figures.to_grid(x_NV, shape, len(x_NV) // columns, columns), 0, 1)

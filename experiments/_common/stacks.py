@@ -1,0 +1,93 @@
+"""Stacks of layers trained greedily: the phases of dbn, classifier and autoencoder, filters."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gen_models import data
+from gen_models.estimators.base import Estimator
+from gen_models.estimators.contrastive import contrastive
+from gen_models.estimators.directions import centred
+from gen_models.estimators.greedy import on_top
+from gen_models.estimators.negative import reconstruction
+from gen_models.evaluation import figures
+from gen_models.experiment import Phase
+from gen_models.models import dbn, rbm
+
+NUM_CLASSES = 10
+ROWS_FOR_MEANS = 5000  # images whose mean activations a new layer's visible biases start at
+
+
+class Layer(NamedTuple):
+  """One layer of a stack to be trained greedily."""
+
+  num_hidden: int
+  estimator: Estimator
+  learning_rate: float
+  num_labels: int = 0
+
+
+def pixels(arrays, levels: int, rows: int | None = None) -> jax.Array:
+  """The first rows as vectors [N, V] in [0, 1]."""
+  return data.fixed(data.Arrays(arrays.images[:rows]), 'real', levels)
+
+
+def greedy(layers: list[Layer], *, levels: int, binarisation: str, batch_size: int, num_steps: int,
+           propagate: dbn.Propagate, momentum: float = 0.0,
+           weight_decay: float = 0.0) -> tuple[Phase, ...]:
+  """A phase for each layer of a dbn.Params, the ones below held still.
+
+  The learning rate falls linearly to 0; weight decay is on the top layer's W alone.
+  """
+  def phase(depth: int, layer: Layer) -> Phase:
+    def init(key, arrays, previous_params):
+      params, v_NV = previous_params, pixels(arrays, levels, ROWS_FOR_MEANS)
+      keys = jax.random.split(key, depth + 1)
+      # Whatever is missing below starts untrained.
+      for i in range(len(params.layers) if params else 0, depth + 1):
+        params = dbn.grow(keys[i], params, v_NV, layers[i].num_hidden,
+                          num_labels=layers[i].num_labels)
+      return params
+
+    def only(top):
+      return dbn.Params((*[False] * depth, top))
+
+    optimizer = optax.masked(optax.chain(
+      optax.add_decayed_weights(weight_decay, mask=only(rbm.Params(True, False, False))),
+      optax.sgd(optax.linear_schedule(layer.learning_rate, 0.0, num_steps), momentum)), only(True))
+    return Phase(f'layer{depth + 1}', init, on_top(layer.estimator, dbn, propagate), optimizer,
+                 data.batches(batch_size, binarisation, levels, with_labels=layer.num_labels > 0),
+                 num_steps, batch_size)
+
+  return tuple(phase(depth, layer) for depth, layer in enumerate(layers))
+
+
+def pretraining(layers: list[tuple], *, steps: int, centring: float | None, levels: int,
+                binarisation: str, batch_size: int, num_steps: int, momentum: float,
+                weight_decay: float) -> tuple[Phase, ...]:
+  """`greedy` by centred CD on means, as backpropagation goes on from it.
+
+  layers: (model, num_hidden, learning_rate) of each.
+  """
+  return greedy(
+    [Layer(size, contrastive(model, reconstruction(steps), direction=centred(centring)), rate)
+     for model, size, rate in layers], levels=levels, binarisation=binarisation,
+    batch_size=batch_size, num_steps=num_steps, propagate='means', momentum=momentum,
+    weight_decay=weight_decay)
+
+
+def filters(params: dbn.Params, shape, rows: int = 8, columns: int = 8) -> dict:
+  """For each layer, what its strongest units project to through the weights below, in [0, 1]."""
+  grids, w_VH = {}, None
+  for depth, layer in enumerate(params.layers, 1):
+    w_XH = layer.w_VH if w_VH is None else layer.w_VH[:w_VH.shape[1]]  # without the label's rows
+    strongest = jnp.argsort(-jnp.linalg.norm(w_XH, axis=0))[:rows * columns]
+    w_VH = w_XH if w_VH is None else w_VH @ w_XH
+    w_KV = np.asarray(w_VH[:, strongest].T)
+    w_KV = np.clip(0.5 + w_KV / (2 * np.percentile(np.abs(w_KV), 99.5)), 0, 1)
+    across = min(columns, len(w_KV))
+    grids[f'filters of layer {depth}'] = figures.to_grid(w_KV, shape, len(w_KV) // across, across)
+  return grids
