@@ -25,7 +25,7 @@ import sys
 from absl import flags
 
 from launch import backends, errors
-from launch.cli import app, registry
+from launch.cli import app, console, registry
 from launch.processes import distributed
 from launch.sweeps import plan, runner
 
@@ -90,6 +90,8 @@ def main(argv):
       # One search is one task: what it asks for next depends on what it has seen.
       sys.exit(backends.submit(backends.command('launch.sweep'), _WORKDIR.value))
     from launch.sweeps import search  # optuna is an extra
+    if not backends.DRY_RUN.value:
+      console.record(_WORKDIR.value)
     done = search.run(sweep, variants, axes, fixed, seeds, trials=_TRIALS.value,
                       batch=_BATCH.value, seed=_SEARCH_SEED.value,
                       dry_run=backends.DRY_RUN.value)
@@ -103,6 +105,7 @@ def main(argv):
       sys.exit(_submit(programs))
     if backends.DRY_RUN.value:
       return
+    console.record(_WORKDIR.value)
     done = sweep.run(_selected(programs))
   if not done:
     print('stopped and saved; the same command goes on from there')

@@ -18,7 +18,7 @@ import time
 from absl import flags
 
 from launch import backends
-from launch.cli import app, jax_setup, registry
+from launch.cli import app, console, jax_setup, registry
 from launch.processes import distributed, supervisor
 from launch.runs import directory as rundir, keys as keys_lib, warm_start
 
@@ -48,6 +48,7 @@ def main(argv):
   app.no_arguments(argv)
   elsewhere = backends.elsewhere() or backends.DRY_RUN.value
   if supervisor.wanted() and not elsewhere:
+    console.record(_WORKDIR.value)
     sys.exit(supervisor.run('launch.train', sys.argv[1:]))
   if not elsewhere:
     jax_setup.setup()
@@ -75,6 +76,7 @@ def main(argv):
     remark = rundir.other_devices(workdir) if begun else None
     if distributed.is_first():
       rundir.record_start(workdir)
+      console.record(workdir)
     distributed.wait_for_all('the run directory is ours')
     result = train(entry, experiment, config, workdir, begun, remark)
   several = distributed.count() > 1

@@ -1,25 +1,32 @@
-"""What every command shares: set-up of jax, signals, and errors that say how to go on."""
+"""What every command shares: its console, signals, and errors that say how to go on."""
 
+import contextlib
 import errno
 import os
 import signal
 import sys
+import threading
 import traceback
 
 from absl import app
 
-from launch.cli import help as help_lib
+from launch.cli import console, help as help_lib
 from launch.processes import distributed
+
+_PATIENCE = 2.0  # seconds
 
 
 def run(main) -> None:
   """app.run, with expected errors as one line on stderr and exit status 1.
 
-  An error that the user can do something about needs no traceback; any other keeps its own. One of
-  several processes, or of a supervisor, leaves at once, with the status that says which it was.
+  An error that the user can do something about needs no traceback; any other keeps its own. A
+  process that ends with an error waits for nothing: neither for threads of libraries, nor, as one
+  of several processes or of a supervisor, for the others.
   """
   def guarded(argv):
-    signal.signal(signal.SIGTERM, _leave)
+    for number in distributed.stop_signals():
+      if number != signal.SIGINT or signal.getsignal(number) is signal.default_int_handler:
+        signal.signal(number, _Interrupt())
     try:
       return main(argv)
     except KeyboardInterrupt:
@@ -40,6 +47,7 @@ def run(main) -> None:
               file=sys.stderr)
       distributed.leave(distributed.LOST if lost else 1)
 
+  console.install()
   distributed.follow_parent()
   if help_lib.asked(sys.argv):
     print(help_lib.text(sys.modules['__main__']))
@@ -47,11 +55,32 @@ def run(main) -> None:
   app.run(guarded)
 
 
-def _leave(number, frame):
-  """SIGTERM where nothing has to be saved: files are written whole or not at all."""
-  del frame
-  print('stopped by SIGTERM; what was saved before is as it was', file=sys.stderr)
-  sys.exit(128 + number)
+class _Interrupt:
+  """Handler of a signal where nothing has to be saved: files are written whole or not at all.
+
+  It raises an exception, so that what is half written is removed. An exception that a handler
+  raises is lost where Python happens to run a finaliser or a callback of a library, so a process
+  that is still there after a moment is ended, and so is one that is told a second time.
+  """
+
+  told = False
+
+  def __call__(self, number, frame):
+    del frame
+    status = 128 + number
+    if _Interrupt.told:
+      os._exit(status)
+    _Interrupt.told = True
+    # Not through sys.stderr: its buffer may be in use by the code that was interrupted.
+    name = signal.Signals(number).name
+    with contextlib.suppress(OSError):
+      os.write(2, f'stopped by {name}; what was saved before is as it was\n'.encode())
+    timer = threading.Timer(_PATIENCE, os._exit, [status])
+    timer.daemon = True
+    timer.start()
+    if number == signal.SIGINT:
+      raise KeyboardInterrupt
+    sys.exit(status)
 
 
 def _expected(error: Exception) -> bool:
@@ -83,11 +112,14 @@ def no_arguments(argv) -> None:
 
 
 class StopOnSignal:
-  """Context in which SIGTERM and SIGINT ask the loop to save and leave; a second SIGINT insists."""
+  """Context in which signals ask the loop to save and leave; a second SIGINT insists.
+
+  The signals are SIGTERM, SIGINT, and SIGHUP of a terminal that is closed.
+  """
 
   def __enter__(self):
     self._asked = False
-    self._previous = {s: signal.signal(s, self._ask) for s in (signal.SIGTERM, signal.SIGINT)}
+    self._previous = {s: signal.signal(s, self._ask) for s in distributed.stop_signals()}
     return lambda: self._asked
 
   def __exit__(self, *exception):

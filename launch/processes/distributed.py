@@ -206,8 +206,17 @@ def beat(step: int | None) -> None:
     os.pwrite(_Here.beat_fd, f'{"" if step is None else step:<20}'.encode(), 0)
 
 
+def stop_signals() -> list[signal.Signals]:
+  """The signals that ask a process to save and leave: SIGTERM, SIGINT, SIGHUP.
+
+  SIGHUP says that the terminal is gone; it is not among them where it is ignored, as under nohup.
+  """
+  return [signal.SIGTERM, signal.SIGINT,
+          *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else [])]
+
+
 class StopTogether:
-  """Context in which a SIGTERM or SIGINT to any process makes all stop after the same dispatch.
+  """Context in which a signal to stop, to any process, makes all stop after the same dispatch.
 
   All must call what is returned equally often: they tell each other what they have heard.
   """
@@ -223,7 +232,7 @@ class StopTogether:
     def should_stop():
       return bool(np.any(multihost_utils.process_allgather(np.asarray(asked))))
 
-    self._previous = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
+    self._previous = {s: signal.signal(s, ask) for s in stop_signals()}
     return should_stop
 
   def __exit__(self, *exception):
@@ -263,12 +272,10 @@ def lost_peer(error: Exception) -> str | None:
 
 
 def leave(status: int):
-  """Ends this process, without waiting for others where there are any."""
-  if _Here.count > 1 or _Here.supervised:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
-  sys.exit(status)
+  """Ends this process at once: without waiting for other processes or for threads of libraries."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)
 
 
 def in_company() -> bool:

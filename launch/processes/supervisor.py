@@ -163,8 +163,7 @@ class Supervisor:
 
   def run(self) -> int:
     """Until the work is done, stopped or given up; returns the exit status."""
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {number: signal.signal(number, self._ask) for number in numbers}
+    before = {number: signal.signal(number, self._ask) for number in distributed.stop_signals()}
     try:
       return self._attempts()
     finally:

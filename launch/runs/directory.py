@@ -4,6 +4,7 @@ config.json        experiment, variant, resolved hyperparameters, seed, seeds: w
 environment.json   versions, device kind, git commit, command, one entry for every start
 metrics.jsonl      one object a line;  tensorboard/  the same as event files
 checkpoints/       see training.checkpoint
+log.txt            what training printed, of every start
 warnings.txt       alarms of training, one a line
 failed.txt         of a replica of a sweep that was frozen: why, in one line
 result.json        written by launch.evaluate
@@ -143,8 +144,8 @@ def git_commit() -> str | None:
   here = pathlib.Path(__file__).parent
   try:
     def git(*args):
-      return subprocess.run(['git', '-C', str(here), *args], capture_output=True, text=True,
-                            timeout=10, check=True).stdout.strip()
+      return subprocess.run(['git', '-C', str(here), *args], capture_output=True, timeout=10,
+                            encoding='utf-8', errors='replace', check=True).stdout.strip()
     changed = git('status', '--porcelain', '--untracked-files=no')
     return git('rev-parse', 'HEAD') + ('+' if changed else '')
   except (OSError, subprocess.SubprocessError):
