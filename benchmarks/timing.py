@@ -121,7 +121,8 @@ def show_environment(env: dict) -> None:
 
 
 def write_json(path: str, env: dict, tables: dict) -> None:
-  pathlib.Path(path).write_text(json.dumps({'environment': env, 'tables': tables}, indent=1) + '\n')
+  pathlib.Path(path).write_text(
+    json.dumps({'environment': env, 'tables': tables}, indent=1) + '\n', encoding='utf-8')
 
 
 def _version(package):
@@ -134,7 +135,7 @@ def _version(package):
 def _cpu():
   cpuinfo = pathlib.Path('/proc/cpuinfo')
   names = [line.split(':', 1)[1].strip() for line in
-           (cpuinfo.read_text().splitlines() if cpuinfo.exists() else ())
+           (cpuinfo.read_text(encoding='utf-8').splitlines() if cpuinfo.exists() else ())
            if line.startswith('model name')]
   return names[0] if names else platform.processor() or platform.machine()
 
@@ -142,6 +143,6 @@ def _cpu():
 def _xla_threads():
   """Threads of XLA's pools on Linux, by name; it takes one for each core and has no setter."""
   names = collections.Counter(
-    task.joinpath('comm').read_text().strip().split('/')[0]
+    task.joinpath('comm').read_text(encoding='utf-8').strip().split('/')[0]
     for task in pathlib.Path('/proc/self/task').glob('*'))
   return {name: n for name, n in names.items() if 'XLA' in name or 'Eigen' in name}

@@ -45,7 +45,7 @@ def add(directories) -> None:
     if not path.exists():
       raise errors.UsageError(f'--add={directory}: no result.json; first '
                               f'python -m launch.evaluate --workdir={shlex.quote(directory)}')
-    result = json.loads(path.read_text())
+    result = json.loads(path.read_text(encoding='utf-8'))
     if result['experiment'] not in registry.names():  # it becomes the name of a file
       raise errors.UsageError(f'{path} is of {result["experiment"]}: results are kept of the '
                               'files of experiments/ alone')
@@ -57,12 +57,12 @@ def add(directories) -> None:
 
 def keep_story(directory: pathlib.Path) -> None:
   """table.json with how it was made, and story.png, under the name of the experiment."""
-  rows = json.loads((directory / 'table.json').read_text())
+  rows = json.loads((directory / 'table.json').read_text(encoding='utf-8'))
   name = f'story_{rows[0]["dataset"]}'
   if name not in registry.stories():  # it becomes the name of a file
     raise errors.UsageError(f'{directory / "table.json"}: there is no {name}')
   for row in rows:
-    result = json.loads((directory / row['family'] / 'result.json').read_text())
+    result = json.loads((directory / row['family'] / 'result.json').read_text(encoding='utf-8'))
     row |= {'made': _made(result['trained'])}
   seeds = rows[0]['seeds']
   files.write_json(tables.RESULTS / f'{name}.json', {

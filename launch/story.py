@@ -46,7 +46,7 @@ def main(argv):
                                 + errors.near(family, list(told.families)))
   for family in _ONLY.value or told.families:
     launch(told, family, workdir / family)
-  results = {family: json.loads((workdir / family / 'result.json').read_text())
+  results = {family: json.loads((workdir / family / 'result.json').read_text(encoding='utf-8'))
              for family in told.families if (workdir / family / 'result.json').exists()}
   rows = [comparison.row(family, result) for family, result in results.items()]
   files.write_json(workdir / 'table.json', rows)

@@ -243,7 +243,7 @@ def _info(name, recipe, data_dir):
   path = recipe.path(name, data_dir) / 'dataset_info.json'
   if not path.exists():
     return None
-  info = json.loads(path.read_text())
+  info = json.loads(path.read_text(encoding='utf-8'))
   if info.get('fileFormat') != 'array_record':
     raise MissingData(
         f'{name} {recipe.version} in {path.parent} is stored as {info.get("fileFormat")}, which '

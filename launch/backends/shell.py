@@ -29,7 +29,8 @@ def call(words: Sequence[str], stdin: str | None = None, env=None) -> str:
   Raises:
     Failed: it did not; with its own words.
   """
-  done = subprocess.run(words, input=stdin, capture_output=True, text=True, env=env,
+  done = subprocess.run(words, input=stdin, capture_output=True, env=env,
+                        encoding='utf-8', errors='replace',
                         stdin=None if stdin is not None else subprocess.DEVNULL)
   if done.returncode:
     said = (done.stderr.strip() or done.stdout.strip() or 'it said nothing').splitlines()

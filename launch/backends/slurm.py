@@ -218,7 +218,7 @@ def _seconds(text: str) -> int:
 
 def _record(directory: pathlib.Path) -> dict | None:
   try:
-    record = json.loads((directory / 'job.json').read_text())
+    record = json.loads((directory / 'job.json').read_text(encoding='utf-8'))
     return record if {'job', 'tasks', 'command'} <= set(record) else None
   except (FileNotFoundError, ValueError, TypeError):
     return None
@@ -231,7 +231,7 @@ def _write(directory: pathlib.Path, record) -> None:
 def _states(job: str) -> list[tuple[int | None, str, int]] | None:
   """(task, state, exit status) as the controller knows them; None where it does not answer."""
   done = subprocess.run(['scontrol', 'show', 'job', '--oneliner', job], capture_output=True,
-                        text=True, stdin=subprocess.DEVNULL)
+                        encoding='utf-8', errors='replace', stdin=subprocess.DEVNULL)
   if done.returncode:
     return [] if 'Invalid job id' in done.stderr + done.stdout else None
   found = []
@@ -316,6 +316,6 @@ def _result(directory: pathlib.Path, job: str, ended, names) -> int:
 
 def _status_file(path: pathlib.Path) -> int:
   try:
-    return int(path.read_text())
+    return int(path.read_text(encoding='utf-8'))
   except (FileNotFoundError, ValueError):
     return 1

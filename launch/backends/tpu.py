@@ -281,7 +281,8 @@ def pack(made: Plan, run: pathlib.Path | None) -> None:
 def _exists(made: Plan) -> bool:
   # A queued resource is there before its VM is.
   words = made.state or made.describe
-  done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+  done = subprocess.run(words, capture_output=True, encoding='utf-8', errors='replace',
+                        stdin=subprocess.DEVNULL)
   if done.returncode and not re.search('NOT_FOUND|was not found', done.stderr):
     raise shell.Failed(f'{shell.shorten(shlex.join(words))}: {done.stderr.strip()}')
   return done.returncode == 0

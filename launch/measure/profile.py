@@ -157,7 +157,7 @@ def peak_flops_per_second(size: int = 2048, repeats: int = 5) -> float:
 
 def operations(trace: pathlib.Path) -> list[Operation]:
   """Operations of compiled programs in a trace, by the time that each spends itself."""
-  with gzip.open(trace, 'rt') as file:
+  with gzip.open(trace, 'rt', encoding='utf-8') as file:
     events = json.load(file)['traceEvents']
   lanes = collections.defaultdict(list)
   for event in events:

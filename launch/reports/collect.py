@@ -97,7 +97,7 @@ def _rows(runs: Sequence[pathlib.Path]) -> Iterator[Row]:
   configs = [rundir.read_config(p) for p in runs]
   first = configs[0]
   seeds = [seed for c in configs for seed in range(c['seed'], c['seed'] + c.get('seeds', 1))]
-  results = [json.loads((p / 'result.json').read_text()) for p in runs
+  results = [json.loads((p / 'result.json').read_text(encoding='utf-8')) for p in runs
              if (p / 'result.json').exists()]
   try:
     result = result_lib.merge(results) if results else None
@@ -113,7 +113,7 @@ def _rows(runs: Sequence[pathlib.Path]) -> Iterator[Row]:
     for name, what in ((rundir.FAILED, 'frozen: '), ('warnings.txt', '')):
       if (path / name).exists():
         remarks += [f'{path}: {what}{line}' for line in
-                    (path / name).read_text(errors='replace').splitlines()[:5]]
+                    (path / name).read_text(encoding='utf-8', errors='replace').splitlines()[:5]]
   yield Row(first['experiment'], label(first), first, sorted(seeds), result,
             result['seeds'] if result else [], list(runs), remarks)
 
@@ -134,7 +134,7 @@ def label(config: dict) -> str:
 
 def _objects(path: pathlib.Path) -> list:
   """JSON objects of a file of one, of a list of them, or of one a line."""
-  text = path.read_text(errors='replace')
+  text = path.read_text(encoding='utf-8', errors='replace')
   try:
     value = json.loads(text)
     return value if isinstance(value, list) else [value]

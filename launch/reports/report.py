@@ -202,7 +202,7 @@ def _config(directory: pathlib.Path) -> str:
   """config.json, and how and where the run was started last."""
   text = json.dumps(rundir.read_config(directory), indent=2)
   try:
-    start = json.loads((directory / 'environment.json').read_text())[-1]
+    start = json.loads((directory / 'environment.json').read_text(encoding='utf-8'))[-1]
   except (OSError, ValueError, IndexError):
     return text
   return f'{text}\n{json.dumps(start, indent=2)}'

@@ -29,7 +29,8 @@ PUBLISHED = {  # with source; of the same test set under the same binarisation
 
 def load() -> list[dict]:
   """Every committed result of a run, best first within an experiment."""
-  results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob('*-*.json'))]
+  results = [json.loads(path.read_text(encoding='utf-8'))
+             for path in sorted(RESULTS.glob('*-*.json'))]
   return sorted(results, key=lambda r: (
     r['experiment'], r['dataset'], 0 if r['test_nats'] is None else -r['test_nats']))
 
@@ -143,7 +144,7 @@ def insert(readme: str) -> str:
   results = load()
   tables = {name: table(name, results) for name in {r['experiment'] for r in results}}
   for path in RESULTS.glob('story_*.json'):
-    tables[path.stem] = story_table(json.loads(path.read_text()))
+    tables[path.stem] = story_table(json.loads(path.read_text(encoding='utf-8')))
   for name, text in tables.items():
     begin = _BEGIN.format(name)
     if begin in readme:

@@ -45,7 +45,7 @@ def score(workdir: pathlib.Path, which: str = 'last', data_dir: str | None = Non
     'num_parameters': num_parameters(run.params_of(0)),
     **sample_scores(run, space),
     'environment': rundir.environment(),
-    'trained': json.loads((workdir / 'environment.json').read_text())[-1],
+    'trained': json.loads((workdir / 'environment.json').read_text(encoding='utf-8'))[-1],
     'train_seconds': train_seconds(workdir)}
   try:
     files.write_json(workdir / 'result.json', result)

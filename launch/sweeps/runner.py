@@ -69,7 +69,8 @@ class Sweep:
     """'done', 'failed: why' or 'open'."""
     directory = self.directory(point)
     if (directory / rundir.FAILED).exists():
-      return f'failed: {(directory / rundir.FAILED).read_text().strip()}'
+      reason = (directory / rundir.FAILED).read_text(encoding='utf-8').strip()
+      return f'failed: {reason}'
     if self._sample_space is not None:
       return 'done' if (directory / 'result.json').exists() else 'open'
     return 'done' if self._trained(point) else 'open'
@@ -220,7 +221,7 @@ class Sweep:
     from gen_models.training import metrics
     directory = self.directory(point)
     if not headline and (directory / 'result.json').exists():
-      nats = json.loads((directory / 'result.json').read_text())['test_nats']
+      nats = json.loads((directory / 'result.json').read_text(encoding='utf-8'))['test_nats']
       if nats is not None:
         return nats
     name = self.entry.experiment(**point.values).headline
