@@ -20,6 +20,8 @@ def guesses_its_encoding(call: ast.Call) -> bool:
     return False
   of = ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ''
   name = call.func.attr if of else getattr(call.func, 'id', '')
+  if of == 'files':  # gen_models.files, where text is UTF-8
+    return False
   if name in ('read_text', 'write_text', 'TextIOWrapper'):
     return True
   if name in RUN and of in ('subprocess', ''):
@@ -35,7 +37,8 @@ def guesses_its_encoding(call: ast.Call) -> bool:
 
 def test_no_file_of_text_is_opened_in_the_encoding_of_the_locale():
   wrong = []
-  for path in sorted(path for place in PLACES for path in (ROOT / place).rglob('*.py')):
+  paths = {path for place in PLACES for path in (ROOT / place).rglob('*.py')}
+  for path in sorted(paths - {ROOT / 'gen_models' / 'files.py'}):
     tree = ast.parse(path.read_text(encoding='utf-8'))
     wrong += [f'{path.relative_to(ROOT)}:{node.lineno}' for node in ast.walk(tree)
               if isinstance(node, ast.Call) and guesses_its_encoding(node)]
@@ -46,7 +49,8 @@ def test_no_file_of_text_is_opened_in_the_encoding_of_the_locale():
   ('open(p)', True), ("open(p, 'rb')", False), ("open(p, encoding='utf-8')", False),
   ("open(p, mode='w')", True), ("p.open('a')", True), ("p.open('ab')", False),
   ('(a / b).read_text()', True), ("p.read_text(encoding='utf-8')", False),
-  ("os.fdopen(n, 'wb')", False), ('os.fdopen(n)', True), ('os.open(p, os.O_RDONLY)', False),
+  ('files.write_text(p, text)', False), ("os.fdopen(n, 'wb')", False), ('os.fdopen(n)', True),
+  ('os.open(p, os.O_RDONLY)', False),
   ('subprocess.run(words, text=True)', True), ('subprocess.run(words)', False),
   ("subprocess.run(words, encoding='utf-8')", False), ('gzip.open(p)', False),
   ("gzip.open(p, 'rt')", True), ("tarfile.open(p, 'w:gz')", False),
