@@ -13,10 +13,11 @@ from absl import flags
 from gen_models import files
 from launch import errors
 from launch.cli import app
-from launch.runs import keys as keys_lib, load, pictures
+from launch.runs import draws, load, pictures
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory made by launch.train.')
-_NUM = flags.DEFINE_integer('num', 64, 'How many.', lower_bound=1)
+_NUM = flags.DEFINE_integer('num', 64, 'How many; the first ones of more than 5000 do not depend '
+                            'on their number.', lower_bound=1)
 _OUT = flags.DEFINE_string('out', None, 'A .png: a grid of the mean images p(x | latent). A .npz: '
                            'arrays `draws` and `means`, [num, y, x] in [0, 1].')
 _LABEL = flags.DEFINE_integer('label', None, 'Class to draw from, for models that know classes.')
@@ -35,20 +36,20 @@ def main(argv):
   out = pathlib.Path(_OUT.value)
   if out.suffix not in ('.png', '.npz'):
     raise errors.UsageError(f'--out={out}: write a .png (a grid) or a .npz (arrays)')
-  run = load.run(pathlib.Path(_WORKDIR.value), _CHECKPOINT.value, _DATA_DIR.value)
+  run = load.run(_WORKDIR.value, _CHECKPOINT.value, _DATA_DIR.value)
   if _REPLICA.value >= run.config['seeds']:
     raise errors.UsageError(f'--replica={_REPLICA.value}: the run has {run.config["seeds"]} '
                             'seeds, counted from 0')
   if run.experiment.sample is None:
     raise errors.UsageError(f'{run.config["experiment"]} trains nothing that draws images')
-  samples = run.experiment.sample(keys_lib.draw_key(_SEED.value), run.params_of(_REPLICA.value),
-                                  _NUM.value, _LABEL.value)
+  samples = draws.draw(run, _NUM.value, seed=_SEED.value, replica=_REPLICA.value,
+                       label=_LABEL.value)
   out.parent.mkdir(parents=True, exist_ok=True)
   if out.suffix == '.npz':
     with files.replacing(out, binary=True) as file:
-      np.savez_compressed(file, draws=np.asarray(samples.draws), means=np.asarray(samples.means))
+      np.savez_compressed(file, draws=samples.draws, means=samples.means)
   else:
-    pictures.write_png(pictures.square(np.asarray(samples.means), _COLUMNS.value), out)
+    pictures.write_png(pictures.square(samples.means, _COLUMNS.value), out)
   print(out)
 
 

@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import pathlib
 import re
 from collections.abc import Sequence
@@ -208,8 +209,9 @@ def _config(directory: pathlib.Path) -> str:
   return f'{text}\n{json.dumps(start, indent=2)}'
 
 
-def of_run(workdir: pathlib.Path, data_dir: str | None = None) -> pathlib.Path:
+def of_run(workdir: str | os.PathLike, data_dir: str | None = None) -> pathlib.Path:
   """report.html and figures/ of one run; raises as collect.gather."""
+  workdir = pathlib.Path(workdir)
   rundir.read_config(workdir)
   found = collect.gather([workdir])
   mine = [row for row in found.rows if workdir in row.directories]
@@ -218,10 +220,11 @@ def of_run(workdir: pathlib.Path, data_dir: str | None = None) -> pathlib.Path:
   return report.write(collect.Found(mine, {}, {}), f'{mine[0].experiment} {mine[0].name}')
 
 
-def of_directories(directories: Sequence[pathlib.Path], out: pathlib.Path,
+def of_directories(directories: Sequence[str | os.PathLike], out: str | os.PathLike,
                    data_dir: str | None = None, pictures: int = 12,
                    metrics: Sequence[str] = ()) -> pathlib.Path:
   """Gathers and writes; raises as collect.gather, and UsageError for a metric that no run has."""
+  directories, out = list(map(pathlib.Path, directories)), pathlib.Path(out)
   found = collect.gather(directories)
   names = curves.order({row.name: curves.read(row.directories) for row in found.rows}, None)
   for pattern in metrics:

@@ -80,13 +80,13 @@ def claim(workdir: pathlib.Path, config: dict[str, Any]) -> bool:
   return False
 
 
-def read_config(workdir: pathlib.Path) -> dict[str, Any]:
+def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
   """config.json of a run.
 
   Raises:
     ForeignRun: there is none, or it does not read.
   """
-  path = workdir / 'config.json'
+  path = pathlib.Path(workdir) / 'config.json'
   try:
     config = files.read_json(path)
   except FileNotFoundError:

@@ -1,5 +1,6 @@
 """Runs read back from their directories."""
 
+import os
 import pathlib
 
 import jax
@@ -22,11 +23,12 @@ class Run:
     return jax.tree.map(lambda x: x[replica], self.params)
 
 
-def run(workdir: pathlib.Path, which: str = 'last', data_dir: str | None = None) -> Run:
+def run(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None = None) -> Run:
   """Reads a run; raises ForeignRun, ForeignCheckpoint, DamagedCheckpoint or FileNotFoundError.
 
   And UsageError where its config.json names code that is not known as the user's.
   """
+  workdir = pathlib.Path(workdir)
   config, path = rundir.read_config(workdir), workdir / 'config.json'
   entry = registry.load_recorded(config['experiment'], path)
   experiment = entry.experiment(

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import pathlib
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ from gen_models import files
 from launch.runs import directory as rundir, keys as keys_lib, load, result as result_lib
 
 
-def score(workdir: pathlib.Path, which: str = 'last', data_dir: str | None = None,
+def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None = None,
           space: str = 'own', report: Callable[[str], None] = print) -> dict:
   """Scores a run on the test split and writes its result.json.
 
@@ -26,6 +27,7 @@ def score(workdir: pathlib.Path, which: str = 'last', data_dir: str | None = Non
   Returns:
     What was written.
   """
+  workdir = pathlib.Path(workdir)
   run = load.run(workdir, which, data_dir)
   seeds = range(run.config['seed'], run.config['seed'] + run.config['seeds'])
   scores = []

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch.runs import pictures
+from launch import errors
+from launch.runs import draws, load, pictures
 from tests.launch.commands import SMALL, refused, run
 
 
@@ -26,6 +27,30 @@ def test_a_grid_and_arrays(trained, tmp_path):
   assert arrays['draws'].shape == arrays['means'].shape == (10, 8, 8)
   assert set(np.unique(arrays['draws'])) == {0.0, 1.0}
   assert np.all((arrays['means'] > 0) & (arrays['means'] < 1))
+
+
+def test_draws_of_several_batches_do_not_depend_on_how_many_follow(trained, monkeypatch):
+  run = load.run(str(trained))
+  whole = draws.draw(run, 12, seed=3, replica=1)
+  monkeypatch.setattr(draws, 'BATCH', 12)
+  few, more, most = (draws.draw(run, num, seed=3, replica=1) for num in (12, 25, 36))
+  for one, *others in zip(whole, few, more, most, strict=True):
+    np.testing.assert_array_equal(one, others[0])
+    np.testing.assert_array_equal(one, others[1][:12])
+    np.testing.assert_array_equal(others[1], others[2][:25])
+  # batches are drawn independently of each other
+  assert np.any(most.means[:12] != most.means[12:24])
+  assert np.any(most.means[12:24] != most.means[24:])
+
+
+def test_more_draws_than_memory_holds_are_refused_before_any_is_made(trained, monkeypatch):
+  run = load.run(trained)
+  monkeypatch.setattr(draws, 'free_memory', lambda: 100e9)
+  with pytest.raises(errors.UsageError, match=r'--num=1000000000: .* 512.0 GB of memory'):
+    draws.draw(run, 10**9)
+  monkeypatch.setattr(draws, 'free_memory', lambda: 1000.0)
+  with pytest.raises(errors.UsageError, match='draw fewer at a time'):
+    draws.draw(run, 2)
 
 
 @pytest.mark.slow

@@ -1,0 +1,72 @@
+"""Draws of a run, as many as memory holds, computed in batches of a bounded size."""
+
+import os
+import pathlib
+
+import jax
+import numpy as np
+
+from gen_models.experiment import Samples
+from launch import errors
+from launch.runs import keys
+from launch.runs.load import Run
+
+BATCH = 5000  # of a convolutional generator of 28 x 28 pixels about 1 GB
+
+
+def draw(run: Run, num: int, *, seed: int = 0, replica: int = 0,
+         label: int | None = None) -> Samples:
+  """Draws of the trained model.
+
+  Up to BATCH they are one call of the model's sampler. Beyond, batch 0 has the key of that call and
+  batch i has fold_in(key, 2^31 + i), and all have the size BATCH: so they do not depend on how many
+  follow them.
+
+  Args:
+    run: a run of an experiment that has a sampler.
+    num: how many.
+    seed: of the draws.
+    replica: which of the run's seeds.
+    label: class to draw from, or None.
+
+  Returns:
+    Samples of NumPy arrays.
+
+  Raises:
+    UsageError: the memory of this machine does not hold them.
+  """
+  key, params = keys.draw_key(seed), run.params_of(replica)
+  _require_memory(num, run.dataset.test.images.shape[1:3])
+  if num <= BATCH:
+    return Samples(*map(np.asarray, run.experiment.sample(key, params, num, label)))
+  made = None
+  for i, first in enumerate(range(0, num, BATCH)):
+    # samplers split their key: high numbers are folds that no split gives
+    batch = run.experiment.sample(jax.random.fold_in(key, 2**31 + i) if i else key, params, BATCH,
+                                  label)
+    if made is None:
+      made = Samples(*(np.empty((num, *x.shape[1:]), x.dtype) for x in batch))
+    for there, here in zip(made, batch, strict=True):
+      there[first:first + BATCH] = np.asarray(here)[:num - first]
+  return made
+
+
+def _require_memory(num: int, shape) -> None:
+  needed = num * int(np.prod(shape)) * 2 * np.dtype(np.float32).itemsize
+  free = free_memory()
+  if needed > 0.8 * free:
+    raise errors.UsageError(
+      f'--num={num}: draws and means of {shape[0]} x {shape[1]} pixels need {needed / 1e9:,.1f} GB '
+      f'of memory, and {free / 1e9:,.1f} GB are free: draw fewer at a time, each with its own '
+      '--seed')
+
+
+def free_memory() -> float:
+  """Bytes of this machine that programs can still take, infinite where it does not say."""
+  try:
+    for line in pathlib.Path('/proc/meminfo').read_text(encoding='utf-8').splitlines():
+      if line.startswith('MemAvailable:'):
+        return 1024.0 * int(line.split()[1])
+    return float(os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE'))
+  except (OSError, ValueError):
+    return float('inf')
