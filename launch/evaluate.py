@@ -27,11 +27,14 @@ def main(argv):
   result = score_lib.score(workdir, _CHECKPOINT.value, _DATA_DIR.value, _SAMPLE_SPACE.value,
                            lambda line: print(line, flush=True))
   print(score_lib.table(result), flush=True)
-  try:
-    from launch.reports import report  # after the score is on disk: it loads much
-    print(f'page: {report.of_run(workdir, _DATA_DIR.value)}', flush=True)
-  finally:
-    print(json.dumps(result), flush=True)
+  if page := app.extra('the page of the run', _page, workdir):
+    print(f'page: {page}', flush=True)
+  print(json.dumps(result), flush=True)
+
+
+def _page(workdir):
+  from launch.reports import report  # after the score is on disk: it loads much
+  return report.of_run(workdir, _DATA_DIR.value)
 
 
 if __name__ == '__main__':

@@ -50,11 +50,11 @@ def main(argv):
              for family in told.families if (workdir / family / 'result.json').exists()}
   rows = [comparison.row(family, result) for family, result in results.items()]
   files.write_json(workdir / 'table.json', rows)
-  files.write_text(workdir / 'report.html',
-                   comparison.report(workdir, told.name, results, rows))
-  comparison.picture(workdir, list(results), workdir / 'story.png')
+  picture = app.extra('the picture of the families', comparison.picture, workdir, list(results),
+                      workdir / 'story.png')
+  page = app.extra('the page of the story', comparison.write, workdir, told.name, results, rows)
   print(comparison.text(rows))
-  print(f'{workdir / "table.json"}\n{workdir / "report.html"}')
+  print('\n'.join(str(path) for path in (workdir / 'table.json', page, picture) if path))
 
 
 def launch(told: registry.Story, family: str, workdir: pathlib.Path) -> None:

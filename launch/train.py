@@ -87,8 +87,8 @@ def main(argv):
     sys.exit(128 + signal.SIGTERM)
   if distributed.is_first():
     distributed.beat(None)
-    figures = _page_alone(workdir) if several else _page(workdir)
-    print(f'trained {result.step} steps; figures in {figures}\n'
+    page = app.extra('the page of the run', _page_alone if several else _page, workdir)
+    print(f'trained {result.step} steps' + (f'; figures in {page}' if page else '') + '\n'
           f'python -m launch.evaluate {shlex.quote(f"--workdir={workdir}")} scores it')
 
 

@@ -7,6 +7,8 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
+from typing import TypeVar
 
 from absl import app
 
@@ -14,6 +16,7 @@ from launch.cli import console, help as help_lib
 from launch.processes import distributed
 
 _PATIENCE = 2.0  # seconds
+T = TypeVar('T')
 
 
 def run(main) -> None:
@@ -103,6 +106,23 @@ def _explain(error: Exception) -> str:
     errno.ENOTDIR: 'a part of it is a file; use another name for the directory',
   }.get(error.errno)
   return f'{error.strerror}{where}' + (f'; {advice}' if advice else '')
+
+
+def extra(what: str, make: Callable[..., T], *args) -> T | None:
+  """make(*args) for something without which the command has done its work all the same.
+
+  Returns:
+    What it returns; None where it failed, which is said in one line on stderr.
+  """
+  try:
+    return make(*args)
+  except Exception as e:  # whatever it is, the work that came before is done and kept
+    if os.environ.get('GEN_MODELS_TRACEBACK'):
+      traceback.print_exc()
+    why = ' '.join(_explain(e).split()) or type(e).__name__
+    print(f'warning: {what} could not be made ({why}); everything else is done and kept',
+          file=sys.stderr, flush=True)
+    return None
 
 
 def no_arguments(argv) -> None:

@@ -55,6 +55,13 @@ def text(rows) -> str:
   return '\n'.join('  '.join(f'{c:{w}}' for c, w in zip(line, widths)) for line in table)
 
 
+def write(workdir: pathlib.Path, name: str, results, rows) -> pathlib.Path:
+  """Writes report.html."""
+  path = workdir / 'report.html'
+  files.write_text(path, report(workdir, name, results, rows))
+  return path
+
+
 def report(workdir: pathlib.Path, name: str, results, rows) -> str:
   """One self-contained page."""
   sections = []
@@ -82,8 +89,9 @@ def _order(path: pathlib.Path):
   return (not path.stem.startswith('samples'), path.stem)
 
 
-def picture(workdir: pathlib.Path, families: list[str], path: pathlib.Path) -> None:
-  """Samples of every family in a row of grids, real images first."""
+def picture(workdir: pathlib.Path, families: list[str],
+            path: pathlib.Path) -> pathlib.Path | None:
+  """Samples of every family in a row of grids, real images first; None where there are none."""
   import matplotlib
   matplotlib.use('agg')
   from matplotlib import pyplot as plt
@@ -93,7 +101,7 @@ def picture(workdir: pathlib.Path, families: list[str], path: pathlib.Path) -> N
   if real:
     grids.insert(0, ('test images', real))
   if not grids:
-    return
+    return None
   figure, axes = plt.subplots(1, len(grids), figsize=(2.2 * len(grids), 2.5), squeeze=False,
                               layout='constrained')
   for axis, (name, file) in zip(axes.flat, grids):
@@ -103,3 +111,4 @@ def picture(workdir: pathlib.Path, families: list[str], path: pathlib.Path) -> N
   with files.replacing(path, binary=True) as file:
     figure.savefig(file, dpi=110, format='png')
   plt.close(figure)
+  return path

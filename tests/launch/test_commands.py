@@ -36,8 +36,13 @@ def test_a_run_directory_tells_what_it_is(trained):
   assert (trained / 'figures' / 'curves.png').exists() and (trained / 'report.html').exists()
 
 
-def test_evaluate_prints_one_json_object_and_keeps_it(trained):
+def test_evaluate_prints_one_json_object_and_keeps_it_though_its_page_fails(trained, tmp_path):
+  (trained / 'figures').rename(tmp_path / 'figures')
+  (trained / 'figures').symlink_to(tmp_path)
   done = run('evaluate', f'--workdir={trained}')
+  (trained / 'figures').unlink()
+  assert 'warning: the page' in done.stderr and 'symbolic link' in done.stderr
+  assert [p.name for p in tmp_path.iterdir()] == ['figures']  # nothing is written through a link
   result = json.loads(done.stdout.splitlines()[-1])
   assert result == json.loads((trained / 'result.json').read_text())
   assert result['kind'] == 'exact' and result['num_images'] == 300
