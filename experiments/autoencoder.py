@@ -33,7 +33,15 @@ import optax
 
 from experiments._common.stacks import pixels, pretraining
 from gen_models import data
-from gen_models.domains import sizes_of
+from gen_models.domains import (
+  Decay,
+  Fraction,
+  Layers,
+  NonNegative,
+  NumUpdates,
+  PositiveInt,
+  sizes_of,
+)
 from gen_models.estimators.base import from_loss
 from gen_models.evaluation import likelihood
 from gen_models.experiment import Experiment, Phase
@@ -98,12 +106,12 @@ def pictures(code: int, key, params, dataset) -> dict:
 
 
 def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist',
-               layers: str = '1000-500-250-30', pretrain: bool = True, steps: int = 1,
-               centring: float | None = 0.01,
-               pretrain_learning_rate: float = 0.1, code_learning_rate: float = 0.001,
-               pretrain_momentum: float = 0.5, pretrain_weight_decay: float = 2e-4,
-               learning_rate: float = 1e-3, batch_size: int = 100, num_steps: int = 25_000,
-               pretrain_steps: int | None = None) -> Experiment:
+               layers: Layers = '1000-500-250-30', pretrain: bool = True, steps: PositiveInt = 1,
+               centring: Fraction | None = 0.01, pretrain_learning_rate: NonNegative = 0.1,
+               code_learning_rate: NonNegative = 0.001, pretrain_momentum: Decay = 0.5,
+               pretrain_weight_decay: NonNegative = 2e-4, learning_rate: NonNegative = 1e-3,
+               batch_size: PositiveInt = 100, num_steps: NumUpdates = 25_000,
+               pretrain_steps: NumUpdates | None = None) -> Experiment:
   """num_steps is of each phase, unless pretrain_steps says otherwise for the RBMs.
 
   code_learning_rate is that of the RBM with linear hidden units.

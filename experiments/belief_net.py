@@ -33,7 +33,15 @@ import optax
 from experiments._common.binary import beside
 from experiments._common.latent import grid, initialiser, mean_bound, reconstructions
 from gen_models import data
-from gen_models.domains import sizes_of
+from gen_models.domains import (
+  Fraction,
+  Layers,
+  NonNegative,
+  NumUpdates,
+  OptionalLayers,
+  PositiveInt,
+  sizes_of,
+)
 from gen_models.estimators import variational
 from gen_models.evaluation import importance
 from gen_models.experiment import Experiment, Phase, unlabelled
@@ -51,11 +59,12 @@ VARIANTS = {
 
 def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 'digits'] = 'mnist',
                binarisation: Literal['dynamic', 'threshold', 'static'] = 'dynamic',
-               latents: str = '200', hidden: str = '',
-               gradient: Literal['rloo', 'reinforce'] = 'rloo', samples: int = 4,
-               baseline: float = 0.01, learning_rate: float = 1e-4, prior_rate: float = 1e-2,
-               batch_size: int = 50, num_steps: int = 100_000,
-               importance_samples: int = 5000) -> Experiment:
+               latents: Layers = '200', hidden: OptionalLayers = '',
+               gradient: Literal['rloo', 'reinforce'] = 'rloo', samples: PositiveInt = 4,
+               baseline: Fraction = 0.01, learning_rate: NonNegative = 1e-4,
+               prior_rate: NonNegative = 1e-2, batch_size: PositiveInt = 50,
+               num_steps: NumUpdates = 100_000,
+               importance_samples: PositiveInt = 5000) -> Experiment:
   """hidden: deterministic layers between each two stochastic ones. baseline: its rate."""
   levels, shape = data.levels(dataset), data.shape(dataset)
   model = belief_net.model(shape[0] * shape[1], sizes_of(latents), sizes_of(hidden))

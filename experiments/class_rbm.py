@@ -29,6 +29,7 @@ import numpy as np
 import optax
 
 from gen_models import data
+from gen_models.domains import NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.base import weighted
 from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.negative import persistent
@@ -84,9 +85,9 @@ def sampler(shape):
 def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist',
                binarisation: Literal['dynamic', 'threshold'] = 'threshold',
                objective: Literal['joint', 'discriminative', 'hybrid'] = 'hybrid',
-               num_hidden: int = 500, joint_weight: float = 0.1, steps: int = 1, chains: int = 100,
-               learning_rate: float = 1e-3, batch_size: int = 100,
-               num_steps: int = 20_000) -> Experiment:
+               num_hidden: Width = 500, joint_weight: NonNegative = 0.1, steps: PositiveInt = 1,
+               chains: PositiveInt = 100, learning_rate: NonNegative = 1e-3,
+               batch_size: PositiveInt = 100, num_steps: NumUpdates = 20_000) -> Experiment:
   """joint_weight is that of -log p(x, y) beside -log p(y | x) in the hybrid."""
   levels, shape = data.levels(dataset), data.shape(dataset)
   rows = data.batches(batch_size, binarisation, levels, with_labels=True)

@@ -40,7 +40,15 @@ import optax
 
 from experiments._common.stacks import NUM_CLASSES, filters, pixels, pretraining
 from gen_models import data
-from gen_models.domains import sizes_of
+from gen_models.domains import (
+  Decay,
+  Fraction,
+  Layers,
+  NonNegative,
+  NumUpdates,
+  PositiveInt,
+  sizes_of,
+)
 from gen_models.estimators.base import from_loss
 from gen_models.evaluation import figures, likelihood
 from gen_models.experiment import Experiment, Phase
@@ -134,12 +142,13 @@ def pictures(binarisation: str, key, params, dataset) -> dict:
 
 def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 'digits'] = 'mnist',
                binarisation: Literal['real', 'dynamic', 'threshold', 'static'] = 'dynamic',
-               layers: str = '500-500-2000', pretrain: bool = True, num_labelled: int | None = None,
-               steps: int = 1, centring: float | None = 0.01,
-               pretrain_learning_rate: float = 0.1,
-               pretrain_momentum: float = 0.5, pretrain_weight_decay: float = 2e-4,
-               learning_rate: float = 1e-3, weight_decay: float = 0.0, batch_size: int = 100,
-               num_steps: int = 25_000, pretrain_steps: int | None = None) -> Experiment:
+               layers: Layers = '500-500-2000', pretrain: bool = True,
+               num_labelled: PositiveInt | None = None, steps: PositiveInt = 1,
+               centring: Fraction | None = 0.01, pretrain_learning_rate: NonNegative = 0.1,
+               pretrain_momentum: Decay = 0.5, pretrain_weight_decay: NonNegative = 2e-4,
+               learning_rate: NonNegative = 1e-3, weight_decay: NonNegative = 0.0,
+               batch_size: PositiveInt = 100, num_steps: NumUpdates = 25_000,
+               pretrain_steps: NumUpdates | None = None) -> Experiment:
   """num_steps is of each phase, unless pretrain_steps says otherwise for the RBMs.
 
   binarisation is that of the images fine-tuning sees; num_labelled None means all.

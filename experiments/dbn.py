@@ -33,7 +33,16 @@ import numpy as np
 from experiments._common import binary
 from experiments._common.stacks import NUM_CLASSES, Layer, filters, greedy
 from gen_models import data
-from gen_models.domains import sizes_of
+from gen_models.domains import (
+  Decay,
+  Fraction,
+  Layers,
+  NonNegative,
+  NonNegativeInt,
+  NumUpdates,
+  PositiveInt,
+  sizes_of,
+)
 from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.directions import centred
 from gen_models.estimators.negative import persistent, reconstruction
@@ -83,14 +92,15 @@ def _accuracy(params, v_NV, label_N):
 
 def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 'digits'] = 'mnist',
                binarisation: Literal['dynamic', 'threshold', 'static'] = 'dynamic',
-               layers: str = '500-2000', labels: bool = False,
+               layers: Layers = '500-2000', labels: bool = False,
                propagate: Literal['samples', 'means'] = 'samples',
-               negative: Literal['cd', 'pcd'] = 'pcd', steps: int = 1, chains: int = 100,
-               centring: float | None = 0.01, learning_rate: float = 0.1,
-               upper_learning_rate: float = 0.05, momentum: float = 0.0,
-               weight_decay: float = 0.0, batch_size: int = 100, num_steps: int = 60_000,
-               gibbs_steps: int = 1000, importance_samples: int = 100, ais_chains: int = 100,
-               ais_temperatures: int = 14_500) -> Experiment:
+               negative: Literal['cd', 'pcd'] = 'pcd', steps: PositiveInt = 1,
+               chains: PositiveInt = 100, centring: Fraction | None = 0.01,
+               learning_rate: NonNegative = 0.1, upper_learning_rate: NonNegative = 0.05,
+               momentum: Decay = 0.0, weight_decay: NonNegative = 0.0,
+               batch_size: PositiveInt = 100, num_steps: NumUpdates = 60_000,
+               gibbs_steps: NonNegativeInt = 1000, importance_samples: PositiveInt = 100,
+               ais_chains: PositiveInt = 100, ais_temperatures: PositiveInt = 14_500) -> Experiment:
   """num_steps is of each layer; upper_learning_rate of all but the first.
 
   gibbs_steps are the sweeps in the top layer behind a sample; importance_samples, ais_chains and

@@ -29,6 +29,7 @@ import numpy as np
 
 from experiments._common.games import LossName, PenaltyName, game, init
 from gen_models import data
+from gen_models.domains import Decay, NonNegative, NonNegativeInt, NumUpdates, PositiveInt, Width
 from gen_models.evaluation import figures, likelihood
 from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import gan
@@ -48,12 +49,12 @@ VARIANTS = {
 
 def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist',
                loss: LossName = 'relativistic', penalty: PenaltyName = 'r1_r2',
-               weight: float = 1.0, critic_steps: int = 1,
-               nets: Literal['dense', 'conv', 'dcgan'] = 'conv', width: int = 32,
-               num_latents: int = 64, form: Literal['products', 'lax'] = 'products',
-               learning_rate: float = 1e-3, beta1: float = 0.0, beta2: float = 0.99,
-               decay: Literal['cosine', 'none'] = 'cosine', average: float = 0.999,
-               batch_size: int = 64, num_steps: int = 20_000) -> Experiment:
+               weight: NonNegative = 1.0, critic_steps: NonNegativeInt = 1,
+               nets: Literal['dense', 'conv', 'dcgan'] = 'conv', width: Width = 32,
+               num_latents: Width = 64, form: Literal['products', 'lax'] = 'products',
+               learning_rate: NonNegative = 1e-3, beta1: Decay = 0.0, beta2: Decay = 0.99,
+               decay: Literal['cosine', 'none'] = 'cosine', average: Decay = 0.999,
+               batch_size: PositiveInt = 64, num_steps: NumUpdates = 20_000) -> Experiment:
   """weight is that of each penalty; critic_steps 0 moves both players at every update.
 
   width is that of the hidden layers of dense networks, of the convolutional layer next to the

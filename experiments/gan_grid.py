@@ -32,6 +32,7 @@ import numpy as np
 from experiments._common.games import LossName, PenaltyName, game, init
 from gen_models import data
 from gen_models.data.sources import points
+from gen_models.domains import Decay, NonNegative, NonNegativeInt, NumUpdates, PositiveInt, Width
 from gen_models.evaluation import likelihood, modes
 from gen_models.experiment import Experiment, Phase
 from gen_models.models import gan
@@ -52,12 +53,12 @@ VARIANTS = {
 
 
 def experiment(*, loss: LossName = 'non_saturating', penalty: PenaltyName = 'none',
-               weight: float = 0.0, packing: int = 1, critic_steps: int = 0,
-               nets: Literal['published', 'small'] = 'published', width: int = 128,
-               num_latents: int = 2, learning_rate: float = 1e-4, beta1: float = 0.8,
-               beta2: float = 0.999, decay: Literal['cosine', 'none'] = 'none',
-               average: float = 0.0, batch_size: int = 100,
-               num_steps: int = 400_000) -> Experiment:
+               weight: NonNegative = 0.0, packing: PositiveInt = 1,
+               critic_steps: NonNegativeInt = 0, nets: Literal['published', 'small'] = 'published',
+               width: Width = 128, num_latents: Width = 2, learning_rate: NonNegative = 1e-4,
+               beta1: Decay = 0.8, beta2: Decay = 0.999, decay: Literal['cosine', 'none'] = 'none',
+               average: Decay = 0.0, batch_size: PositiveInt = 100,
+               num_steps: NumUpdates = 400_000) -> Experiment:
   """batch_size counts packs; critic_steps 0 moves both players at every update."""
   def identity(x):
     return x

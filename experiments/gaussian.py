@@ -31,6 +31,7 @@ import optax
 
 from experiments._common import dequantised
 from gen_models import data
+from gen_models.domains import Fraction, NonNegative, NumUpdates, PositiveInt
 from gen_models.estimators.maximum_likelihood import fixed_point, maximum_likelihood
 from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import gaussian
@@ -57,10 +58,10 @@ def directions(key, params, dataset) -> dict:
 
 
 def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits',
-               covariance: Literal['full', 'diagonal', 'low_rank'] = 'full', rank: int = 30,
-               method: Literal['closed', 'gradient'] = 'closed', shrinkage: float = 0.0,
-               learning_rate: float = 0.01, batch_size: int = 100,
-               num_steps: int = 1) -> Experiment:
+               covariance: Literal['full', 'diagonal', 'low_rank'] = 'full', rank: PositiveInt = 30,
+               method: Literal['closed', 'gradient'] = 'closed', shrinkage: Fraction = 0.0,
+               learning_rate: NonNegative = 0.01, batch_size: PositiveInt = 100,
+               num_steps: NumUpdates = 1) -> Experiment:
   """Shrinkage is of the closed form; learning rate (falling linearly to 0) and batch size are of
   the gradient."""
   levels, shape = data.levels(dataset), data.shape(dataset)

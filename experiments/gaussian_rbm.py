@@ -27,6 +27,7 @@ import optax
 
 from experiments._common import boltzmann, dequantised
 from gen_models import data
+from gen_models.domains import Fraction, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import Standardised, contrastive, standardised
 from gen_models.estimators.directions import centred
 from gen_models.estimators.sampling_free import score_matching
@@ -59,10 +60,10 @@ def log_density(params, x_NV):
 
 
 def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits',
-               num_hidden: int = 16, negative: Literal['cd', 'pcd', 'none'] = 'pcd',
-               steps: int = 1, chains: int = 100, centring: float | None = 0.01,
-               learning_rate: float = 1e-3, batch_size: int = 100,
-               num_steps: int = 20_000) -> Experiment:
+               num_hidden: Width = 16, negative: Literal['cd', 'pcd', 'none'] = 'pcd',
+               steps: PositiveInt = 1, chains: PositiveInt = 100, centring: Fraction | None = 0.01,
+               learning_rate: NonNegative = 1e-3, batch_size: PositiveInt = 100,
+               num_steps: NumUpdates = 20_000) -> Experiment:
   """negative 'none' is score matching, which takes no chains, no steps and no centring."""
   levels, shape = data.levels(dataset), data.shape(dataset)
   if negative == 'none':

@@ -26,6 +26,7 @@ import optax
 
 from experiments._common import boltzmann, dequantised
 from gen_models import data
+from gen_models.domains import Decay, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import contrastive, measured
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
 from gen_models.experiment import Experiment, Phase, unlabelled
@@ -66,10 +67,10 @@ def directions(params, components: pca.Params, shape) -> dict:
 
 
 def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits',
-               num_hidden: int = 10, negative: Literal['cd', 'pcd', 'exact'] = 'pcd',
-               steps: int = 1, chains: int = 100, learning_rate: float = 0.003,
-               batch_size: int = 100, num_steps: int = 20_000,
-               average: float = 0.9995) -> Experiment:
+               num_hidden: Width = 10, negative: Literal['cd', 'pcd', 'exact'] = 'pcd',
+               steps: PositiveInt = 1, chains: PositiveInt = 100,
+               learning_rate: NonNegative = 0.003, batch_size: PositiveInt = 100,
+               num_steps: NumUpdates = 20_000, average: Decay = 0.9995) -> Experiment:
   """steps: alternations of the negative phase; average: decay of the average that is scored."""
   levels, shape = data.levels(dataset), data.shape(dataset)
 

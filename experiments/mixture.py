@@ -33,6 +33,7 @@ import optax
 
 from experiments._common import dequantised
 from gen_models import data
+from gen_models.domains import NonNegative, NumUpdates, PositiveInt
 from gen_models.estimators.maximum_likelihood import fixed_point, maximum_likelihood
 from gen_models.evaluation import baselines, figures, likelihood
 from gen_models.experiment import Experiment, Phase, Samples
@@ -56,9 +57,9 @@ VARIANTS = {
 def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 'digits'] = 'mnist',
                binarisation: Literal['dynamic', 'threshold', 'static'] = 'dynamic',
                components: Literal['bernoulli', 'diagonal', 'full'] = 'bernoulli',
-               num_classes: int = 100, method: Literal['em', 'gradient', 'labelled'] = 'em',
-               pseudo_count: float = 1.0, learning_rate: float = 0.02, batch_size: int = 100,
-               num_steps: int = 100) -> Experiment:
+               num_classes: PositiveInt = 100, method: Literal['em', 'gradient', 'labelled'] = 'em',
+               pseudo_count: NonNegative = 1.0, learning_rate: NonNegative = 0.02,
+               batch_size: PositiveInt = 100, num_steps: NumUpdates = 100) -> Experiment:
   """Binarisation is of Bernoulli classes; learning_rate and batch_size are of the gradient."""
   levels, shape = data.levels(dataset), data.shape(dataset)
   binary = components == 'bernoulli'

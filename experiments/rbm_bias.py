@@ -43,12 +43,15 @@ Cost for three seeds on one core: about 400 seconds, 1,050 with 1,000 chains. Sc
 standard deviations over seeds, nats exact.
 """
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
 from gen_models import data
+from gen_models.domains import LARGEST, Interval, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators import base
 from gen_models.estimators.contrastive import Shared, contrastive
 from gen_models.estimators.negative import persistent, reconstruction
@@ -106,9 +109,10 @@ def measure(key, params, memory, v_BV, steps, chains: int, num_draws: int) -> di
   return metrics
 
 
-def experiment(*, num_hidden: int = 16, chains: int = 100, learning_rate: float = 0.01,
-               batch_size: int = 100, num_steps: int = 25_000, num_images: int = 1000,
-               num_draws: int = 100) -> Experiment:
+def experiment(*, num_hidden: Width = 16, chains: PositiveInt = 100,
+               learning_rate: NonNegative = 0.01, batch_size: PositiveInt = 100,
+               num_steps: NumUpdates = 25_000, num_images: PositiveInt = 1000,
+               num_draws: Annotated[int, Interval(2, LARGEST)] = 100) -> Experiment:
   """The learning rate is constant. num_images and num_draws are those of the measurement."""
   trained = contrastive(rbm, persistent(chains))
 

@@ -35,6 +35,7 @@ import optax
 
 from experiments._common import binary, boltzmann
 from gen_models import data
+from gen_models.domains import Fraction, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import contrastive
 from gen_models.evaluation import baselines, figures, monitors
 from gen_models.experiment import Experiment, Phase, unlabelled
@@ -51,11 +52,12 @@ VARIANTS = {
 
 
 def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist',
-               flipped: bool = False, num_hidden: int = 16,
-               negative: Literal['cd', 'pcd'] = 'pcd', steps: int = 1, chains: int = 100,
-               direction: boltzmann.DirectionName = 'plain', rate: float = 0.01,
-               start: Literal['log_odds', 'zero'] = 'log_odds', learning_rate: float = 0.01,
-               batch_size: int = 100, num_steps: int = 25_000) -> Experiment:
+               flipped: bool = False, num_hidden: Width = 16,
+               negative: Literal['cd', 'pcd'] = 'pcd', steps: PositiveInt = 1,
+               chains: PositiveInt = 100, direction: boltzmann.DirectionName = 'plain',
+               rate: Fraction = 0.01, start: Literal['log_odds', 'zero'] = 'log_odds',
+               learning_rate: NonNegative = 0.01, batch_size: PositiveInt = 100,
+               num_steps: NumUpdates = 25_000) -> Experiment:
   """`start` says where the visible biases begin: at the data's log-odds or at 0."""
   levels, shape = data.levels(dataset), data.shape(dataset)
   estimator = contrastive(rbm, boltzmann.negative_phase(negative, chains=chains, steps=steps),

@@ -37,6 +37,7 @@ import jax.numpy as jnp
 
 from experiments._common import binary, boltzmann
 from gen_models import data
+from gen_models.domains import Decay, Fraction, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
 from gen_models.estimators.sampling_free import pseudo_likelihood, ratio_matching
@@ -69,15 +70,16 @@ OTHER_LOSSES = {'exact': lambda model: maximum_likelihood(model.log_likelihood),
                 'pseudo_likelihood': pseudo_likelihood, 'ratio_matching': ratio_matching}
 
 
-
-def experiment(*, num_hidden: int = 16,
-               negative: Literal['cd', 'pcd', 'fpcd', 'pt', 'ptt', 'coupled', 'mean_field', 'tap',
-                                 'exact', 'pseudo_likelihood', 'ratio_matching'] = 'pcd',
-               steps: int = 1, chains: int = 100, rungs: int = 8, fast_rate: float = 0.01,
+def experiment(*, num_hidden: Width = 16,
+               negative: Literal['cd', 'pcd', 'fpcd', 'pt', 'ptt', 'coupled', 'mean_field',
+                                 'tap', 'exact', 'pseudo_likelihood', 'ratio_matching'] = 'pcd',
+               steps: PositiveInt = 1, chains: PositiveInt = 100, rungs: PositiveInt = 8,
+               fast_rate: NonNegative = 0.01,
                last_half_step: Literal['probabilities', 'samples'] = 'probabilities',
-               direction: boltzmann.DirectionName = 'plain', rate: float = 0.01,
-               learning_rate: float = 0.1, momentum: float = 0.0, weight_decay: float = 1e-4,
-               batch_size: int = 100, num_steps: int = 20_000,
+               direction: boltzmann.DirectionName = 'plain', rate: Fraction = 0.01,
+               learning_rate: NonNegative = 0.1, momentum: Decay = 0.0,
+               weight_decay: NonNegative = 1e-4, batch_size: PositiveInt = 100,
+               num_steps: NumUpdates = 20_000,
                binarisation: Literal['threshold', 'dynamic'] = 'threshold') -> Experiment:
   """The learning rate falls linearly to 0; weight decay is on W alone."""
   levels = data.levels('digits')

@@ -45,6 +45,7 @@ import jax.numpy as jnp
 from experiments._common import boltzmann
 from experiments._common.binary import beside
 from gen_models import data
+from gen_models.domains import Decay, Fraction, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import contrastive
 from gen_models.evaluation import figures, likelihood, monitors
 from gen_models.experiment import Experiment, Phase, unlabelled
@@ -73,13 +74,14 @@ VARIANTS = {
 
 def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] = 'mnist',
                binarisation: Literal['dynamic', 'threshold', 'static'] = 'dynamic',
-               num_hidden: int = 500, negative: boltzmann.NegativeName = 'pcd', steps: int = 1,
-               chains: int = 100, rungs: int = 10, fast_rate: float = 0.01,
-               direction: boltzmann.DirectionName = 'plain', rate: float = 0.01,
-               learning_rate: float = 0.1, schedule: Literal['linear', 'constant'] = 'linear',
-               average: float = 0.0, momentum: float = 0.0, weight_decay: float = 0.0,
-               batch_size: int = 100, num_steps: int = 60_000, ais_chains: int = 100,
-               ais_temperatures: int = 14_500) -> Experiment:
+               num_hidden: Width = 500, negative: boltzmann.NegativeName = 'pcd',
+               steps: PositiveInt = 1, chains: PositiveInt = 100, rungs: PositiveInt = 10,
+               fast_rate: NonNegative = 0.01, direction: boltzmann.DirectionName = 'plain',
+               rate: Fraction = 0.01, learning_rate: NonNegative = 0.1,
+               schedule: Literal['linear', 'constant'] = 'linear', average: Decay = 0.0,
+               momentum: Decay = 0.0, weight_decay: NonNegative = 0.0,
+               batch_size: PositiveInt = 100, num_steps: NumUpdates = 60_000,
+               ais_chains: PositiveInt = 100, ais_temperatures: PositiveInt = 14_500) -> Experiment:
   """The learning rate falls linearly to 0; weight decay is on W alone.
 
   schedule 'constant' keeps the rate where it is; `average` is the decay of the moving average of

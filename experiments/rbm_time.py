@@ -33,6 +33,7 @@ import jax.numpy as jnp
 
 from experiments._common import boltzmann
 from gen_models import data
+from gen_models.domains import Decay, NonNegative, NumUpdates, PositiveInt, Real
 from gen_models.estimators.contrastive import contrastive
 from gen_models.evaluation import baselines, figures, likelihood, monitors
 from gen_models.experiment import Experiment, Phase, unlabelled
@@ -52,12 +53,12 @@ VARIANTS = {
 }
 
 
-def experiment(*, negative: boltzmann.NegativeName = 'pcd', steps: int = 1, chains: int = 100,
-               rungs: int = 10, direction: boltzmann.DirectionName = 'plain',
-               learning_rate: float = 0.1, momentum: float = 0.0, weight_decay: float = 0.0,
-               average: float = 0.999,
-               num_steps: int = 30_000, target: float = -90.0,
-               ais_temperatures: int = 3_000) -> Experiment:
+def experiment(*, negative: boltzmann.NegativeName = 'pcd', steps: PositiveInt = 1,
+               chains: PositiveInt = 100, rungs: PositiveInt = 10,
+               direction: boltzmann.DirectionName = 'plain', learning_rate: NonNegative = 0.1,
+               momentum: Decay = 0.0, weight_decay: NonNegative = 0.0, average: Decay = 0.999,
+               num_steps: NumUpdates = 30_000, target: Real = -90.0,
+               ais_temperatures: PositiveInt = 3_000) -> Experiment:
   """As rbm_mnist's; target is in nats."""
   levels = data.levels('mnist')
   phase = boltzmann.negative_phase(negative, chains=chains, steps=steps, rungs=rungs,

@@ -41,7 +41,7 @@ Cost of an update on one core: 1.7 ms with k = 1, 2.9 with k = 5, so 9 and 15 mi
 epochs; the bound of 10,000 images 240 seconds.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +50,17 @@ import optax
 from experiments._common.binary import beside
 from experiments._common.latent import grid, initialiser, mean_bound, reconstructions
 from gen_models import data
-from gen_models.domains import sizes_of
+from gen_models.domains import (
+  Decay,
+  Interval,
+  LayerGroups,
+  Layers,
+  NonNegative,
+  NumUpdates,
+  Positive,
+  PositiveInt,
+  sizes_of,
+)
 from gen_models.estimators import variational
 from gen_models.evaluation import importance
 from gen_models.experiment import Experiment, Phase, unlabelled
@@ -78,15 +88,16 @@ VARIANTS = {
 
 def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 'digits'] = 'mnist',
                binarisation: Literal['dynamic', 'threshold', 'static', 'real'] = 'dynamic',
-               nets: Literal['dense', 'conv'] = 'dense', hidden: str = '200-200',
-               latents: str = '50',
+               nets: Literal['dense', 'conv'] = 'dense', hidden: LayerGroups = '200-200',
+               latents: Layers = '50',
                likelihood: Literal['bernoulli', 'gaussian', 'gaussian_fixed'] = 'bernoulli',
-               scale: float = 0.1,
+               scale: Positive = 0.1,
                bound: Literal['elbo', 'analytic', 'iwae', 'stl', 'dreg'] = 'elbo',
-               samples: int = 1, beta: float = 1.0, learning_rate: float = 1e-3, stages: int = 5,
-               beta1: float = 0.9, epsilon: float = 5e-6, second_moment_start: float = 0.0,
-               batch_size: int = 20, num_steps: int | None = None,
-               importance_samples: int = 5000) -> Experiment:
+               samples: PositiveInt = 1, beta: NonNegative = 1.0, learning_rate: NonNegative = 1e-3,
+               stages: Annotated[int, Interval(1, 12)] = 5, beta1: Decay = 0.9,
+               epsilon: Positive = 5e-6, second_moment_start: NonNegative = 0.0,
+               batch_size: PositiveInt = 20, num_steps: NumUpdates | None = None,
+               importance_samples: PositiveInt = 5000) -> Experiment:
   """hidden: widths between x and z_1, a comma, those between z_1 and z_2, ..; conv has its own.
 
   scale is the standard deviation of gaussian_fixed, and the least that gaussian learns. num_steps

@@ -1,4 +1,90 @@
-"""Values that hyperparameters may take."""
+"""Domains of hyperparameters: the values that one may take, declared in its annotation.
+
+  def experiment(*, num_hidden: PositiveInt = 16, learning_rate: NonNegative = 0.1): ...
+
+PositiveInt is Annotated[int, Interval(1, LARGEST)]: an int to type checkers and to `experiment`.
+The domain is checked where values come in, by launch.cli.registry, and never inside `experiment`,
+where floats may be traced. Any object with `holds(value)` and a text that says what it holds is a
+domain, so an experiment file may declare its own.
+"""
+
+import math
+from typing import Annotated, Any, NamedTuple, Protocol
+
+import numpy as np
+
+LARGEST = 2**20  # of counts that become sizes of arrays: above it memory ends, not patience
+WIDEST = 2**16  # of layers, two of which span a matrix
+
+
+class Domain(Protocol):
+  """Values of one type; its text completes 'learning_rate is -1, not a float ...'."""
+
+  def holds(self, value: Any) -> bool: ...
+
+  def __str__(self) -> str: ...
+
+
+class Interval(NamedTuple):
+  """Numbers from low to high, an end left out where it is open; floats are finite in float32."""
+
+  low: float = -math.inf
+  high: float = math.inf
+  open_low: bool = False
+  open_high: bool = False
+
+  def holds(self, value) -> bool:
+    with np.errstate(over='ignore'):
+      if isinstance(value, float) and not np.isfinite(np.float32(value)):
+        return False
+    above = value > self.low if self.open_low else value >= self.low
+    return above and (value < self.high if self.open_high else value <= self.high)
+
+  def __str__(self):
+    low = f'{"above" if self.open_low else "at least"} {self.low:,}'
+    high = f'{"below" if self.open_high else "at most"} {self.high:,}'
+    ends = [end for end, bound in ((low, self.low), (high, self.high)) if math.isfinite(bound)]
+    return ' and '.join(ends) or 'that is finite'
+
+
+class LayerSizes(NamedTuple):
+  """Texts such as '500-2000', the sizes of consecutive layers.
+
+  Attributes:
+    empty: whether there may be no layer, ''.
+    grouped: whether there may be several such texts with commas between.
+  """
+
+  empty: bool = False
+  grouped: bool = False
+
+  def holds(self, value) -> bool:
+    groups = value.split(',') if self.grouped else [value]
+    try:
+      sizes = [sizes_of(group) for group in groups]
+    except ValueError:
+      return False
+    return all((group or self.empty) and all(1 <= size <= WIDEST for size in group)
+               for group in sizes)
+
+  def __str__(self):
+    example = "'200-200,100-100'" if self.grouped else "'500-2000'"
+    return (f'of layer sizes such as {example}, each at least 1 and at most {WIDEST:,}'
+            + (", or ''" if self.empty else ''))
+
+
+PositiveInt = Annotated[int, Interval(1, LARGEST)]
+NonNegativeInt = Annotated[int, Interval(0, LARGEST)]
+Width = Annotated[int, Interval(1, WIDEST)]
+NumUpdates = Annotated[int, Interval(1, 2**31 - 1)]  # keys of updates are folded from 31 bits
+Positive = Annotated[float, Interval(0, open_low=True)]
+NonNegative = Annotated[float, Interval(0)]
+Fraction = Annotated[float, Interval(0, 1)]
+Decay = Annotated[float, Interval(0, 1, open_high=True)]  # of a moving average; 1 never forgets
+Real = Annotated[float, Interval()]
+Layers = Annotated[str, LayerSizes()]
+OptionalLayers = Annotated[str, LayerSizes(empty=True)]
+LayerGroups = Annotated[str, LayerSizes(empty=True, grouped=True)]
 
 
 def sizes_of(text: str) -> tuple[int, ...]:

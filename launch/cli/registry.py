@@ -123,7 +123,7 @@ def _user_entry(file: user_files.UserFile) -> Entry:
 
 
 def recorded_values(entry: Entry, values: dict[str, Any], where: pathlib.Path) -> dict[str, Any]:
-  """The hyperparameters that the file `where` has, of the names and types that the experiment has.
+  """The hyperparameters that the file `where` has, of names and domains that the experiment has.
 
   Raises:
     UsageError: they are not.
@@ -134,20 +134,31 @@ def recorded_values(entry: Entry, values: dict[str, Any], where: pathlib.Path) -
       raise UsageError(f'{where}: {entry.name} has no hyperparameter {name!r}: it was made by '
                        'another version')
   values = {name: _from_json(value, parameters[name].annotation) for name, value in values.items()}
-  _check(parameters, values, f'{where}: ')
+  check_values(entry, values, f'{where}: ')
   return values
 
 
-def _check(parameters: dict[str, inspect.Parameter], values: dict[str, Any], where: str) -> None:
-  """Raises UsageError unless every value has the type of its hyperparameter and can be written."""
+def check_values(entry: Entry, values: dict[str, Any], where: str = '') -> None:
+  """Raises UsageError unless every value may be that of its hyperparameter; `where` it stands."""
+  parameters = hyperparameters(entry)
   for name, value in values.items():
-    if value is inspect.Parameter.empty:
-      raise UsageError(f'{where}{name} has no default: give --set={name}=value')
-    if not _storable(value):
-      raise UsageError(f'{where}{name} is {value!r}, which config.json cannot hold: '
-                       'hyperparameters are finite numbers, strings, booleans, None and tuples')
-    if not _is(value, parameters[name].annotation):
-      raise UsageError(f'{where}{name} is {value!r}, not {describe(parameters[name].annotation)}')
+    check(name, value, parameters[name].annotation, where or f'{entry.name}: ')
+
+
+def check(name: str, value, annotation, where: str = '') -> None:
+  """The one check of a hyperparameter's value, whatever side it came from.
+
+  Raises:
+    UsageError: missing, not of its type or outside its domain (gen_models/domains.py), or nothing
+      that config.json can hold; the message begins with `where`.
+  """
+  if value is inspect.Parameter.empty:
+    raise UsageError(f'{where}{name} has no default: give --set={name}=value')
+  if not _storable(value):
+    raise UsageError(f'{where}{name} is {value!r}, which config.json cannot hold: '
+                     'hyperparameters are finite numbers, strings, booleans, None and tuples')
+  if not _is(value, annotation):
+    raise UsageError(f'{where}{name} is {value!r}, not {describe(annotation)}')
 
 
 def _storable(value) -> bool:
@@ -160,8 +171,23 @@ def _storable(value) -> bool:
   return value is None or isinstance(value, (bool, int, str))
 
 
+def kind(annotation):
+  """The type without its domain."""
+  return typing.get_args(annotation)[0] if _is_annotated(annotation) else annotation
+
+
+def _is_annotated(annotation) -> bool:
+  return typing.get_origin(annotation) is typing.Annotated
+
+
+def _domains(annotation) -> list:
+  """What of Annotated[type, ...] is a domain: whatever has `holds`, see gen_models/domains.py."""
+  return [x for x in typing.get_args(annotation)[1:] if hasattr(x, 'holds')]
+
+
 def _from_json(value, annotation):
   """JSON has no tuples: a list is one, but where the annotation says list."""
+  annotation = kind(annotation)
   options = [annotation, *typing.get_args(annotation)]
   if isinstance(value, list) and not any((typing.get_origin(a) or a) is list for a in options):
     return tuple(_from_json(v, None) for v in value)
@@ -169,8 +195,10 @@ def _from_json(value, annotation):
 
 
 def _is(value, annotation) -> bool:
-  """Whether a value is of this type; an int will do for a float, as in JSON."""
+  """Whether a value is of this type and its domain; an int will do for a float, as in JSON."""
   origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+  if _is_annotated(annotation):
+    return _is(value, args[0]) and all(domain.holds(value) for domain in _domains(annotation))
   if origin is typing.Literal:
     return value in args
   if origin in (typing.Union, types.UnionType):
@@ -268,7 +296,8 @@ def resolve(entry: Entry, variant: str | None = None, overrides=()) -> dict[str,
   """Every hyperparameter's value: the defaults, then the variant's, then `name=value` overrides.
 
   Raises:
-    UsageError: unknown variant or hyperparameter, or a value of the wrong type.
+    UsageError: unknown variant or hyperparameter, or a value of the wrong type or outside its
+      domain.
   """
   parameters = hyperparameters(entry)
   values = {name: p.default for name, p in parameters.items()}
@@ -288,7 +317,7 @@ def resolve(entry: Entry, variant: str | None = None, overrides=()) -> dict[str,
       raise UsageError(f'{entry.name} has no hyperparameter {name!r}'
                        + near(name, list(parameters)))
     values[name] = parse(name, text, parameters[name].annotation)
-  _check(parameters, values, f'{entry.name}: ')
+  check_values(entry, values)
   return values
 
 
@@ -296,8 +325,13 @@ def parse(name: str, text: str, annotation) -> Any:
   """The value written as `text` for a hyperparameter annotated so.
 
   Raises:
-    UsageError: it does not read as that type.
+    UsageError: it does not read as that type, or lies outside the domain.
   """
+  if _is_annotated(annotation):
+    value = parse(name, text, kind(annotation))
+    if not _is(value, annotation):
+      raise UsageError(f'{name}={text}: not {describe(annotation)}')
+    return value
   if typing.get_origin(annotation) is typing.Literal:
     choices = typing.get_args(annotation)
     if text in choices:
@@ -329,11 +363,14 @@ def parse(name: str, text: str, annotation) -> Any:
 
 def is_tuple(annotation) -> bool:
   """Whether values are tuples, written with commas between."""
+  annotation = kind(annotation)
   return tuple in (annotation, typing.get_origin(annotation))
 
 
 def describe(annotation) -> str:
-  """How a type reads in a table: int, float | None, a | b, int, int, ..."""
+  """How a type reads in a table: int, float at least 0 | None, a | b, int, int, ..."""
+  if _is_annotated(annotation):
+    return ' '.join([describe(kind(annotation)), *map(str, _domains(annotation))])
   if typing.get_origin(annotation) is typing.Literal:
     return ' | '.join(map(str, typing.get_args(annotation)))
   if typing.get_origin(annotation) in (typing.Union, types.UnionType):

@@ -106,7 +106,7 @@ def axes(entry: registry.Entry, overrides: Sequence[str],
       raise errors.UsageError(f'--set={name} twice: write --set={name}=a,b')
     annotation = parameters[name].annotation
     match = re.fullmatch(r'([^,]+?)\.\.([^,]+?)(:log)?', text)
-    if match and annotation in (int, float):
+    if match and registry.kind(annotation) in (int, float):
       if not ranges:
         raise errors.UsageError(f'--set={override}: a range is for --search=random or optuna; '
                                 'for a grid write the values, a,b,c')
@@ -114,7 +114,7 @@ def axes(entry: registry.Entry, overrides: Sequence[str],
       if low > high or (match[3] and low <= 0):
         raise errors.UsageError(f'--set={override}: the lower end comes first'
                                 + (', above 0 for :log' if match[3] else ''))
-      found[name] = Range(low, high, bool(match[3]), annotation is int)
+      found[name] = Range(low, high, bool(match[3]), registry.kind(annotation) is int)
     else:
       # A tuple has its own commas, so a sweep takes one value of it.
       parts = [text] if registry.is_tuple(annotation) else text.split(',')
@@ -158,9 +158,12 @@ def points(entry: registry.Entry, variants: Sequence[str | None], choices, seeds
     UsageError: as registry.resolve.
   """
   choices = list(choices)
-  return [Point(variant, swept, seed,
-                {**registry.resolve(entry, variant), **(fixed or {}), **swept})
-          for variant in variants for swept in choices for seed in seeds]
+  found = [Point(variant, swept, seed,
+                 {**registry.resolve(entry, variant), **(fixed or {}), **swept})
+           for variant in variants for swept in choices for seed in seeds]
+  for point in found:
+    registry.check_values(entry, point.values)
+  return found
 
 
 def programs(entry: registry.Entry, all_points: Sequence[Point], dataset,

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +73,14 @@ def test_every_hyperparameter_has_a_type_a_default_and_a_reader(name):
     assert parsed == default and type(parsed) is type(default)
   for changes in entry.variants.values():
     assert set(changes) <= set(registry.hyperparameters(entry))
+
+
+@pytest.mark.parametrize('name', registry.names())
+def test_every_hyperparameter_has_a_domain(name):
+  for parameter in registry.hyperparameters(registry.load(name)).values():
+    for option in typing.get_args(parameter.annotation | None):
+      kind = typing.get_origin(option) or option
+      assert kind in (typing.Annotated, typing.Literal, bool, type(None)), parameter
 
 
 @pytest.mark.parametrize('name', registry.names())

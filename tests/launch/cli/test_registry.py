@@ -1,9 +1,11 @@
 """Names and values from the command line: resolved strictly, refused helpfully."""
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
 import pytest
 
+from gen_models import domains
 from launch import errors
 from launch.cli import registry
 
@@ -61,3 +63,73 @@ def test_an_experiment_may_be_a_file(tmp_path):
   empty.write_text('')
   with pytest.raises(errors.UsageError, match='no function'):
     registry.load(str(empty))
+
+
+class Even:
+  """A domain of a user's own file."""
+
+  def holds(self, value):
+    return value % 2 == 0
+
+  def __str__(self):
+    return 'that is even'
+
+
+def bounded(*, num_hidden: domains.Width = 4, learning_rate: domains.NonNegative = 0.1,
+            centring: domains.Fraction | None = None, layers: domains.Layers = '8-4',
+            rule: Literal['cd', 'pcd'] = 'cd', chains: Annotated[int, Even()] = 2,
+            pair: tuple[domains.PositiveInt, ...] = (1, 2)):
+  return num_hidden, learning_rate, centring, layers, rule, chains, pair
+
+
+BOUNDED = registry.Entry('bounded', bounded, {
+  'good': {'centring': 1.0}, 'rule': {'rule': 'pdc'}, 'rate': {'learning_rate': -1.0},
+  'layers': {'layers': '8,4'}}, 'Bounded.')
+OUTSIDE = ['learning_rate=-1', 'learning_rate=nan', 'learning_rate=inf', 'centring=1.5',
+           'num_hidden=0', 'num_hidden=1e9', 'layers=', 'layers=8-0', 'chains=3', 'pair=1,0']
+
+
+def test_values_inside_their_domains_keep_their_types():
+  values = registry.resolve(BOUNDED, 'good', ['num_hidden=1e3', 'layers=5', 'centring=none',
+                                              'pair=3,4'])
+  assert values == dict(num_hidden=1000, learning_rate=0.1, centring=None, layers='5', rule='cd',
+                        chains=2, pair=(3, 4))
+  assert registry.recorded_values(BOUNDED, values | {'pair': [3, 4]}, 'here') == values
+
+
+@pytest.mark.parametrize('text', OUTSIDE)
+def test_values_outside_are_refused_in_one_line(text):
+  with pytest.raises(errors.UsageError, match=text.split('=')[0] + r'=.*: not ') as caught:
+    registry.resolve(BOUNDED, overrides=[text])
+  assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('variant, message', [
+  ('rule', "bounded: rule is 'pdc', not cd | pcd"),
+  ('rate', 'bounded: learning_rate is -1.0, not float at least 0'),
+  ('layers', "bounded: layers is '8,4', not str of layer sizes")])
+def test_what_a_variant_sets_is_checked_as_what_a_user_sets(variant, message):
+  with pytest.raises(errors.UsageError, match=re.escape(message)):
+    registry.resolve(BOUNDED, variant)
+
+
+@pytest.mark.parametrize('name, value', [
+  ('learning_rate', -1), ('num_hidden', 10**9), ('centring', 2.0), ('layers', 'x')])
+def test_what_a_file_holds_is_checked_as_what_a_user_sets(name, value):
+  with pytest.raises(errors.UsageError, match=f'config.json: {name} is .*, not '):
+    registry.recorded_values(BOUNDED, registry.resolve(BOUNDED) | {name: value},
+                             'config.json')
+
+
+def test_a_default_outside_its_domain_is_refused():
+  def wrong(*, chains: domains.PositiveInt = 0):
+    return chains
+  with pytest.raises(errors.UsageError, match='chains is 0, not int at least 1'):
+    registry.resolve(registry.Entry('wrong', wrong, {}, ''))
+
+
+@pytest.mark.parametrize('name, text', [
+  ('num_hidden', 'int at least 1 and at most 65,536'),
+  ('centring', 'float at least 0 and at most 1 | None'), ('chains', 'int that is even')])
+def test_the_list_shows_domains(name, text):
+  assert registry.describe(registry.hyperparameters(BOUNDED)[name].annotation) == text

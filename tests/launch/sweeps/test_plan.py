@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from gen_models import domains
 from launch import errors
 from launch.cli import registry
 from launch.sweeps import plan
@@ -51,6 +52,21 @@ def test_points_are_variants_by_choices_by_seeds_and_no_two_share_a_directory():
   assert all(p.values['num_steps'] == 7 for p in points)
   # What is swept counts, whatever the variant says.
   assert [p.values['learning_rate'] for p in points if p.variant == 'fast'] == [0.1] * 4 + [0.2] * 4
+
+
+def test_swept_values_and_ranges_stay_inside_their_domains():
+  def bounded(*, chains: domains.PositiveInt = 5, rate: domains.Fraction = 0.1):
+    return chains, rate
+
+  entry = registry.Entry('bounded', bounded, {}, 'Bounded.')
+  found = plan.axes(entry, ['chains=1..9', 'rate=0.1..1'], ranges=True)
+  assert found == {'chains': plan.Range(1, 9, False, True),
+                   'rate': plan.Range(0.1, 1, False, False)}
+  for override in ('chains=5,0', 'chains=0..9', 'rate=0.5..2'):
+    with pytest.raises(errors.UsageError, match='not (int|float) at least'):
+      plan.axes(entry, [override], ranges=True)
+  with pytest.raises(errors.UsageError, match='rate is 1.5, not'):
+    plan.points(entry, [None], [{'rate': 1.5}], [0])
 
 
 @pytest.mark.parametrize('text', ['../../etc', 'a/b', '$(touch x)', 'a b', '\n', '..', 'é;rm'])
