@@ -22,6 +22,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import tempfile
 from typing import Any
 
 import jax
@@ -185,10 +186,24 @@ def open_checkpoints(workdir, config, experiment, **options):
   """The run's checkpoints; its identity is the configuration less the variant's name.
 
   The experiment counts as config.json has it: a file may have been recorded by another path.
+
+  Raises:
+    OSError: they are to be written, and their directory cannot be.
   """
   from gen_models.training import checkpoint
+  directory = pathlib.Path(workdir) / 'checkpoints'
+  if directory.is_dir() and not options.get('read_only'):
+    _require_writable(directory)
   identity = {k: v for k, v in config.items() if k != 'variant'}
   if (pathlib.Path(workdir) / 'config.json').exists():
     identity['experiment'] = read_config(workdir)['experiment']
-  return checkpoint.Checkpoints(pathlib.Path(workdir) / 'checkpoints', identity=identity,
-                                best_metric=experiment.headline, **options)
+  return checkpoint.Checkpoints(directory, identity=identity, best_metric=experiment.headline,
+                                **options)
+
+
+def _require_writable(directory: pathlib.Path) -> None:
+  """Finds now what the first save would find after minutes of work."""
+  try:
+    tempfile.TemporaryFile(dir=directory).close()
+  except OSError as e:
+    raise OSError(e.errno, e.strerror, str(directory)) from e

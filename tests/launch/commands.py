@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import textwrap
 import time
 
 import numpy as np
@@ -22,6 +23,13 @@ def run(module, *args, check=True, **env):
   if check:
     assert done.returncode == 0, done.stdout + done.stderr
   return done
+
+
+def command(code, **options):
+  """A started process that runs `main` of this code as commands run theirs."""
+  code = textwrap.dedent(code) + '\nfrom launch.cli import app\napp.run(main)'
+  return subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, text=True, encoding='utf-8',
+                          stdout=subprocess.PIPE, **options)
 
 
 def refused(module, *args):

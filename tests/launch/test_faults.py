@@ -233,6 +233,16 @@ def test_a_disk_full_of_figures_costs_the_figures_alone(trained, small_disk, tmp
   assert 'trained 800 steps' in run('train', *ARGS, f'--workdir={workdir}').stdout
 
 
+def test_checkpoints_that_cannot_be_written_are_refused_before_training(small_disk):
+  disk, _ = small_disk
+  (disk / 'checkpoints').mkdir()
+  subprocess.run(['mount', '-o', 'remount,ro', disk], check=True)
+  with pytest.raises(OSError) as caught:
+    rundir.open_checkpoints(disk, {}, None)
+  assert app._explain(caught.value) == (f'Read-only file system: {disk / "checkpoints"}; use a '
+                                        'directory that can be written to')
+
+
 @pytest.mark.slow
 def test_a_read_only_disk(copy, small_disk):
   """It is read, and a score that cannot be kept is printed all the same."""

@@ -1,4 +1,4 @@
-"""Output meant for people ends no command: closed pipes and terminals, encodings, signals."""
+"""Output meant for people ends no command: closed pipes and terminals, encodings."""
 
 import contextlib
 import os
@@ -6,12 +6,11 @@ import pty
 import signal
 import subprocess
 import sys
-import textwrap
 
 import pytest
 
 from launch.cli import console
-from tests.launch.commands import ROOT, SMALL, run, wait_for
+from tests.launch.commands import ROOT, SMALL, command, run, wait_for
 
 
 @pytest.fixture(name='recorded')
@@ -71,15 +70,8 @@ def test_of_a_line_that_is_rewritten_in_place_the_last_state_is_recorded(recorde
   assert recorded() == [' 2/2', 'done']
 
 
-def python(code, **options):
-  """A process that runs `main` of this code as a command."""
-  code = textwrap.dedent(code) + '\nfrom launch.cli import app\napp.run(main)'
-  return subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, text=True, encoding='utf-8',
-                          stdout=subprocess.PIPE, **options)
-
-
 def test_closed_standard_streams_are_no_files_of_the_command(tmp_path):
-  process = python(f'''
+  process = command(f'''
     import os, sys
     def main(argv):
       with open({str(tmp_path / 'file')!r}, 'w') as file:
@@ -90,24 +82,6 @@ def test_closed_standard_streams_are_no_files_of_the_command(tmp_path):
     ''', preexec_fn=lambda: [os.close(i) for i in range(3)])
   assert process.wait(30) == 0
   assert (tmp_path / 'file').read_text(encoding='utf-8') == 'content'
-
-
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGHUP])
-def test_a_signal_is_heeded_where_python_loses_its_exception(number):
-  process = python(f'''
-    import os, sys, time
-    class Loses:
-      def __del__(self):
-        os.kill(os.getpid(), {int(number)})
-        time.sleep(0.1)
-    def main(argv):
-      Loses()
-      print('lost', flush=True)
-      time.sleep(60)
-    ''', stderr=subprocess.PIPE)
-  out, error = process.communicate(timeout=30)
-  assert process.returncode == 128 + number and out == 'lost\n'
-  assert f'stopped by {number.name}' in error
 
 
 def test_a_list_that_is_not_read_to_its_end():
