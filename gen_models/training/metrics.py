@@ -120,24 +120,34 @@ class _Events:
     self._file.close()
 
 
-def read(path) -> list[dict[str, Any]]:
+LARGEST = 2**30  # bytes of a metrics.jsonl
+
+
+def read(path, largest: int = LARGEST) -> list[dict[str, Any]]:
   """The lines of a metrics.jsonl: step as int, all else as float or list of floats.
 
   A torn last line is left out; a missing file is an empty one.
 
   Raises:
-    ValueError: any other line is not one that `Metrics` writes.
+    ValueError: any other line is not one that `Metrics` writes; it is named.
+    OSError: it is no regular file, or longer than `largest` bytes.
   """
   return [{name: x if name == 'step' else _decode(x) for name, x in line.items()}
-          for line in _objects(path)]
+          for line in _objects(path, largest)]
 
 
-def history(path) -> dict[str, Series]:
-  """{metric: Series} of a metrics.jsonl; a metric has the steps at which it was written."""
+def history(path, largest: int = LARGEST) -> dict[str, Series]:
+  """{metric: Series} of a metrics.jsonl; a metric has the steps at which it was written.
+
+  Raises as `read`.
+  """
   points = {}
-  for line in read(path):
+  for line in read(path, largest):
     for name in line.keys() - {'step', 'time'}:
       points.setdefault(name, []).append((line['step'], line[name]))
+  for name, xs in points.items():
+    if len({np.shape(value) for _, value in xs}) > 1:
+      raise ValueError(f'{path}: {name} is not of the same number of replicas on every line')
   return {name: Series(np.array([s for s, _ in xs]), np.array([v for _, v in xs], np.float64))
           for name, xs in sorted(points.items())}
 
@@ -145,21 +155,33 @@ def history(path) -> dict[str, Series]:
 def spent(path, step: int) -> float:
   """Seconds of training behind the state of this step, as a metrics.jsonl recorded them."""
   lines = read(path) if step else []
-  return max((line['seconds'] for line in lines if line['step'] <= step), default=0.0)
+  return max((line.get('seconds', 0.0) for line in lines if line['step'] <= step), default=0.0)
 
 
-def _objects(path) -> Iterator[dict[str, Any]]:
-  path = pathlib.Path(path)
-  lines = path.read_bytes().split(b'\n') if path.exists() else []
+def _objects(path, largest: int = LARGEST) -> Iterator[dict[str, Any]]:
+  try:
+    lines = files.read_bytes(path, largest).split(b'\n')
+  except FileNotFoundError:
+    return
   for number, line in enumerate(lines, 1):
     try:
       value = json.loads(line)
       operator.index(value['step'])
-    except (ValueError, TypeError, KeyError) as e:
+      _check(value)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as e:
       if number == len(lines):  # what follows the last newline: nothing, or a torn line
         return
       raise ValueError(f'{path}:{number} is not a line of metrics: delete that line') from e
     yield value
+
+
+def _check(line: dict) -> None:
+  """Raises where a value is neither a number nor a list of numbers."""
+  if abs(line['step']) >= 2**63:
+    raise ValueError('the step is no count')
+  for value in line.values():
+    for x in value if isinstance(value, list) else [value]:
+      float(x)
 
 
 def _line(value) -> str:

@@ -1,15 +1,20 @@
-"""Learning curves: a line a row, a band from the lowest to the highest seed."""
+"""Learning curves: a line for each row, a band from the lowest to the highest seed."""
 
 import fnmatch
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from gen_models import files
+from launch.reports import words
 
+MOST_PANELS = 30  # of one picture
+_MOST_METRICS = 5000  # of one run
+_MOST_NAMES = 24  # in a legend
+_LARGEST = 64 * 2**20  # bytes of a metrics.jsonl
 _INK = '#85858c'  # read on white and on black
 
 
@@ -22,23 +27,53 @@ class Curve(NamedTuple):
   high: np.ndarray
   seeds: int
 
+  @property
+  def measured(self) -> int:
+    """At how many steps it has a number."""
+    return int(np.isfinite(self.mean).sum())
 
-def read(directories: Sequence[pathlib.Path]) -> dict[str, Curve]:
-  """{metric: Curve} over the seeds of several runs, at the steps that all of them wrote."""
+
+def read(directories: Sequence[pathlib.Path],
+         remark: Callable[[str], None] = lambda line: None) -> dict[str, Curve]:
+  """{metric: Curve} over the seeds of several runs, at the steps that all of them wrote.
+
+  Args:
+    directories: of the runs.
+    remark: told in one line of a run whose metrics are not those of a run: it is left out.
+  """
   from gen_models.training import metrics
-  runs = [metrics.history(d / 'metrics.jsonl') for d in directories]
+  runs = []
+  for directory in directories:
+    path = directory / 'metrics.jsonl'
+    try:
+      found = metrics.history(path, _LARGEST)
+      if len(found) > _MOST_METRICS:
+        raise ValueError(f'it has {len(found):,} metrics, at most {_MOST_METRICS:,} are read')
+      if wrong := [name for name, series in found.items() if series.value.ndim > 2]:
+        raise ValueError(f'{wrong[0][:60]!r} is no number and no list of numbers over seeds')
+      runs.append(found)
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as e:
+      remark(f'{path}: its curves are left out: {_line(e)}')
   curves = {}
   for name in dict.fromkeys(name for run in runs for name in run):
-    series = [run[name] for run in runs if name in run]
-    steps = series[0].step
-    for s in series[1:]:
-      steps = np.intersect1d(steps, s.step)
-    if not len(steps):
-      continue
-    values = np.concatenate([
-      s.value[np.isin(s.step, steps)].reshape(len(steps), -1) for s in series], axis=1)
-    curves[name] = Curve(steps, values.mean(1), values.min(1), values.max(1), values.shape[1])
+    if curve := _over_seeds([run[name] for run in runs if name in run]):
+      curves[name] = curve
   return curves
+
+
+def _over_seeds(series) -> Curve | None:
+  """One metric of several runs at the steps that they share."""
+  # Of a step written twice, after a crash, the last line counts.
+  last = [{int(step): np.ravel(value) for step, value in zip(s.step, s.value)} for s in series]
+  steps = sorted(set.intersection(*map(set, last)))
+  if not steps:
+    return None
+  values = np.array([np.concatenate([s[step] for s in last]) for step in steps])
+  return Curve(np.array(steps), values.mean(1), values.min(1), values.max(1), values.shape[1])
+
+
+def _line(error: Exception) -> str:
+  return ' '.join(str(error).split())[:300] or type(error).__name__
 
 
 def draw(rows: Mapping[str, Mapping[str, Curve]], names: Sequence[str], path: pathlib.Path,
@@ -47,41 +82,64 @@ def draw(rows: Mapping[str, Mapping[str, Curve]], names: Sequence[str], path: pa
   import matplotlib
   matplotlib.use('agg')
   from matplotlib import pyplot as plt
+  names = names[:MOST_PANELS]
   columns = min(columns, max(1, len(names)))
   lines = max(1, -(-len(names) // columns))
   one = len(names) == 1
   figure, axes = plt.subplots(lines, columns, squeeze=False, layout='constrained',
-                              figsize=(9.5 if len(rows) > 1 else 6.5, 3.4) if one
-                              else (3.7 * columns, 2.6 * lines))
+                              figsize=(9.5 if len(rows) > 1 else 6.5, 3.6) if one
+                              else (3.9 * columns, 2.8 * lines))
   colours = plt.get_cmap('tab10').colors if len(rows) <= 10 else plt.get_cmap('turbo')(
     np.linspace(0.05, 0.95, len(rows)))
+  handles = {}
   for axis in axes.flat[len(names):]:
     axis.axis('off')
   for axis, name in zip(axes.flat, names):
     for colour, (label, curves) in zip(colours, rows.items()):
-      if name not in curves:
-        continue
-      curve = curves[name]
-      axis.plot(curve.step, curve.mean, linewidth=1.3, color=colour, label=label,
-                marker='o' if len(curve.step) == 1 else None)
-      if curve.seeds > 1:
-        axis.fill_between(curve.step, curve.low, curve.high, alpha=0.22, linewidth=0, color=colour)
-    axis.set_title(name, fontsize=10, color=_INK)
-    axis.set_xlabel('updates', fontsize=9, color=_INK)
-    axis.tick_params(labelsize=8, colors=_INK)
-    for spine in axis.spines.values():
-      spine.set_color(_INK)
-    axis.spines[['top', 'right']].set_visible(False)
-    axis.patch.set_alpha(0)
+      if name in curves:
+        handles.setdefault(label, _plot(axis, curves[name], colour))
+    _dress(axis, name)
   if len(rows) > 1:
-    handles = {text: line for axis in axes.flat
-               for line, text in zip(*axis.get_legend_handles_labels())}
-    figure.legend(handles.values(), handles.keys(), loc='outside right upper', fontsize=8,
-                  frameon=False, labelcolor=_INK)
+    shown = list(handles)[:_MOST_NAMES]
+    names_shown = [_name(label) for label in shown]
+    if len(handles) > len(shown):
+      names_shown[-1] += f' … and {len(handles) - len(shown)} more'
+    legend = figure.legend([handles[label] for label in shown], names_shown,
+                           loc='outside right upper', fontsize=8, frameon=False, labelcolor=_INK)
+    for text in legend.get_texts():
+      text.set_parse_math(False)
   with files.replacing(path, binary=True) as file:
     figure.savefig(file, dpi=110, transparent=True, format='png')
   plt.close(figure)
   return path
+
+
+def _plot(axis, curve: Curve, colour):
+  """Draws one curve and returns its line; few points are marked, since a line needs two."""
+  line, = axis.plot(curve.step, curve.mean, linewidth=1.3, color=colour, markersize=4,
+                    marker='o' if curve.measured <= 12 else None)
+  if curve.seeds > 1:
+    axis.fill_between(curve.step, curve.low, curve.high, alpha=0.22, linewidth=0, color=colour)
+  return line
+
+
+def _dress(axis, name: str) -> None:
+  """Title, units, and colours that can be read on both grounds."""
+  # A $ in a name would be read as mathematics, and refused where it is none.
+  axis.set_title(_name(name), fontsize=10, color=_INK, parse_math=False)
+  axis.set_xlabel('parameter updates', fontsize=9, color=_INK)
+  axis.set_ylabel(words.unit(name), fontsize=9, color=_INK)
+  axis.tick_params(labelsize=8, colors=_INK)
+  for spine in axis.spines.values():
+    spine.set_color(_INK)
+  axis.spines[['top', 'right']].set_visible(False)
+  axis.patch.set_alpha(0)
+
+
+def _name(text: str) -> str:
+  """A name as it stands in a picture: one line of bounded length."""
+  text = ''.join(c if c.isprintable() else ' ' for c in text)
+  return text if len(text) <= 60 else f'{text[:57]}...'
 
 
 def write_csv(rows: Mapping[str, Mapping[str, Curve]], path: pathlib.Path) -> None:
@@ -97,7 +155,8 @@ def order(rows: Mapping[str, Mapping[str, Curve]], headline: str | None) -> list
   names = {name for curves in rows.values() for name in curves} - {'seconds'}
 
   def key(name):
-    parts = re.split(r'(\d+)', name)  # words at even places, numbers at odd ones
+    # Text at even places, numbers at odd ones; of many digits only the first are compared.
+    parts = re.split(r'([0-9]{1,18})', name)
     return name.split('/')[-1] != headline, [int(p) if i % 2 else p for i, p in enumerate(parts)]
 
   return sorted(names, key=key)
@@ -107,3 +166,9 @@ def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
   """The names that one of the patterns is of, pattern by pattern; * stands for any characters."""
   return list(dict.fromkeys(name for pattern in patterns
                             for name in names if fnmatch.fnmatchcase(name, pattern)))
+
+
+def measured_once(rows: Mapping[str, Mapping[str, Curve]], names: Sequence[str]) -> list[str]:
+  """The metrics that no row has more than one number of: a curve of them would be a dot."""
+  return [name for name in names
+          if all(curves[name].measured <= 1 for curves in rows.values() if name in curves)]
