@@ -11,8 +11,7 @@ pretraining the weights start as Glorot & Bengio (2010) have it, times 4 for log
 
 Score: squared error of a test image, the sum over pixels in [0, 1], mean over all test images
 (mean +- standard deviation over seeds), beside PCA with as many components; an autoencoder has no
-nats. Published (60,000 images, all three from memory): 3.00 autoencoder, 8.01 logistic PCA, 13.87
-PCA.
+nats.
 
   pretrained      3.16, one seed, PCA 13.87; --set=pretrain_steps=3000 --set=num_steps=15000
   random_init     –

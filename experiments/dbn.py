@@ -9,9 +9,9 @@ dynamically binarised, batch 100, the learning rate falling linearly to 0. Train
 Score: the variational lower bound in test nats of all test images, binarised once, with log Z of
 the top layer annealed from both sides (`lower` takes the one that is high in expectation) or, where
 small, enumerated; beside it the importance-weighted estimate with 100 samples. Mean +- standard
-deviation over seeds. Published for 500-2000 (Salakhutdinov & Murray, 2008): bound -86.22 (from
-memory), estimate about -84.6. Networks with labels add the error of the class of least free energy;
-Hinton, Osindero & Teh report 1.25 % for 500-500-2000 after up-down fine-tuning, not done here.
+deviation over seeds. Published for 500-2000 (Salakhutdinov & Murray, 2008): an estimate of about
+-84.6. Networks with labels add the error of the class of least free energy; Hinton, Osindero & Teh
+report 1.25 % for 500-500-2000 after up-down fine-tuning, which is not done here.
 
   mnist_500_2000   -86.99, estimate -84.96, one seed
   labelled         –   500-500-2000, labels beside the features of the top layer
@@ -47,7 +47,7 @@ from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.directions import centred
 from gen_models.estimators.negative import persistent, reconstruction
 from gen_models.evaluation import deep
-from gen_models.experiment import Experiment, Samples
+from gen_models.experiment import Experiment, Published, Samples
 from gen_models.models import dbn, label_rbm, rbm, units
 from gen_models.samplers import annealing
 
@@ -58,6 +58,10 @@ VARIANTS = {
                  ais_temperatures=5000),
   'digits_labelled': dict(dataset='digits', binarisation='threshold', layers='64-64', labels=True,
                           num_steps=20_000, ais_temperatures=2000),
+}
+PUBLISHED = {
+  'mnist_500_2000': Published('estimate −84.6', 'Salakhutdinov & Murray, 2008',
+                              'a second source that quotes it'),
 }
 
 
@@ -103,7 +107,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
                ais_chains: PositiveInt = 100, ais_temperatures: PositiveInt = 14_500) -> Experiment:
   """num_steps is of each layer; upper_learning_rate of all but the first.
 
-  gibbs_steps are the sweeps in the top layer behind a sample; importance_samples, ais_chains and
+  gibbs_steps are those in the top layer behind a sample; importance_samples, ais_chains and
   ais_temperatures are those of the final score (the last two for each label).
   """
   levels, shape, sizes = data.levels(dataset), data.shape(dataset), sizes_of(layers)

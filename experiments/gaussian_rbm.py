@@ -3,7 +3,7 @@
   python -m launch.train --experiment=gaussian_rbm --variant=digits --workdir=runs/gaussian_rbm
   python -m launch.evaluate --workdir=runs/gaussian_rbm
 
-Pixels are dequantised and standardised, v = (x - mean) / max(sd, 0.1), so that a pixel which hardly
+Pixels are dequantised and normalised, v = (x - mean) / max(sd, 0.1), so that a pixel which hardly
 ever changes does not become huge when it does; the variance of a unit stays within [0.001, 4]
 whatever the parameters, so nothing can blow up by it (Cho, Ilin & Raiko, 2011). Adam, the learning
 rate falling linearly to 0.

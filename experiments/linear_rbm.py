@@ -1,4 +1,4 @@
-"""A Boltzmann machine with linear units finds the principal components, by sampling alone.
+"""A Boltzmann machine with linear units finds the principal components, by sampling.
 
   python -m launch.train --experiment=linear_rbm --variant=pcd --workdir=runs/linear
   python -m launch.evaluate --workdir=runs/linear

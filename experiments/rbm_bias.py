@@ -1,4 +1,4 @@
-"""Bias and variance of the gradient along a training run, against sweeps and chains.
+"""Bias and variance of the gradient along a training run, against Gibbs steps and chains.
 
   python -m launch.train --experiment=rbm_bias --workdir=runs/bias
   python -m launch.evaluate --workdir=runs/bias
@@ -21,7 +21,7 @@ CD-k; here it is measured.
 
 Along the run with 100 chains, bias of CD-1, CD-10 and CD-25 (means of 3 seeds): 0.90, 0.68 and 0.47
 after 2,500 updates, 0.95, 0.90 and 0.85 after 12,500, 0.99, 0.97 and 0.94 after 25,000: as weights
-grow k sweeps from the data reach ever less of the model. From the run's own chains PCD-1 is as far
+grow k steps from the data reach ever less of the model. From the run's own chains PCD-1 is as far
 off at any one step (0.9 to 1.2, whatever their number): what updates of moving chains average, one
 draw does not. At the end, 3 seeds:
 
@@ -33,7 +33,7 @@ draw does not. At the end, 3 seeds:
   noise CD-25               0.05 +- 0.01      0.06 +- 0.02      0.15 +- 0.02
         PCD, rested chains  0.50 +- 0.08      0.19 +- 0.06      0.14 +- 0.02
 
-CD's noise is a share of a gradient that gets shorter with more chains. Rested chains, 5,000 sweeps
+CD's noise is a share of a gradient that gets shorter with more chains. Rested chains, 5,000 steps
 on, show what is left to their finite number.
 
 README's picture: python -m launch.report runs/bias_10 runs/bias_100 runs/bias_1000

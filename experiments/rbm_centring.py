@@ -38,7 +38,7 @@ from gen_models import data
 from gen_models.domains import Fraction, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import contrastive
 from gen_models.evaluation import baselines, figures, monitors
-from gen_models.experiment import Experiment, Phase, unlabelled
+from gen_models.experiment import Experiment, Phase, Published, unlabelled
 from gen_models.models import rbm
 
 VARIANTS = {
@@ -48,6 +48,13 @@ VARIANTS = {
   'centred_flipped': dict(direction='centred', flipped=True),
   'plain_flipped': dict(flipped=True),
   'enhanced_flipped': dict(direction='enhanced', flipped=True),
+}
+_MELCHIOR = 'Melchior et al., 2016'
+PUBLISHED = {
+  'centred': Published('−142.56', _MELCHIOR),
+  'plain': Published('−149.05', _MELCHIOR),
+  'centred_flipped': Published('−142.09', _MELCHIOR),
+  'plain_flipped': Published('−183.36', _MELCHIOR),
 }
 
 

@@ -15,15 +15,15 @@ seconds for five in one program (cd25 270, exact 1300), on 2 CPU cores shared wi
   cd1_samples -18.28 +- 0.11   samples instead of p(h | v) in the last half-step
   cd5         -18.17 +- 0.08
   cd25        -18.16 +- 0.03
-  pcd         -18.17 +- 0.09   persistent chains, one sweep an update
+  pcd         -18.17 +- 0.09   persistent chains, one Gibbs step an update
   centred     -18.22 +- 0.18   the same, centred gradient
   enhanced    -18.23 +- 0.19   the same, offsets between data and model
   standardised -18.24 +- 0.16  the same, every unit of variance 1
   natural     -18.30 +- 0.08   the same, divided by the diagonal of the Fisher information
   fpcd        -18.19 +- 0.10   fast weights drive the chains
-  pt          -18.21 +- 0.06   replicas that swap, over temperatures
+  pt          -18.21 +- 0.06   tempered chains that swap, over temperatures
   ptt         -18.21 +- 0.06   the same, along the run
-  coupled     -19.10 +- 0.31   unbiased, no burn-in, noisy: 20 chains that met after 20 sweeps or so
+  coupled     -19.10 +- 0.31   unbiased, no burn-in, noisy: 20 chains, met after 20 Gibbs steps or so
   tap         -19.65 +- 0.20   no sampling: fixed points of second order
   mean_field  -28.45 +- 3.09   and of first order; the run warns that its chains have left the data
   pseudo_likelihood -18.47 +- 0.14
@@ -81,7 +81,7 @@ def experiment(*, num_hidden: Width = 16,
                weight_decay: NonNegative = 1e-4, batch_size: PositiveInt = 100,
                num_steps: NumUpdates = 20_000,
                binarisation: Literal['threshold', 'dynamic'] = 'threshold') -> Experiment:
-  """The learning rate falls linearly to 0; weight decay is on W alone."""
+  """The learning rate falls linearly to 0; weight decay is on W only."""
   levels = data.levels('digits')
   if negative in OTHER_LOSSES:
     estimator = OTHER_LOSSES[negative](rbm)

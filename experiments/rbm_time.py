@@ -26,7 +26,7 @@ nats as of rbm_mnist, from 3,000 temperatures, at the end of the run.
 CD-1 and CD-3 never get there, see rbm_mnist. On an H200 centred takes 9 seconds (one seed, 11,000
 updates), of which 7 are before the end of the first 100 updates, mostly compilation.
 
-Cost: 4 minutes of one core a run of 30,000 updates with one sweep an update, looks included.
+Cost: 4 minutes of one core a run of 30,000 updates with one Gibbs step an update, looks included.
 """
 
 import jax.numpy as jnp

@@ -1,7 +1,8 @@
 """What an experiment is: values, no behaviour.
 
 An experiment file defines `experiment(...typed keyword hyperparameters...) -> Experiment`
-and VARIANTS, a dict from the name of an ablation to the hyperparameters it changes.
+and VARIANTS, a dict from the name of an ablation to the hyperparameters it changes; where there is
+a PUBLISHED, it holds what the literature reports for a variant.
 Floats may be traced, so a sweep over learning rates is a vmap: training/hyper.py says which.
 """
 
@@ -12,6 +13,23 @@ import jax
 import optax
 
 from gen_models.estimators.base import Estimator
+
+
+class Published(NamedTuple):
+  """A published value, of the same test set under the same binarisation as the variant beside it.
+
+  Attributes:
+    value: as tables print it.
+    source: authors and year.
+    checked: where the value was read: 'the source', or what quotes it.
+  """
+
+  value: str
+  source: str
+  checked: str = 'the source'
+
+  def __str__(self):
+    return f'{self.value} ({self.source})'
 
 
 class Alarm(NamedTuple):

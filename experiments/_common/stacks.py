@@ -40,7 +40,7 @@ def greedy(layers: list[Layer], *, levels: int, binarisation: str, batch_size: i
            weight_decay: float = 0.0) -> tuple[Phase, ...]:
   """A phase for each layer of a dbn.Params, the ones below held still.
 
-  The learning rate falls linearly to 0; weight decay is on the top layer's W alone.
+  The learning rate falls linearly to 0; weight decay is on the top layer's W only.
   """
   def phase(depth: int, layer: Layer) -> Phase:
     def init(key, arrays, previous_params):

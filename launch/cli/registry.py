@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import experiments
+from gen_models.experiment import Published
 from launch.cli import trusted_files, user_files
 from launch.errors import UsageError, near
 
@@ -29,6 +30,7 @@ class Entry(NamedTuple):
     name: of a file of experiments/, or the absolute path of a user's.
     experiment: the function.
     variants: its ablations.
+    published: variant -> what the literature reports for it.
     doc: its docstring.
     code: of a user's file: sha256 of it and of what it imports from its folder, by file name.
   """
@@ -38,6 +40,7 @@ class Entry(NamedTuple):
   variants: dict[str, dict[str, Any]]
   doc: str
   code: dict[str, str] = {}
+  published: dict[str, Published] = {}
 
 
 class Story(NamedTuple):
@@ -217,7 +220,8 @@ def _is(value, annotation) -> bool:
 def _entry(name: str, module) -> Entry:
   if not callable(getattr(module, 'experiment', None)):
     raise UsageError(f'{name} defines no function `experiment`')
-  return Entry(name, module.experiment, getattr(module, 'VARIANTS', {}), module.__doc__ or '')
+  return Entry(name, module.experiment, getattr(module, 'VARIANTS', {}), module.__doc__ or '',
+               published=getattr(module, 'PUBLISHED', {}))
 
 
 def load_story(name: str) -> Story:

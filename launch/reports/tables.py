@@ -3,28 +3,13 @@
 import json
 import pathlib
 
+from gen_models.experiment import Published
+from launch.cli import registry
 from launch.reports import markup
 
 ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / 'experiments' / 'results'
 _BEGIN, _END = '<!-- {}: python -m launch.results -->', '<!-- end -->'
-PUBLISHED = {  # with source; of the same test set under the same binarisation
-  ('rbm_mnist', 'cd1_decay'): '−125.53 (S&M 2008, from memory)',
-  ('rbm_mnist', 'cd3_decay'): '−105.50 (S&M 2008, from memory)',
-  ('rbm_mnist', 'cd25_decay'): '−86.34 (S&M 2008)',
-  ('rbm_centring', 'centred'): '−142.56 (Melchior et al. 2016)',
-  ('rbm_centring', 'plain'): '−149.05 (Melchior et al. 2016)',
-  ('rbm_centring', 'centred_flipped'): '−142.09 (Melchior et al. 2016)',
-  ('rbm_centring', 'plain_flipped'): '−183.36 (Melchior et al. 2016)',
-  ('class_rbm', 'joint'): '3.39 % (L&B 2008, from memory)',
-  ('class_rbm', 'discriminative'): '1.81 % (L&B 2008, from memory)',
-  ('class_rbm', 'hybrid'): '1.28 % (L&B 2008, from memory)',
-  ('dbn', 'mnist_500_2000'): '−86.22 bound, −84.6 estimate (S&M 2008, the first from memory)',
-  ('vae', 'vae'): '−86.76 after 3280 epochs (Burda et al. 2015)',
-  ('vae', 'iwae5'): '−85.54 after 3280 epochs (Burda et al. 2015)',
-  ('classifier', 'pretrained'): '1.2 % (from memory)',
-  ('autoencoder', 'pretrained'): '3.00, PCA 13.87 (H&S 2006, from memory)',
-  ('gan_grid', 'gan'): '17.3 modes, 0.948, 0.70 (Lin et al. 2018)'}
 
 
 def load() -> list[dict]:
@@ -90,9 +75,14 @@ def _row(experiment: str, r: dict) -> dict:
     for name, value in r.get('scores', {}).items()}
   row |= {'seeds': str(len(r['seeds'])), 'updates': f'{r["step"]:,}',
           'seconds': f'{r["train_seconds"]:.0f}'}
-  if (experiment, r['variant']) in PUBLISHED:
-    row['published'] = PUBLISHED[experiment, r['variant']]
+  if (found := published(experiment)).get(r['variant']):
+    row['published'] = str(found[r['variant']])
   return row
+
+
+def published(experiment: str) -> dict[str, Published]:
+  """Variant -> what the literature reports for it; nothing for a user's file, which is not run."""
+  return registry.load(experiment).published if experiment in registry.names() else {}
 
 
 def _first_of_each(results):

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import typing
 
 import jax
@@ -81,6 +82,16 @@ def test_every_hyperparameter_has_a_domain(name):
     for option in typing.get_args(parameter.annotation | None):
       kind = typing.get_origin(option) or option
       assert kind in (typing.Annotated, typing.Literal, bool, type(None)), parameter
+
+
+@pytest.mark.parametrize('name', registry.names())
+def test_published_values_are_of_variants_and_have_sources(name):
+  entry = registry.load(name)
+  for variant, published in entry.published.items():
+    assert variant in entry.variants
+    assert re.search(r', (19|20)\d\d$', published.source), 'authors, year'
+    assert published.checked and 'memory' not in f'{published}{published.checked}'
+  assert 'memory' not in entry.doc
 
 
 @pytest.mark.parametrize('name', registry.names())
