@@ -23,7 +23,7 @@ seconds for five in one program (cd25 270, exact 1300), on 2 CPU cores shared wi
   fpcd        -18.19 +- 0.10   fast weights drive the chains
   pt          -18.21 +- 0.06   tempered chains that swap, over temperatures
   ptt         -18.21 +- 0.06   the same, along the run
-  coupled     -19.10 +- 0.31   unbiased, no burn-in, noisy: 20 chains, met after 20 Gibbs steps or so
+  coupled     -19.10 +- 0.31   unbiased, no burn-in, noisy: 20 chains, met after about 20 steps
   tap         -19.65 +- 0.20   no sampling: fixed points of second order
   mean_field  -28.45 +- 3.09   and of first order; the run warns that its chains have left the data
   pseudo_likelihood -18.47 +- 0.14
