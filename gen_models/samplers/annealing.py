@@ -188,10 +188,8 @@ def ais(key, params: rbm.Params, base_V, *, num_chains: int = 100, betas=None, c
     ValueError: a schedule that does not increase from 0 to 1, or a base of the wrong width.
   """
   betas, base_V = _checked(params, base_V, betas, num_chains)
-  key_base, key_path = jax.random.split(key)
-  chains = _start(key_base, base_V, num_chains)
-  log_w_C = _walk(key_path, params, base_V, chains, betas, chunk, report, 'ais')
-  return estimate(float(base_log_partition(params, base_V)), log_w_C, len(betas) - 1)
+  walk = forth(key, params, base_V, num_chains, betas, chunk=chunk, report=report)
+  return estimate(float(base_log_partition(params, base_V)), walk.log_w_C, len(betas) - 1)
 
 
 class Bracket(NamedTuple):
@@ -235,16 +233,54 @@ def bracket(key, params: rbm.Params, base_V, start_CV, *, betas=None, burn_in: i
   """
   betas, base_V = _checked(params, base_V, betas, len(start_CV))
   key_ais, key_burn, key_path = jax.random.split(key, 3)
-  lower = ais(key_ais, params, base_V, num_chains=len(start_CV), betas=betas, chunk=chunk,
-              report=report)
-  v_CV = _burn(key_burn, params, jnp.asarray(start_CV, jnp.float32), burn_in)
+  there = forth(key_ais, params, base_V, len(start_CV), betas, chunk=chunk, report=report)
+  v_CV = settled(key_burn, params, start_CV, burn_in)
+  again = back(key_path, params, base_V, v_CV, betas, chunk=chunk, report=report)
+  return both_sides(float(base_log_partition(params, base_V)), there.log_w_C, again.log_w_C,
+                    len(betas) - 1)
+
+
+def both_sides(base: float, forth_C, back_C, num_temperatures: int) -> Bracket:
+  """The bracket of log Z that log-weights forth and back give; `base` is log Z_0."""
+  reverse = estimate(-base, back_C, num_temperatures)
+  return Bracket(base + bennett(forth_C, back_C), estimate(base, forth_C, num_temperatures),
+                 reverse._replace(log_partition=-reverse.log_partition))
+
+
+class Walk(NamedTuple):
+  """Chains that went along the temperatures, one way or the other.
+
+  Attributes:
+    v_CV: their states at the model: where they ended on the way forth, where they began on the way
+      back.
+    log_w_C: their log-weights, float64: of Z / Z_0 forth, of Z_0 / Z back.
+  """
+
+  v_CV: jax.Array
+  log_w_C: np.ndarray
+
+
+def forth(key, params: rbm.Params, base_V, num_chains: int, betas, *, chunk: int = 500,
+          report: Callable[[str], None] | None = None, name: str = 'ais') -> Walk:
+  """From prod_i Bernoulli(sigma(a_i)) to the model; arguments as of `ais`, betas in full."""
+  key_base, key_path = jax.random.split(key)
+  base_V = jnp.asarray(base_V, jnp.float32)
+  return _walk(key_path, params, base_V, _start(key_base, base_V, num_chains), betas, chunk, report,
+               name)
+
+
+def back(key, params: rbm.Params, base_V, v_CV, betas, *, chunk: int = 500,
+         report: Callable[[str], None] | None = None, name: str = 'reverse ais') -> Walk:
+  """From states of the model, zeros and ones [C, V], to prod_i Bernoulli(sigma(a_i))."""
   zero_C = jnp.zeros(len(v_CV))
-  log_w_C = _walk(key_path, params, base_V, _Chains(v_CV, zero_C, zero_C), betas[::-1], chunk,
-                  report, 'reverse ais')
-  base = float(base_log_partition(params, base_V))
-  back = estimate(-base, log_w_C, len(betas) - 1)
-  upper = back._replace(log_partition=-back.log_partition)
-  return Bracket(base + bennett(lower.log_weights_C, log_w_C), lower, upper)
+  walk = _walk(key, params, jnp.asarray(base_V, jnp.float32), _Chains(v_CV, zero_C, zero_C),
+               betas[::-1], chunk, report, name)
+  return Walk(v_CV, walk.log_w_C)
+
+
+def settled(key, params: rbm.Params, v_CV, num_steps: int) -> jax.Array:
+  """v [C, V] after `num_steps` Gibbs steps at the model."""
+  return _burn(key, params, jnp.asarray(v_CV, jnp.float32), num_steps)
 
 
 def bennett(forth_C, back_C) -> float:
@@ -266,14 +302,24 @@ def bennett(forth_C, back_C) -> float:
 
 def _checked(params: rbm.Params, base_V, betas, num_chains: int):
   """(betas, base_V) as arrays; raises ValueError, see `ais`."""
-  betas = salakhutdinov_murray() if betas is None else np.asarray(betas, np.float64)
-  if (betas.ndim != 1 or len(betas) < 2 or betas[0] != 0 or betas[-1] != 1
-      or not np.all(np.diff(betas) >= 0)):
-    raise ValueError('an annealing schedule increases from 0 to 1; this one does not')
+  betas = schedule(betas)
   if num_chains < 1:
     raise ValueError(f'annealing needs at least one chain, got {num_chains}')
   require_base(params, base_V)
   return betas, jnp.asarray(base_V, jnp.float32)
+
+
+def schedule(betas=None) -> np.ndarray:
+  """betas in float64, by default salakhutdinov_murray().
+
+  Raises:
+    ValueError: they do not increase from 0 to 1.
+  """
+  betas = salakhutdinov_murray() if betas is None else np.asarray(betas, np.float64)
+  if (betas.ndim != 1 or len(betas) < 2 or betas[0] != 0 or betas[-1] != 1
+      or not np.all(np.diff(betas) >= 0)):
+    raise ValueError('an annealing schedule increases from 0 to 1; this one does not')
+  return betas
 
 
 def require_base(params: rbm.Params, base_V):
@@ -284,8 +330,8 @@ def require_base(params: rbm.Params, base_V):
 
 
 def _walk(key, params: rbm.Params, base_V, chains: _Chains, betas, chunk: int, report,
-          name: str) -> np.ndarray:
-  """Log-weights [C] gathered along the temperatures, in float64."""
+          name: str) -> Walk:
+  """Where chains end, and the log-weights [C] that they gather on the way."""
   # The steps are differenced in float64: in float32 beta near 1 would hold only 2 of their digits.
   starts, steps = betas[:-1].astype(np.float32), np.diff(betas).astype(np.float32)
   for i, first in enumerate(range(0, len(steps), chunk)):
@@ -295,7 +341,8 @@ def _walk(key, params: rbm.Params, base_V, chains: _Chains, betas, chunk: int, r
     if report:
       report(f'{name} {min(first + chunk, len(steps))}/{len(steps)} temperatures, effective sample '
              f'size {effective_sample_size(np.asarray(chains.log_w_C)):.1f} of {len(chains.v_CV)}')
-  return np.asarray(chains.log_w_C, np.float64) - np.asarray(chains.lost_C, np.float64)
+  return Walk(chains.v_CV,
+              np.asarray(chains.log_w_C, np.float64) - np.asarray(chains.lost_C, np.float64))
 
 
 @functools.partial(jax.jit, static_argnames='num_steps')

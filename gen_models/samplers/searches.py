@@ -1,0 +1,255 @@
+"""Searches for mass that a bracket of log Z has not seen, and the bracket that accounts for it.
+
+  log Z <= log Z_0 + log sum_m P_m / r_m,    P_m = P(way forth ends in R_m),
+                                             r_m = E_{v ~ p(v | R_m)}[w_back(v)],
+
+for any partition of the states into strata R_1, ..., R_M. Annealing back from a state of R_m has
+E[w_back] = P_m Z_0 / Z_m: the weights of chains that start in a mode say how often the way forth
+must reach it. Where they say that it must, and it does not, the mode was missed.
+
+Annealing forth from the data's base rates and back from the data agree, to a hundredth of a nat, on
+the wrong log Z when the machine has a second mode that neither leads to. So other chains look for
+it: they are annealed from another base, here the uniform distribution, are left to settle, and walk
+back along the first path. P_m of a stratum in which no way forth ended is not zero but below one in
+so many chains, hence the bound stays large and the bracket opens. If it does, the second base's
+path is measured likewise, and the narrower bracket of the two is kept.
+
+Whatever the chains say, log Z is at least the log-sum of exp(-F) over all distinct states seen.
+
+No search promises anything about a mode that none of them finds.
+
+Jarzynski (1997), Nonequilibrium equality for free energy differences; Crooks (1999), Entropy
+production fluctuation theorem, whose mean over the ways that end in R_m the first line is; Neal
+(2001), Annealed importance sampling.
+
+Axis suffixes: C chains, N states, V visible, H hidden, M strata. Nats.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gen_models.models import rbm
+from gen_models.samplers import annealing
+
+NUM_STRATA = 12
+
+
+class Searched(NamedTuple):
+  """A bracket of log Z, and what was looked at to make it.
+
+  Attributes:
+    bracket: log Z in nats; `upper` is that of the strata.
+    path: name of the base of the path that the bracket is along.
+    num_strata: of the partition.
+    bases: name -> annealing.Estimate of the way forth from that base.
+    uncovered: strata in which a search ended but no way forth along the path.
+    floor: log-sum of exp(-F) over all distinct states seen, nats.
+    num_states: how many these were.
+  """
+
+  bracket: annealing.Bracket
+  path: str
+  num_strata: int
+  bases: dict[str, annealing.Estimate]
+  uncovered: int
+  floor: float
+  num_states: int
+
+
+def bracket(key, params: rbm.Params, base_V, start_CV, *, betas=None, burn_in: int = 1000,
+            chunk: int = 500, seen_NV=None, too_wide: float = 1.0,
+            report: Callable[[str], None] | None = None) -> Searched:
+  """`annealing.bracket` together with searches from the uniform base by half as many chains.
+
+  Costs one and a half times annealing.bracket, and once more as much where its sides are more than
+  `too_wide` apart and the second path is measured.
+
+  Args:
+    key: consumed.
+    params: the RBM; w_VH [V, H].
+    base_V: the first base's visible biases: the log-odds of the data's mean.
+    start_CV: zeros and ones [C, V]: training images.
+    betas: increasing from 0 to 1; default annealing.salakhutdinov_murray().
+    burn_in: Gibbs steps before each way back.
+    chunk: temperatures in one compiled program.
+    seen_NV: further states for the floor, such as test images.
+    too_wide: nats.
+    report: called with a line of progress after each chunk.
+
+  Raises:
+    ValueError: as `annealing.ais`.
+  """
+  betas = annealing.schedule(betas)
+  annealing.require_base(params, base_V)
+  go = dict(chunk=chunk, report=report)
+  bases = {'data': jnp.asarray(base_V, jnp.float32), 'uniform': jnp.zeros(jnp.shape(base_V))}
+  log_z0 = {name: float(annealing.base_log_partition(params, a_V)) for name, a_V in bases.items()}
+  key_forth, key_settle, key_back = jax.random.split(key, 3)  # those of annealing.bracket
+  more = [jax.random.fold_in(key, 2**31 + i) for i in range(5)]
+  forth = {
+    'data': annealing.forth(key_forth, params, base_V, len(start_CV), betas, **go),
+    'uniform': annealing.forth(more[0], params, bases['uniform'], max(1, len(start_CV) // 2), betas,
+                               name='ais from the uniform base', **go)}
+  starts = {'data': annealing.settled(key_settle, params, start_CV, burn_in),
+            'uniform': annealing.settled(more[1], params, forth['uniform'].v_CV, burn_in)}
+  label = partition(params, [*starts.values(), *(walk.v_CV for walk in forth.values())])
+
+  def along(path, walks):
+    return _Path(log_z0[path], len(betas) - 1, forth[path], walks, label)
+
+  paths = {'data': along('data', [
+    annealing.back(key_back, params, base_V, starts['data'], betas, **go),
+    annealing.back(more[2], params, base_V, starts['uniform'], betas, name='reverse ais, searches',
+                   **go)])}
+  if abs(paths['data'].width) > too_wide:
+    v_CV = jnp.concatenate([
+      *starts.values(), annealing.settled(more[3], params, forth['data'].v_CV, burn_in)])
+    paths['uniform'] = along('uniform', [annealing.back(
+      more[4], params, bases['uniform'], v_CV, betas, name='reverse ais to the uniform base',
+      **go)])
+  name = min(paths, key=lambda path: abs(paths[path].width))
+  states = [start_CV, *starts.values(), *(walk.v_CV for walk in forth.values())]
+  floor, num_states = seen_log_partition(
+    params, states if seen_NV is None else [*states, seen_NV])
+  return Searched(
+    raised(paths[name].bracket, floor), name, label.num,
+    {base: annealing.estimate(log_z0[base], walk.log_w_C, len(betas) - 1)
+     for base, walk in forth.items()}, paths[name].uncovered, floor, num_states)
+
+
+class _Path:
+  """The two sides along the temperatures from one base, the upper one by strata."""
+
+  def __init__(self, log_z0: float, num_temperatures: int, forth: annealing.Walk,
+               backs: Sequence[annealing.Walk], label: 'Partition'):
+    lower = annealing.estimate(log_z0, forth.log_w_C, num_temperatures)
+    back_C = np.concatenate([walk.log_w_C for walk in backs])
+    ended_C = label(forth.v_CV)
+    began_C = np.concatenate([label(walk.v_CV) for walk in backs])
+    upper, self.uncovered = stratified(log_z0, forth.log_w_C, ended_C, back_C, began_C, label.num)
+    middle = log_z0 + annealing.bennett(forth.log_w_C, backs[0].log_w_C)
+    low, high = sorted((lower.log_partition, upper.log_partition))
+    self.bracket = annealing.Bracket(float(np.clip(middle, low, high)), lower, upper._replace(
+      num_temperatures=num_temperatures))
+    self.width = width(self.bracket)
+
+
+def stratified(log_z0: float, forth_C, ended_C, back_C, began_C,
+               num_strata: int) -> tuple[annealing.Estimate, int]:
+  """log Z from above: log Z_0 + log sum_m P_m / r_m, and how many strata no way forth ended in.
+
+  P_m = (n_m + 1/2) / (C + M/2) of n_m ways forth that ended in stratum m (Jeffreys' prior), r_m the
+  mean weight of the ways back that began there. A stratum in which none began counts with what the
+  ways forth that ended there carry. The standard error is that of both, by the delta method.
+
+  Args:
+    log_z0: of the base.
+    forth_C: log-weights of Z / Z_0.
+    ended_C: strata, integers in [0, M).
+    back_C: log-weights of Z_0 / Z, of as many ways back as there are.
+    began_C: their strata.
+    num_strata: M.
+  """
+  kept = [m for m in range(num_strata) if np.any(ended_C == m) or np.any(began_C == m)]
+  total = len(forth_C) + len(kept) / 2
+  spread = _relative_spread(back_C)  # of single ways: where a stratum has only one
+  terms, variances, shares = [], [], []
+  for m in kept:
+    here_C, there_C = forth_C[ended_C == m], back_C[began_C == m]
+    share = (len(here_C) + 0.5) / total
+    if len(there_C):
+      terms.append(np.log(share) - _log_mean(there_C))
+      cv = _relative_spread(there_C) if len(there_C) > 1 else spread
+      variances.append(cv**2 / len(there_C))
+    else:
+      terms.append(np.logaddexp.reduce(here_C) - np.log(len(forth_C)))
+      variances.append(0.0)
+    shares.append(share)
+  terms_M, shares_M = np.array(terms), np.array(shares)
+  log_sum = np.logaddexp.reduce(terms_M)
+  part_M = np.exp(terms_M - log_sum)  # of Z, by stratum
+  variance = part_M**2 @ np.array(variances) + (np.sum(part_M**2 / shares_M) - 1) / total
+  uncovered = sum(not np.any(ended_C == m) for m in kept)
+  return annealing.Estimate(float(log_z0 + log_sum), float(np.sqrt(max(variance, 0.0))),
+                            annealing.effective_sample_size(back_C), back_C, 0), uncovered
+
+
+def _log_mean(log_w_C) -> float:
+  return float(np.logaddexp.reduce(log_w_C) - np.log(len(log_w_C)))
+
+
+def _relative_spread(log_w_C) -> float:
+  """Standard deviation over mean of the weights."""
+  w_C = np.exp(log_w_C - np.max(log_w_C))
+  return float(w_C.std(ddof=1) / w_C.mean()) if len(w_C) > 1 else 1.0
+
+
+class Partition(NamedTuple):
+  """Strata of the states: the centre nearest to E[h | v]."""
+
+  params: rbm.Params
+  centre_MH: np.ndarray
+
+  @property
+  def num(self) -> int:
+    return len(self.centre_MH)
+
+  def __call__(self, v_NV) -> np.ndarray:
+    return _nearest(np.asarray(_hidden_mean(self.params, jnp.asarray(v_NV))), self.centre_MH)
+
+
+def partition(params: rbm.Params, states, num_strata: int = NUM_STRATA) -> Partition:
+  """k-means of the hidden means of all states, begun from those farthest from each other.
+
+  Gonzalez (1985), Clustering to minimize the maximum intercluster distance; Lloyd (1982).
+  """
+  x_NH = np.concatenate([np.asarray(_hidden_mean(params, jnp.asarray(v_NV))) for v_NV in states])
+  centres = [x_NH[np.argmax(np.sum((x_NH - x_NH.mean(0)) ** 2, axis=1))]]
+  nearest_N = np.full(len(x_NH), np.inf)
+  while len(centres) < num_strata:
+    nearest_N = np.minimum(nearest_N, np.sum((x_NH - centres[-1]) ** 2, axis=1))
+    if nearest_N.max() < 1e-6:
+      break
+    centres.append(x_NH[np.argmax(nearest_N)])
+  centre_MH = np.stack(centres)
+  for _ in range(10):
+    label_N = _nearest(x_NH, centre_MH)
+    centre_MH = np.stack([x_NH[label_N == m].mean(0) if np.any(label_N == m) else centre_MH[m]
+                          for m in range(len(centre_MH))])
+  return Partition(params, centre_MH)
+
+
+def _nearest(x_NH, centre_MH) -> np.ndarray:
+  distance_NM = np.sum(centre_MH**2, axis=1) - 2 * x_NH @ centre_MH.T
+  return np.argmin(distance_NM, axis=1)
+
+
+def width(bracket: annealing.Bracket) -> float:
+  """Nats from the lower to the upper side, negative where they cross."""
+  return bracket.upper.log_partition - bracket.lower.log_partition
+
+
+def raised(bracket: annealing.Bracket, floor: float) -> annealing.Bracket:
+  """The bracket with both sides and the estimate at least `floor`."""
+  def at_least(side):
+    return side._replace(log_partition=max(side.log_partition, floor))
+  return annealing.Bracket(max(bracket.log_partition, floor), at_least(bracket.lower),
+                           at_least(bracket.upper))
+
+
+def seen_log_partition(params: rbm.Params, states) -> tuple[float, int]:
+  """(log sum exp(-F(v)) over the distinct v in a list of arrays [N, V], their number)."""
+  bits = np.concatenate([np.asarray(v_NV) > 0.5 for v_NV in states])
+  rows = np.unique(np.packbits(bits, axis=1), axis=0)
+  v_NV = np.unpackbits(rows, axis=1, count=bits.shape[1]).astype(np.float32)
+  energies = [np.asarray(_free_energy(params, v_NV[i:i + 4096]), np.float64)
+              for i in range(0, len(v_NV), 4096)]
+  return float(np.logaddexp.reduce(-np.concatenate(energies))), len(v_NV)
+
+
+_free_energy = jax.jit(rbm.free_energy)
+_hidden_mean = jax.jit(rbm.hidden_mean)
