@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_models.models import rbm, units
-from gen_models.samplers import annealing, tempering
+from gen_models.samplers import annealing, searches, tempering
 
 
 def score(log_p_N, *, kind: str, binarisation: str, standard_error: float = 0.0,
@@ -93,7 +93,7 @@ _ROUNDING = 1e-3  # nats, of free energies in float32
 def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: str,
             method: Literal['annealing', 'ladder', 'trajectory'] = 'annealing', betas=None,
             history_R: rbm.Params | None = None, num_sweeps: int = 1000, burn_in: int = 1000,
-            resolved_nats: float = RESOLVED_NATS,
+            resolved_nats: float = RESOLVED_NATS, search_betas=None,
             report: Callable[[str], None] | None = None) -> dict:
   """log p(v) = -F(v) - log Z with log Z from both sides.
 
@@ -103,13 +103,19 @@ def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: st
   Where temperature makes modes appear at once, as in a first-order transition, the first two stay
   wide and the third has a chance.
 
-  `lower` has log Z from the side of the images, where it is high, `upper` from the base's, where it
-  is low; test_nats lies between them (Bennett). The standard error and the effective sample size
-  are those of the worse side.
+  All of them agree on the wrong log Z of a machine with a mode that neither the base nor the images
+  lead to. So each is searched (samplers.searches): chains annealed from the uniform base look for
+  such modes, and `lower` has log Z from above with what they find. log Z is moreover at least the
+  log-sum of exp(-F) over every distinct state seen, v_NV among them, so no image has a probability
+  above one.
+
+  `upper` has log Z from the base's side, where it is low. test_nats is Bennett's estimate where the
+  bracket is resolved and the lesser of the two sides where it is not. The standard error and the
+  effective sample size are those of the worse side.
 
   `resolved` is true where the sides are less than `resolved_nats` apart and do not cross by more
-  than 4 standard errors of their difference: sides that cross have not seen the same modes. No
-  method finds a mode that neither the base nor the images lead to.
+  than 4 standard errors of their difference: the searches that `searches` names agree. A mode that
+  none of them finds stays unseen.
 
   Args:
     key: consumed.
@@ -125,12 +131,13 @@ def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: st
       first; base and params are put before and after them.
     num_sweeps: measured, of `ladder` and `trajectory`; samples for each chain and rung.
     burn_in: sweeps.
-    resolved_nats: see above.
+    resolved_nats: see above; from this width on `annealing` measures its second path too.
+    search_betas: of the searches beside `ladder` and `trajectory`; default annealing.refined(3000).
     report: called with lines of progress.
 
   Returns:
-    score of kind 'bracket', with `method`, `resolved`, `log_partition`, `num_chains` and
-    `num_temperatures`: steps from the base to the model.
+    score of kind 'bracket', with `method`, `resolved`, `log_partition`, `num_chains`,
+    `num_temperatures` (steps from the base to the model) and `searches`: what was looked at.
 
   Raises:
     ValueError: no such method, a trajectory without history, images that are no states of the
@@ -138,31 +145,52 @@ def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: st
   """
   for images_NV in (v_NV, start_CV):
     units.check_batch(rbm.visible, len(params.b_V), images_NV)
+  seen = dict(burn_in=burn_in, seen_NV=v_NV, report=report)
   if method == 'annealing':
-    z = annealing.bracket(key, params, base_V, start_CV, betas=betas, burn_in=burn_in,
-                          report=report)
+    found = searches.bracket(key, params, base_V, start_CV, betas=betas, too_wide=resolved_nats,
+                             **seen)
   else:
-    z = tempering.bracket(key, _rungs(params, base_V, method, betas, history_R), start_CV,
-                          num_sweeps=num_sweeps, burn_in=burn_in, report=report)
+    rungs_R = _rungs(params, base_V, method, betas, history_R)
+    z, ends_NV = tempering.bracket_and_ends(key, rungs_R, start_CV, num_sweeps=num_sweeps,
+                                            burn_in=burn_in, report=report)
+    if search_betas is None:
+      search_betas = annealing.refined(3000)
+    found = searches.beside(key, params, base_V, start_CV, z, ends_NV, betas=search_betas, **seen)
+  z = found.bracket
   minus_energy = -np.asarray(_free_energy(params, jnp.asarray(v_NV)), np.float64)
   lower, upper = (float(minus_energy.mean()) - side.log_partition for side in (z.upper, z.lower))
-  return score(minus_energy - z.log_partition, kind='bracket', binarisation=binarisation,
+  agree = resolved(z, resolved_nats)
+  log_z = z.log_partition if agree else max(z.lower.log_partition, z.upper.log_partition)
+  return score(minus_energy - log_z, kind='bracket', binarisation=binarisation,
                standard_error=max(z.lower.standard_error, z.upper.standard_error),
                effective_sample_size=min(z.lower.effective_sample_size,
                                          z.upper.effective_sample_size),
-               lower=lower, upper=upper, resolved=resolved(z, resolved_nats),
-               log_partition=z.log_partition, num_chains=len(start_CV),
-               num_temperatures=z.lower.num_temperatures, method=method)
+               lower=lower, upper=upper, resolved=agree, log_partition=log_z,
+               num_chains=len(start_CV), num_temperatures=z.lower.num_temperatures, method=method,
+               searches=_looked_at(found))
+
+
+def _looked_at(found: searches.Searched) -> dict:
+  """What the record says of the searches."""
+  return {'path': found.path, 'strata': found.num_strata, 'uncovered_strata': found.uncovered,
+          'log_partition_floor': found.floor, 'distinct_states': found.num_states,
+          'bases': {name: {'log_partition': base.log_partition,
+                           'standard_error': base.standard_error,
+                           'effective_sample_size': base.effective_sample_size,
+                           'num_chains': len(base.log_weights_C)}
+                    for name, base in found.bases.items()}}
 
 
 def resolved(z: annealing.Bracket, resolved_nats: float = RESOLVED_NATS) -> bool:
   """-4 sd < upper - lower < resolved_nats, sd that of the difference; crossing by less than both.
 
-  One chain has no standard error, hence no resolved bracket.
+  Three standard errors of either side must be less than `resolved_nats` too: sides may agree by
+  chance where a few weights decide both. One chain has no standard error and resolves nothing.
   """
   width = z.upper.log_partition - z.lower.log_partition
-  noise = 4 * np.hypot(z.lower.standard_error, z.upper.standard_error) + _ROUNDING
-  return bool(abs(width) < resolved_nats and width > -noise)
+  errors = z.lower.standard_error, z.upper.standard_error
+  noise = 4 * np.hypot(*errors) + _ROUNDING
+  return bool(abs(width) < resolved_nats and width > -noise and 3 * max(errors) < resolved_nats)
 
 
 def _rungs(params, base_V, method, betas, history_R) -> rbm.Params:

@@ -65,8 +65,8 @@ def bracket(key, params: rbm.Params, base_V, start_CV, *, betas=None, burn_in: i
             report: Callable[[str], None] | None = None) -> Searched:
   """`annealing.bracket` together with searches from the uniform base by half as many chains.
 
-  Costs one and a half times annealing.bracket, and once more as much where its sides are more than
-  `too_wide` apart and the second path is measured.
+  Costs one and a half times annealing.bracket, and once more as much where its sides, or three
+  standard errors, are more than `too_wide` apart and the second path is measured.
 
   Args:
     key: consumed.
@@ -105,13 +105,13 @@ def bracket(key, params: rbm.Params, base_V, start_CV, *, betas=None, burn_in: i
     annealing.back(key_back, params, base_V, starts['data'], betas, **go),
     annealing.back(more[2], params, base_V, starts['uniform'], betas, name='reverse ais, searches',
                    **go)])}
-  if abs(paths['data'].width) > too_wide:
+  if paths['data'].doubt > too_wide:
     v_CV = jnp.concatenate([
       *starts.values(), annealing.settled(more[3], params, forth['data'].v_CV, burn_in)])
     paths['uniform'] = along('uniform', [annealing.back(
       more[4], params, bases['uniform'], v_CV, betas, name='reverse ais to the uniform base',
       **go)])
-  name = min(paths, key=lambda path: abs(paths[path].width))
+  name = min(paths, key=lambda path: paths[path].doubt)
   states = [start_CV, *starts.values(), *(walk.v_CV for walk in forth.values())]
   floor, num_states = seen_log_partition(
     params, states if seen_NV is None else [*states, seen_NV])
@@ -119,6 +119,54 @@ def bracket(key, params: rbm.Params, base_V, start_CV, *, betas=None, burn_in: i
     raised(paths[name].bracket, floor), name, label.num,
     {base: annealing.estimate(log_z0[base], walk.log_w_C, len(betas) - 1)
      for base, walk in forth.items()}, paths[name].uncovered, floor, num_states)
+
+
+def beside(key, params: rbm.Params, base_V, start_CV, found: annealing.Bracket, ends_NV, *,
+           betas=None, burn_in: int = 1000, chunk: int = 500, seen_NV=None,
+           report: Callable[[str], None] | None = None) -> Searched:
+  """A bracket that was made otherwise, with what the searches find and its own chains do not.
+
+    log Z <= upper + sum over the strata in which none of `ends_NV` lies of log Z_0 + log P_m / r_m.
+
+  Args:
+    key: consumed.
+    params: the RBM.
+    base_V: as of `bracket`.
+    start_CV: as of `bracket`; as many chains walk back, half as many forth from either base.
+    found: log Z from two ladders, say.
+    ends_NV: states at the model that its chains were in, as independent of each other as can be.
+    betas: of the walks; default annealing.salakhutdinov_murray().
+    burn_in: Gibbs steps before each way back.
+    chunk: temperatures in one compiled program.
+    seen_NV: further states for the floor.
+    report: called with a line of progress after each chunk.
+  """
+  betas = annealing.schedule(betas)
+  go = dict(chunk=chunk, report=report)
+  bases = {'data': jnp.asarray(base_V, jnp.float32), 'uniform': jnp.zeros(jnp.shape(base_V))}
+  log_z0 = {name: float(annealing.base_log_partition(params, a_V)) for name, a_V in bases.items()}
+  keys = jax.random.split(jax.random.fold_in(key, 2**31), 6)
+  half = max(1, len(start_CV) // 2)
+  forth = {name: annealing.forth(k, params, a_V, half, betas, name=f'ais, {name}', **go)
+           for k, (name, a_V) in zip(keys, bases.items())}
+  starts = [annealing.settled(keys[2], params, start_CV, burn_in),
+            annealing.settled(keys[3], params, forth['uniform'].v_CV, burn_in)]
+  back = annealing.back(keys[4], params, bases['data'], jnp.concatenate(starts), betas,
+                        name='reverse ais, searches', **go)
+  states = [*starts, *(walk.v_CV for walk in forth.values()), jnp.asarray(ends_NV)]
+  label = partition(params, states)
+  visited = set(label(ends_NV))
+  _, _, terms = _terms(log_z0['data'], forth['data'].log_w_C, label(forth['data'].v_CV),
+                           back.log_w_C, label(back.v_CV), label.num)
+  missed = [term for m, term in terms.items() if m not in visited]
+  sides = found._replace(upper=found.upper._replace(log_partition=float(
+    np.logaddexp.reduce([found.upper.log_partition, *missed]))))
+  floor, num_states = seen_log_partition(
+    params, states if seen_NV is None else [*states, seen_NV])
+  return Searched(
+    raised(sides, floor), 'own', label.num,
+    {base: annealing.estimate(log_z0[base], walk.log_w_C, len(betas) - 1)
+     for base, walk in forth.items()}, len(missed), floor, num_states)
 
 
 class _Path:
@@ -135,7 +183,8 @@ class _Path:
     low, high = sorted((lower.log_partition, upper.log_partition))
     self.bracket = annealing.Bracket(float(np.clip(middle, low, high)), lower, upper._replace(
       num_temperatures=num_temperatures))
-    self.width = width(self.bracket)
+    error = max(lower.standard_error, upper.standard_error)
+    self.doubt = max(abs(width(self.bracket)), 3 * error)  # nats
 
 
 def stratified(log_z0: float, forth_C, ended_C, back_C, began_C,
@@ -154,6 +203,12 @@ def stratified(log_z0: float, forth_C, ended_C, back_C, began_C,
     began_C: their strata.
     num_strata: M.
   """
+  estimate, uncovered, _ = _terms(log_z0, forth_C, ended_C, back_C, began_C, num_strata)
+  return estimate, uncovered
+
+
+def _terms(log_z0, forth_C, ended_C, back_C, began_C, num_strata):
+  """`stratified`, and its terms: stratum -> log Z_0 + log P_m / r_m."""
   kept = [m for m in range(num_strata) if np.any(ended_C == m) or np.any(began_C == m)]
   total = len(forth_C) + len(kept) / 2
   spread = _relative_spread(back_C)  # of single ways: where a stratum has only one
@@ -175,7 +230,8 @@ def stratified(log_z0: float, forth_C, ended_C, back_C, began_C,
   variance = part_M**2 @ np.array(variances) + (np.sum(part_M**2 / shares_M) - 1) / total
   uncovered = sum(not np.any(ended_C == m) for m in kept)
   return annealing.Estimate(float(log_z0 + log_sum), float(np.sqrt(max(variance, 0.0))),
-                            annealing.effective_sample_size(back_C), back_C, 0), uncovered
+                            annealing.effective_sample_size(back_C), back_C, 0), uncovered, {
+    m: float(log_z0 + term) for m, term in zip(kept, terms_M)}
 
 
 def _log_mean(log_w_C) -> float:

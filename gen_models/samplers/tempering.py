@@ -311,6 +311,15 @@ def bracket(key, params_R: rbm.Params, start_CV, *, num_sweeps: int = 1000, burn
   Raises:
     ValueError: one rung, no sweep, or a first rung of unknown Z.
   """
+  return bracket_and_ends(key, params_R, start_CV, num_sweeps=num_sweeps, burn_in=burn_in,
+                          chunk=chunk, report=report)[0]
+
+
+def bracket_and_ends(key, params_R: rbm.Params, start_CV, *, num_sweeps: int = 1000,
+                     burn_in: int = 1000, chunk: int = 100,
+                     report: Callable[[str], None] | None = None
+                     ) -> tuple[annealing.Bracket, jax.Array]:
+  """`bracket`, and the states at the model with which the two ladders end, [2 C, V]."""
   start_CV = jnp.asarray(start_CV, jnp.float32)
   _require_rungs(params_R)
   if num_sweeps < 1 or burn_in < 0:
@@ -322,14 +331,17 @@ def bracket(key, params_R: rbm.Params, start_CV, *, num_sweeps: int = 1000, burn
   sweeps = max(1, burn_in // len(params_R.b_V))
   measure = functools.partial(_measured, params_R=params_R, num_sweeps=num_sweeps, burn_in=burn_in,
                               chunk=chunk, report=report)
-  forth_TPC = measure(key_forth, _passed_on(key_up, params_R, first.v_RCV[0], sweeps),
-                      name='ladder from the base').forth_PC
-  back_TPC = measure(key_back, _passed_on(key_down, params_R, start_CV, sweeps, down=True),
-                     name='ladder from the data').back_PC
+  up, work = measure(key_forth, _passed_on(key_up, params_R, first.v_RCV[0], sweeps),
+                     name='ladder from the base')
+  forth_TPC = work.forth_PC
+  down, work = measure(key_back, _passed_on(key_down, params_R, start_CV, sweeps, down=True),
+                       name='ladder from the data')
+  back_TPC = work.back_PC
   lower, back = _one_sided(base, forth_TPC), _one_sided(-base, back_TPC)
   middle = base + sum(annealing.bennett(forth_TPC[:, p].ravel(), back_TPC[:, p].ravel())
                       for p in range(forth_TPC.shape[1]))
-  return annealing.Bracket(middle, lower, back._replace(log_partition=-back.log_partition))
+  sides = annealing.Bracket(middle, lower, back._replace(log_partition=-back.log_partition))
+  return sides, jnp.concatenate([up.v_RCV[-1], down.v_RCV[-1]])
 
 
 def base_log_partition(params_R: rbm.Params) -> float:
@@ -358,8 +370,9 @@ def _burn(key, params_R, ladder, num_steps):
   return run(key, params_R, ladder, num_steps)[0]
 
 
-def _measured(key, ladder: Ladder, *, params_R, num_sweeps, burn_in, chunk, report, name) -> Work:
-  """Work of `num_sweeps` sweeps after `burn_in` others, [T, P, C] in float64."""
+def _measured(key, ladder: Ladder, *, params_R, num_sweeps, burn_in, chunk, report,
+              name) -> tuple[Ladder, Work]:
+  """Where the ladder ends; the work of `num_sweeps` after `burn_in` others, [T, P, C], float64."""
   key_burn, key_run = jax.random.split(key)
   for i, first in enumerate(range(0, burn_in, chunk)):
     ladder = _burn(jax.random.fold_in(key_burn, i), params_R, ladder, min(chunk, burn_in - first))
@@ -374,7 +387,7 @@ def _measured(key, ladder: Ladder, *, params_R, num_sweeps, burn_in, chunk, repo
       rate_P = np.asarray(acceptance(work))
       report(f'{name} {min(first + chunk, num_sweeps)}/{num_sweeps} sweeps, swaps accepted '
              f'{rate_P.mean():.2f}, of the worst pair {rate_P.min():.2f}')
-  return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+  return ladder, jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
 
 
 def _one_sided(base_log_partition: float, log_w_TPC: np.ndarray) -> annealing.Estimate:
