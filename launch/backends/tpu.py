@@ -26,7 +26,7 @@ from typing import NamedTuple
 from absl import flags
 
 from launch import errors
-from launch.backends import gcloud, shell, slices
+from launch.backends import gcloud_schema, shell, tpu_slices
 from launch.cli import environment
 
 _NAME = flags.DEFINE_string('tpu_name', None, "Of the TPU VM. Default: from WORKDIR's last part.")
@@ -143,11 +143,11 @@ def plan(command, workdir: str, options: Options, *, env=None) -> Plan:
   for flag, value in (('tpu_type', options.type), ('tpu_zone', options.zone)):
     if not value:
       raise errors.UsageError(f'--where=tpu needs --{flag}')
-  generation, _, hosts = slices.from_type(options.type)
+  generation, _, hosts = tpu_slices.from_type(options.type)
   name = shell.check_name('tpu_name', options.name or shell.name_of(workdir), 60)
-  place = [f'--zone={gcloud.check_zone("tpu_zone", options.zone)}']
+  place = [f'--zone={gcloud_schema.check_zone("tpu_zone", options.zone)}']
   if options.project:
-    place.append(f'--project={gcloud.check_project("tpu_project", options.project)}')
+    place.append(f'--project={gcloud_schema.check_project("tpu_project", options.project)}')
   for word in command:
     path = word.removeprefix('--experiment=')
     if word != path and path.endswith('.py'):
@@ -168,7 +168,7 @@ def plan(command, workdir: str, options: Options, *, env=None) -> Plan:
 
   def on(kind, verb, *words):
     # Quiet: nobody is there to answer questions.
-    return gcloud.check(['gcloud', 'compute', 'tpus', kind, verb, *words, '--quiet'])
+    return gcloud_schema.check(['gcloud', 'compute', 'tpus', kind, verb, *words, '--quiet'])
 
   def ssh(worker, text):
     return on('tpu-vm', 'ssh', name, *place, f'--worker={worker}', f'--command={text}')

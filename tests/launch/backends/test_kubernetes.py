@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from launch import backends, errors
-from launch.backends import jobset, kubernetes, shell, slices
+from launch.backends import jobset_schema, kubernetes, shell, tpu_slices
 from launch.cli import environment
 
 TRAIN = ['python', '-m', 'launch.train', '--experiment=rbm_digits', '--workdir=/data/runs/a']
@@ -44,7 +44,7 @@ elif words[0] == 'get' and (home / (words[2] + '.json')).exists():
 def made(command=TRAIN, workdir='/data/runs/a', task=None, env=None, **options):
   found = kubernetes.manifest(command, workdir, kubernetes.Options(**{**NEEDED, **options}),
                               task=task, env=env)
-  jsonschema.validate(found, jobset.SCHEMA)
+  jsonschema.validate(found, jobset_schema.SCHEMA)
   return found
 
 
@@ -111,7 +111,7 @@ def test_a_slice_has_its_hosts(label, topology, chips, hosts):
 
 
 def test_eight_chips_may_be_two_hosts():
-  assert slices.from_topology('tpu-v6e-slice', '2x4', 2) == (4, 2)
+  assert tpu_slices.from_topology('tpu-v6e-slice', '2x4', 2) == (4, 2)
 
 
 def test_no_word_is_read_by_a_shell_or_expanded():
@@ -179,8 +179,8 @@ def at(value, path):
 def test_the_checker_agrees_with_a_library_on_every_broken_manifest():
   """Each field misspelt, left out, or given a value of another type."""
   whole = made(parallelism=2, gpus=1, memory='1Gi', extra=('tolerations=[{key: a}]',))
-  validator = jsonschema.Draft202012Validator(jobset.SCHEMA)
-  validator.check_schema(jobset.SCHEMA)
+  validator = jsonschema.Draft202012Validator(jobset_schema.SCHEMA)
+  validator.check_schema(jobset_schema.SCHEMA)
   refused = 0
   for path in list(places(whole))[1:]:
     for change in ('misspelt', 'missing', 'number', 'text', 'none', 'list'):
@@ -195,10 +195,10 @@ def test_the_checker_agrees_with_a_library_on_every_broken_manifest():
       valid = validator.is_valid(broken)
       refused += not valid
       if valid:
-        jobset.check(broken)
+        jobset_schema.check(broken)
       else:
-        with pytest.raises(jobset.Invalid):
-          jobset.check(broken)
+        with pytest.raises(jobset_schema.Invalid):
+          jobset_schema.check(broken)
   assert refused > 300
 
 

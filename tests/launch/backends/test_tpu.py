@@ -15,7 +15,7 @@ import time
 import pytest
 
 from launch import backends, errors
-from launch.backends import gcloud, shell, slices, tpu
+from launch.backends import gcloud_schema, shell, slices, tpu
 from launch.cli import environment
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -103,7 +103,7 @@ def test_what_gcloud_is_told(queued):
   assert (given.get('node-id') == 'a-b') == queued
   assert split(made.delete)[0] == (kind[0], 'delete')
   for words in commands(made):
-    gcloud.check(words)
+    gcloud_schema.check(words)
     assert split(words)[2]['zone'] == 'us-east5-b'
     assert split(words)[2]['project'] == 'my-project' and 'quiet' in split(words)[2]
   for words in (made.send, made.install, made.start):
@@ -119,10 +119,10 @@ def test_the_flags_are_those_of_gcloud():
   tree = runpy.run_path(str(path))['STATIC_COMPLETION_CLI_TREE']
   groups = tree['commands']['compute']['commands']['tpus']['commands']
   hidden = {'version'}  # is also one for all commands, so not listed
-  for (group, verb), known in gcloud.FLAGS.items():
+  for (group, verb), known in gcloud_schema.FLAGS.items():
     listed = {flag[2:] for flag in groups[group]['commands'][verb]['flags']}
     assert set(known) - listed <= hidden and listed <= set(known), (group, verb)
-  assert {f'--{name}' for name in gcloud._WIDE} <= set(tree['flags'])
+  assert {f'--{name}' for name in gcloud_schema._WIDE} <= set(tree['flags'])
 
 
 @pytest.mark.slow
@@ -149,7 +149,7 @@ def test_gcloud_takes_every_command(tmp_path):
   ('v5litepod-16', 4), ('v5litepod-256', 64), ('v5p-8', 1), ('v5p-16', 2), ('v6e-8', 1),
   ('v6e-32', 8)])
 def test_workers_of_a_type(name, hosts):
-  assert slices.from_type(name)[2] == hosts
+  assert tpu_slices.from_type(name)[2] == hosts
   made = plan(type=name, workdir='/mnt/a')
   assert ('GEN_MODELS_DISTRIBUTED=auto' in made.files['run.sh']) == (hosts > 1)
 
@@ -173,7 +173,7 @@ def test_what_cannot_work_is_refused(options, said):
 
 def test_a_wrong_command_of_gcloud_is_seen():
   with pytest.raises(errors.UsageError, match='did you mean tpu-vm delete'):
-    gcloud.check(['gcloud', 'compute', 'tpus', 'tpu-vm', 'delet', 'a'])
+    gcloud_schema.check(['gcloud', 'compute', 'tpus', 'tpu-vm', 'delet', 'a'])
 
 
 def test_a_dry_run_touches_nothing_and_is_a_script(parse, capsys, tmp_path, monkeypatch,
