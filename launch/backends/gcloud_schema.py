@@ -1,11 +1,12 @@
-"""The part of gcloud that is used here, to catch what it would refuse before anything is paid for.
+"""The part of gcloud that is used here, as JSON schemas: found before anything is paid for.
 
 Source: Google Cloud SDK 528.0.0 (gcloud compute tpus ... --help).
 """
 
-import re
+from typing import Any
 
-from launch import errors
+from launch.backends import schema
+from launch.backends.schema import text
 
 _WIDE = ('account', 'configuration', 'format', 'impersonate-service-account', 'log-http', 'project',
          'quiet', 'verbosity')
@@ -27,57 +28,36 @@ FLAGS = {
     'valid-after-duration', 'valid-after-time', 'valid-until-duration', 'valid-until-time'),
   ('queued-resources', 'describe'): ('zone',),
   ('queued-resources', 'delete'): ('async', 'force', 'zone')}
-_PARTS = ('africa', 'asia', 'australia', 'europe', 'me', 'northamerica', 'southamerica', 'us')
-_SIDES = ('central', 'east', 'north', 'northeast', 'northwest', 'south', 'southeast', 'southwest',
-          'west')
+_ZONE = text('[a-z]+-[a-z]+[0-9]+-[a-z]', 'a zone, a region and a letter, such as us-central2-b')
+_PROJECT = text('([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]', 'the ID of a project, 6 to 30 '
+                'lower-case letters, digits and dashes, from a letter on')
 
 
-def check(words: list[str]) -> list[str]:
-  """`words`, a gcloud command, where gcloud knows the command and its flags.
-
-  Raises:
-    UsageError: it does not.
-  """
-  command = tuple(words[3:5])
-  if words[:3] != ['gcloud', 'compute', 'tpus'] or command not in FLAGS:
-    raise errors.UsageError(f'gcloud has no command {" ".join(words[1:5])}'
-                              + errors.near(' '.join(command), [' '.join(c) for c in FLAGS]))
-  for word in words[5:]:
-    name = word[2:].partition('=')[0]
-    if word.startswith('-') and (not word.startswith('--')
-                                 or name not in (*FLAGS[command], *_WIDE)):
-      raise errors.UsageError(f'gcloud compute tpus {" ".join(command)} has no flag '
-                              f'{word.partition("=")[0]}'
-                                + errors.near(name, list(FLAGS[command])))
-  return words
+def schema_of(group: str, verb: str) -> dict[str, Any]:
+  """The JSON schema of {flag: value} of `gcloud compute tpus group verb`."""
+  known = {f'--{name}': {'type': 'string'} for name in (*FLAGS[group, verb], *_WIDE)}
+  return {'type': 'object', 'properties': {**known, '--zone': _ZONE, '--project': _PROJECT},
+          'propertyNames': text('--[a-z][a-z-]*', 'a flag: write --flag=value'),
+          'additionalProperties': False}
 
 
-def check_zone(flag: str, zone: str) -> str:
-  """`zone` where it reads as one: us-central2-b.
+def command(group: str, verb: str, *words: str) -> list[str]:
+  """`gcloud compute tpus group verb words`, checked.
 
   Raises:
-    UsageError: it does not.
+    Invalid: a flag or the value of one that gcloud would refuse.
   """
-  found = re.fullmatch(r'([a-z]+)-([a-z]+)(\d+)-([a-z])', zone)
-  if not found:
-    region = re.fullmatch(r'[a-z]+-[a-z]+\d+', zone)
-    raise errors.UsageError(f'--{flag}={zone}: '
-                            + ('a region; a zone has a letter more, such as ' + zone + '-a'
-                                 if region else 'write a zone such as us-central2-b'))
-  for part, known in ((found[1], _PARTS), (found[2], _SIDES)):
-    if part not in known:
-      raise errors.UsageError(f'--{flag}={zone}: no zone of Google Cloud has {part!r}'
-                                + errors.near(part, known))
-  return zone
+  given = dict(word.partition('=')[::2] for word in words if word.startswith('-'))
+  schema.check(given, schema_of(group, verb), f'gcloud compute tpus {group} {verb}')
+  return ['gcloud', 'compute', 'tpus', group, verb, *words]
 
 
-def check_project(flag: str, project: str) -> str:
-  """`project` where it reads as the ID of one, which is not its name.
+def check_flags(zone: str, project: str | None) -> None:
+  """Refuses values of --tpu_zone and --tpu_project that cannot be any.
 
   Raises:
-    UsageError: it does not.
+    Invalid: one of them.
   """
-  if not re.fullmatch(r'([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]', project):
-    raise errors.UsageError(f'--{flag}={project}: the ID of a project has 6 to 30 lower-case '
-                            'letters, digits and dashes, from a letter on')
-  return project
+  schema.check(zone, _ZONE, '--tpu_zone')
+  if project:
+    schema.check(project, _PROJECT, '--tpu_project')

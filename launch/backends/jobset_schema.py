@@ -1,19 +1,11 @@
-"""The part of the JobSet API, jobset.x-k8s.io/v1alpha2, that is rendered here: a strict schema.
+"""The part of the JobSet API, jobset.x-k8s.io/v1alpha2, that is rendered here, as a JSON schema.
 
-Objects are closed: a name that the API does not have is an error before a cluster sees it. Fields
-of a pod that are only passed on have their names checked and not their contents.
+Fields of a pod that are only passed on have their names listed and not their contents.
 
 Source: config/components/crd/bases/jobset.x-k8s.io_jobsets.yaml of kubernetes-sigs/jobset.
 """
 
-import re
-from typing import Any
-
-from launch import errors
-
-
-class Invalid(errors.UsageError):
-  """A manifest that the API would refuse; the message names the place."""
+from launch.backends.schema import text
 
 
 def _object(required=(), **properties):
@@ -30,18 +22,19 @@ def _choice(*values):
 
 
 _TEXT = {'type': 'string'}
-_FILLED = {'type': 'string', 'pattern': '^.+$'}
+_FILLED = text('.+', 'one line of text')
 _FLAG = {'type': 'boolean'}
 _COUNT = {'type': 'integer', 'minimum': 0}
 _MAP = {'type': 'object', 'additionalProperties': _TEXT}
 _ANY = {}
-_NAME = {'type': 'string', 'pattern': '^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$', 'maxLength': 63}
-_QUANTITY = {'type': ['string', 'integer'],
-             'pattern': r'^\d+(\.\d+)?(m|[kKMGTPE]i?|[eE]\d+)?$'}
+_NAME = text('[a-z0-9]([-a-z0-9.]*[a-z0-9])?', 'a name of lower-case letters, digits and dashes',
+             63)
+_QUANTITY = {**text(r'\d+(\.\d+)?(m|[kKMGTPE]i?|[eE]\d+)?', 'a quantity such as 4, 500m or 16Gi'),
+             'type': ['string', 'integer']}
 _QUANTITIES = {'type': 'object', 'additionalProperties': _QUANTITY}
 _META = {'name': _NAME, 'namespace': _NAME, 'labels': _MAP, 'annotations': _MAP}
 
-_ENV = _object(['name'], name={'type': 'string', 'pattern': '^[A-Za-z_][A-Za-z0-9_]*$'},
+_ENV = _object(['name'], name=text('[A-Za-z_][A-Za-z0-9_]*', 'the name of a variable'),
                value=_TEXT, valueFrom=_object(
                  fieldRef=_object(['fieldPath'], fieldPath=_FILLED, apiVersion=_TEXT),
                  secretKeyRef=_ANY, configMapKeyRef=_ANY, resourceFieldRef=_ANY, fileKeyRef=_ANY))
@@ -53,7 +46,7 @@ _CONTAINER = _object(
   ports=_list(_object(['containerPort'], containerPort={'type': 'integer', 'minimum': 1},
                       name=_NAME, protocol=_TEXT)),
   volumeMounts=_list(_object(['name', 'mountPath'], name=_NAME, subPath=_TEXT, readOnly=_FLAG,
-                             mountPath={'type': 'string', 'pattern': '^/'})))
+                             mountPath=text(r'/[\s\S]*', 'an absolute path'))))
 _VOLUME = _object(
   ['name'], name=_NAME, emptyDir=_object(medium=_choice('', 'Memory'), sizeLimit=_QUANTITY),
   persistentVolumeClaim=_object(['claimName'], claimName=_NAME, readOnly=_FLAG),
@@ -88,13 +81,13 @@ _JOB = _object(
 _RULE = _object(
   ['name', 'action'], action=_choice('FailJobSet', 'RestartJobSet',
                                      'RestartJobSetAndIgnoreMaxRestarts'),
-  name={'type': 'string', 'pattern': '^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$'},
+  name=text('[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?', 'the name of a rule'),
   onJobFailureReasons=_list(_choice('BackoffLimitExceeded', 'DeadlineExceeded', 'PodFailurePolicy',
                                     'FailedIndexes', 'MaxFailedIndexesExceeded')),
   targetReplicatedJobs=_list(_NAME))
 SCHEMA = _object(
   ['apiVersion', 'kind', 'metadata', 'spec'],
-  apiVersion=_choice('jobset.x-k8s.io/v1alpha2'), kind=_choice('JobSet'),
+  apiVersion={'const': 'jobset.x-k8s.io/v1alpha2'}, kind={'const': 'JobSet'},
   metadata=_object(['name'], **_META), spec=_object(
     ['replicatedJobs'], suspend=_FLAG, ttlSecondsAfterFinished=_COUNT,
     network=_object(enableDNSHostnames=_FLAG, subdomain=_NAME, publishNotReadyAddresses=_FLAG),
@@ -105,52 +98,3 @@ SCHEMA = _object(
     replicatedJobs=_list(_object(
       ['name', 'template'], name=_NAME, replicas={'type': 'integer', 'minimum': 1},
       template=_object(['spec'], metadata=_object(labels=_MAP, annotations=_MAP), spec=_JOB)), 1)))
-_TYPES = {'object': dict, 'array': list, 'string': str, 'integer': int, 'boolean': bool}
-
-
-def check(value: Any, schema=None, place: str = 'JobSet') -> None:
-  """Does nothing where `value` keeps the schema.
-
-  Raises:
-    Invalid: it does not; with the first place that breaks it.
-  """
-  schema = SCHEMA if schema is None else schema
-  types = schema.get('type', [])
-  types = [types] if isinstance(types, str) else types
-  # True is an int of Python's and not of JSON's.
-  if types and not any(isinstance(value, _TYPES[t]) and
-                       (t == 'boolean' or not isinstance(value, bool)) for t in types):
-    raise Invalid(f'{place}: {value!r} is no {" or ".join(types)}')
-  if 'enum' in schema and value not in schema['enum']:
-    raise Invalid(f'{place}: {value!r} is no choice' + errors.near(str(value), schema['enum']))
-  if isinstance(value, str):
-    # $ stands for the end, and with Python before a last line break too.
-    if 'pattern' in schema and ('\n' in value or not re.search(schema['pattern'], value)):
-      raise Invalid(f'{place}: {value!r} does not match {schema["pattern"]}')
-    if len(value) > schema.get('maxLength', len(value)):
-      raise Invalid(f'{place}: {value!r} is longer than {schema["maxLength"]}')
-  if isinstance(value, int) and value < schema.get('minimum', value):
-    raise Invalid(f'{place}: {value} is less than {schema["minimum"]}')
-  if isinstance(value, list):
-    if len(value) < schema.get('minItems', 0):
-      raise Invalid(f'{place}: is empty')
-    for i, item in enumerate(value):
-      check(item, schema.get('items', {}), f'{place}[{i}]')
-  if isinstance(value, dict):
-    _check_object(value, schema, place)
-
-
-def _check_object(value, schema, place) -> None:
-  properties, others = schema.get('properties', {}), schema.get('additionalProperties', {})
-  for name in schema.get('required', []):
-    if name not in value:
-      raise Invalid(f'{place}: has no {name}')
-  for name, item in value.items():
-    if not isinstance(name, str):
-      raise Invalid(f'{place}: the name {name!r} is no string')
-    if name in properties:
-      check(item, properties[name], f'{place}.{name}')
-    elif others is False:
-      raise Invalid(f'{place}: unknown field {name!r}' + errors.near(name, list(properties)))
-    else:
-      check(item, others, f'{place}.{name}')

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from launch import errors
-from launch.backends import jobset_schema, shell, tpu_slices
+from launch.backends import jobset_schema, schema, shell, tpu_slices
 from launch.cli import environment
 
 _IMAGE = flags.DEFINE_string('k8s_image', None, 'Container image in which the project is '
@@ -125,7 +125,7 @@ def manifest(command, workdir: str, options: Options, *, task: int | None = None
   """The JobSet of one task.
 
   Raises:
-    UsageError: flags that cannot work, or a field that the API does not have.
+    UsageError: flags that cannot work, or a value that the API does not take.
   """
   if not options.image:
     raise errors.UsageError('--where=k8s needs --k8s_image, an image with the project installed')
@@ -181,7 +181,7 @@ def manifest(command, workdir: str, options: Options, *, task: int | None = None
         'podFailurePolicy': {'rules': [{'action': 'FailJob', 'onExitCodes': {
           'containerName': 'train', 'operator': 'In', 'values': [1, 2]}}]},
         'template': {'spec': pod}}}}]}}
-  jobset_schema.check(made)
+  schema.check(made, jobset_schema.SCHEMA, 'JobSet')
   return made
 
 
@@ -205,7 +205,8 @@ def _devices(options: Options) -> tuple[str, int, dict[str, Any], dict[str, str]
       raise errors.UsageError('--k8s_topology is of TPUs and --k8s_gpus of GPUs: give one')
     if not options.accelerator:
       raise errors.UsageError('--k8s_topology needs --k8s_accelerator, such as tpu-v6e-slice')
-    chips, pods = tpu_slices.from_topology(options.accelerator, options.topology, options.parallelism)
+    chips, pods = tpu_slices.from_topology(options.accelerator, options.topology,
+                                           options.parallelism)
     return 'tpu', pods, {'google.com/tpu': chips}, {
       f'{_GKE}tpu-accelerator': options.accelerator, f'{_GKE}tpu-topology': options.topology}
   if options.accelerator and options.accelerator.startswith('tpu'):
@@ -245,7 +246,7 @@ def _extend(pod: dict[str, Any], extra) -> None:
       raise errors.UsageError(f'--k8s_extra={text}: {shell.shorten(str(e))}') from None
     if field in ('containers', 'restartPolicy', 'terminationGracePeriodSeconds'):
       raise errors.UsageError(f'--k8s_extra={text}: {field} is made from the other flags')
-    jobset_schema.check({field: value}, {**jobset_schema.POD, 'required': []}, 'pod')
+    schema.check({field: value}, {**jobset_schema.POD, 'required': []}, 'pod', warn=False)
     there = pod.get(field)
     if isinstance(there, dict):
       value = {**there, **value}

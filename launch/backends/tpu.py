@@ -145,9 +145,9 @@ def plan(command, workdir: str, options: Options, *, env=None) -> Plan:
       raise errors.UsageError(f'--where=tpu needs --{flag}')
   generation, _, hosts = tpu_slices.from_type(options.type)
   name = shell.check_name('tpu_name', options.name or shell.name_of(workdir), 60)
-  place = [f'--zone={gcloud_schema.check_zone("tpu_zone", options.zone)}']
-  if options.project:
-    place.append(f'--project={gcloud_schema.check_project("tpu_project", options.project)}')
+  gcloud_schema.check_flags(options.zone, options.project)
+  place = [f'--zone={options.zone}',
+           *([f'--project={options.project}'] if options.project else [])]
   for word in command:
     path = word.removeprefix('--experiment=')
     if word != path and path.endswith('.py'):
@@ -160,6 +160,9 @@ def plan(command, workdir: str, options: Options, *, env=None) -> Plan:
   if not shared and posixpath.normpath(workdir).startswith('..'):
     raise errors.UsageError(f'--workdir={workdir}: on a TPU VM, a directory below this one')
   version = options.version or generation.version
+  if version is None:
+    raise errors.UsageError(f'--tpu_type={options.type}: the software of its VM is not known here; '
+                            'give --tpu_version')
   kind = 'queued-resources' if options.queued else 'tpu-vm'
   create = [f'--accelerator-type={options.type}', *place,
             *([f'--node-id={name}', f'--runtime-version={version}'] if options.queued
@@ -168,7 +171,7 @@ def plan(command, workdir: str, options: Options, *, env=None) -> Plan:
 
   def on(kind, verb, *words):
     # Quiet: nobody is there to answer questions.
-    return gcloud_schema.check(['gcloud', 'compute', 'tpus', kind, verb, *words, '--quiet'])
+    return gcloud_schema.command(kind, verb, *words, '--quiet')
 
   def ssh(worker, text):
     return on('tpu-vm', 'ssh', name, *place, f'--worker={worker}', f'--command={text}')

@@ -15,7 +15,7 @@ import time
 import pytest
 
 from launch import backends, errors
-from launch.backends import gcloud_schema, shell, slices, tpu
+from launch.backends import gcloud_schema, shell, tpu, tpu_slices
 from launch.cli import environment
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -103,7 +103,7 @@ def test_what_gcloud_is_told(queued):
   assert (given.get('node-id') == 'a-b') == queued
   assert split(made.delete)[0] == (kind[0], 'delete')
   for words in commands(made):
-    gcloud_schema.check(words)
+    assert gcloud_schema.command(*words[3:]) == words
     assert split(words)[2]['zone'] == 'us-east5-b'
     assert split(words)[2]['project'] == 'my-project' and 'quiet' in split(words)[2]
   for words in (made.send, made.install, made.start):
@@ -156,13 +156,12 @@ def test_workers_of_a_type(name, hosts):
 
 @pytest.mark.parametrize('options, said', [
   (dict(type=None), 'needs --tpu_type'), (dict(zone=None), 'needs --tpu_zone'),
-  (dict(type='v6-8'), 'did you mean v6e'), (dict(type='v5lite-8'), 'did you mean v5litepod'),
-  (dict(type='v6e-12'), 'no slice of that size'), (dict(type='v4-12'), 'no slice of that size'),
-  (dict(type='v6e'), 'no such accelerator type'), (dict(type='v6e-512'), 'no slice of that size'),
-  (dict(zone='us-centrl2-b'), 'did you mean central'), (dict(zone='us-central2'), 'us-central2-a'),
-  (dict(zone='eu-west4-a'), "has 'eu'"), (dict(zone='b; touch x'), 'write a zone'),
+  (dict(type='v6e'), 'is not an accelerator type'), (dict(type='v4-9'), 'no number of chips'),
+  (dict(type='v9-4'), 'give --tpu_version'), (dict(type='v6e-0'), 'is not an accelerator type'),
+  (dict(zone='us-central2'), 'a region and a letter'), (dict(zone='b; touch x'), 'is not a zone'),
+  (dict(zone='us-east5-b\n'), 'is not a zone'),
   (dict(project='My Project'), 'the ID of a project'), (dict(name='a_b'), 'lower-case'),
-  (dict(extra=('--netwrok=x',)), 'did you mean network'), (dict(extra=('-n',)), 'has no flag'),
+  (dict(extra=('-n',)), 'is not a flag'),
   (dict(type='v6e-16'), 'has 4 workers'), (dict(spot=True), 'may be taken away'),
   (dict(workdir='../a'), 'below this one'), (dict(command=[*TRAIN, '--experiment=mine.py']),
                                              'put it into experiments/')])
@@ -171,9 +170,25 @@ def test_what_cannot_work_is_refused(options, said):
     plan(**options)
 
 
-def test_a_wrong_command_of_gcloud_is_seen():
-  with pytest.raises(errors.UsageError, match='did you mean tpu-vm delete'):
-    gcloud_schema.check(['gcloud', 'compute', 'tpus', 'tpu-vm', 'delet', 'a'])
+@pytest.mark.parametrize('options, said', [
+  (dict(type='v6-8', version='v2'), "'v6' is not known here, it is passed on; did you mean v6e "),
+  (dict(type='v6e-12'), 'no slice of that size'), (dict(type='v4-12'), 'no slice of that size'),
+  (dict(type='v6e-512'), 'no slice of that size'),
+  (dict(extra=('--netwrok=x',)), "'--netwrok' is not known here, it is passed on; did you mean "
+                                 '--network ')])
+def test_what_is_not_known_here_is_passed_on_with_a_warning(options, said, capsys):
+  plan(workdir='/mnt/a', **options)
+  error = capsys.readouterr().err
+  assert said in error and error.count('warning: ') == 1
+
+
+def test_the_tpu_of_next_year(capsys):
+  made = plan(type='v9-64', version='v9-base', zone='mars-north1-a', workdir='/mnt/a')
+  words = shlex.join(made.create)
+  assert '--accelerator-type=v9-64' in words and '--version=v9-base' in words
+  assert '--zone=mars-north1-a' in words
+  assert 'GEN_MODELS_DISTRIBUTED=auto' in made.files['run.sh']
+  assert "'v9' is not known here" in capsys.readouterr().err
 
 
 def test_a_dry_run_touches_nothing_and_is_a_script(parse, capsys, tmp_path, monkeypatch,
