@@ -49,6 +49,9 @@ def add(directories) -> None:
     if result['experiment'] not in registry.names():  # it becomes the name of a file
       raise errors.UsageError(f'{path} is of {result["experiment"]}: results are kept of the '
                               'files of experiments/ alone')
+    if 'estimator' in result:
+      raise errors.UsageError(f'{path} is of your estimator {result["estimator"]}: results are '
+                              'kept of the estimators of experiments/ alone')
     added.setdefault((result['experiment'], result['variant']), []).append(result)
   for (experiment, variant), results in added.items():
     files.write_json(tables.RESULTS / f'{experiment}-{variant}.json',

@@ -60,6 +60,8 @@ _SAMPLE_SPACE = flags.DEFINE_enum('sample_space', 'none', ['none', 'own', 'real'
 _DATA_DIR = flags.DEFINE_string('data_dir', None, 'Prepared tfds data; default $TFDS_DATA_DIR.')
 _SAVE_MINUTES = flags.DEFINE_float('save_every_minutes', 5.0, 'Time between checkpoints.',
                                    lower_bound=0.0)
+_ACCEPT_CODE = flags.DEFINE_bool('accept_code', False, 'Resume although a file of yours has '
+                                 'changed since a run was last started; config.json records it.')
 flags.mark_flags_as_required(['experiment', 'workdir'])
 flags.adopt_module_key_flags(backends)
 
@@ -84,7 +86,8 @@ def main(argv):
     entry, pathlib.Path(_WORKDIR.value), data_dir=_DATA_DIR.value,
     turns={'auto': None, 'vmap': False, 'turns': True}[_REPLICAS.value],
     max_replicas=_MAX_REPLICAS.value, save_minutes=_SAVE_MINUTES.value,
-    sample_space=_SAMPLE_SPACE.value if _EVALUATE.value else None)
+    sample_space=_SAMPLE_SPACE.value if _EVALUATE.value else None,
+    accept_code=_ACCEPT_CODE.value)
   if _SEARCH.value == 'optuna':
     if elsewhere:
       # One search is one task: what it asks for next depends on what it has seen.

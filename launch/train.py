@@ -25,6 +25,9 @@ from launch.runs import directory as rundir, keys as keys_lib, warm_start
 _EXPERIMENT = flags.DEFINE_string('experiment', None, 'Name of a file in experiments/, or a path '
                                   'ending in .py. python -m launch.list shows them.')
 _VARIANT = flags.DEFINE_string('variant', None, "One of the experiment's VARIANTS.")
+_ESTIMATOR = flags.DEFINE_string(
+  'estimator', None, "path.py:name of an estimator of yours that trains in the place of the "
+  "experiment's own; what it may be is in launch/cli/estimators.py.")
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory; made, or resumed.')
 _FROM = flags.DEFINE_string('from', None, 'Run directory whose last checkpoint a new run begins '
                            'with, see launch/runs/warm_start.py.')
@@ -39,6 +42,8 @@ _STREAM = flags.DEFINE_bool('stream', False, 'Read batches from disk through gra
                             'keeping the data on the device; the batches are the same.')
 _SAVE_MINUTES = flags.DEFINE_float('save_every_minutes', 5.0, 'Time between checkpoints.',
                                    lower_bound=0.0)
+_ACCEPT_CODE = flags.DEFINE_bool('accept_code', False, 'Resume although a file of yours has '
+                                 'changed since the run was last started; config.json records it.')
 flags.mark_flags_as_required(['experiment', 'workdir'])
 flags.adopt_module_key_flags(backends)
 flags.adopt_module_key_flags(supervisor)
@@ -53,17 +58,17 @@ def main(argv):
   if not elsewhere:
     jax_setup.setup()
     distributed.join()
-  entry = registry.load(_EXPERIMENT.value)
+  entry = registry.load(_EXPERIMENT.value, _ESTIMATOR.value)
   values = registry.resolve(entry, _VARIANT.value, _SET.value)
   experiment = entry.experiment(**values)
   workdir = pathlib.Path(_WORKDIR.value)
-  config = {'experiment': entry.name, 'variant': _VARIANT.value, 'hyperparameters': values,
-            'seed': _SEED.value, 'seeds': _SEEDS.value}
+  config = rundir.configuration(entry, _VARIANT.value, values, _SEED.value, _SEEDS.value)
   if elsewhere:
     if (workdir / 'config.json').exists():
       if _FROM.value and (origin_there := rundir.read_config(workdir).get('from')):
         config['from'] = origin_there  # compared where the run is gone on with
-      rundir.claim(workdir, config)  # another run is refused now, not in the queue
+      # Another run is refused now, not in the queue.
+      rundir.claim(workdir, config, _ACCEPT_CODE.value)
     elif _FROM.value and backends.WHERE.value == 'slurm':  # its jobs see the files of this machine
       rundir.read_config(pathlib.Path(_FROM.value))
     sys.exit(backends.submit(backends.command('launch.train'), workdir))
@@ -72,7 +77,7 @@ def main(argv):
     if _FROM.value:
       config['from'] = warm_start.find(pathlib.Path(_FROM.value), workdir, config, experiment,
                                        _DATA_DIR.value)
-    begun = distributed.is_first() and rundir.claim(workdir, config)
+    begun = distributed.is_first() and rundir.claim(workdir, config, _ACCEPT_CODE.value)
     remark = rundir.other_devices(workdir) if begun else None
     if distributed.is_first():
       rundir.record_start(workdir)

@@ -6,6 +6,7 @@ one read from a file only if the user typed it before, see trusted_files.py. How
 user_files.py.
 """
 
+import functools
 import importlib
 import inspect
 import math
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 
 import experiments
 from gen_models.experiment import Published
-from launch.cli import trusted_files, user_files
+from launch.cli import estimators, trusted_files, user_files
 from launch.errors import UsageError, near
 
 
@@ -33,6 +34,7 @@ class Entry(NamedTuple):
     published: variant -> what the literature reports for it.
     doc: its docstring.
     code: of a user's file: sha256 of it and of what it imports from its folder, by file name.
+    estimator: path.py:name, absolute, of a user's estimator that trains instead of its own.
   """
 
   name: str
@@ -41,6 +43,7 @@ class Entry(NamedTuple):
   doc: str
   code: dict[str, str] = {}
   published: dict[str, Published] = {}
+  estimator: str | None = None
 
 
 class Story(NamedTuple):
@@ -68,8 +71,12 @@ def _files() -> list[str]:
   return sorted(m.name for m in pkgutil.iter_modules(experiments.__path__) if m.name[0] != '_')
 
 
-def load(name: str) -> Entry:
+def load(name: str, estimator: str | None = None) -> Entry:
   """The experiment `name` as a user typed it, a file of experiments/ or a path ending in .py.
+
+  Args:
+    name: see above.
+    estimator: path.py:name of one that takes the place of the experiment's own.
 
   Raises:
     UsageError: no such experiment, or a file that defines none.
@@ -77,31 +84,62 @@ def load(name: str) -> Entry:
   if name in stories():
     raise UsageError(f'{name} is several experiments: python -m launch.story --story={name}')
   if name.endswith('.py'):
-    return _user_entry(_named_file(name, 'experiment'))
-  return _entry(name, _module(name, names(), 'experiment'))
+    entry = _user_entry(_named_file(name, 'experiment'))
+  else:
+    entry = _entry(name, _module(name, names(), 'experiment'))
+  return entry if estimator is None else _with_estimator(entry, estimator, _named_file)
 
 
-def load_recorded(name: str, where: pathlib.Path) -> Entry:
+def load_recorded(name: str, where: pathlib.Path, estimator: str | None = None) -> Entry:
   """The experiment `name` as the file `where` has it, which may come from anyone.
 
   Raises:
     UsageError: as `load`; or a path of a file that the user has not named as it is now.
   """
-  if not name.endswith('.py'):
-    return load(name)
-  return _user_entry(_recorded_file(name, where, 'experiment'))
+  def read(name, what, typed=None):
+    return _recorded_file(name, where, what, typed or name)
+  entry = _user_entry(read(name, 'experiment')) if name.endswith('.py') else load(name)
+  return entry if estimator is None else _with_estimator(entry, estimator, read)
 
 
-def _named_file(name: str, what: str) -> user_files.UserFile:
+def _with_estimator(entry: Entry, reference: str, read: Callable) -> Entry:
+  """The experiment with the estimator `path.py:name` in the place of its own."""
+  file, name, thing = _attribute(reference, 'estimator', read)
+
+  @functools.wraps(entry.experiment)
+  def experiment(**values):
+    built = entry.experiment(**values)
+    if len(built.phases) > 1:
+      raise UsageError(f'--estimator is for one phase, and {entry.name} has '
+                       f'{", ".join(p.name for p in built.phases)}: write an experiment file')
+    estimator, _ = estimators.lift(reference, thing)
+    return built._replace(phases=(built.phases[0]._replace(estimator=estimator),))
+
+  code = dict(entry.code)
+  for below, sha256 in file.code.items():  # of two folders both may have a helper.py
+    same = code.get(below, sha256) == sha256
+    code[below if same else f'{file.path.parent.name}/{below}'] = sha256
+  return entry._replace(experiment=experiment, code=code, estimator=f'{file.path}:{name}')
+
+
+def _named_file(name: str, what: str, typed: str | None = None) -> user_files.UserFile:
   """A file whose path the user has typed: it runs, and may run again when a run names it."""
+  del typed
   path = pathlib.Path(name)
   if not path.is_file():
     raise UsageError(f'no {what} file {name}')
   return user_files.load(path, lambda file, source: trusted_files.remember(source))
 
 
-def _recorded_file(name: str, where: pathlib.Path, what: str) -> user_files.UserFile:
-  """A file that the file `where` names: it runs if the user has named its bytes before."""
+def _recorded_file(name: str, where: pathlib.Path, what: str, typed: str) -> user_files.UserFile:
+  """A file that the file `where` names: it runs if the user has named its bytes before.
+
+  Args:
+    name: its path.
+    where: what names it.
+    what: experiment or estimator.
+    typed: what a user types to name it.
+  """
   # A run that was made elsewhere: the file may be in the working directory here.
   path = next((path for path in (pathlib.Path(name), pathlib.Path(pathlib.Path(name).name))
                if path.is_file()), None)
@@ -112,10 +150,10 @@ def _recorded_file(name: str, where: pathlib.Path, what: str) -> user_files.User
   def approve(file, source):
     if trusted_files.known(source):
       return
-    name = file if file == user_files.absolute(path) else f'{path}, which imports {file}'
+    named = file if file == user_files.absolute(path) else f'{path}, which imports {file}'
     command = shlex.join(['python', '-m', f'launch.{"list" if what == "experiment" else "audit"}',
-                          f'--{what}={path}'])
-    raise UsageError(f'{where} names {name}, which would run as code, and you have not named that '
+                          f'--{what}={typed.replace(name, str(path))}'])
+    raise UsageError(f'{where} names {named}, which would run as code, and you have not named that '
                      f'file yet as it is now: look at it, then say that you mean it: {command}')
 
   return user_files.load(path, approve)
@@ -244,10 +282,16 @@ def attribute(reference: str, what: str) -> Any:
   Raises:
     UsageError: no such file, or nothing of that name in it.
   """
+  return _attribute(reference, what, _named_file)[2]
+
+
+def _attribute(reference: str, what: str, read: Callable) -> tuple[user_files.UserFile, str, Any]:
+  """(file, name, value) of `path.py:name`, read by `read(path, what, reference)`."""
   path, _, name = reference.rpartition(':')
   if not path:
     path, name = name, ''
-  module = _named_file(path, what).module
+  file = read(path, what, reference)
+  module = file.module
   own = [k for k, v in vars(module).items() if k[0] != '_' and not inspect.ismodule(v)
          and (v.__module__ == module.__name__
               if inspect.isclass(v) or inspect.isroutine(v) else True)]
@@ -255,7 +299,7 @@ def attribute(reference: str, what: str) -> Any:
     raise UsageError(f'{path}: which {what} of it? Write --{what}={path}:name' + near('', own))
   if not hasattr(module, name):
     raise UsageError(f'{path} has no {name!r}' + near(name, own))
-  return getattr(module, name)
+  return file, name, getattr(module, name)
 
 
 def _module(name: str, known: list[str], what: str):

@@ -63,7 +63,7 @@ def load(path: pathlib.Path, approve: Approve) -> UserFile:
   sources = _sources(path)
   for file, source in sources.items():
     approve(file, source)
-  _FINDER.serve(path.parent, sources, approve)
+  _FINDER.serve(_Folder(path.parent, sources, approve))
   name = f'{path.stem}_{trusted_files.digest(bytes(path))[:12]}'
   spec = importlib.util.spec_from_file_location(
     name, path, loader=_Loader(name, str(path), sources[path]))
@@ -185,43 +185,61 @@ class _Nothing:
     del module
 
 
+class _Folder:
+  """Where modules come from: the bytes that are known, and who is asked about others."""
+
+  def __init__(self, path: pathlib.Path, sources: dict[pathlib.Path, bytes], approve: Approve):
+    self.path, self._sources, self._approve = path, dict(sources), approve
+
+  def source(self, file: pathlib.Path) -> bytes:
+    if file not in self._sources:
+      source = file.read_bytes()
+      self._approve(file, source)
+      self._sources[file] = source
+    return self._sources[file]
+
+
 class _Finder:
-  """Imports from the folder of the user's file that was loaded last."""
+  """Imports from the folders of the files that were loaded, that of the last one first."""
 
   def __init__(self):
-    self._folder, self._sources, self._approve, self._served = None, {}, None, set()
+    self._folders: list[_Folder] = []
+    self._served: dict[str, _Folder] = {}
 
-  def serve(self, folder, sources, approve):
-    """From now on imports come from this folder; what came before is imported anew."""
+  def serve(self, folder: _Folder) -> None:
+    """From now on imports come from this folder first; what was imported before is read anew."""
     for name in self._served:
       sys.modules.pop(name, None)
-    self._folder, self._sources, self._approve = folder, dict(sources), approve
-    self._served = set()
+    self._folders = [folder, *(f for f in self._folders if f.path != folder.path)]
+    self._served = {}
     if self not in sys.meta_path:
       sys.meta_path.insert(0, self)
 
   def find_spec(self, fullname, path=None, target=None):
     del path, target
-    top = fullname.partition('.')[0]
-    if top not in self._served and (self._folder is None or '.' in fullname
-                                    or _elsewhere(top, self._folder)):
+    top, _, rest = fullname.partition('.')
+    if rest and top not in self._served:
       return None
-    file = _locate(self._folder, fullname)
-    if file is None:
-      if '.' in fullname:  # no other finder may look there: it would run what was not approved
-        raise ModuleNotFoundError(f'No module named {fullname!r}', name=fullname)
-      return None
-    self._served.add(fullname)
-    if file.is_dir():
-      spec = importlib.machinery.ModuleSpec(fullname, _Nothing(), is_package=True)
-      spec.submodule_search_locations = [str(file)]
-      return spec
-    if file not in self._sources:
-      self._sources[file] = file.read_bytes()
-      self._approve(file, self._sources[file])
-    return importlib.util.spec_from_file_location(
-      fullname, file, loader=_Loader(fullname, str(file), self._sources[file]),
-      submodule_search_locations=[str(file.parent)] if file.name == '__init__.py' else None)
+    folders = [self._served[top]] if rest else self._folders
+    for folder in folders:
+      file = _locate(folder.path, fullname)
+      if file is not None and (rest or not _elsewhere(top, folder.path)):
+        self._served[fullname] = folder
+        return _spec(fullname, file, folder)
+    if rest:  # no other finder may look there: it would run what was not approved
+      raise ModuleNotFoundError(f'No module named {fullname!r}', name=fullname)
+    return None
+
+
+def _spec(name: str, file: pathlib.Path, folder: _Folder):
+  """How Python is to load a module from a file or, of a package without one, from a directory."""
+  if file.is_dir():
+    spec = importlib.machinery.ModuleSpec(name, _Nothing(), is_package=True)
+    spec.submodule_search_locations = [str(file)]
+    return spec
+  return importlib.util.spec_from_file_location(
+    name, file, loader=_Loader(name, str(file), folder.source(file)),
+    submodule_search_locations=[str(file.parent)] if file.name == '__init__.py' else None)
 
 
 _FINDER = _Finder()

@@ -6,7 +6,6 @@ nothing to remember, or of loss(key, params, batch) -> (scalar, metrics), whose 
 Bare functions declare nothing, which counts as unbiased.
 """
 
-import inspect
 import json
 import math
 import os
@@ -16,12 +15,11 @@ from typing import NamedTuple
 
 import jax
 
-from gen_models.estimators import base
 from gen_models.evaluation import gradients
 from gen_models.problems import registry as problems
 from gen_models.problems.entry import Entry
 from launch import errors
-from launch.cli import registry
+from launch.cli import estimators, registry
 
 ERROR_RATE = 1e-4  # of one audit: an unbiased estimator is called biased for one seed in so many
 
@@ -119,45 +117,15 @@ def case(reference: str, model: str | None = None, burn_in: int | None = None) -
     return Case(reference, entry)
   problem = problems.PROBLEMS[model or 'rbm']
   thing = registry.attribute(reference, 'estimator')
-  estimator, says = lift(reference, thing, problem.params, problem.batch)
+  if estimators.is_loss(thing):
+    _check_loss(reference, thing, problem.params, problem.batch)
+  estimator, says = estimators.lift(reference, thing)
   entry = problem.entry(estimator, problem.burn_in if burn_in is None else burn_in)
   try:
     gradients.check(estimator, problem.params, problem.batch)
   except gradients.ContractError as e:
     raise errors.UsageError(f'{reference}: {e}') from e
   return Case(reference, entry, says=says)
-
-
-def lift(name: str, thing, params, batch) -> tuple[base.Estimator, bool]:
-  """The estimator that a thing of a user's file is, and whether it declares its bias.
-
-  Raises:
-    UsageError: it is none.
-  """
-  if isinstance(thing, base.Estimator):
-    return thing, True
-  wanted = ('an estimator is an Estimator, a function of no arguments that returns one, '
-            'grad(key, params, memory, batch) or loss(key, params, batch)')
-  if not callable(thing):
-    raise errors.UsageError(f'{name} is of type {type(thing).__name__}; {wanted}')
-  num_arguments = _num_arguments(thing)
-  if num_arguments == 0:
-    made = thing()
-    if not isinstance(made, base.Estimator):
-      raise errors.UsageError(f'{name}() returns a {type(made).__name__}; {wanted}')
-    return made, True
-  if num_arguments == 4:
-    return base.Estimator(lambda key, params: base.Memory(), thing), False
-  if num_arguments == 3:
-    _check_loss(name, thing, params, batch)
-    return base.from_loss(thing), False
-  raise errors.UsageError(f'{name} takes {num_arguments} arguments; {wanted}')
-
-
-def _num_arguments(function: Callable) -> int:
-  """How many positional arguments it must be given."""
-  return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-             for p in inspect.signature(function).parameters.values())
 
 
 def _check_loss(name: str, loss: Callable, params, batch) -> None:

@@ -62,8 +62,8 @@ def gather(directories: Sequence[pathlib.Path]) -> Found:
     for path in sorted(directory.rglob('*.json*')):
       if path.name == 'config.json' and (path.parent / 'config.json').is_file():
         config = rundir.read_config(path.parent)
-        key = json.dumps([config['experiment'], config.get('variant'), config['hyperparameters']],
-                         sort_keys=True)
+        key = json.dumps([config['experiment'], config.get('variant'), config['hyperparameters'],
+                          config.get('estimator'), rundir.code(config)], sort_keys=True)
         runs = groups.setdefault(key, [])
         if path.parent.resolve() not in [p.resolve() for p in runs]:
           runs.append(path.parent)
@@ -119,8 +119,13 @@ def _rows(runs: Sequence[pathlib.Path]) -> Iterator[Row]:
 
 
 def label(config: dict) -> str:
-  """The variant, and the hyperparameters that are not the variant's own: pcd, learning_rate=0.1."""
+  """The variant, and the hyperparameters that are not the variant's own: pcd, learning_rate=0.1.
+
+  A user's estimator stands before them: pcd, mine.py:cd1, learning_rate=0.1.
+  """
   variant = config.get('variant') or 'defaults'
+  if 'estimator' in config:
+    variant += f', {pathlib.Path(config["estimator"]).name}'
   try:
     # A path in a configuration is somebody's word: only experiments of the project are imported.
     if config['experiment'] not in registry.names():

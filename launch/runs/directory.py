@@ -1,6 +1,7 @@
 """A run directory: everything that was, and everything that is needed to do it again.
 
-config.json        experiment, variant, resolved hyperparameters, seed, seeds: what the run is
+config.json        experiment, variant, resolved hyperparameters, seed, seeds: what the run is; of a
+                   user's file also the sha256 of its code, see `claim`
 environment.json   versions, device kind, git commit, command, one entry for every start
 metrics.jsonl      one object a line;  tensorboard/  the same as event files
 checkpoints/       see training.checkpoint
@@ -23,13 +24,17 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from gen_models import files
+from launch.cli import registry
 
 FAILED = 'failed.txt'
+# Of config.json: what may differ between two starts of one run, code after a word of the user's.
+_NO_IDENTITY = ('variant', 'code', 'accepted_code')
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
@@ -54,31 +59,119 @@ def lock(workdir: pathlib.Path):
     yield
 
 
-def claim(workdir: pathlib.Path, config: dict[str, Any]) -> bool:
+def configuration(entry: registry.Entry, variant: str | None, values: dict[str, Any],
+                  seed: int = 0, seeds: int = 1) -> dict[str, Any]:
+  """config.json of a run: what it is.
+
+  Args:
+    entry: the experiment.
+    variant: name of it, or None.
+    values: every hyperparameter.
+    seed: of the first replica.
+    seeds: number of replicas.
+  """
+  config = {'experiment': entry.name, 'variant': variant, 'hyperparameters': values,
+            'seed': seed, 'seeds': seeds}
+  if entry.estimator:
+    config['estimator'] = entry.estimator
+  if entry.code:
+    config['code'] = entry.code
+  return config
+
+
+def claim(workdir: pathlib.Path, config: dict[str, Any], accept_code: bool = False,
+          say: Callable[[str], None] = print) -> bool:
   """Makes `workdir` the directory of the run described by `config`, or finds that it is.
+
+  Args:
+    workdir: run directory.
+    config: see `configuration`.
+    accept_code: whether the run may resume with other code of the user than it was begun with;
+      config.json then has `accepted_code`, a list of when, from which checkpoint, which code.
+    say: called with what there is to know.
 
   Returns:
     True when the run was begun before.
 
   Raises:
-    ForeignRun: another configuration lives there; the message names the first differences.
+    ForeignRun: another configuration lives there, the message names the first differences; or the
+      user's code has changed.
   """
   path = workdir / 'config.json'
   if path.exists():
-    there, config = read_config(workdir), _as_recorded(config)
-    differences = [f'{k} is {_show(there, k)} there, {_show(config, k)} here' for k in
-                   dict.fromkeys([*_flat(there), *_flat(config)])
-                   if _flat(there).get(k) != _flat(config).get(k)]
-    if differences:
-      more = f' (and {len(differences) - 3} more)' if len(differences) > 3 else ''
-      raise ForeignRun(f'{workdir} holds another run: {"; ".join(differences[:3])}{more}. '
-                       'Use another --workdir, or the flags it was made with')
+    _compare_code(workdir, compare(workdir, config), config, accept_code, say)
     return True
   if (workdir / 'checkpoints').exists():
     raise ForeignRun(f'{workdir} has checkpoints but no config.json: not a run of this project; '
                      'use another --workdir')
   files.write_json(path, config)
   return False
+
+
+def compare(workdir: pathlib.Path, config: dict[str, Any]) -> dict[str, Any]:
+  """The configuration of the run in `workdir`, which is the one that `config` describes.
+
+  Raises:
+    ForeignRun: it is another one; code is not compared.
+  """
+  there, config = read_config(workdir), _as_recorded(config)
+  differences = [f'{k} is {_show(there, k)} there, {_show(config, k)} here' for k in
+                 dict.fromkeys([*_flat(there), *_flat(config)])
+                 if _flat(there).get(k) != _flat(config).get(k)]
+  if differences:
+    more = f' (and {len(differences) - 3} more)' if len(differences) > 3 else ''
+    raise ForeignRun(f'{workdir} holds another run: {"; ".join(differences[:3])}{more}. '
+                     'Use another --workdir, or the flags it was made with')
+  return there
+
+
+def code(config: dict[str, Any]) -> dict[str, str] | None:
+  """The user's code that a run was last started with, file -> sha256; None where it is not known.
+
+  Of an experiment of the project there is none: {}.
+  """
+  if 'accepted_code' in config:
+    return config['accepted_code'][-1]['code']
+  of_user = config['experiment'].endswith('.py') or 'estimator' in config
+  return config.get('code', None if of_user else {})
+
+
+def changed_code(config: dict[str, Any], now: dict[str, str]) -> list[str]:
+  """Files of the user that differ from those that a run was last started with."""
+  then = code(config) or {}
+  return sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+
+
+def _compare_code(workdir, there, config, accept, say) -> None:
+  """Holds the user's code against that of the last start; raises ForeignRun."""
+  now = config.get('code', {})
+  changed = changed_code(there, now)
+  if not changed:
+    return
+  if code(there) is None:
+    say(f'note: {workdir} was begun before the code of a run was recorded: nothing is known of '
+        'the code before this start')
+  elif not accept:
+    more = f' and {len(changed) - 2} more' if len(changed) > 2 else ''
+    raise ForeignRun(
+      f'{workdir} was trained with other code: {", ".join(changed[:2])}{more} changed since. '
+      f'Begin a new run with its last checkpoint, --from={shlex.quote(str(workdir))} and another '
+      '--workdir; or, if it is to count as the same run, resume it with --accept_code')
+  accepted = {'time': _now(), 'step': _last_step(workdir), 'code': now}
+  files.write_json(workdir / 'config.json', {
+    **there, 'accepted_code': [*there.get('accepted_code', []), accepted]})
+
+
+def _last_step(workdir: pathlib.Path) -> int:
+  """Of the newest checkpoint, 0 where there is none."""
+  folder = workdir / 'checkpoints'
+  steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()] if (
+    folder.is_dir()) else []
+  return max(steps, default=0)
+
+
+def _now() -> str:
+  return datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
 
 
 def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
@@ -97,8 +190,12 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
     raise ForeignRun(f'{path} is damaged ({e}); restore it or use another --workdir') from None
   kinds = {'experiment': str, 'variant': str | None, 'hyperparameters': dict, 'seed': int,
            'seeds': int}
+  optional = {'code': dict, 'accepted_code': list, 'estimator': str, 'from': dict}
   if not isinstance(config, dict) or not all(
-      isinstance(config.get(k, ()), kind) for k, kind in kinds.items()) or config['seeds'] < 1:
+      isinstance(config.get(k, ()), kind) for k, kind in kinds.items()) or config['seeds'] < 1 or (
+      any(not isinstance(config[k], kind) for k, kind in optional.items() if k in config)) or any(
+      not isinstance(c, dict) or not isinstance(c.get('code'), dict)
+      for c in config.get('accepted_code', ())) or config.get('accepted_code') == []:
     raise ForeignRun(f'{path} does not describe a run of this project')
   return config
 
@@ -109,10 +206,14 @@ def _as_recorded(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _flat(config):
-  """What makes two runs the same; a variant is only a name for hyperparameters."""
-  same = {k: v for k, v in config.items() if k not in ('hyperparameters', 'variant')}
-  if str(same.get('experiment')).endswith('.py'):  # before it was recorded by its absolute path
-    same['experiment'] = os.path.abspath(same['experiment'])
+  """What makes two runs the same; a variant is only a name for hyperparameters.
+
+  Code is compared apart. A file with code counts by its name, wherever it lies.
+  """
+  same = {k: v for k, v in config.items() if k not in ('hyperparameters', *_NO_IDENTITY)}
+  for name in ('experiment', 'estimator'):
+    if '.py' in str(same.get(name)):
+      same[name] = pathlib.Path(same[name]).name
   return same | config.get('hyperparameters', {})
 
 
@@ -130,7 +231,7 @@ def environment() -> dict[str, Any]:
       versions[package] = 'not installed'
   device = jax.devices()[0]
   return {
-    'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+    'time': _now(),
     'command': shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
     'versions': versions, 'platform': device.platform, 'device_kind': device.device_kind,
     'num_devices': jax.device_count(), 'num_processes': jax.process_count(),
@@ -185,7 +286,7 @@ def other_devices(workdir: pathlib.Path) -> str | None:
 def open_checkpoints(workdir, config, experiment, **options):
   """The run's checkpoints; its identity is the configuration less the variant's name.
 
-  The experiment counts as config.json has it: a file may have been recorded by another path.
+  Files count as config.json has them: one may have been recorded by another path.
 
   Raises:
     OSError: they are to be written, and their directory cannot be.
@@ -194,9 +295,10 @@ def open_checkpoints(workdir, config, experiment, **options):
   directory = pathlib.Path(workdir) / 'checkpoints'
   if directory.is_dir() and not options.get('read_only'):
     _require_writable(directory)
-  identity = {k: v for k, v in config.items() if k != 'variant'}
+  identity = {k: v for k, v in config.items() if k not in _NO_IDENTITY}
   if (pathlib.Path(workdir) / 'config.json').exists():
-    identity['experiment'] = read_config(workdir)['experiment']
+    there = read_config(workdir)
+    identity |= {name: there[name] for name in ('experiment', 'estimator') if name in there}
   return checkpoint.Checkpoints(directory, identity=identity, best_metric=experiment.headline,
                                 **options)
 

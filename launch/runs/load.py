@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 
 import jax
 
@@ -10,11 +11,14 @@ from launch.runs import directory as rundir, keys as keys_lib
 
 
 class Run:
-  """A run read back: its configuration, experiment, data and parameters."""
+  """A run read back: its configuration, experiment, data and parameters.
 
-  def __init__(self, config, experiment, dataset, params, step):
-    self.config, self.experiment, self.dataset = config, experiment, dataset
-    self.params, self.step = params, step
+  `code` is that of the user which read it, file -> sha256.
+  """
+
+  def __init__(self, config, code, experiment, dataset, params, step):
+    self.config, self.code, self.experiment = config, code, experiment
+    self.dataset, self.params, self.step = dataset, params, step
 
   def params_of(self, replica: int):
     """Parameters of one seed."""
@@ -30,7 +34,10 @@ def run(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None = 
   """
   workdir = pathlib.Path(workdir)
   config, path = rundir.read_config(workdir), workdir / 'config.json'
-  entry = registry.load_recorded(config['experiment'], path)
+  entry = registry.load_recorded(config['experiment'], path, config.get('estimator'))
+  if rundir.code(config) is not None and (changed := rundir.changed_code(config, entry.code)):
+    print(f'note: {", ".join(changed)} changed since {workdir} was trained; it is read with the '
+          'code as it is now', file=sys.stderr)
   experiment = entry.experiment(
     **registry.recorded_values(entry, config['hyperparameters'], path))
   jax_setup.setup()
@@ -45,4 +52,4 @@ def run(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None = 
   if restored is None:
     raise FileNotFoundError(f'{workdir} has no checkpoint yet; train first with the same --workdir')
   state, step = restored
-  return Run(config, experiment, dataset, loop.final_params(state), step)
+  return Run(config, entry.code, experiment, dataset, loop.final_params(state), step)

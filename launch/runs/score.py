@@ -41,6 +41,8 @@ def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None 
   reached(run, workdir, scores)
   result = {
     'experiment': run.config['experiment'], 'variant': run.config['variant'],
+    **({'estimator': run.config['estimator']} if 'estimator' in run.config else {}),
+    **({'code': run.code} if run.code else {}),
     'dataset': run.experiment.dataset, 'protocol': run.experiment.protocol,
     'hyperparameters': run.config['hyperparameters'], 'seeds': list(seeds),
     'step': run.step, 'checkpoint': which, **result_lib.combine(scores),
@@ -133,7 +135,8 @@ def train_seconds(workdir: pathlib.Path) -> float | None:
 
 def table(result: dict) -> str:
   """Test nats of the run and of its baselines, and what else was scored, for people."""
-  name = f'{result["experiment"]} {result["variant"] or ""}'.strip()
+  name = ' '.join(pathlib.Path(word).name for word in (
+    result['experiment'], result['variant'], result.get('estimator')) if word)
   images = f'{result["num_images"]} images, {result["dataset"]}, {result["binarisation"]}'
   lines = []
   if result['test_nats'] is None:

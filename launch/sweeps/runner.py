@@ -28,15 +28,17 @@ class Sweep:
     max_replicas: of one program.
     save_minutes: between checkpoints.
     sample_space: of launch.evaluate; None for no scoring.
+    accept_code: see runs.directory.claim.
   """
 
   def __init__(self, entry: registry.Entry, workdir: pathlib.Path, *, data_dir: str | None = None,
                turns: bool | None = None, max_replicas: int | None = None,
-               save_minutes: float = 5.0, sample_space: str | None = 'none'):
+               save_minutes: float = 5.0, sample_space: str | None = 'none',
+               accept_code: bool = False):
     from gen_models import data
     self.entry, self.workdir = entry, workdir
     self._turns, self._max_replicas, self._save_minutes = turns, max_replicas, save_minutes
-    self._sample_space = sample_space
+    self._sample_space, self._accept_code = sample_space, accept_code
     self._data_dir = data_dir
     self._dataset = functools.cache(lambda name: data.load(name, data_dir))
     jax_setup.setup()
@@ -45,11 +47,15 @@ class Sweep:
     """The programs of these points.
 
     Raises:
-      ForeignRun: the directory of one of them holds a run with another configuration.
+      ForeignRun: the directory of one of them holds a run with another configuration; or one that
+        is not finished was begun with other code of the user.
     """
     for point in points:
-      if (self.directory(point) / 'config.json').exists():
-        rundir.claim(self.directory(point), self.config(point))
+      directory = self.directory(point)
+      if (directory / 'config.json').exists():
+        rundir.compare(directory, self.config(point))
+        if self.state_of(point) == 'open':
+          rundir.claim(directory, self.config(point), self._accept_code)
     return plan.programs(self.entry, points, self._dataset, self._max_replicas, _memory())
 
   def describe(self, programs: Sequence[plan.Program]) -> str:
@@ -192,8 +198,7 @@ class Sweep:
 
   def config(self, point: plan.Point) -> dict:
     """As launch.train would write it: the same command continues the run alone."""
-    return {'experiment': self.entry.name, 'variant': point.variant,
-            'hyperparameters': point.values, 'seed': point.seed, 'seeds': 1}
+    return rundir.configuration(self.entry, point.variant, point.values, point.seed)
 
   def table(self, points: Sequence[plan.Point]) -> str:
     """A line for each point over its seeds: final headline or score, and what failed."""

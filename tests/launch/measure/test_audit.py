@@ -18,6 +18,7 @@ from gen_models.estimators.base import from_loss
 from gen_models.evaluation import gradients
 from gen_models.problems import registry as problems
 from launch import errors
+from launch.cli import estimators
 from launch.measure import audit
 from launch.reports import audit as report
 from tests.launch.commands import ROOT, refused, run
@@ -287,4 +288,4 @@ def test_every_estimator_is_what_it_declares(tmp_path):
 
 def test_lifting_keeps_what_an_estimator_declares():
   estimator = from_loss(lambda key, params, batch: (params, {}), biased=True)
-  assert audit.lift('x', estimator, 1.0, None) == (estimator, True)
+  assert estimators.lift('x', estimator) == (estimator, True)
