@@ -10,24 +10,19 @@ Of N draws x of a model and N test images y, with |.| the Euclidean distance:
   density    mean over x of the number of balls B(y_j) around it, / 5
   coverage   share of balls B(y_j) with some x in them
 
-each on pixels and on features.random_features; and, d(x) being the distance from x to the nearest
-of all training images,
-
-  nearest_train_z  Mann-Whitney z of d(x) against d(y): standard normal for fresh images, far below
-                   0 for a copier, far above for images unlike any training image
-  copies           share of x with d(x) within the 1 % quantile of d(y): sees a few copies in many
+each on pixels and on features.random_features; and the scores of evaluation.copies, by which draws
+that are copies of training images are told.
 
 No score sees everything: frechet is blind beyond means and covariances, precision and density to
-what was left out, recall to noise; all but the last two call copies of training images perfect.
-The tests hold what each one catches. Density can exceed 1, also by collapse.
+what was left out, recall to noise; all of these call copies of training images perfect. The tests
+hold what each one catches. Density can exceed 1, also by collapse.
 
-The floor of a score is what N training images get against the same test images, for the last two
-the distance to the nearest *other* training image. It is no zero: N is finite, and test images may
+The floor of a score is what N training images get against the same test images, for the scores of
+copies with the training image itself left out. It is no zero: N is finite, and test images may
 differ from training images (other people wrote MNIST's).
 
 Sources: Heusel et al. (2017); Bonneel et al. (2015); Gretton et al. (2012); Kynkaanniemi et al.
-(2019); Naeem et al. (2020); Meehan, Chaudhuri & Dasgupta (2020), whose C_T is nearest_train_z with
-one cell.
+(2019); Naeem et al. (2020).
 
 Axis suffixes: N M images, D values of an image, U directions.
 """
@@ -40,12 +35,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gen_models.evaluation import copies
 from gen_models.evaluation.features import random_features
 
 BETTER = {
   'frechet': 'lower', 'sliced_w2': 'lower', 'mmd2': 'lower', 'precision': 'higher',
-  'recall': 'higher', 'density': 'higher', 'coverage': 'higher', 'nearest_train_z': 'floor',
-  'copies': 'lower'}
+  'recall': 'higher', 'density': 'higher', 'coverage': 'higher', **copies.BETTER}
 
 
 # Two sets of the same size.
@@ -150,58 +145,11 @@ def compare(x_ND, y_ND, shape) -> dict[str, float]:
           for name in BETTER if name in scores[space]}
 
 
-# Against the training set.
-
-
-@jax.jit
-def nearest(x_ND, train_MD, skip_N=None) -> jax.Array:
-  """min_m |x_n - train_m| with m != skip_n, [N]; 256 rows of distances are held at a time."""
-  def row(args):
-    x_D, skip = args
-    d_M = squared_distances(x_D[None], train_MD)[0]
-    return jnp.sqrt(jnp.min(jnp.where(jnp.arange(len(train_MD)) == skip, jnp.inf, d_M)))
-
-  skip_N = jnp.full(len(x_ND), -1) if skip_N is None else skip_N
-  return lax.map(row, (x_ND, skip_N), batch_size=256)
-
-
-def mann_whitney_z(a_N, b_M) -> float:
-  """(U - N M / 2) / sd(U), U the pairs with a > b and half of those with a = b; 0 if all are equal.
-
-  Standard normal for large sets of one distribution, ties included in sd(U).
-  """
-  n, m = len(a_N), len(b_M)
-  _, value, count = np.unique(np.concatenate([a_N, b_M]), return_inverse=True, return_counts=True)
-  rank = (np.cumsum(count) - (count - 1) / 2)[value]
-  ties = np.sum(count.astype(np.float64)**3 - count) / ((n + m) * (n + m - 1))
-  variance = n * m / 12 * (n + m + 1 - ties)
-  u = rank[:n].sum() - n * (n + 1) / 2
-  return float((u - n * m / 2) / np.sqrt(variance)) if variance > 0 else 0.0
-
-
-def memorisation(near_x_N, near_y_N) -> dict[str, float]:
-  """Both scores of distances to the nearest training image, of draws and of held-out images."""
-  near_x_N, near_y_N = np.asarray(near_x_N), np.asarray(near_y_N)
-  return {'nearest_train_z': mann_whitney_z(near_x_N, near_y_N),
-          'copies': float(np.mean(near_x_N <= np.quantile(near_y_N, 0.01)))}
-
-
-def memorised(table: dict) -> bool:
-  """Whether a table says that draws are copies of training images.
-
-  By either of its last two scores, when all sets of draws lie beyond all sets of real images and
-  the means are apart by 5 standard deviations of z, or by 5 images in a hundred.
-  """
-  z, copies = table['nearest_train_z'], table['copies']
-  return ((z['high'] < z['floor_low'] and z['value'] < z['floor'] - 5)
-          or (copies['low'] > copies['floor_high'] and copies['value'] > copies['floor'] + 0.05))
-
-
 # The table.
 
 
-def table(key, draw: Callable, test_ND, train_MD, *, shape, num_sets: int = 5,
-          cap: int = 2000) -> dict[str, dict]:
+def table(key, draw: Callable, test_ND, train_MD, *, shape, num_sets: int = 5, cap: int = 2000,
+          intensities_MD=None) -> dict[str, dict]:
   """Every score of a model, with its floor.
 
   A set is n draws, n test images and n training images at random, n = min(test, train, cap); draws
@@ -216,12 +164,14 @@ def table(key, draw: Callable, test_ND, train_MD, *, shape, num_sets: int = 5,
     shape: (Y, X) or (Y, X, C) of one image.
     num_sets: independent repetitions.
     cap: largest n.
+    intensities_MD: training images before they were binarised, where they were: what a copier of
+      grey images copies.
 
   Returns:
     {score: {value, low, high, floor, floor_low, floor_high, better, n, num_sets}}, JSON-able.
     value is the mean over sets, low and high the least and the greatest of them: they enclose the
     median of a set's score with probability 1 - 2^(1 - num_sets), 0.94 for 5 sets. better is
-    'lower', 'higher' or, for nearest_train_z, 'floor'.
+    'lower', 'higher' or, for the z of copies, 'floor'.
 
   Raises:
     ValueError: draws of another shape than the images.
@@ -239,11 +189,12 @@ def table(key, draw: Callable, test_ND, train_MD, *, shape, num_sets: int = 5,
       raise FloatingPointError('draws are not finite: the parameters have diverged')
     y_ND = test_ND[jax.random.permutation(key_test, len(test_ND))[:n]]
     rows_N = jax.random.permutation(key_train, len(train_MD))[:n]
-    near_y_N = nearest(y_ND, train_MD)
+    references = copies.references(train_MD, intensities_MD)
+    near_y = copies.nearest_of(y_ND, references)
     draws.append({**compare(x_ND, y_ND, shape),
-                  **memorisation(nearest(x_ND, train_MD), near_y_N)})
+                  **copies.scores(copies.nearest_of(x_ND, references), near_y)})
     reals.append({**compare(train_MD[rows_N], y_ND, shape),
-                  **memorisation(nearest(train_MD[rows_N], train_MD, rows_N), near_y_N)})
+                  **copies.scores(copies.nearest_of(train_MD[rows_N], references, rows_N), near_y)})
 
   def spread(name, scores):
     values = [score[name] for score in scores]

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 # What may differ between runs of one row: the seed and what follows from it or from the machine.
-_OWN = ('seeds', 'per_seed', 'samples', 'memorised', 'environment', 'trained', 'train_seconds',
-        'made', 'command')
+_OWN = ('seeds', 'per_seed', 'samples', 'memorised', 'memorised_power', 'environment', 'trained',
+        'train_seconds', 'made', 'command')
 _SAME = ('experiment', 'variant', 'estimator', 'code', 'dataset', 'binarisation',
          'hyperparameters', 'step', 'checkpoint', 'kind', 'num_images', 'sample_space',
          'num_parameters')

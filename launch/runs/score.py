@@ -104,7 +104,7 @@ def sample_scores(run, space: str) -> dict:
   if experiment.sample is None or space == 'none':
     return {}
   from gen_models import data
-  from gen_models.evaluation import samples
+  from gen_models.evaluation import copies, samples
   space = experiment.binarisation if space == 'own' else space
   levels = run.dataset.levels
   test_ND, train_ND = (np.asarray(data.fixed(arrays, space, levels))
@@ -116,9 +116,14 @@ def sample_scores(run, space: str) -> dict:
     draws = experiment.sample(key_draw, run.params_of(next(turn)), num, None).draws
     return np.asarray(data.binarise_real(key_binarise, draws.reshape(num, -1), space))
 
-  table = samples.table(keys_lib.evaluation_key(seed + run.config['seeds']), draw, test_ND,
-                        train_ND, shape=run.dataset.test.images.shape[1:3])
-  return {'samples': table, 'sample_space': space, 'memorised': samples.memorised(table)}
+  train = run.dataset.train.images
+  grey_ND = (np.asarray(train, np.float32).reshape(len(train), -1) / np.float32(levels)
+             if space in ('dynamic', 'threshold') else None)
+  key = keys_lib.evaluation_key(seed + run.config['seeds'])
+  table = samples.table(key, draw, test_ND, train_ND, shape=run.dataset.test.images.shape[1:3],
+                        intensities_MD=grey_ND)
+  return {'samples': table, 'sample_space': space, 'memorised': copies.memorised(table),
+          'memorised_power': copies.power(jax.random.fold_in(key, 1), test_ND, train_ND, grey_ND)}
 
 
 def num_parameters(params) -> int:

@@ -12,7 +12,7 @@ import scipy.optimize
 import scipy.stats
 
 from gen_models import data
-from gen_models.evaluation import samples
+from gen_models.evaluation import copies, samples
 from tests import oracle
 
 SHAPE = (8, 8)
@@ -179,45 +179,6 @@ def test_density_and_coverage_of_one_distribution():
   assert oracle.mean_p_value(values, [1, coverage]) > oracle.SIGNIFICANCE
 
 
-# Against the training set.
-
-
-def test_nearest_against_loops():
-  x_ND, train_MD = gaussian(0, 300, 3), gaussian(1, 70, 3)  # more rows than are held at a time
-  np.testing.assert_allclose(samples.nearest(x_ND, train_MD), distances(x_ND, train_MD).min(1),
-                             atol=2e-3)
-  rows_N = np.arange(0, 70, 3)
-  d = distances(train_MD[rows_N], train_MD)
-  d[np.arange(len(rows_N)), rows_N] = np.inf
-  np.testing.assert_allclose(samples.nearest(train_MD[rows_N], train_MD, rows_N), d.min(1),
-                             atol=2e-3)
-  # A second copy is a neighbour at distance 0.
-  twice = (np.concatenate([train_MD, train_MD]) > 0).astype(np.float32)
-  np.testing.assert_array_equal(samples.nearest(twice[:5], twice, np.arange(5)), 0)
-
-
-@pytest.mark.parametrize('levels', [1000, 7, 2])
-def test_mann_whitney_against_scipy(levels):
-  draws = np.random.default_rng(levels)
-  a_N, b_M = draws.integers(0, levels, 40), draws.integers(0, levels, 60) + levels // 5
-  _, p_value = scipy.stats.mannwhitneyu(a_N, b_M, use_continuity=False, method='asymptotic',
-                                        alternative='less')
-  np.testing.assert_allclose(scipy.stats.norm.cdf(samples.mann_whitney_z(a_N, b_M)), p_value,
-                             rtol=1e-9)
-  assert samples.mann_whitney_z(a_N, b_M) == pytest.approx(-samples.mann_whitney_z(b_M, a_N))
-
-
-def test_mann_whitney_of_equal_values_is_no_evidence():
-  assert samples.mann_whitney_z(np.ones(5), np.ones(9)) == 0
-
-
-def test_copies_are_counted_where_one_held_out_image_in_a_hundred_is():
-  near_y_N = np.arange(1.0, 201.0)  # 1 % quantile: 2.99
-  found = samples.memorisation(np.array([0.0, 2.9, 3.0, 50.0]), near_y_N)
-  assert found['copies'] == 0.5
-  assert samples.memorisation(near_y_N, near_y_N) == {'nearest_train_z': 0.0, 'copies': 0.01}
-
-
 # The table, on digits.
 
 
@@ -254,12 +215,12 @@ def test_a_table_says_what_it_is(tables):
   table = tables['fresh']
   names = [f'{name}_{space}' for space in ('pixels', 'features') for name in (
     'frechet', 'sliced_w2', 'mmd2', 'precision', 'recall', 'density', 'coverage')]
-  assert list(table) == [*names, 'nearest_train_z', 'copies']
+  assert list(table) == [*names, 'nearest_train_z', 'copies', 'gap_z']
   for name, row in table.items():
     assert (row['n'], row['num_sets']) == (150, 5)
     assert row['low'] <= row['value'] <= row['high']
     assert row['floor_low'] <= row['floor'] <= row['floor_high']
-    assert row['better'] == ('floor' if name == 'nearest_train_z' else 'higher' if name.startswith(
+    assert row['better'] == ('floor' if name.endswith('_z') else 'higher' if name.startswith(
       ('precision', 'recall', 'density', 'coverage')) else 'lower')
   assert json.loads(json.dumps(table)) == table
 
@@ -273,23 +234,23 @@ def test_the_floor_does_not_depend_on_the_model(tables):
 
 def test_held_out_images_are_not_called_copies(tables):
   fresh = tables['fresh']
-  assert not samples.memorised(fresh)
+  assert not copies.memorised(fresh)
   assert abs(fresh['nearest_train_z']['value']) < 3 and abs(fresh['nearest_train_z']['floor']) < 3
 
 
 def test_a_model_that_returns_training_images_is_flagged(tables):
   copier = tables['copier']
-  assert samples.memorised(copier)
+  assert copies.memorised(copier)
   assert copier['nearest_train_z']['high'] < -10 and copier['copies']['low'] == 1
   # And by nothing else: to every other score it is a perfect model.
   for name, row in copier.items():
-    if name not in ('nearest_train_z', 'copies'):
+    if name not in copies.BETTER:
       assert row['low'] <= row['floor_high'] and row['high'] >= row['floor_low'], name
 
 
 def test_a_few_training_images_among_fresh_ones_are_flagged(tables):
   some = tables['some']
-  assert samples.memorised(some)
+  assert copies.memorised(some)
   assert some['copies']['value'] > 1 / 6
   # Too few to move the ranks by much: each score alone would not do.
   assert some['nearest_train_z']['value'] > some['nearest_train_z']['floor'] - 5
@@ -300,11 +261,12 @@ def test_a_table_of_one_set_is_made_by_compare(digits):
   train, valid, test = (images_ND[:60] for images_ND in digits)
   table = samples.table(jax.random.key(1), lambda key, n: valid[:n], test, train, shape=SHAPE,
                         num_sets=2)
-  near_test = samples.nearest(test, train)
+  against = copies.references(train)
+  near_test = copies.nearest_of(test, against)
   known = {**samples.compare(jnp.asarray(valid), jnp.asarray(test), SHAPE),
-           **samples.memorisation(samples.nearest(valid, train), near_test)}
+           **copies.scores(copies.nearest_of(valid, against), near_test)}
   floor = {**samples.compare(jnp.asarray(train), jnp.asarray(test), SHAPE),
-           **samples.memorisation(samples.nearest(train, train, np.arange(60)), near_test)}
+           **copies.scores(copies.nearest_of(train, against, np.arange(60)), near_test)}
   for name, row in table.items():
     assert row['n'] == 60
     # The order of the images decides rounding, nothing more.

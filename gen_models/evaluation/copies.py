@@ -1,0 +1,193 @@
+"""Are draws copies of training images? Scores beside those of held-out images, and their power.
+
+Of N draws x and N test images y, d_1 and d_2 being the distances to the nearest and to the second
+nearest of all training images,
+
+  nearest_train_z  Mann-Whitney z of d_1(x) against d_1(y): standard normal for fresh images, far
+                   below 0 for a copier, far above for images unlike any training image
+  copies           share of x with d_1(x) within the 1 % quantile of d_1(y): a few copies in many
+  gap_z            Mann-Whitney z of d_1 / d_2 of x against that of y: a copy with changes may be
+                   farther from its original than images are from each other, and still much nearer
+                   to it than to any other image
+  gap_grey_z       the same by distance to the intensities that the training images were drawn from,
+                   of binarised images: a copier of grey images draws every pixel anew
+
+Floors are what training images score with themselves left out.
+
+No share of copies is too small to matter and none of these scores sees all: `power` plants copies
+among held-out images and says which are found.
+
+Meehan, Chaudhuri & Dasgupta (2020), A non-parametric test to detect data-copying in generative
+models, whose C_T is nearest_train_z with one cell; Lowe (2004), for the ratio of two distances.
+
+Axis suffixes: N M images, D values of an image.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+BETTER = {'nearest_train_z': 'floor', 'copies': 'lower', 'gap_z': 'floor', 'gap_grey_z': 'floor'}
+SHARES = (0.05, 0.3, 1.0)
+
+
+class Near(NamedTuple):
+  """Distances of N images to the nearest and to the second nearest training image."""
+
+  first_N: np.ndarray
+  second_N: np.ndarray
+
+  @property
+  def ratio_N(self) -> np.ndarray:
+    """d_1 / d_2 in [0, 1]; 1 where both are 0."""
+    return np.where(self.second_N > 0, self.first_N / np.maximum(self.second_N, 1e-30), 1.0)
+
+
+@jax.jit
+def _two_nearest(x_ND, train_MD, skip_N):
+  def row(args):
+    x_D, skip = args
+    # As one product; exact for binary images.
+    d_M = jnp.sum(x_D**2) + jnp.sum(train_MD**2, -1) - 2 * jnp.matmul(
+      train_MD, x_D, precision='highest')
+    d_M = jnp.where(jnp.arange(len(train_MD)) == skip, jnp.inf, jnp.maximum(d_M, 0))
+    m = jnp.argmin(d_M)
+    return d_M[m], jnp.min(d_M.at[m].set(jnp.inf))
+
+  return lax.map(row, (x_ND, skip_N), batch_size=256)
+
+
+def nearest(x_ND, train_MD, skip_N=None) -> Near:
+  """Distances to the two nearest training images m != skip_n; 256 rows are held at a time.
+
+  Raises:
+    ValueError: fewer than two training images beside the skipped one.
+  """
+  if len(train_MD) < 2 + (skip_N is not None):
+    raise ValueError(f'two nearest of {len(train_MD)} training images')
+  skip_N = jnp.full(len(x_ND), -1) if skip_N is None else jnp.asarray(skip_N)
+  found = _two_nearest(jnp.asarray(x_ND), jnp.asarray(train_MD), skip_N)
+  return Near(*(np.sqrt(np.asarray(d_N)) for d_N in found))
+
+
+def references(train_MD, intensities_MD=None) -> dict[str, jax.Array]:
+  """Name -> what draws may be copies of: the training images and, if given, their intensities."""
+  found = {'gap_z': train_MD}
+  if intensities_MD is not None:
+    found['gap_grey_z'] = jnp.asarray(intensities_MD, jnp.float32)
+  return found
+
+
+def nearest_of(x_ND, references: dict[str, jax.Array], skip_N=None) -> dict[str, Near]:
+  """Near for each reference."""
+  return {name: nearest(x_ND, train_MD, skip_N) for name, train_MD in references.items()}
+
+
+def mann_whitney_z(a_N, b_M) -> float:
+  """(U - N M / 2) / sd(U), U the pairs with a > b and half of those with a = b; 0 if all are equal.
+
+  Standard normal for large sets of one distribution, ties included in sd(U).
+  """
+  n, m = len(a_N), len(b_M)
+  _, value, count = np.unique(np.concatenate([a_N, b_M]), return_inverse=True, return_counts=True)
+  rank = (np.cumsum(count) - (count - 1) / 2)[value]
+  ties = np.sum(count.astype(np.float64)**3 - count) / ((n + m) * (n + m - 1))
+  variance = n * m / 12 * (n + m + 1 - ties)
+  u = rank[:n].sum() - n * (n + 1) / 2
+  return float((u - n * m / 2) / np.sqrt(variance)) if variance > 0 else 0.0
+
+
+def scores(near_x: dict[str, Near], near_y: dict[str, Near]) -> dict[str, float]:
+  """The scores above of draws x beside held-out images y, both as of `nearest_of`."""
+  first_x_N, first_y_N = near_x['gap_z'].first_N, near_y['gap_z'].first_N
+  return {'nearest_train_z': mann_whitney_z(first_x_N, first_y_N),
+          'copies': float(np.mean(first_x_N <= np.quantile(first_y_N, 0.01))),
+          **{name: mann_whitney_z(near_x[name].ratio_N, near_y[name].ratio_N) for name in near_x}}
+
+
+def memorised(table: dict) -> bool:
+  """Whether a table of samples.table says that draws are copies of training images.
+
+  By any of its scores of copies, when all sets of draws lie beyond all sets of real images and the
+  means are apart by 5 standard deviations of z, or of the difference of two shares.
+  """
+  def below(z):
+    return z['high'] < z['floor_low'] and z['value'] < z['floor'] - 5
+
+  share = table['copies']
+  mean = (share['value'] + share['floor']) / 2
+  error = np.sqrt(2 * mean * (1 - mean) / (share['n'] * share['num_sets']))
+  many = share['low'] > share['floor_high'] and share['value'] > share['floor'] + 5 * error
+  return bool(many or any(below(table[name]) for name in BETTER
+                          if name in table and name != 'copies'))
+
+
+def power(key, held_out_ND, train_MD, intensities_MD=None, *, changes: Sequence[int] = (0, 2, 4),
+          num_sets: int = 3, cap: int = 300) -> dict[str, dict[str, bool]]:
+  """Which planted copies `memorised` finds: {kind: {share: found}}.
+
+  Held-out images are halved: one half plays the draws, a share of them replaced by copies, the
+  other half stays real. Kinds are copies with 0, 2, 4 pixels changed at random (v -> 1 - v) and,
+  where there are intensities, copies of these binarised anew.
+
+  Args:
+    key: consumed.
+    held_out_ND: images in [0, 1] that were not trained on.
+    train_MD: training images.
+    intensities_MD: as of samples.table.
+    changes: numbers of pixels.
+    num_sets: independent repetitions in one table.
+    cap: most images of a half; more find more.
+  """
+  rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).astype(np.uint32))
+  held_out_ND, train_MD = np.asarray(held_out_ND, np.float32), np.asarray(train_MD, np.float32)
+  n = min(len(held_out_ND) // 2, len(train_MD), cap)
+  against = references(jnp.asarray(train_MD), intensities_MD)
+  kinds = {f'{c} pixels changed': functools.partial(_changed, rng, train_MD, c) for c in changes}
+  if intensities_MD is not None:
+    grey_MD = np.asarray(intensities_MD, np.float32)
+    kinds['binarised anew'] = lambda rows_N: (
+      rng.random((len(rows_N), grey_MD.shape[1])) < grey_MD[rows_N]).astype(np.float32)
+  sets = []
+  for _ in range(num_sets):
+    order = rng.permutation(len(held_out_ND))
+    fresh_ND, real_ND = held_out_ND[order[:n]], held_out_ND[order[n:2 * n]]
+    rows_N = rng.choice(len(train_MD), n, replace=False)
+    near_y = nearest_of(real_ND, against)
+    floor = scores(nearest_of(train_MD[rows_N], against, rows_N), near_y)
+    copied = {kind: nearest_of(make(rows_N), against) for kind, make in kinds.items()}
+    sets.append((near_y, nearest_of(fresh_ND, against), copied, floor))
+  return {kind: {f'{share:.0%}': _found(sets, kind, round(share * n)) for share in SHARES}
+          for kind in kinds}
+
+
+def _changed(rng, train_MD, count: int, rows_N) -> np.ndarray:
+  """Training images with `count` pixels changed."""
+  x_ND = train_MD[rows_N].copy()
+  where = np.argsort(rng.random(x_ND.shape), axis=1)[:, :count]
+  here = np.arange(len(x_ND))[:, None]
+  x_ND[here, where] = 1 - x_ND[here, where]
+  return x_ND
+
+
+def _found(sets, kind: str, num_copies: int) -> bool:
+  """`memorised` of sets in which the first `num_copies` draws are copies of that kind."""
+  rows = []
+  for near_y, fresh, copied, floor in sets:
+    mixed = {name: Near(*(np.concatenate([c_N[:num_copies], f_N[num_copies:]])
+                          for c_N, f_N in zip(copied[kind][name], fresh[name], strict=True)))
+             for name in fresh}
+    rows.append((scores(mixed, near_y), floor, len(fresh['gap_z'].first_N)))
+
+  def entry(name):
+    values, floors = ([row[i][name] for row in rows] for i in (0, 1))
+    return {'value': np.mean(values), 'low': min(values), 'high': max(values),
+            'floor': np.mean(floors), 'floor_low': min(floors), 'floor_high': max(floors),
+            'n': rows[0][2], 'num_sets': len(rows)}
+
+  return memorised({name: entry(name) for name in rows[0][0]})

@@ -1,0 +1,122 @@
+"""Scores of copies against loops, SciPy and planted copies."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from gen_models import data
+from gen_models.evaluation import copies
+
+
+def gaussian(seed, num, dim, shift=0.0):
+  return np.random.default_rng(seed).normal(size=(num, dim)).astype(np.float32) + np.float32(shift)
+
+
+def distances(x_ND, y_MD):
+  x_ND, y_MD = np.asarray(x_ND, np.float64), np.asarray(y_MD, np.float64)
+  return np.linalg.norm(x_ND[:, None] - y_MD[None], axis=-1)
+
+
+def test_nearest_against_loops():
+  x_ND, train_MD = gaussian(0, 300, 3), gaussian(1, 70, 3)  # more rows than are held at a time
+  expected = np.sort(distances(x_ND, train_MD), axis=1)
+  for found_N, expected_N in zip(copies.nearest(x_ND, train_MD), expected.T[:2]):
+    np.testing.assert_allclose(found_N, expected_N, atol=2e-3)
+  rows_N = np.arange(0, 70, 3)
+  d = distances(train_MD[rows_N], train_MD)
+  d[np.arange(len(rows_N)), rows_N] = np.inf
+  for found_N, expected_N in zip(copies.nearest(train_MD[rows_N], train_MD, rows_N),
+                                 np.sort(d, axis=1).T[:2]):
+    np.testing.assert_allclose(found_N, expected_N, atol=2e-3)
+  # A second copy is a neighbour at distance 0.
+  twice = (np.concatenate([train_MD, train_MD]) > 0).astype(np.float32)
+  np.testing.assert_array_equal(copies.nearest(twice[:5], twice, np.arange(5)).first_N, 0)
+  with pytest.raises(ValueError, match='two nearest of 2'):
+    copies.nearest(x_ND, train_MD[:2], np.zeros(300, int))
+
+
+@pytest.mark.parametrize('levels', [1000, 7, 2])
+def test_mann_whitney_against_scipy(levels):
+  draws = np.random.default_rng(levels)
+  a_N, b_M = draws.integers(0, levels, 40), draws.integers(0, levels, 60) + levels // 5
+  _, p_value = scipy.stats.mannwhitneyu(a_N, b_M, use_continuity=False, method='asymptotic',
+                                        alternative='less')
+  np.testing.assert_allclose(scipy.stats.norm.cdf(copies.mann_whitney_z(a_N, b_M)), p_value,
+                             rtol=1e-9)
+  assert copies.mann_whitney_z(a_N, b_M) == pytest.approx(-copies.mann_whitney_z(b_M, a_N))
+
+
+def test_mann_whitney_of_equal_values_is_no_evidence():
+  assert copies.mann_whitney_z(np.ones(5), np.ones(9)) == 0
+
+
+def near(first_N, second_N=None) -> dict[str, copies.Near]:
+  first_N = np.asarray(first_N, float)
+  return {'gap_z': copies.Near(first_N, 2 * first_N if second_N is None else second_N)}
+
+
+def test_copies_are_counted_where_one_held_out_image_in_a_hundred_is():
+  near_y = near(np.arange(1.0, 201.0))  # 1 % quantile: 2.99
+  assert copies.scores(near([0.0, 2.9, 3.0, 50.0]), near_y)['copies'] == 0.5
+  assert copies.scores(near_y, near_y) == {'nearest_train_z': 0.0, 'copies': 0.01, 'gap_z': 0.0}
+
+
+def test_a_gap_is_seen_where_distances_are_alike():
+  first_N = np.linspace(1, 2, 100)
+  found = copies.scores(near(first_N, 2 * first_N), near(first_N, 1.1 * first_N))
+  assert found['nearest_train_z'] == 0 and found['gap_z'] < -10
+
+
+def entry(value, floor=0.0, n=300, num_sets=5):
+  return {'value': value, 'low': value, 'high': value, 'floor': floor, 'floor_low': floor,
+          'floor_high': floor, 'n': n, 'num_sets': num_sets}
+
+
+@pytest.mark.parametrize('changes, says', [
+  ({}, False), ({'gap_z': entry(-6.0)}, True), ({'gap_z': entry(-4.9)}, False),
+  ({'gap_grey_z': entry(-5.1)}, True), ({'nearest_train_z': entry(40.0)}, False),
+  # 5 % in 1,500 draws where 1 % is expected: z = 6.6; 3 %: 3.9.
+  ({'copies': entry(0.05, 0.01)}, True), ({'copies': entry(0.03, 0.01)}, False)])
+def test_any_score_of_copies_is_enough(changes, says):
+  table = {'nearest_train_z': entry(0.0), 'copies': entry(0.01, 0.01), 'gap_z': entry(0.0)}
+  assert copies.memorised({**table, **changes}) is says
+
+
+# Power, on digits.
+
+
+@pytest.fixture(name='power', scope='module', params=['threshold', 'dynamic'])
+def fixture_power(request):
+  dataset = data.load('digits')
+  train, test = (np.asarray(data.fixed(arrays, request.param, dataset.levels))
+                 for arrays in (dataset.train, dataset.test))
+  grey = np.asarray(dataset.train.images, np.float32).reshape(len(train), -1) / dataset.levels
+  return request.param, copies.power(jax.random.key(0), test, train, grey)
+
+
+def test_planted_copies_are_found_as_far_as_can_be(power):
+  space, found = power
+  assert list(found) == ['0 pixels changed', '2 pixels changed', '4 pixels changed',
+                         'binarised anew']
+  assert all(list(row) == ['5%', '30%', '100%'] for row in found.values())
+  # Of 150 draws a set. Two changed pixels in 30 % and images binarised anew need more.
+  assert all(found[f'{count} pixels changed']['100%'] for count in (0, 2, 4)), found
+  assert found['0 pixels changed']['30%'], found
+  assert not found['4 pixels changed']['5%'], found  # the record says what is not seen
+  if space == 'dynamic':
+    assert found['0 pixels changed']['5%'], found
+
+
+def test_fresh_images_are_not_called_copies():
+  """No false alarm among 20 halves of the test images, at 5 standard deviations."""
+  dataset = data.load('digits')
+  train, test = (np.asarray(data.fixed(arrays, 'dynamic', dataset.levels))
+                 for arrays in (dataset.train, dataset.test))
+  against = copies.references(jnp.asarray(train))
+  for seed in range(20):
+    order = np.random.default_rng(seed).permutation(300)
+    found = copies.scores(*(copies.nearest_of(test[rows], against)
+                            for rows in (order[:150], order[150:])))
+    assert found['gap_z'] > -5 and found['nearest_train_z'] > -5
