@@ -82,8 +82,8 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
 
   def evaluate(key, params, dataset, report):
     key_bound, key_elbo, key_train = jax.random.split(key, 3)
-    train_NV, test_NV = (data.fixed(split, binarisation, levels)
-                         for split in (dataset.train, dataset.test))
+    train_NV, test_NV = (data.fixed_split(dataset, split, binarisation)
+                         for split in ('train', 'test'))
     return {
       **importance.bound(
         key_bound, model, params, test_NV, binarisation=binarisation,
@@ -93,7 +93,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
       'split': 'test', 'baselines': beside(dataset, binarisation)}
 
   def validate(key, params, arrays):
-    x_NV = data.fixed(arrays, binarisation, levels)
+    x_NV = data.fixed(arrays, binarisation, levels, split='valid')
     log_p_N, _ = importance.log_likelihoods(key, model.log_weights, params, x_NV, 10)
     return {'valid_bound_10': jnp.mean(log_p_N)}
 

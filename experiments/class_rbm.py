@@ -100,23 +100,24 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
 
   def init(key, arrays, previous_params):
     del previous_params
-    mean_F = data.fixed(arrays, binarisation, levels).mean(0)
+    mean_F = data.fixed(arrays, binarisation, levels, split='train').mean(0)
     params = rbm.init(key, len(mean_F) + NUM_LABELS, num_hidden)
     return params._replace(b_V=MODEL.visible.init(
       jnp.concatenate([mean_F, jnp.full(NUM_LABELS, 1 / NUM_LABELS)])))
 
-  def errors(params, arrays):
-    return classify(params, data.fixed(arrays, binarisation, levels), arrays.labels)
+  def errors(params, arrays, split):
+    x_NF = data.fixed(arrays, binarisation, levels, split=split)
+    return classify(params, x_NF, arrays.labels)
 
   def validate(key, params, arrays):
     del key
-    error, cross_entropy = errors(params, arrays)
+    error, cross_entropy = errors(params, arrays, 'valid')
     return {'valid_error_percent': error, 'valid_cross_entropy': cross_entropy,
             'valid_minus_cross_entropy': -cross_entropy}
 
   def evaluate(key, params, dataset, report):
     del key, report
-    error, cross_entropy = jax.jit(errors)(params, dataset.test)
+    error, cross_entropy = jax.jit(errors, static_argnums=2)(params, dataset.test, 'test')
     return likelihood.no_likelihood(
       'judged as a classifier', num_images=len(dataset.test.images), binarisation=binarisation,
       split='test', scores={'error_percent': float(error), 'cross_entropy': float(cross_entropy)})

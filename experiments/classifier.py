@@ -118,10 +118,10 @@ def cross_entropy(key, params, batch):
 _log_p = jax.jit(feedforward.class_log_probabilities)
 
 
-def log_p_of(params, arrays, binarisation: str, levels: int) -> tuple[np.ndarray, np.ndarray]:
-  """log p(y | x) of every class for every image, [N, Q], and the labels, [N]."""
-  x_NV = data.fixed(arrays, binarisation, levels)
-  return np.asarray(_log_p(params, x_NV)), np.asarray(arrays.labels)
+def log_p_of(params, dataset: data.Dataset, binarisation: str) -> tuple[np.ndarray, np.ndarray]:
+  """log p(y | x) of every class for every test image, [N, Q], and their labels, [N]."""
+  x_NV = data.fixed_split(dataset, 'test', binarisation)
+  return np.asarray(_log_p(params, x_NV)), np.asarray(dataset.test.labels)
 
 
 def reconstruction_error(key, params: dbn.Params, x_NV) -> jax.Array:
@@ -136,7 +136,7 @@ def pictures(binarisation: str, key, params, dataset) -> dict:
   """The images that the net is most wrong about, and what its first layer looks at."""
   del key
   shape = data.shape(dataset.name)
-  log_p_NQ, y_N = log_p_of(params, dataset.test, binarisation, dataset.levels)
+  log_p_NQ, y_N = log_p_of(params, dataset, binarisation)
   worst = np.argsort(log_p_NQ[np.arange(len(y_N)), y_N])[:64]
   first, *_ = params.layers
   stack = dbn.Params((rbm.Params(first.w_IO, jnp.zeros(len(first.w_IO)), first.b_O),))
@@ -179,7 +179,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
                    batch_size)
 
   def validate(key, params, arrays):
-    x_NV = data.fixed(arrays, real, levels)
+    x_NV = data.fixed(arrays, real, levels, split='valid')
     if isinstance(params, dbn.Params):
       return {'valid_reconstruction_error': reconstruction_error(key, params, x_NV)}
     right_N = feedforward.class_log_probabilities(params, x_NV).argmax(-1) == arrays.labels
@@ -187,7 +187,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
 
   def evaluate(key, params, dataset, report):
     del key, report
-    log_p_NQ, y_N = log_p_of(params, dataset.test, real, levels)
+    log_p_NQ, y_N = log_p_of(params, dataset, real)
     return likelihood.no_likelihood(
       'a classifier', num_images=len(y_N), binarisation=real, split='test', scores={
         'error_percent': 100 * float(np.mean(log_p_NQ.argmax(-1) != y_N)),

@@ -125,7 +125,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
 
   def validate(key, params, arrays):
     # One sample and a short schedule: good enough to rank the checkpoints of one phase.
-    v_NV = data.fixed(arrays, binarisation, levels)
+    v_NV = data.fixed(arrays, binarisation, levels, split='valid')
     if dbn.num_labels_of(params):
       return {'valid_accuracy': _accuracy(params, v_NV, arrays.labels)}
     key_z, key_w = jax.random.split(key)
@@ -136,8 +136,8 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
 
   def evaluate(key, params, dataset, report):
     key_z, key_w = jax.random.split(key)
-    train_NV, test_NV = (data.fixed(split, binarisation, levels)
-                         for split in (dataset.train, dataset.test))
+    train_NV, test_NV = (data.fixed_split(dataset, split, binarisation)
+                         for split in ('train', 'test'))
     z = deep.bracket(key_z, params, train_NV, dataset.train.labels, num_chains=ais_chains,
                      betas=annealing.refined(ais_temperatures), report=report)
     scores = {'error_percent': 100 * (1 - float(_accuracy(params, test_NV, dataset.test.labels)))

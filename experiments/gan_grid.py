@@ -86,14 +86,14 @@ def experiment(*, loss: LossName = 'non_saturating', penalty: PenaltyName = 'non
   def evaluate(key, params, dataset, report):
     del report
     scores = modes.coverage(draw(key, params, NUM_DRAWS), MODES_MD, SIGMA)
-    floor = modes.coverage(points(data.fixed(dataset.test, 'real', 255)), MODES_MD, SIGMA)
+    floor = modes.coverage(points(data.fixed_split(dataset, 'test', 'real')), MODES_MD, SIGMA)
     return likelihood.no_likelihood(
       'adversarial networks are drawn from, not evaluated', num_images=NUM_DRAWS,
       binarisation='real', split='test',
       scores={**scores, **{f'{name}_of_data': value for name, value in floor.items()}})
 
   def pictures(key, params, dataset):
-    real = points(data.fixed(dataset.train, 'real', 255))[:10_000]
+    real = points(data.fixed_split(dataset, 'train', 'real'))[:10_000]
     return {name: modes.histogram(x_ND, -5, 5)[None, None] for name, x_ND in (
       ('data', real), ('draws', draw(key, params, len(real))))}
 

@@ -87,7 +87,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
 
   def validate(key, params, arrays):
     del key
-    x_NV = dequantised.fixed(arrays, levels)
+    x_NV = dequantised.fixed(arrays, levels, 'valid')
     return {'valid_nats': jnp.mean(gaussian.log_likelihood(params, x_NV))}
 
   def evaluate(key, params, dataset, report):

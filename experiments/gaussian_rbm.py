@@ -74,7 +74,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
 
   def init(key, arrays, previous_params):
     del previous_params
-    x_NV = dequantised.fixed(arrays, levels)
+    x_NV = dequantised.fixed(arrays, levels, 'train')
     mean_V = x_NV.mean(0)
     return Standardised(mean_V, jnp.maximum(x_NV.std(0), 0.1), MACHINE.init(
       key, len(mean_V), num_hidden, jnp.zeros_like(mean_V)))
@@ -82,7 +82,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
   def validate(key, params, arrays):
     del key
     return {'valid_nats': jnp.mean(
-      log_density(params, dequantised.fixed(arrays, levels)))}
+      log_density(params, dequantised.fixed(arrays, levels, 'valid')))}
 
   def evaluate(key, params, dataset, report):
     del key, report
@@ -104,8 +104,8 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
                   optax.adam(optax.linear_schedule(learning_rate, 0.0, num_steps)),
                   dequantised.batches(batch_size, levels),
                   num_steps, batch_size, check=check, alarms=ALARMS,
-                  monitor=monitors.of_machine(MACHINE, lambda params, arrays: (
-                    params.machine, params.see(dequantised.fixed(arrays, levels))))),),
+                  monitor=monitors.of_machine(MACHINE, lambda params, arrays, split: (
+                    params.machine, params.see(dequantised.fixed(arrays, levels, split))))),),
     evaluate=evaluate, validate=validate, headline='valid_nats', pictures=pictures,
     sample=unlabelled(draw, shape), steps_per_dispatch=200,
     protocol=dequantised.PROTOCOL)

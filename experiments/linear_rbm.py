@@ -76,7 +76,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
 
   def init(key, arrays, previous_params):
     del previous_params
-    return linear_rbm.init_measured(key, dequantised.fixed(arrays, levels), num_hidden)
+    return linear_rbm.init_measured(key, dequantised.fixed(arrays, levels, 'train'), num_hidden)
 
   estimator = maximum_likelihood(linear_rbm.log_density)
   if negative != 'exact':
@@ -86,7 +86,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
 
   def validate(key, params, arrays):
     del key
-    x_NV = dequantised.fixed(arrays, levels)
+    x_NV = dequantised.fixed(arrays, levels, 'valid')
     return {'valid_nats': jnp.mean(linear_rbm.log_density(params, x_NV))}
 
   def evaluate(key, params, dataset, report):

@@ -65,16 +65,17 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
   binary = components == 'bernoulli'
   binarisation = binarisation if binary else 'real'
 
-  def fixed(arrays):
+  def fixed(arrays, split):
     """The one draw on which every number is reported."""
-    return (data.fixed(arrays, binarisation, levels) if binary
-            else dequantised.fixed(arrays, levels))
+    return (data.fixed(arrays, binarisation, levels, split=split) if binary
+            else dequantised.fixed(arrays, levels, split))
 
   def whole(key, arrays, step):
     """All images at every step, with their labels where those are the classes."""
     if isinstance(arrays, data.Window):
       raise ValueError(f'{method} reads all images at every step: run it without streaming')
-    return (fixed(arrays), arrays.labels) if method == 'labelled' else fixed(arrays)
+    x_NV = fixed(arrays, 'train')
+    return (x_NV, arrays.labels) if method == 'labelled' else x_NV
 
   batch_at = whole
   if method == 'gradient':
@@ -86,15 +87,15 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
 
   def init(key, arrays, previous_params):
     del previous_params
-    return mixture.init(key, fixed(arrays), num_classes, components)
+    return mixture.init(key, fixed(arrays, 'train'), num_classes, components)
 
   def validate(key, params, arrays):
     del key
-    return {'valid_nats': jnp.mean(mixture.log_likelihood(params, fixed(arrays)))}
+    return {'valid_nats': jnp.mean(mixture.log_likelihood(params, fixed(arrays, 'valid')))}
 
   def evaluate(key, params, dataset, report):
     del key, report
-    return scores(params, *map(fixed, (dataset.train, dataset.valid, dataset.test)),
+    return scores(params, *(fixed(getattr(dataset, s), s) for s in ('train', 'valid', 'test')),
                   binarisation if binary else dequantised.BINARISATION,
                   dataset.test.labels if method == 'labelled' else None)
 

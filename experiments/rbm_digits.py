@@ -97,13 +97,13 @@ def experiment(*, num_hidden: Width = 16,
 
   def validate(key, params, arrays):
     del key
-    v_NV = data.fixed(arrays, binarisation, levels)
+    v_NV = data.fixed(arrays, binarisation, levels, split='valid')
     return {'valid_nats': jnp.mean(rbm.log_likelihood(params, v_NV))}
 
   def evaluate(key, params, dataset, report):
     del key, report
-    train_NV, test_NV = (data.fixed(split, binarisation, levels)
-                         for split in (dataset.train, dataset.test))
+    train_NV, test_NV = (data.fixed_split(dataset, split, binarisation)
+                         for split in ('train', 'test'))
     return binary.exact(params, train_NV, test_NV, binarisation) | {
       'baselines': binary.beside(dataset, binarisation)}
 

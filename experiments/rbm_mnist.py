@@ -107,8 +107,8 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] 
     return rbm.init(key, len(mean_V), num_hidden, mean_V)
 
   def evaluate(key, params, dataset, report):
-    train_NV, test_NV = (data.fixed(split, binarisation, levels)
-                         for split in (dataset.train, dataset.test))
+    train_NV, test_NV = (data.fixed_split(dataset, split, binarisation)
+                         for split in ('train', 'test'))
     return {
       **likelihood.bracket(
         key, params, test_NV, base_V=units.log_odds(data.mean_image(dataset.train, levels)),
@@ -118,7 +118,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] 
 
   def validate(key, params, arrays):
     # A short schedule: good enough to rank the checkpoints of one run, too short to print.
-    v_NV = data.fixed(arrays, binarisation, levels)
+    v_NV = data.fixed(arrays, binarisation, levels, split='valid')
     log_z = annealing.quick_log_partition(
       key, params, units.log_odds(data.mean_image(arrays, levels)), num_chains=100,
       betas=annealing.refined(1000))

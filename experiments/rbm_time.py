@@ -70,14 +70,13 @@ def experiment(*, negative: boltzmann.NegativeName = 'pcd', steps: PositiveInt =
     return rbm.init(key, 784, NUM_HIDDEN, data.mean_image(arrays, levels))
 
   def validate(key, params, arrays):
-    v_NV = data.fixed(arrays, 'dynamic', levels)
+    v_NV = data.fixed(arrays, 'dynamic', levels, split='valid')
     log_z = annealing.quick_bennett(key, params, units.log_odds(v_NV.mean(0)), v_NV[:100],
                                     betas=annealing.refined(500))
     return {'valid_nats_bennett': -jnp.mean(rbm.free_energy(params, v_NV)) - log_z}
 
   def evaluate(key, params, dataset, report):
-    v_NV, train_NV = (data.fixed(split, 'dynamic', levels)
-                      for split in (dataset.test, dataset.train))
+    v_NV, train_NV = (data.fixed_split(dataset, split, 'dynamic') for split in ('test', 'train'))
     return {
       **likelihood.bracket(key, params, v_NV, base_V=units.log_odds(train_NV.mean(0)),
                            start_CV=train_NV[:100], binarisation='dynamic',

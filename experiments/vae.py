@@ -121,9 +121,9 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
 
   def evaluate(key, params, dataset, report):
     key_bound, key_units, key_elbo = jax.random.split(key, 3)
-    test_NV = data.fixed(dataset.test, binarisation, levels)
+    test_NV = data.fixed_split(dataset, 'test', binarisation)
     active = active_units(key_units, model, params,
-                          data.fixed(dataset.train, binarisation, levels)[:500])
+                          data.fixed_split(dataset, 'train', binarisation)[:500])
     return {
       **importance.bound(
         key_bound, model, params, test_NV, binarisation=binarisation,
@@ -134,7 +134,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
       'split': 'test', 'baselines': beside(dataset, binarisation)}
 
   def validate(key, params, arrays):
-    x_NV = data.fixed(arrays, binarisation, levels)
+    x_NV = data.fixed(arrays, binarisation, levels, split='valid')
     log_p_N, _ = importance.log_likelihoods(key, model.log_weights, params, x_NV, 10)
     return {'valid_bound_10': jnp.mean(log_p_N)}
 
@@ -213,7 +213,7 @@ def active_units(key, model: vae.Model, params, x_NV) -> list[jax.Array]:
 
 def walks(key, model: vae.Model, params, dataset, binarisation: str, steps: int = 9) -> dict:
   """What a walk in z_1 shows, the most active units, and straight lines between test images."""
-  x_NV = data.fixed(dataset.test, binarisation, dataset.levels)
+  x_NV = data.fixed_split(dataset, 'test', binarisation)
   code_NO = model.encode(params, x_NV)
   z = model.sample_posterior(key, params, code_NO, 1)
   mean_NZ, z_NZ = model.posterior_means(params, code_NO, z)[0], z[0][0]

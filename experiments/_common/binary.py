@@ -20,8 +20,8 @@ def beside(dataset: data.Dataset, binarisation: str, search: bool = True) -> dic
   """
   if binarisation == 'real':
     return {}
-  train, valid, test = (data.fixed(split, binarisation, dataset.levels)
-                        for split in (dataset.train, dataset.valid, dataset.test))
+  train, valid, test = (data.fixed_split(dataset, split, binarisation)
+                        for split in ('train', 'valid', 'test'))
   sizes = {} if search and dataset.name == 'digits' else dict(
     num_classes=(100,), pseudo_counts=(1.0,))
   return {

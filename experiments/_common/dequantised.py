@@ -16,10 +16,10 @@ BINARISATION = 'real, dequantised'
 PROTOCOL = 'exact density of test images in [0, 1], dequantised once by uniform noise'
 
 
-def fixed(arrays, levels: int) -> jax.Array:
+def fixed(arrays, levels: int, split: data.Split) -> jax.Array:
   """A split as vectors [N, V]: the one draw on which every number is reported."""
   images = jnp.asarray(arrays.images)
-  return gaussian.dequantise(jax.random.key(0), images.reshape(len(images), -1), levels)
+  return gaussian.dequantise(data.split_key(split), images.reshape(len(images), -1), levels)
 
 
 def batches(batch_size: int, levels: int) -> Callable:
@@ -36,8 +36,8 @@ def batches(batch_size: int, levels: int) -> Callable:
 def nats(log_density: Callable, params, dataset: data.Dataset) -> tuple[dict, float]:
   """The exact score of test images under log_density(params, x_NV), the mean of training images."""
   log_p = jax.jit(log_density)
-  test = log_p(params, fixed(dataset.test, dataset.levels))
-  train = log_p(params, fixed(dataset.train, dataset.levels))
+  test = log_p(params, fixed(dataset.test, dataset.levels, 'test'))
+  train = log_p(params, fixed(dataset.train, dataset.levels, 'train'))
   return likelihood.score(test, kind='exact', binarisation=BINARISATION), float(train.mean())
 
 
@@ -49,5 +49,6 @@ def evaluate(log_density: Callable, params, dataset: data.Dataset) -> dict:
 
 def beside(dataset: data.Dataset) -> dict:
   """The baseline of densities: one full Gaussian, its shrinkage chosen on validation images."""
-  splits = (fixed(split, dataset.levels) for split in (dataset.train, dataset.valid, dataset.test))
+  splits = (fixed(getattr(dataset, split), dataset.levels, split)
+            for split in ('train', 'valid', 'test'))
   return {'full Gaussian, shrunk': baselines.full_gaussian(*splits, binarisation=BINARISATION)}

@@ -24,7 +24,7 @@ def mean_bound(key, model: vae.Model, params, x_NV, num_samples: int = 1) -> flo
 
 def reconstructions(key, model: vae.Model, params, dataset, binarisation: str) -> dict:
   """Test images, and below each E[x | z_1] at one z_1 ~ q(z_1 | x); 8 columns."""
-  x_NV = data.fixed(dataset.test, binarisation, dataset.levels)[:32]
+  x_NV = data.fixed_split(dataset, 'test', binarisation)[:32]
   z = model.sample_posterior(key, params, model.encode(params, x_NV), 1)
   back_NV = model.visible_mean(params, z[0][0])
   pairs = jnp.stack([x_NV.reshape(4, 8, -1), back_NV.reshape(4, 8, -1)], axis=1)

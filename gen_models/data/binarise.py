@@ -11,12 +11,15 @@ Static is the fixed draw of Larochelle and Murray (2011), dynamic that of Salakh
 Axes: B batch, D pixels.
 """
 
+from typing import Literal, get_args
+
 import jax
 import jax.numpy as jnp
 
 from gen_models.models.units import bernoulli
 
 KINDS = ('static', 'dynamic', 'threshold', 'real')
+Split = Literal['train', 'valid', 'test']
 
 
 def check_binarisation(kind: str, levels: int) -> None:
@@ -81,10 +84,33 @@ def mean_image(arrays, levels: int) -> jax.Array:
   return jnp.mean(x_ND, axis=0, dtype=jnp.float32) / levels
 
 
-def fixed(arrays, kind: str, levels: int) -> jax.Array:
+def split_key(split: Split) -> jax.Array:
+  """The key of what is drawn once for a split: row i of one shares no noise with row i of another.
+
+  Raises:
+    ValueError: no such split.
+  """
+  if split not in get_args(Split):
+    raise ValueError(f'no split {split!r}; known: {", ".join(get_args(Split))}')
+  # Test images keep the key that all scores have had from the beginning.
+  key = jax.random.key(0)
+  return key if split == 'test' else jax.random.fold_in(key, get_args(Split).index(split))
+
+
+def fixed(arrays, kind: str, levels: int, *, split: Split | None = None) -> jax.Array:
   """A split as vectors [N, D], float32: the one draw on which every number is reported.
 
-  A dynamic binarisation is drawn once with key 0, so all runs are scored on the same binary images.
+  A dynamic binarisation is drawn once, with `split_key`, so all runs are scored on the same binary
+  images; the others draw nothing and need no `split`.
+
+  Raises:
+    ValueError: 'dynamic' without a split, or see `binarise`.
   """
   images = jnp.asarray(arrays.images)
-  return binarise(jax.random.key(0), images.reshape(len(images), -1), kind, levels)
+  key = split_key(split) if kind == 'dynamic' else None
+  return binarise(key, images.reshape(len(images), -1), kind, levels)
+
+
+def fixed_split(dataset, split: Split, kind: str) -> jax.Array:
+  """`fixed` of a split of a Dataset."""
+  return fixed(getattr(dataset, split), kind, dataset.levels, split=split)

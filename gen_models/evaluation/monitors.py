@@ -46,8 +46,8 @@ def of_chains(model: Any, binarisation: str, levels: int, *, sweeps: int = 100):
     binarisation, levels: how the model sees images, see gen_models.data.
     sweeps: T, how far autocorrelation is followed.
   """
-  return of_machine(model, lambda params, arrays: (
-    params, data.fixed(arrays, binarisation, levels)), sweeps=sweeps)
+  return of_machine(model, lambda params, arrays, split: (
+    params, data.fixed(arrays, binarisation, levels, split=split)), sweeps=sweeps)
 
 
 def of_machine(model: Any, see: Callable, *, sweeps: int = 100):
@@ -55,11 +55,12 @@ def of_machine(model: Any, see: Callable, *, sweeps: int = 100):
 
   Args:
     model: reads like gen_models.models.rbm.
-    see: (params, arrays) -> (the machine's own parameters, what it sees [B, V]).
+    see: (params, arrays, split) -> (the machine's own parameters, what it sees [B, V]); split is
+      'train' or 'valid'.
     sweeps: T, how far autocorrelation is followed.
   """
   def monitor(key, params, memory, train, valid):
-    (machine, v_BV), (_, u_BV) = see(params, train), see(params, valid)
+    (machine, v_BV), (_, u_BV) = see(params, train, 'train'), see(params, valid, 'valid')
     params = machine
     of_train = jnp.mean(model.free_energy(params, v_BV))
     metrics = {'free_energy_gap': jnp.mean(model.free_energy(params, u_BV)) - of_train}

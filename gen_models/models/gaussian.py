@@ -36,6 +36,12 @@ class Full(NamedTuple):
   mean_V: jax.Array
   whitener_VV: jax.Array
 
+  @property
+  def num_parameters(self) -> int:
+    """Numbers that are read; of several Gaussians (leading axes) all of theirs."""
+    *_, num_visible = self.mean_V.shape
+    return self.mean_V.size + self.whitener_VV.size * (num_visible + 1) // (2 * num_visible)
+
 
 class Diagonal(NamedTuple):
   """Mean and log standard deviation of each pixel."""

@@ -17,7 +17,7 @@ def grids(run: Run) -> dict:
   key = keys.evaluation_key(run.config['seed'] + run.config['seeds'])
   found, experiment = {}, run.experiment
   if experiment.sample:
-    test_ND = data.fixed(run.dataset.test, experiment.binarisation, run.dataset.levels)
+    test_ND = data.fixed_split(run.dataset, 'test', experiment.binarisation)
     found['data'] = figures.to_grid(test_ND, run.dataset.test.images.shape[1:3], 8, 8)
     means = np.asarray(experiment.sample(keys.draw_key(run.config['seed']), run.params_of(0), 64,
                                          None).means)

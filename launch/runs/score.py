@@ -106,9 +106,8 @@ def sample_scores(run, space: str) -> dict:
   from gen_models import data
   from gen_models.evaluation import copies, samples
   space = experiment.binarisation if space == 'own' else space
-  levels = run.dataset.levels
-  test_ND, train_ND = (np.asarray(data.fixed(arrays, space, levels))
-                       for arrays in (run.dataset.test, run.dataset.train))
+  test_ND, train_ND = (np.asarray(data.fixed_split(run.dataset, split, space))
+                       for split in ('test', 'train'))
   seed, turn = run.config['seed'], itertools.cycle(range(run.config['seeds']))
 
   def draw(key, num):
@@ -127,8 +126,12 @@ def sample_scores(run, space: str) -> dict:
 
 
 def num_parameters(params) -> int:
-  """Numbers that training sets, all of them: of encoders and critics too."""
-  return sum(int(np.size(x)) for x in jax.tree.leaves(params))
+  """Numbers that training sets, all of them: of encoders and critics too.
+
+  Arrays that are not read whole say how much of them is, as gaussian.Full does.
+  """
+  leaves = jax.tree.leaves(params, is_leaf=lambda node: hasattr(node, 'num_parameters'))
+  return sum(int(x.num_parameters if hasattr(x, 'num_parameters') else np.size(x)) for x in leaves)
 
 
 def train_seconds(workdir: pathlib.Path) -> float | None:

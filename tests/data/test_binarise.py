@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_models.data.binarise import KINDS, binarise, binarise_real, check_binarisation
+from gen_models.data import Arrays, Dataset, fixed, fixed_split
+from gen_models.data.binarise import KINDS, binarise, binarise_real, check_binarisation, split_key
 
 KEY = jax.random.key(0)
 
@@ -82,3 +83,33 @@ def test_real_draws_are_seen_as_the_data_are():
   np.testing.assert_allclose(y_BD.mean(0), [0, 0.25, 0.5, 1], atol=0.018)
   with pytest.raises(ValueError, match='unknown binarisation'):
     binarise_real(KEY, x_BD, 'other')
+
+
+def grey(num_images: int):
+  """Images whose pixels are fair coins once binarised."""
+  images = np.full((num_images, 8, 8, 1), 8, np.uint8)
+  return Dataset('grey', *[Arrays(images)] * 3, levels=16)
+
+
+def test_splits_share_no_noise():
+  # 64,000 pixels a split: a correlation of independent draws has a standard deviation of 0.004.
+  train, valid, test = (np.asarray(fixed_split(grey(1000), split, 'dynamic')).ravel()
+                        for split in ('train', 'valid', 'test'))
+  for a, b in ((train, test), (valid, test), (train, valid)):
+    assert abs(np.corrcoef(a, b)[0, 1]) < 0.02
+
+
+def test_test_images_are_drawn_as_they_have_always_been():
+  # Committed scores are of these bits.
+  dataset = grey(3)
+  x_ND = dataset.test.images.reshape(3, -1)
+  np.testing.assert_array_equal(fixed_split(dataset, 'test', 'dynamic'),
+                                binarise(jax.random.key(0), x_ND, 'dynamic', 16))
+  assert split_key('test') == jax.random.key(0)
+
+
+def test_what_is_drawn_needs_its_split():
+  arrays = grey(3).train
+  with pytest.raises(ValueError, match="no split None; known: train, valid, test"):
+    fixed(arrays, 'dynamic', 16)
+  np.testing.assert_array_equal(fixed(arrays, 'threshold', 16), np.ones((3, 64)))

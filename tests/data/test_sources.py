@@ -39,6 +39,9 @@ def test_grid25_is_its_mixture():
   np.testing.assert_allclose(rest_ND.std(0), 0.05, atol=1e-3)
   np.testing.assert_allclose(np.corrcoef(rest_ND.T)[0, 1], 0, atol=0.02)
   assert np.abs(rest_ND).max() < 0.3  # no byte is misread
+  # Draws are independent; so many of 2,500 coincide at the resolution of the file.
+  train, valid, test = ({bytes(x) for x in arrays.images} for arrays in data[1:4])
+  assert (len(train & test), len(train & valid), len(valid & test)) == (7, 6, 0)
 
 
 @pytest.mark.parametrize('name', sources.BUILT_IN)

@@ -186,7 +186,8 @@ def test_density_and_coverage_of_one_distribution():
 def fixture_digits():
   """(train, valid, test) binarised, as the callers hold them."""
   dataset = data.load('digits')
-  return [np.asarray(data.fixed(arrays, 'threshold', dataset.levels)) for arrays in dataset[1:4]]
+  return [np.asarray(data.fixed_split(dataset, split, 'threshold'))
+          for split in ('train', 'valid', 'test')]
 
 
 def subsets(images_MD):

@@ -15,6 +15,7 @@ from gen_models.estimators.maximum_likelihood import fixed_point, maximum_likeli
 from gen_models.experiment import Phase
 from gen_models.models import gaussian
 from gen_models.training import step as step_lib
+from launch.runs import score
 from tests import oracle
 
 pytestmark = pytest.mark.usefixtures('strict_promotion')
@@ -60,6 +61,20 @@ def test_log_likelihood_is_scipys(kind):
                              atol=1e-5)
   np.testing.assert_allclose(jax.jit(gaussian.log_likelihood)(params, x_NV),
                              law(params).logpdf(x_NV), rtol=2e-5)
+
+
+@pytest.mark.parametrize('lead', [(), (3,)])
+def test_parameters_are_counted_as_they_are_read(lead):
+  # What is read has a gradient, whatever the parameters.
+  params = jax.tree.map(lambda x: jnp.asarray(np.random.default_rng(0).normal(size=lead + x.shape)),
+                        gaussian.init(jax.random.key(0), 5, 'full'))
+
+  def total(params):
+    density = jax.vmap(gaussian.log_likelihood, (0, None)) if lead else gaussian.log_likelihood
+    return density(params, jnp.ones((1, 5))).sum()
+
+  read = sum(int(jnp.sum(g != 0)) for g in jax.tree.leaves(jax.grad(total)(params)))
+  assert params.num_parameters == score.num_parameters({'a': params}) == read
 
 
 def test_low_rank_stays_exact_where_noise_is_small():
