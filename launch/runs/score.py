@@ -116,7 +116,7 @@ def sample_scores(run, space: str) -> dict:
     return np.asarray(data.binarise_real(key_binarise, draws.reshape(num, -1), space))
 
   train = run.dataset.train.images
-  grey_ND = (np.asarray(train, np.float32).reshape(len(train), -1) / np.float32(levels)
+  grey_ND = (np.asarray(train, np.float32).reshape(len(train), -1) / np.float32(run.dataset.levels)
              if space in ('dynamic', 'threshold') else None)
   key = keys_lib.evaluation_key(seed + run.config['seeds'])
   table = samples.table(key, draw, test_ND, train_ND, shape=run.dataset.test.images.shape[1:3],
