@@ -117,5 +117,7 @@ def train_steps(phase: Phase, state: TrainState, arrays, num_steps: int,
 
 def _all_finite(tree, rows: int):
   """Whether each of the `rows` first-axis slices of all leaves is finite, [rows]."""
+  if not jax.tree.leaves(tree):  # an estimator need not report metrics
+    return jnp.ones(rows, bool)
   rows_of = [jnp.all(jnp.isfinite(x.reshape(rows, -1)), axis=1) for x in jax.tree.leaves(tree)]
   return jnp.all(jnp.stack(rows_of), axis=0)

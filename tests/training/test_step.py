@@ -63,6 +63,17 @@ def test_non_finite_is_found_at_its_step():
   assert int(metrics['first_bad_step']) in (3, 4)
 
 
+def test_an_estimator_need_not_report_metrics():
+  phase = toy.phase('cd')
+  silent = phase.estimator._replace(
+    grad=lambda *args: (*phase.estimator.grad(*args)[:2], {}))
+  state = step_lib.init_state(jax.random.key(1), phase, toy.arrays())
+  (ours, metrics), (same, _) = (run(p, state, [5]) for p in (
+    phase._replace(estimator=silent), phase))
+  assert toy.same_bits(ours, same)
+  assert bool(metrics['all_finite']) and set(metrics) == {'all_finite', 'first_bad_step'}
+
+
 def test_replicas_are_their_own_runs_bit_for_bit():
   phase = toy.phase('centred')
   keys = jax.vmap(jax.random.key)(jnp.arange(3))
