@@ -2,13 +2,14 @@
 # make story   trains every family on the digits, writes runs/story/report.html and table.json
 # make test    all tests but the slow ones;  make test-all  those too
 # make lint    style and unused code
+# make docs    the documentation, docs/_build/html; executes its notebooks
 # make bench   speed beside peers (installs them)
 
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
 
-.PHONY: demo story test test-all lint bench clean
+.PHONY: demo story test test-all lint docs bench clean
 
 demo: .venv/demo.stamp
 	@$(RUN) -m launch.train --experiment=rbm_digits --variant=pcd --workdir=runs/demo
@@ -27,6 +28,10 @@ test-all: .venv/test.stamp
 lint: .venv/test.stamp
 	$(BIN)/ruff check .
 
+docs: .venv/docs.stamp
+	$(RUN) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 bench: .venv/bench.stamp
 	$(RUN) -m benchmarks.rbm
 	$(RUN) -m benchmarks.seeds
@@ -34,7 +39,7 @@ bench: .venv/bench.stamp
 	$(RUN) -m benchmarks.gan
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs docs/_build docs/reference docs/project
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
@@ -46,6 +51,10 @@ clean:
 
 .venv/test.stamp: setup.cfg pyproject.toml | .venv/bin/python
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	@touch $@ .venv/demo.stamp
+
+.venv/docs.stamp: setup.cfg pyproject.toml | .venv/bin/python
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
 	@touch $@ .venv/demo.stamp
 
 .venv/bench.stamp: setup.cfg pyproject.toml | .venv/bin/python
