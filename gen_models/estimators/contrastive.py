@@ -173,7 +173,14 @@ def measured(estimator: base.Estimator, model: Any) -> base.Estimator:
 
   Returns:
     an Estimator with the metrics of `estimator`, and `loss`, -log p(x) in nats, exact.
+
+  Raises:
+    ValueError: `estimator` has a target: it maps the gradient of the machine, which cannot be told
+      from the map's in the gradient of all parameters.
   """
+  if estimator.target:
+    raise ValueError('a direction of the machine is none of the parameters that it is made from: '
+                     'use measured() with direction=PLAIN')
 
   def init(key, params):
     return estimator.init(key, model.machine(params))

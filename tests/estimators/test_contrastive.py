@@ -12,10 +12,16 @@ import pytest
 import scipy.stats
 
 from gen_models.estimators import base
-from gen_models.estimators.contrastive import Standardised, contrastive, sparsity, standardised
+from gen_models.estimators.contrastive import (
+  Standardised,
+  contrastive,
+  measured,
+  sparsity,
+  standardised,
+)
 from gen_models.estimators.directions import Offsets, centred
 from gen_models.estimators.negative import Drawn, Negative, persistent, reconstruction
-from gen_models.models import rbm, units
+from gen_models.models import linear_rbm, rbm, units
 from gen_models.models.machine import Machine
 from gen_models.problems.machine import GAUSSIAN, GAUSSIAN_PROBLEM
 from gen_models.problems.rbm import BATCH, PARAMS
@@ -286,3 +292,9 @@ def test_standardised_data_are_what_the_machine_sees():
 def test_impossible_choices_are_refused(make, message):
   with pytest.raises(ValueError, match=message):
     make()
+
+
+def test_a_direction_is_refused_where_it_would_not_be_one_of_the_parameters():
+  estimator = contrastive(linear_rbm, reconstruction(), direction=centred())
+  with pytest.raises(ValueError, match='direction=PLAIN'):
+    measured(estimator, linear_rbm)
