@@ -50,7 +50,7 @@ def fit(experiment, dataset, together: bool):
   seeds = range(_SEEDS.value)
   if together:
     keys = jax.vmap(jax.random.key)(jnp.arange(len(seeds)))
-    runs = [loop.fit(experiment, dataset.train, dataset.valid, keys, seeds=len(seeds))]
+    runs = [loop.fit(experiment, dataset.train, dataset.valid, keys)]
   else:
     runs = [loop.fit(experiment, dataset.train, dataset.valid, jax.random.key(i)) for i in seeds]
   jax.block_until_ready([run.state.params for run in runs])

@@ -168,3 +168,12 @@ class Experiment(NamedTuple):
       return self.validate_every
     between = self.phases[-1].num_steps // (self.num_validations * self.steps_per_dispatch)
     return self.steps_per_dispatch * max(1, between)
+
+  def prefix(self, phase: Phase) -> str:
+    """What the names of a phase's metrics begin with: its own where there are several, else ''."""
+    return f'{phase.name}/' if len(self.phases) > 1 else ''
+
+  @property
+  def headline_metric(self) -> str | None:
+    """The headline under the name that metrics.jsonl has it by, of the last phase: what counts."""
+    return self.headline and self.prefix(self.phases[-1]) + self.headline

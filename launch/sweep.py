@@ -14,8 +14,9 @@ for in the same WORKDIR.
 
 With --where=slurm, tpu or k8s every program is a task of a job there.
 
-Replicas are a vmap where that is seen to end in the bits of runs alone, else they take turns in
-the program of a run alone; --replicas=vmap insists on the vmap, which may differ by rounding.
+Replicas are a vmap where that is seen to be bitwise identical to single runs, else they are trained
+one after another in the program of a single run; --replicas=vmap insists on the vmap, which may
+differ by rounding.
 """
 
 import pathlib
@@ -47,8 +48,8 @@ _SEARCH_SEED = flags.DEFINE_integer('search_seed', 0, 'Of what the search draws.
 _BATCH = flags.DEFINE_integer('batch', 8, 'Points that optuna asks for at once, trained together.',
                               lower_bound=1)
 _REPLICAS = flags.DEFINE_enum(
-  'replicas', 'auto', ['auto', 'vmap', 'turns'],
-  'Replicas of a program by vmap or in turn; auto: by vmap where it keeps the bits.')
+  'replicas', 'auto', ['auto', 'vmap', 'sequential'],
+  'Replicas of a program by vmap or one after another; auto: by vmap where it keeps the bits.')
 _MAX_REPLICAS = flags.DEFINE_integer('max_replicas', None, 'Of one program; default: as many as '
                                      'the memory of the accelerator holds.', lower_bound=1)
 _PROGRAMS = flags.DEFINE_list('programs', [], 'Only these of the plan, by number: the tasks of an '
@@ -84,7 +85,7 @@ def main(argv):
     raise errors.UsageError(f'--search={_SEARCH.value} of what? --set=name=low..high, or a,b,c')
   sweep = runner.Sweep(
     entry, pathlib.Path(_WORKDIR.value), data_dir=_DATA_DIR.value,
-    turns={'auto': None, 'vmap': False, 'turns': True}[_REPLICAS.value],
+    sequential={'auto': None, 'vmap': False, 'sequential': True}[_REPLICAS.value],
     max_replicas=_MAX_REPLICAS.value, save_minutes=_SAVE_MINUTES.value,
     sample_space=_SAMPLE_SPACE.value if _EVALUATE.value else None,
     accept_code=_ACCEPT_CODE.value)

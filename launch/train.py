@@ -20,7 +20,7 @@ from absl import flags
 from launch import backends
 from launch.cli import app, console, jax_setup, registry
 from launch.processes import distributed, supervisor
-from launch.runs import directory as rundir, keys as keys_lib, warm_start
+from launch.runs import directory as rundir, warm_start
 
 _EXPERIMENT = flags.DEFINE_string('experiment', None, 'Name of a file in experiments/, or a path '
                                   'ending in .py. python -m launch.list shows them.')
@@ -113,19 +113,21 @@ def train(entry, experiment, config, workdir, begun, remark=None):
   """Runs the loop with everything that has effects attached to it."""
   # Imported late: bad flags are answered before anything slow is loaded.
   from gen_models import data, files
-  from gen_models.training import hyper, loop, metrics
+  from gen_models.training import hyper, keys, loop, metrics, parallel, position
+  from gen_models.training.hooks import Hooks
+  from gen_models.training.record import Diverged
 
   dataset = data.load(experiment.dataset, _DATA_DIR.value)
   experiment = hyper.bind(entry.experiment, config['hyperparameters'], dataset.train, dataset.valid)
   stream = None
   if _STREAM.value:
     stream = data.source(experiment.dataset, _DATA_DIR.value)
-  replicated = config['seeds'] > 1
+  key = keys.of_run(config['seed'], config['seeds'])
   total = sum(phase.num_steps for phase in experiment.phases)
   checkpoints = rundir.open_checkpoints(workdir, config, experiment,
                                         save_interval_minutes=_SAVE_MINUTES.value)
   with checkpoints:
-    start = loop.restore(experiment, checkpoints, keys_lib.keys(config), dataset.train, replicated)
+    start = position.restore(experiment, checkpoints, key, dataset.train)
     if start is None and 'from' in config:
       start = warm_start.begin(config, experiment, dataset.train, checkpoints)
     step = start[1] if start else 0
@@ -134,12 +136,12 @@ def train(entry, experiment, config, workdir, begun, remark=None):
       if remark and step:
         print(remark, flush=True)
     fit = functools.partial(
-      loop.fit, experiment, dataset.train, dataset.valid, keys_lib.keys(config), start=start,
-      seeds=config['seeds'] if replicated else None, how=_PARALLEL.value, stream=stream,
-      checkpoints=checkpoints)
+      loop.fit, experiment, dataset.train, dataset.valid, key, start=start,
+      layout=parallel.Layout(_PARALLEL.value), stream=stream, checkpoints=checkpoints)
     if not distributed.is_first():
       with distributed.StopTogether() as should_stop:
-        return fit(on_metrics=lambda step, values: distributed.beat(step), should_stop=should_stop)
+        return fit(hooks=Hooks(on_metrics=lambda step, values: distributed.beat(step),
+                               should_stop=should_stop))
     seconds_before = max(metrics.spent(workdir / 'metrics.jsonl', step),
                          config.get('from', {}).get('seconds', 0.0))
     began = time.monotonic()
@@ -147,7 +149,8 @@ def train(entry, experiment, config, workdir, begun, remark=None):
     with (stop as should_stop,
           metrics.Metrics(workdir, resume_step=step) as writer,
           metrics.Progress(total) as progress):
-      def on_alarm(step, message):
+      def on_alarm(step, message, replica):
+        del replica  # seeds share this run directory, and alarms ring for any of them
         line = f'warning: step {step}: {message}'
         files.append_line(workdir / 'warnings.txt', line)
         print('\n' + line if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
@@ -159,11 +162,11 @@ def train(entry, experiment, config, workdir, begun, remark=None):
         progress.update(step, values, experiment.headline)
 
       try:
-        return fit(on_metrics=on_metrics, on_alarm=on_alarm, should_stop=should_stop)
-      except loop.Diverged as e:
+        return fit(hooks=Hooks(on_metrics, on_alarm, should_stop=should_stop))
+      except Diverged as e:
         checkpoints.wait()  # what it offers may be under way
         mine = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
-        raise loop.Diverged(f'{e}:\n{warm_start.offer(config, workdir, mine)}') from e
+        raise Diverged(f'{e}:\n{warm_start.offer(config, workdir, mine)}') from e
 
 
 if __name__ == '__main__':

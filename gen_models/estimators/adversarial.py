@@ -119,7 +119,7 @@ class Turn(NamedTuple):
   """What is remembered between turns.
 
   Attributes:
-    step: updates done, float32 (exact below 2^24), for what is shared is averaged over devices.
+    step: updates done, float32 (exact below 2^24): the dtype of the checkpoints written so far.
     metrics: each player's at its last move.
   """
 

@@ -16,7 +16,8 @@ class Memory(NamedTuple):
 
   Attributes:
     chains: a tree whose leaves have chains on the leading axis; spread over devices.
-    shared: a tree that is the same on every device, and under `pmap` is averaged.
+    shared: a tree that is the same on every device; what devices compute differently of it is
+      averaged where it is floating. Integers, such as counters, must not depend on the batch.
   """
 
   chains: Any = ()

@@ -1,14 +1,15 @@
-"""Ways to spread one pure step over devices. The only file that knows how many there are.
+"""Ways to distribute one pure step over devices. The only file that knows how many there are.
 
   sharded   jax.jit of the global program: batch and chains split over the `data` axis of a mesh,
             the rest replicated, sums over the batch completed by the compiler. The random draws are
             those of one device, so the run is too, up to the order of floating-point sums: the
             same chains bit for bit for as long as no rounding tips a sample over (200 updates and
-            more at 64-16; less at 784-500, from where two runs part as two seeds do).
+            more at 64-16; less at 784-500, from where two runs differ as two seeds do).
   pmap      the per-device program through jax.pmap: each device folds its index into the key,
             draws its own samples and averages gradients with lax.pmean. The batch is the global
             one, so an estimator that draws nothing agrees with `sharded`; one that samples agrees
-            in law.
+            in law. Of the estimator's shared memory floating leaves are averaged and all others,
+            such as counters, kept.
 
   replicas  the global program again, of many replicas, but each device has some of the replicas,
             whole: nothing is ever summed over devices. Where replicas do not divide, the last is
@@ -17,11 +18,11 @@
 All take and give a TrainState in the global layout, so checkpoints do not know the difference.
 
 Replicas (several seeds or hyperparameters in one program) are a vmap of the step over the leading
-axis of the state. `turns` dispatches them one after another through the program of a run alone
-instead, compiled once: their bits are those of a run alone, whatever the model.
+axis of the state. `sequential` dispatches them one after another through the program of a single
+run instead, compiled once: they are bitwise identical to single runs, whatever the model.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -33,10 +34,25 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from gen_models.data import Window
 from gen_models.estimators.base import Memory
 from gen_models.experiment import Phase
-from gen_models.training import step as step_lib
+from gen_models.training import keys as keys_lib, step as step_lib
 
 AXIS = 'data'
-_COMPARED, _UPDATES = 4, 100  # replicas and updates of which a vmap is compared with runs alone
+_COMPARED, _UPDATES = 4, 100  # replicas and updates of which a vmap is compared with single runs
+
+
+class Layout(NamedTuple):
+  """How a step, and the replicas of it, are distributed over devices.
+
+  Attributes:
+    how: 'sharded', 'pmap' or, with replicas, 'replicas', see above.
+    sequential: of 'replicas': True for one after another, False for a vmap, None for a vmap where
+      it is seen to be bitwise identical to single runs, and else sequential.
+    devices: jax devices; None for all.
+  """
+
+  how: str = 'sharded'
+  sequential: bool | None = False
+  devices: Sequence[Any] | None = None
 
 
 class Runner(NamedTuple):
@@ -63,7 +79,7 @@ class Runner(NamedTuple):
 
 
 def runner(phase: Phase, how: str = 'sharded', *, devices=None, replicated: bool = False,
-           turns: bool = False) -> Runner:
+           sequential: bool = False) -> Runner:
   """Compiles a phase for `devices` (default: all).
 
   Args:
@@ -71,7 +87,7 @@ def runner(phase: Phase, how: str = 'sharded', *, devices=None, replicated: bool
     how: 'sharded', 'pmap' or, with replicas, 'replicas'.
     devices: jax devices.
     replicated: whether the state has a leading axis of replicas.
-    turns: replicas one after another instead of a vmap; with `how='replicas'`.
+    sequential: replicas one after another instead of a vmap; with `how='replicas'`.
 
   Raises:
     ValueError: an unknown way, or one that is not for several processes; from `place`, chains that
@@ -79,15 +95,15 @@ def runner(phase: Phase, how: str = 'sharded', *, devices=None, replicated: bool
   """
   devices = list(jax.devices() if devices is None else devices)
   if how != 'sharded' and len({device.process_index for device in devices}) > 1:
-    raise ValueError(f'{how!r} spreads a step over the devices of one process; '
+    raise ValueError(f'{how!r} is for the devices of one process; '
                      "several processes need 'sharded'")
   if how == 'sharded':
     return _sharded(phase, devices, replicated)
   if how == 'pmap':
     return _pmap(phase, devices, replicated)
   if how == 'replicas' and replicated:
-    return _in_turn(phase, devices) if turns else _replicas(phase, devices)
-  raise ValueError(f"a step is spread by 'sharded', 'pmap' or, with replicas, 'replicas', "
+    return _sequential(phase, devices) if sequential else _replicas(phase, devices)
+  raise ValueError(f"a step is distributed by 'sharded', 'pmap' or, with replicas, 'replicas', "
                    f'not {how!r}')
 
 
@@ -120,14 +136,14 @@ def _sharded(phase: Phase, devices, replicated: bool) -> Runner:
       _require_divisible('images a batch', leaf.shape[0], len(devices))
     return key, jax.lax.with_sharding_constraint(batch, split_batch)
 
-  spread = step_lib.Spread(local=local) if len(devices) > 1 else step_lib.Spread()
+  collective = (step_lib.Collective(local=local) if len(devices) > 1 else step_lib.Collective())
 
   def shardings(state):
     return _on_chains(state, lambda _: split_chains, lambda _: everywhere)
 
   def steps(state, arrays, num_steps):
     def run(state):
-      return step_lib.train_steps(phase, state, arrays, num_steps, spread)
+      return step_lib.train_steps(phase, state, arrays, num_steps, collective)
     state, metrics = (jax.vmap(run) if replicated else run)(state)
     return jax.lax.with_sharding_constraint(state, shardings(state)), metrics
 
@@ -232,22 +248,22 @@ def _replicas(phase: Phase, devices) -> Runner:
   return Runner(place, replicate, replicate, dispatch, own)
 
 
-def _in_turn(phase: Phase, devices) -> Runner:
-  """The program of a run alone, dispatched for one replica after another; devices take turns."""
-  alone = [_sharded(phase, [device], replicated=False) for device in devices]
+def _sequential(phase: Phase, devices) -> Runner:
+  """The program of a single run, dispatched for one replica after another, round robin."""
+  single = [_sharded(phase, [device], replicated=False) for device in devices]
 
   def own(i):
-    return alone[i % len(alone)]
+    return single[i % len(single)]
 
   def place(state):
     return [own(i).place(jax.tree.map(lambda x, i=i: x[i], state))
             for i in range(len(state.step))]
 
   def place_arrays(arrays):
-    return [runner.place_arrays(arrays) for runner in alone]
+    return [runner.place_arrays(arrays) for runner in single]
 
   def dispatch(states, arrays, num_steps):
-    done = [own(i).dispatch(state, arrays[i % len(alone)], num_steps)
+    done = [own(i).dispatch(state, arrays[i % len(single)], num_steps)
             for i, state in enumerate(states)]
     return [state for state, _ in done], collect([metrics for _, metrics in done])
 
@@ -259,7 +275,7 @@ def _in_turn(phase: Phase, devices) -> Runner:
 
 
 def vmap_keeps_bits(phase: Phase, state, arrays, num_steps: int, devices=None) -> bool:
-  """Whether replicas under vmap end in the bits of runs alone, seen on some after some updates.
+  """Whether replicas under vmap are bitwise identical to single runs, seen on some after a while.
 
   XLA may order a batched sum differently. What rounds differently mostly does so at once in some
   leaf of parameters, optimizer or memory; but a small model may round alike for tens of updates.
@@ -277,10 +293,10 @@ def vmap_keeps_bits(phase: Phase, state, arrays, num_steps: int, devices=None) -
     return jax.device_get(state._replace(key=()))
 
   ends = after(_replicas(phase, devices), state)
-  alone = _sharded(phase, devices[:1], replicated=False)
+  single = _sharded(phase, devices[:1], replicated=False)
 
   def same(i):
-    end = after(alone, jax.tree.map(lambda x: x[i], state))
+    end = after(single, jax.tree.map(lambda x: x[i], state))
     return all(jax.tree.leaves(jax.tree.map(
       lambda x, y: np.array_equal(x[i], y, equal_nan=True), ends, end)))
 
@@ -301,13 +317,17 @@ def _pmap(phase: Phase, devices, replicated: bool) -> Runner:
       _require_divisible('images a batch', x.shape[0], num_devices)
       size = x.shape[0] // num_devices
       return lax.dynamic_slice_in_dim(x, lax.axis_index(AXIS) * size, size)
-    return jax.random.fold_in(key, lax.axis_index(AXIS)), jax.tree.map(rows, batch)
+    return keys_lib.device(key, lax.axis_index(AXIS)), jax.tree.map(rows, batch)
 
-  spread = step_lib.Spread(local=local, mean=lambda tree: lax.pmean(tree, AXIS))
+  def mean(tree):
+    return jax.tree.map(
+      lambda x: lax.pmean(x, AXIS) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+
+  collective = step_lib.Collective(local, mean)
 
   def steps(state, arrays, num_steps):
     def run(state):
-      return step_lib.train_steps(phase, state, arrays, num_steps, spread)
+      return step_lib.train_steps(phase, state, arrays, num_steps, collective)
     return (jax.vmap(run) if replicated else run)(state)
 
   compiled = jax.pmap(steps, axis_name=AXIS, devices=devices, static_broadcasted_argnums=2,
@@ -336,26 +356,26 @@ def _pmap(phase: Phase, devices, replicated: bool) -> Runner:
                 jax.device_put, dispatch, lambda state: _on_chains(state, merge, lambda x: x[0]))
 
 
-def init_states(phase: Phase, keys, arrays, previous_params: Any = None,
-                replicated: bool = False, hyper: Any = (), turns: bool = False):
-  """step.init_state, compiled; over a batch of keys, previous params and hyper when replicated."""
+def init_states(phase: Phase, keys, arrays, previous_params: Any = None, hyper: Any = (), *,
+                sequential: bool = False):
+  """step.init_state, compiled; of keys [S], over these, previous params and hyper."""
   def init(own, arrays):
     key, previous, hyper = own
     return step_lib.init_state(key, phase, arrays, previous, hyper)
-  return over_replicas(init, replicated, turns)((keys, previous_params, hyper), arrays)
+  return over_replicas(init, keys.ndim > 0, sequential)((keys, previous_params, hyper), arrays)
 
 
-def over_replicas(fn: Callable, replicated: bool, turns: bool = False) -> Callable:
+def over_replicas(fn: Callable, replicated: bool, sequential: bool = False) -> Callable:
   """fn(own, *shared), compiled; over the leading axis of `own` when there are replicas."""
   if not replicated:
     return jax.jit(fn)
-  if not turns:
+  if not sequential:
     return jax.jit(lambda own, *shared: jax.vmap(lambda one: fn(one, *shared))(own))
   one = jax.jit(fn)
 
-  def in_turn(own, *shared):
+  def one_by_one(own, *shared):
     num_replicas = len(jax.tree.leaves(own)[0])
     return stack([one(jax.tree.map(lambda x, i=i: x[i], own), *shared)
                   for i in range(num_replicas)])
 
-  return in_turn
+  return one_by_one

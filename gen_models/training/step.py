@@ -9,8 +9,7 @@ import optax
 from jax import lax
 
 from gen_models.experiment import Phase
-
-_INIT, _DATA = 0xFFFF_FFFE, 0xFFFF_FFFF  # no step reaches these, so no key is drawn twice
+from gen_models.training import keys
 
 
 class TrainState(NamedTuple):
@@ -18,7 +17,7 @@ class TrainState(NamedTuple):
 
   Attributes:
     step: int32, updates done.
-    key: the run's key; the key of an update is fold_in(key, step).
+    key: the phase's key; that of an update is keys.update(key, step).
     params: the model's parameters.
     opt_state: the optimizer's.
     memory: the estimator's, estimators.base.Memory.
@@ -36,12 +35,12 @@ class TrainState(NamedTuple):
   hyper: Any = ()
 
 
-class Spread(NamedTuple):
+class Collective(NamedTuple):
   """What several devices add to the step; on one device, nothing.
 
   Attributes:
     local: (key, batch) -> (key, batch), this device's share.
-    mean: tree -> tree, averaged over devices.
+    mean: tree -> tree, floating leaves averaged over devices, others as they are.
   """
 
   local: Callable = lambda key, batch: (key, batch)
@@ -53,11 +52,6 @@ def final_params(state: TrainState):
   return state.params if state.average == () else state.average
 
 
-def data_key(key: jax.Array) -> jax.Array:
-  """The key of everything random in the data: order, binarisation, augmentation."""
-  return jax.random.fold_in(key, jnp.uint32(_DATA))
-
-
 def at(phase: Phase, hyper) -> Phase:
   """The phase with these hyperparameters; itself where it has none to be given."""
   return phase.at(hyper) if phase.at and hyper != () else phase
@@ -67,7 +61,7 @@ def init_state(key: jax.Array, phase: Phase, arrays, previous_params=None,
                hyper=()) -> TrainState:
   """The state before the first update of a phase."""
   phase = at(phase, hyper)
-  key_params, key_memory = jax.random.split(jax.random.fold_in(key, jnp.uint32(_INIT)))
+  key_params, key_memory = jax.random.split(keys.start(key))
   params = phase.init(key_params, arrays, previous_params)
   memory = phase.estimator.init(key_memory, params)
   # The average starts as a copy: the two are donated to the compiled step together.
@@ -76,13 +70,14 @@ def init_state(key: jax.Array, phase: Phase, arrays, previous_params=None,
                     hyper)
 
 
-def train_step(phase: Phase, state: TrainState, arrays, spread: Spread = Spread()):
+def train_step(phase: Phase, state: TrainState, arrays, devices: Collective = Collective()):
   """theta <- theta + update(gradient); returns (state, metrics)."""
   phase = at(phase, state.hyper)
-  batch = phase.batch_at(data_key(state.key), arrays, state.step)
-  key, batch = spread.local(jax.random.fold_in(state.key, state.step), batch)
+  batch = phase.batch_at(keys.data(state.key), arrays, state.step)
+  key, batch = devices.local(keys.update(state.key, state.step), batch)
   grads, memory, metrics = phase.estimator.grad(key, state.params, state.memory, batch)
-  grads, shared, metrics = spread.mean((grads, memory.shared, metrics))
+  metrics = {k: jnp.asarray(m, jnp.result_type(m, jnp.float32)) for k, m in metrics.items()}
+  grads, shared, metrics = devices.mean((grads, memory.shared, metrics))
   updates, opt_state = phase.optimizer.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   average = ()
@@ -95,7 +90,7 @@ def train_step(phase: Phase, state: TrainState, arrays, spread: Spread = Spread(
 
 
 def train_steps(phase: Phase, state: TrainState, arrays, num_steps: int,
-                spread: Spread = Spread()):
+                devices: Collective = Collective()):
   """`num_steps` updates as one lax.scan.
 
   Returns:
@@ -103,7 +98,7 @@ def train_steps(phase: Phase, state: TrainState, arrays, num_steps: int,
     metric and of the parameters at the end, and `first_bad_step`, 2^31 - 1 where none is.
   """
   def body(state, _):
-    return train_step(phase, state, arrays, spread)
+    return train_step(phase, state, arrays, devices)
 
   state, metrics_T = lax.scan(body, state, length=num_steps, unroll=min(phase.unroll, num_steps))
   bad_T = ~_all_finite(metrics_T, num_steps)

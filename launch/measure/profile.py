@@ -71,12 +71,12 @@ def profile(experiment, train, key, out: pathlib.Path, *, phase: int = 0,
     num_steps: updates a dispatch; default the experiment's own.
     repeats: dispatches that are timed, after one that is not.
   """
-  from gen_models.training import loop, parallel, step as step_lib
+  from gen_models.training import keys, parallel, step as step_lib
   previous = None
   for index, one in enumerate(experiment.phases[:phase + 1]):
     hyper = {k: jnp.float32(v) for k, v in experiment.hyper.items()} or ()
-    state = parallel.init_states(one, jax.random.fold_in(key, index), train, previous, hyper=hyper)
-    previous = loop.final_params(state)
+    state = parallel.init_states(one, keys.phase(key, index), train, previous, hyper)
+    previous = step_lib.final_params(state)
   num_steps = num_steps or min(experiment.steps_per_dispatch, one.num_steps)
   flops, unknown = product_flops(
     lambda state, arrays: step_lib.train_step(one, state, arrays)[0], state, train)

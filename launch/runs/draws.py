@@ -3,12 +3,11 @@
 import os
 import pathlib
 
-import jax
 import numpy as np
 
 from gen_models.experiment import Samples
+from gen_models.training import keys
 from launch import errors
-from launch.runs import keys
 from launch.runs.load import Run
 
 BATCH = 5000  # of a convolutional generator of 28 x 28 pixels about 1 GB
@@ -18,9 +17,8 @@ def draw(run: Run, num: int, *, seed: int = 0, replica: int = 0,
          label: int | None = None) -> Samples:
   """Draws of the trained model.
 
-  Up to BATCH they are one call of the model's sampler. Beyond, batch 0 has the key of that call and
-  batch i has fold_in(key, 2^31 + i), and all have the size BATCH: so they do not depend on how many
-  follow them.
+  Up to BATCH they are one call of the model's sampler. Beyond, all batches have the size BATCH and
+  batch 0 has the key of that call: so they do not depend on how many follow them.
 
   Args:
     run: a run of an experiment that has a sampler.
@@ -35,15 +33,13 @@ def draw(run: Run, num: int, *, seed: int = 0, replica: int = 0,
   Raises:
     UsageError: the memory of this machine does not hold them.
   """
-  key, params = keys.draw_key(seed), run.params_of(replica)
+  key, params = keys.draws(seed), run.params_of(replica)
   _require_memory(num, run.dataset.test.images.shape[1:3])
   if num <= BATCH:
     return Samples(*map(np.asarray, run.experiment.sample(key, params, num, label)))
   made = None
   for i, first in enumerate(range(0, num, BATCH)):
-    # samplers split their key: high numbers are folds that no split gives
-    batch = run.experiment.sample(jax.random.fold_in(key, 2**31 + i) if i else key, params, BATCH,
-                                  label)
+    batch = run.experiment.sample(keys.batch_of_draws(key, i), params, BATCH, label)
     if made is None:
       made = Samples(*(np.empty((num, *x.shape[1:]), x.dtype) for x in batch))
     for there, here in zip(made, batch, strict=True):

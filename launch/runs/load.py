@@ -7,7 +7,7 @@ import sys
 import jax
 
 from launch.cli import jax_setup, registry
-from launch.runs import directory as rundir, keys as keys_lib
+from launch.runs import directory as rundir
 
 
 class Run:
@@ -42,14 +42,13 @@ def run(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None = 
     **registry.recorded_values(entry, config['hyperparameters'], path))
   jax_setup.setup()
   from gen_models import data
-  from gen_models.training import loop
+  from gen_models.training import keys, position, step as step_lib
   dataset = data.load(experiment.dataset, data_dir)
   with rundir.open_checkpoints(workdir, config, experiment, read_only=True) as checkpoints:
     step = checkpoints.best_step() if which == 'best' else None
-    restored = checkpoints.restore(
-      lambda step: loop.abstract_state(experiment, step, keys_lib.keys(config), dataset.train,
-                                       config['seeds'] > 1), step)
+    restored = position.restore(experiment, checkpoints,
+                                keys.of_run(config['seed'], config['seeds']), dataset.train, step)
   if restored is None:
     raise FileNotFoundError(f'{workdir} has no checkpoint yet; train first with the same --workdir')
   state, step = restored
-  return Run(config, entry.code, experiment, dataset, loop.final_params(state), step)
+  return Run(config, entry.code, experiment, dataset, step_lib.final_params(state), step)

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from gen_models import files
-from launch.runs import keys
+from gen_models.training import keys
 from launch.runs.load import Run
 
 
@@ -14,12 +14,12 @@ def grids(run: Run) -> dict:
   """Name -> grid: draws beside what they resemble most, then what the experiment itself shows."""
   from gen_models import data
   from gen_models.evaluation import figures
-  key = keys.evaluation_key(run.config['seed'] + run.config['seeds'])
+  key = keys.evaluation(run.config['seed'] + run.config['seeds'])
   found, experiment = {}, run.experiment
   if experiment.sample:
     test_ND = data.fixed_split(run.dataset, 'test', experiment.binarisation)
     found['data'] = figures.to_grid(test_ND, run.dataset.test.images.shape[1:3], 8, 8)
-    means = np.asarray(experiment.sample(keys.draw_key(run.config['seed']), run.params_of(0), 64,
+    means = np.asarray(experiment.sample(keys.draws(run.config['seed']), run.params_of(0), 64,
                                          None).means)
     train = run.dataset.train.images[..., 0] / np.float32(run.dataset.levels)
     found['samples'] = means.reshape(8, 8, *means.shape[1:])

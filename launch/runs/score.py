@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from gen_models import files
-from launch.runs import directory as rundir, keys as keys_lib, load, result as result_lib
+from gen_models.training import keys
+from launch.runs import directory as rundir, load, result as result_lib
 
 
 def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None = None,
@@ -36,7 +37,7 @@ def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None 
     # Accelerators round float32 products to 10 bits unless told otherwise; scores must not be.
     with jax.default_matmul_precision('highest'):
       scores.append(run.experiment.evaluate(
-        keys_lib.evaluation_key(seed), run.params_of(i), run.dataset,
+        keys.evaluation(seed), run.params_of(i), run.dataset,
         lambda line, prefix=prefix: report(prefix + line)))
   reached(run, workdir, scores)
   result = {
@@ -118,7 +119,7 @@ def sample_scores(run, space: str) -> dict:
   train = run.dataset.train.images
   grey_ND = (np.asarray(train, np.float32).reshape(len(train), -1) / np.float32(run.dataset.levels)
              if space in ('dynamic', 'threshold') else None)
-  key = keys_lib.evaluation_key(seed + run.config['seeds'])
+  key = keys.evaluation(seed + run.config['seeds'])
   table = samples.table(key, draw, test_ND, train_ND, shape=run.dataset.test.images.shape[1:3],
                         intensities_MD=grey_ND)
   return {'samples': table, 'sample_space': space, 'memorised': copies.memorised(table),

@@ -13,7 +13,7 @@ import shlex
 from typing import Any
 
 from launch import errors
-from launch.runs import directory as rundir, keys as keys_lib
+from launch.runs import directory as rundir
 
 
 def find(old: pathlib.Path, workdir: pathlib.Path, config: dict[str, Any], experiment,
@@ -68,12 +68,12 @@ def begin(config: dict[str, Any], experiment, train, checkpoints):
 
 def _restore(old, config, experiment, train, step=None):
   """(state, step, sha256) of a checkpoint of `old`, in the shapes of the new run."""
-  from gen_models.training import checkpoint, loop
+  from gen_models.training import checkpoint, keys, position
   there = rundir.read_config(old)
   try:
     with rundir.open_checkpoints(old, there, experiment, read_only=True) as checkpoints:
-      found = checkpoints.restore(lambda step: loop.abstract_state(
-        experiment, step, keys_lib.keys(config), train, config['seeds'] > 1), step)
+      found = position.restore(experiment, checkpoints,
+                               keys.of_run(config['seed'], config['seeds']), train, step)
       if found is None:
         raise errors.UsageError(f'--from={old} has no checkpoint yet')
       return *found, checkpoints.fingerprint(found[1])

@@ -24,7 +24,7 @@ class Sweep:
     entry: the experiment.
     workdir: gets <point>/seed<k>, each an ordinary run directory.
     data_dir: of prepared data.
-    turns: see training.loop.fit.
+    sequential: see training.parallel.Layout.
     max_replicas: of one program.
     save_minutes: between checkpoints.
     sample_space: of launch.evaluate; None for no scoring.
@@ -32,12 +32,13 @@ class Sweep:
   """
 
   def __init__(self, entry: registry.Entry, workdir: pathlib.Path, *, data_dir: str | None = None,
-               turns: bool | None = None, max_replicas: int | None = None,
+               sequential: bool | None = None, max_replicas: int | None = None,
                save_minutes: float = 5.0, sample_space: str | None = 'none',
                accept_code: bool = False):
     from gen_models import data
     self.entry, self.workdir = entry, workdir
-    self._turns, self._max_replicas, self._save_minutes = turns, max_replicas, save_minutes
+    self._sequential, self._max_replicas = sequential, max_replicas
+    self._save_minutes = save_minutes
     self._sample_space, self._accept_code = sample_space, accept_code
     self._data_dir = data_dir
     self._dataset = functools.cache(lambda name: data.load(name, data_dir))
@@ -106,7 +107,7 @@ class Sweep:
 
   def _train(self, program: plan.Program, should_stop) -> bool:
     """Trains replicas, from wherever each of them stands, to their ends; False when stopped."""
-    from gen_models.training import loop, replicas
+    from gen_models.training import keys, position, replicas
     points = program.points
     configs = [self.config(p) for p in points]
     with contextlib.ExitStack() as stack:
@@ -114,20 +115,18 @@ class Sweep:
       for point, config in zip(points, configs, strict=True):
         stack.enter_context(rundir.lock(self.directory(point)))
         begun |= rundir.claim(self.directory(point), config)
-      alone = self.entry.experiment(**points[0].values)
-      dataset = self._dataset(alone.dataset)
+      first = self.entry.experiment(**points[0].values)
+      dataset = self._dataset(first.dataset)
       children = [stack.enter_context(rundir.open_checkpoints(
-        self.directory(p), config, alone, save_interval_minutes=self._save_minutes))
+        self.directory(p), config, first, save_interval_minutes=self._save_minutes))
         for p, config in zip(points, configs, strict=True)]
       if (self.directory(points[0]) / 'checkpoints').exists() and begun:
-        print('going on with what is there', flush=True)
+        print('resuming what is there', flush=True)
 
       def restore(child, step):
-        key = jax.random.key(0)
-        return child.restore(lambda step: loop.abstract_state(
-          alone, step, key, dataset.train, replicated=False), step)
+        return position.restore(first, child, keys.of_run(0), dataset.train, step)
 
-      total = sum(phase.num_steps for phase in alone.phases)
+      total = sum(phase.num_steps for phase in first.phases)
       for cohort in replicas.cohorts(children, restore):
         if cohort.step == total:
           continue
@@ -141,12 +140,14 @@ class Sweep:
 
   def _fit(self, program, children, start, dataset, total, should_stop) -> bool:
     """One call of the loop for replicas that stand at the same step."""
-    from gen_models.training import hyper, loop, metrics, replicas
+    from gen_models.training import hyper, keys, loop, metrics, parallel, replicas
+    from gen_models.training.hooks import Hooks
+    from gen_models.training.record import Diverged
     points = program.points
     directories = [self.directory(p) for p in points]
     experiment = hyper.bind(self.entry.experiment, program.values(), dataset.train, dataset.valid,
                             program.floats)
-    keys = jax.vmap(jax.random.key)(np.array([p.seed for p in points]))
+    key = keys.of_seeds([p.seed for p in points])
     fan, step = replicas.Fan(children), start[1] if start else 0
     # A replica's seconds are its share of those of the program.
     before = [metrics.spent(d / 'metrics.jsonl', step) for d in directories]
@@ -177,10 +178,10 @@ class Sweep:
 
       try:
         result = loop.fit(
-          experiment, dataset.train, dataset.valid, keys, seeds=len(points), start=start,
-          how='replicas', turns=self._turns, checkpoints=fan, on_metrics=on_metrics,
-          on_alarm=on_alarm, on_diverged=on_diverged, on_remark=_say, should_stop=should_stop)
-      except loop.Diverged:  # all of them, each with its line
+          experiment, dataset.train, dataset.valid, key, start=start, separate=True,
+          layout=parallel.Layout('replicas', self._sequential), checkpoints=fan,
+          hooks=Hooks(on_metrics, on_alarm, on_diverged, _say, should_stop))
+      except Diverged:  # all of them, each with its line
         return True
       finally:
         fan.wait()
@@ -197,7 +198,7 @@ class Sweep:
     return True
 
   def config(self, point: plan.Point) -> dict:
-    """As launch.train would write it: the same command continues the run alone."""
+    """As launch.train would write it: the same command resumes the single run."""
     return rundir.configuration(self.entry, point.variant, point.values, point.seed)
 
   def table(self, points: Sequence[plan.Point]) -> str:

@@ -12,7 +12,7 @@ import scipy.stats
 from gen_models.estimators import adversarial
 from gen_models.experiment import Phase
 from gen_models.models import gan
-from gen_models.training import step as step_lib
+from gen_models.training import keys, step as step_lib
 from gen_models.training.players import players
 from tests.training.toy import same_bits
 
@@ -156,7 +156,7 @@ def by_hand(state, moves):
 
   def scores(params, step):
     key_fake, _ = jax.random.split(jax.random.fold_in(key, step))
-    real = data_at(step_lib.data_key(key), None, step)
+    real = data_at(keys.data(key), None, step)
     fake = MODEL.decode(params, jax.random.normal(key_fake, (4, 3)))
     return real, MODEL.critic(params, real), MODEL.critic(params, fake)
 

@@ -14,6 +14,7 @@ from gen_models.experiment import Alarm
 from gen_models.models import rbm
 from gen_models.problems.rbm import PARAMS
 from gen_models.training import loop
+from gen_models.training.hooks import Hooks
 from tests import oracle
 from tests.training import toy
 
@@ -76,9 +77,9 @@ def watched(estimator, alarms=monitors.ALARMS):
 def fitted(phase, seeds=None):
   lines, warnings = [], []
   key = jax.random.key(0) if seeds is None else jax.random.split(jax.random.key(0), seeds)
-  loop.fit(toy.experiment(phase), toy.arrays(), toy.arrays(16), key, seeds=seeds,
-           on_metrics=lambda step, m: lines.append((step, m)),
-           on_alarm=lambda step, message: warnings.append((step, message)))
+  loop.fit(toy.experiment(phase), toy.arrays(), toy.arrays(16), key, hooks=Hooks(
+    on_metrics=lambda step, m: lines.append((step, m)),
+    on_alarm=lambda step, message, replica: warnings.append((step, message))))
   return lines, warnings
 
 

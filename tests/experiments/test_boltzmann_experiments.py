@@ -15,7 +15,8 @@ import pytest
 from experiments import class_rbm, gaussian_rbm, rbm_bias, rbm_centring, rbm_digits
 from gen_models import data
 from gen_models.data import sources
-from gen_models.training import loop
+from gen_models.training import loop, record, step as step_lib
+from gen_models.training.hooks import Hooks
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,10 +31,10 @@ def fitted(experiment, dataset, seeds=None):
   lines, warnings = [], []
   key = jax.random.key(0) if seeds is None else jax.random.split(jax.random.key(0), seeds)
   with jax.debug_key_reuse(seeds is None):  # see tests/conftest.py
-    result = loop.fit(experiment, dataset.train, dataset.valid, key, seeds=seeds,
-                      on_metrics=lambda step, m: lines.append((step, m)),
-                      on_alarm=lambda step, message: warnings.append(message))
-  return loop.final_params(result.state), lines, warnings
+    result = loop.fit(experiment, dataset.train, dataset.valid, key, hooks=Hooks(
+      on_metrics=lambda step, m: lines.append((step, m)),
+      on_alarm=lambda step, message, replica: warnings.append(message)))
+  return step_lib.final_params(result.state), lines, warnings
 
 
 @pytest.mark.parametrize('negative', [pytest.param('pcd', marks=pytest.mark.slow), 'none'])
@@ -56,7 +57,7 @@ def test_gaussian_units_learn_digits(digits, negative):
 def test_an_absurd_learning_rate_never_fails_in_silence(digits, learning_rate):
   experiment = gaussian_rbm.experiment(num_hidden=8, num_steps=200, learning_rate=learning_rate)
   if learning_rate == 1e38:
-    with pytest.raises(loop.Diverged, match=r'not finite .*machine'):
+    with pytest.raises(record.Diverged, match=r'not finite .*machine'):
       fitted(experiment, digits)
     return
   params, lines, warnings = fitted(experiment, digits)

@@ -9,6 +9,7 @@ from experiments import autoencoder, classifier, dbn
 from gen_models import data
 from gen_models.models import rbm
 from gen_models.training import loop, step as step_lib
+from gen_models.training.hooks import Hooks
 
 
 def test_a_few_labels_are_the_first_of_each_class():
@@ -107,9 +108,9 @@ def test_scores_validation_pictures_and_samples_on_digits(module, values, keys):
   dataset = data.load('digits')
   lines = {}
   result = loop.fit(experiment, dataset.train, dataset.valid, jax.random.key(0),
-                    on_metrics=lambda step, metrics: lines.update(metrics))
+                    hooks=Hooks(on_metrics=lambda step, metrics: lines.update(metrics)))
   assert any(name.endswith(experiment.headline) for name in lines)
-  params = loop.final_params(result.state)
+  params = step_lib.final_params(result.state)
   score = experiment.evaluate(jax.random.key(1), params, dataset, lambda line: None)
   assert set(score['scores']) == keys and score['num_images'] == 300
   assert all(np.isfinite(x) for x in score['scores'].values())

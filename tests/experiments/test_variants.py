@@ -12,6 +12,7 @@ import pytest
 
 from gen_models import data
 from gen_models.training import loop, step as step_lib
+from gen_models.training.hooks import Hooks
 from launch.cli import registry
 
 # Two steps take as long as the compilation before them. The fast suite has one small variant of
@@ -54,7 +55,7 @@ def test_two_steps(name, variant):
   images = some_images(experiment.dataset)
   lines = []
   result = loop.fit(experiment, images, images, jax.random.key(0),
-                    on_metrics=lambda step, metrics: lines.append(metrics))
+                    hooks=Hooks(on_metrics=lambda step, metrics: lines.append(metrics)))
   assert result.done and result.step == 2 * len(experiment.phases)
   assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(result.state.params))
   assert lines and lines[-1]

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from gen_models import data, files
-from gen_models.training import checkpoint, loop, metrics
+from gen_models.training import checkpoint, keys, metrics, position
 from launch import errors
 from launch.cli import app, registry
-from launch.runs import directory as rundir, keys as keys_lib, load, warm_start
+from launch.runs import directory as rundir, load, warm_start
 from tests.launch.commands import ROOT, SMALL, parameters, refused, run, wait_for
 
 ARGS = [*SMALL, '--variant=pcd', '--save_every_minutes=0']
@@ -100,8 +100,8 @@ def other_dtype(copy):
   config = rundir.read_config(copy)
   experiment = registry.load('rbm_digits').experiment(**config['hyperparameters'])
   with rundir.open_checkpoints(copy, config, experiment) as checkpoints:
-    key = keys_lib.keys(config)
-    state, _ = loop.restore(experiment, checkpoints, key, data.load('digits').train, False)
+    state, _ = position.restore(experiment, checkpoints, keys.of_run(config['seed']),
+                                data.load('digits').train)
   shutil.rmtree(copy / 'checkpoints')
   half = jax.tree.map(lambda x: x.astype(jnp.float16) if x.dtype == jnp.float32 else x, state)
   with rundir.open_checkpoints(copy, config, experiment) as checkpoints:

@@ -26,7 +26,8 @@ from launch.processes import distributed
 distributed.join()
 from experiments import rbm_digits
 from gen_models import data
-from gen_models.training import checkpoint, loop
+from gen_models.training import checkpoint, loop, parallel, position
+from gen_models.training.hooks import Hooks
 from tests.training import toy
 
 folder = pathlib.Path(sys.argv[1])
@@ -43,12 +44,13 @@ def note(name, result, lines):
     leaves={k: hashlib.sha256(x.tobytes()).hexdigest() for k, x in leaves.items()},
     params={k: x.tolist() for k, x in leaves.items() if k.startswith('.params')})
 
-def fit(name, experiment, dataset, key=None, **options):
+def fit(name, experiment, dataset, key=None, should_stop=lambda: False, **options):
   lines = []
   result = loop.fit(
     experiment, dataset.train, dataset.valid, jax.random.key(3) if key is None else key,
-    on_metrics=lambda step, m: lines.append({k: np.asarray(v).tolist() for k, v in m.items()}),
-    **options)
+    hooks=Hooks(
+      on_metrics=lambda step, m: lines.append({k: np.asarray(v).tolist() for k, v in m.items()}),
+      should_stop=should_stop), **options)
   note(name, result, lines)
 
 digits = data.load('digits')
@@ -63,7 +65,7 @@ phases = (toy.phase('centred', num_steps=20, name='first', average=0.9),
           toy.phase('exact', num_steps=30, name='second'))
 fit('phases', toy.experiment(*phases), small)
 keys = jax.vmap(jax.random.key)(np.arange(2))
-fit('replicas', toy.experiment(toy.phase('pcd', num_steps=30)), small, keys, seeds=2)
+fit('replicas', toy.experiment(toy.phase('pcd', num_steps=30)), small, keys)
 experiment = toy.experiment(toy.phase('centred', num_steps=50))
 fit('whole', experiment, small)
 asked = iter(range(100))
@@ -72,11 +74,12 @@ def open_checkpoints():
 with open_checkpoints() as checkpoints:
   fit('stopped', experiment, small, checkpoints=checkpoints, should_stop=lambda: next(asked) == 1)
 with open_checkpoints() as checkpoints:
-  start = loop.restore(experiment, checkpoints, jax.random.key(3), small.train, False)
+  start = position.restore(experiment, checkpoints, jax.random.key(3), small.train)
   fit('resumed', experiment, small, checkpoints=checkpoints, start=start)
 if distributed.count() > 1:
   try:
-    loop.fit(experiment, small.train, small.valid, jax.random.key(0), how='pmap')
+    loop.fit(experiment, small.train, small.valid, jax.random.key(0),
+             layout=parallel.Layout('pmap'))
   except ValueError as e:
     found['pmap'] = str(e)
 distributed.part()

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_models.training import hyper, loop, parallel
+from gen_models.training import hyper, loop, parallel, position
 from tests.training import toy
 
 
@@ -73,5 +73,5 @@ def test_hyperparameters_are_not_saved(tmp_path):
   from gen_models.training import checkpoint
   with checkpoint.Checkpoints(tmp_path, identity={}) as checkpoints:
     fit(bind(), jax.random.key(3), checkpoints=checkpoints)
-    state, step = loop.restore(build(), checkpoints, jax.random.key(3), toy.arrays(), False)
+    state, step = position.restore(build(), checkpoints, jax.random.key(3), toy.arrays())
   assert step == 20 and state.hyper == ()

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_models.training import checkpoint, hyper, loop
+from gen_models.training import checkpoint, hyper, keys, loop, position, record
+from gen_models.training.hooks import Hooks
 from tests.training import toy
 
 
@@ -17,8 +18,9 @@ def fit(experiment, **options):
   train = toy.arrays()
   lines = []
   key = options.pop('key', jax.random.key(3))
-  result = loop.fit(experiment, train, toy.arrays(12), key,
-                    on_metrics=lambda step, m: lines.append((step, m)), **options)
+  hooks = Hooks(on_metrics=lambda step, m: lines.append((step, m)),
+                should_stop=options.pop('should_stop', lambda: False))
+  result = loop.fit(experiment, train, toy.arrays(12), key, hooks=hooks, **options)
   return result, lines
 
 
@@ -48,7 +50,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(tmp_path, estimator, stop_
                   should_stop=lambda: next(asked) + 1 >= stop_at)
     assert not part.done and part.step == 10 * stop_at
   with open_checkpoints(tmp_path) as checkpoints:
-    start = loop.restore(experiment, checkpoints, jax.random.key(3), toy.arrays(), False)
+    start = position.restore(experiment, checkpoints, jax.random.key(3), toy.arrays())
     assert start[1] == 10 * stop_at
     rest, lines = fit(experiment, start=start, checkpoints=checkpoints)
   assert lines[0][0] == 10 * stop_at + 10
@@ -73,12 +75,12 @@ def test_phases_follow_one_another_and_resume_inside_either(tmp_path):
       fit(experiment, checkpoints=checkpoints,
           should_stop=lambda n=stop_after, c=count: next(c) + 1 >= n)
     with open_checkpoints(directory) as checkpoints:
-      start = loop.restore(experiment, checkpoints, jax.random.key(3), toy.arrays(), False)
+      start = position.restore(experiment, checkpoints, jax.random.key(3), toy.arrays())
       rest, _ = fit(experiment, start=start, checkpoints=checkpoints)
     assert toy.same_bits(rest.state, whole.state)
 
 
-@pytest.mark.parametrize('num_replicas', [None, 2])
+@pytest.mark.parametrize('num_replicas', [1, 2])
 def test_hyperparameters_outlive_the_phase_that_a_run_is_resumed_in(tmp_path, num_replicas):
   """Dispatches donate their state: what the next phase needs again must not be part of it."""
   def build(*, learning_rate: float = 0.1):
@@ -87,20 +89,17 @@ def test_hyperparameters_outlive_the_phase_that_a_run_is_resumed_in(tmp_path, nu
 
   experiment = hyper.bind(build, {'learning_rate': 0.1}, toy.arrays(), toy.arrays(12))
   assert experiment.hyper
-  key = jax.random.key(3)
-  if num_replicas:
-    key = jax.vmap(jax.random.key)(jnp.arange(num_replicas))
-  options = dict(key=key, seeds=num_replicas)
-  whole, _ = fit(experiment, **options)
+  key = keys.of_run(3, num_replicas)
+  whole, _ = fit(experiment, key=key)
   for times_asked, step in ((1, 10), (2, 30), (3, 50)):  # in the middle of each phase
     count = iter(range(100))
     with open_checkpoints(tmp_path / str(step)) as checkpoints:
-      stopped, _ = fit(experiment, checkpoints=checkpoints, **options,
+      stopped, _ = fit(experiment, checkpoints=checkpoints, key=key,
                        should_stop=lambda n=times_asked, c=count: next(c) + 1 >= n)
       assert stopped.step == step
-      start = loop.restore(experiment, checkpoints, key, toy.arrays(), num_replicas is not None)
+      start = position.restore(experiment, checkpoints, key, toy.arrays())
       kept = jax.tree.map(jnp.copy, start[0])
-      rest, _ = fit(experiment, start=start, checkpoints=checkpoints, **options)
+      rest, _ = fit(experiment, start=start, checkpoints=checkpoints, key=key)
     assert toy.same_bits(rest.state, whole.state)
     assert toy.same_bits(start[0], kept)  # the caller's state is still the caller's
 
@@ -109,7 +108,7 @@ def test_a_finished_run_is_not_run_again(tmp_path):
   experiment = toy.experiment(toy.phase(num_steps=20))
   with open_checkpoints(tmp_path) as checkpoints:
     whole, _ = fit(experiment, checkpoints=checkpoints)
-    start = loop.restore(experiment, checkpoints, jax.random.key(3), toy.arrays(), False)
+    start = position.restore(experiment, checkpoints, jax.random.key(3), toy.arrays())
     again, lines = fit(experiment, start=start, checkpoints=checkpoints)
   assert again.done and again.step == 20 and not lines
   assert toy.same_bits(again.state, whole.state)
@@ -117,18 +116,18 @@ def test_a_finished_run_is_not_run_again(tmp_path):
 
 def test_replicas_are_trained_side_by_side_and_resume(tmp_path):
   experiment = toy.experiment(toy.phase('centred', num_steps=40))
-  keys = jax.vmap(jax.random.key)(jnp.arange(5, 8))
-  whole, lines = fit(experiment, key=keys, seeds=3)
+  key = keys.of_seeds(range(5, 8))
+  whole, lines = fit(experiment, key=key)
   assert lines[-1][1]['valid_nats'].shape == (3,)
   for i in range(3):
     alone, _ = fit(experiment, key=jax.random.key(5 + i))
     assert toy.same_bits(jax.tree.map(lambda x, i=i: x[i], whole.state), alone.state)
   count = iter(range(100))
   with open_checkpoints(tmp_path) as checkpoints:
-    fit(experiment, key=keys, seeds=3, checkpoints=checkpoints,
+    fit(experiment, key=key, checkpoints=checkpoints,
         should_stop=lambda: next(count) >= 1)
-    start = loop.restore(experiment, checkpoints, keys, toy.arrays(), True)
-    rest, _ = fit(experiment, key=keys, seeds=3, start=start, checkpoints=checkpoints)
+    start = position.restore(experiment, checkpoints, key, toy.arrays())
+    rest, _ = fit(experiment, key=key, start=start, checkpoints=checkpoints)
   assert toy.same_bits(rest.state, whole.state)
 
 
@@ -150,7 +149,7 @@ def test_divergence_names_step_and_leaf_and_saves_nothing_of_it(tmp_path):
   experiment = toy.experiment(toy.phase(
     'exact', learning_rate=lambda count: jnp.where(count < 25, 0.1, jnp.inf), num_steps=60))
   with open_checkpoints(tmp_path) as checkpoints:
-    with pytest.raises(loop.Diverged, match=r'at step 2[56].*parameter \.w_VH.*learning rate'):
+    with pytest.raises(record.Diverged, match=r'at step 2[56].*parameter \.w_VH.*learning rate'):
       fit(experiment, checkpoints=checkpoints)
     checkpoints.wait()
     assert checkpoints.all_steps() == [20]  # the validated one before

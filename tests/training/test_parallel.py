@@ -13,8 +13,9 @@ from tests.training import toy
 
 _SCRIPT = """
 import json, sys
-import jax, numpy as np
-from gen_models.training import loop, parallel
+import jax, jax.numpy as jnp, numpy as np
+from gen_models.estimators.base import Estimator, Memory
+from gen_models.training import parallel
 from tests.training import toy
 from experiments import rbm_digits
 from gen_models import data
@@ -33,13 +34,30 @@ def end(how, estimator, num_devices, seeds=None):
   # 200 steps, every dispatch awaited: two cores and several virtual devices can deadlock otherwise.
   phase = toy.phase(estimator, num_steps=200)
   keys = jax.random.key(3) if seeds is None else jax.vmap(jax.random.key)(np.arange(seeds))
-  state = parallel.init_states(phase, keys, toy.arrays(), replicated=seeds is not None)
+  state = parallel.init_states(phase, keys, toy.arrays())
   runner = parallel.runner(phase, how, devices=jax.devices()[:num_devices],
                            replicated=seeds is not None)
   state, arrays = runner.place(state), runner.place_arrays(toy.arrays())
   for _ in range(20):
     state, metrics = jax.block_until_ready(runner.dispatch(state, arrays, 10))
   return jax.device_get(runner.collect(state)), metrics
+
+def counting(key, params, memory, batch):
+  count = memory.shared['count'] + 1
+  mean = memory.shared['mean'] + jnp.mean(batch)
+  grads = jax.tree.map(jnp.zeros_like, params)
+  return grads, memory._replace(shared={'count': count, 'mean': mean}), {'count': count}
+
+def counted(num_devices):
+  # The shared memory and the metrics of an estimator that counts in integers, under pmap.
+  init = lambda key, params: Memory((), {'count': jnp.int32(0), 'mean': jnp.float32(0)})
+  phase = toy.phase('exact')._replace(estimator=Estimator(init, counting))
+  runner = parallel.runner(phase, 'pmap', devices=jax.devices()[:num_devices])
+  state = runner.place(parallel.init_states(phase, jax.random.key(0), toy.arrays()))
+  state, metrics = runner.dispatch(state, runner.place_arrays(toy.arrays()), 5)
+  shared = jax.device_get(runner.collect(state).memory.shared)
+  return (str(shared['count'].dtype), int(shared['count']), float(shared['mean']),
+          float(metrics['count']))
 
 def gap(a, b):
   return float(max(np.max(np.abs(x - y)) for x, y in zip(a.params, b.params)))
@@ -62,6 +80,7 @@ for estimator in ('centred', 'exact'):
     shapes = [jax.tree.map(np.shape, state) for state in (spread, one)]
     found[f'{estimator} {n} pmap shapes'] = shapes[0] == shapes[1]
     found[f'{estimator} {n} moment'] = float(metrics.get('moment_error', 0.0))
+found['counted'] = [counted(n) for n in (1, 4)]
 one, other = (end(how, 'exact', 1)[0].params for how in ('pmap', 'sharded'))
 found['one pmap'] = toy.same_bits(one, other)
 replicas, _ = end('sharded', 'centred', 2, seeds=2)
@@ -111,7 +130,15 @@ def test_pmap_on_one_device_is_the_same_program(found):
   assert found['one pmap']
 
 
-def test_replicas_spread_over_devices(found):
+def test_pmap_averages_what_floats_and_keeps_counters(found):
+  """So an estimator counts in integers and need not know of devices."""
+  for dtype, count, _, metric in found['counted']:
+    assert (dtype, count, metric) == ('int32', 5, 3.0)  # the metric: the mean of 1, .., 5
+  (_, _, one, _), (_, _, many, _) = found['counted']
+  assert abs(one - many) < 1e-5
+
+
+def test_replicas_over_devices(found):
   assert found['replicas'] < 5e-6
   assert found['pmap replicas'] < 1e-6
 

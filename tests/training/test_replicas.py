@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_models.training import checkpoint, hyper, loop, parallel, replicas
+from gen_models.training import checkpoint, hyper, loop, parallel, position, record, replicas
+from gen_models.training.hooks import Hooks
 from tests.training import toy
 
 RATES = np.array([0.1, 0.3, 0.05])
@@ -23,10 +24,13 @@ def keys(num):
   return jax.vmap(jax.random.key)(jnp.arange(num))
 
 
-def fit(values, key, build=build, **options):
+def fit(values, key, build=build, *, sequential=False, hooks=Hooks(), **options):
+  """A single run, or replicas one a row of `key`."""
   lines = []
+  layout = parallel.Layout('replicas', sequential) if key.ndim else parallel.Layout()
   result = loop.fit(hyper.bind(build, values, toy.arrays(), toy.arrays(12)), toy.arrays(),
-                    toy.arrays(12), key, on_metrics=lambda step, m: lines.append((step, m)),
+                    toy.arrays(12), key, layout=layout,
+                    hooks=hooks._replace(on_metrics=lambda step, m: lines.append((step, m))),
                     **options)
   return result, lines
 
@@ -35,18 +39,18 @@ def row(tree, i):
   return jax.tree.map(lambda x: x[i], tree)
 
 
-@pytest.mark.parametrize('estimator, turns', [('centred', False), ('centred', None),
+@pytest.mark.parametrize('estimator, sequential', [('centred', False), ('centred', None),
                                               ('exact', True), ('exact', None)])
-def test_each_ends_in_the_bits_of_its_own_run(estimator, turns):
+def test_each_ends_in_the_bits_of_its_own_run(estimator, sequential):
   values = {**VALUES, 'estimator': estimator}
   # The check of keys mistakes a vmapped scan over keys for a second use of them.
   with jax.debug_key_reuse(False):
-    together, lines = fit({**values, 'learning_rate': RATES}, keys(3), seeds=3, how='replicas',
-                          turns=turns)
+    together, lines = fit({**values, 'learning_rate': RATES}, keys(3),
+                          sequential=sequential)
     for i in range(3):
       alone, mine = fit({**values, 'learning_rate': float(RATES[i])}, jax.random.key(i))
       assert toy.same_bits(row(together.state, i), alone.state)
-      if turns:  # of a vmap metrics agree to rounding: batched means
+      if sequential:  # of a vmap metrics agree to rounding: batched means
         for (_, a), (_, b) in zip(lines, mine, strict=True):
           assert all(np.array_equal(a[k][i], b[k]) for k in b)
 
@@ -56,8 +60,8 @@ def test_each_ends_in_the_bits_of_its_own_run(estimator, turns):
 def test_a_vmap_that_rounds_differently_is_found_out(monkeypatch):
   remarks = []
   with jax.debug_key_reuse(False):
-    fit({**VALUES, 'learning_rate': RATES}, keys(3), seeds=3, how='replicas', turns=None,
-        on_remark=remarks.append)
+    fit({**VALUES, 'learning_rate': RATES}, keys(3), sequential=None,
+        hooks=Hooks(on_remark=remarks.append))
     assert not remarks  # a sampled estimator keeps its bits
     true = parallel._replicas
 
@@ -72,9 +76,9 @@ def test_a_vmap_that_rounds_differently_is_found_out(monkeypatch):
       return runner._replace(dispatch=dispatch)
 
     monkeypatch.setattr(parallel, '_replicas', rounds_differently)
-    together, _ = fit({**VALUES, 'learning_rate': RATES}, keys(3), seeds=3, how='replicas',
-                      turns=None, on_remark=remarks.append)
-    assert len(remarks) == 1 and 'turns' in remarks[0]
+    together, _ = fit({**VALUES, 'learning_rate': RATES}, keys(3),
+                      sequential=None, hooks=Hooks(on_remark=remarks.append))
+    assert len(remarks) == 1 and 'one after another' in remarks[0]
     alone, _ = fit({**VALUES, 'learning_rate': 0.3}, jax.random.key(1))
   assert toy.same_bits(row(together.state, 1), alone.state)
 
@@ -90,8 +94,8 @@ def test_one_that_diverges_is_frozen_and_the_others_go_on(tmp_path):
     said.append((replica, message))
 
   with jax.debug_key_reuse(False):
-    together, lines = fit({**VALUES, 'learning_rate': rates}, keys(3), seeds=3, how='replicas',
-                          checkpoints=fan, on_diverged=on_diverged)
+    together, lines = fit({**VALUES, 'learning_rate': rates}, keys(3),
+                          checkpoints=fan, separate=True, hooks=Hooks(on_diverged=on_diverged))
     fan.wait()
     (replica, message), = said
     assert replica == 1 and 'at step' in message and 'parameter .' in message
@@ -106,9 +110,10 @@ def test_one_that_diverges_is_frozen_and_the_others_go_on(tmp_path):
 
 def test_when_all_diverge_it_is_an_error():
   said = []
-  with jax.debug_key_reuse(False), pytest.raises(loop.Diverged, match='all replicas'):
-    fit({**VALUES, 'learning_rate': np.array([1e38, 2e38])}, keys(2), seeds=2, how='replicas',
-        on_diverged=lambda i, message: said.append(i))
+  with jax.debug_key_reuse(False), pytest.raises(record.Diverged, match='all replicas'):
+    fit({**VALUES, 'learning_rate': np.array([1e38, 2e38])}, keys(2),
+        separate=True,
+        hooks=Hooks(on_diverged=lambda i, message: said.append(i)))
   assert sorted(said) == [0, 1]
 
 
@@ -122,8 +127,9 @@ def test_alarms_name_the_replica():
 
   heard = []
   with jax.debug_key_reuse(False):
-    fit({**VALUES, 'learning_rate': RATES}, keys(3), alarmed, seeds=3, how='replicas',
-        on_diverged=lambda i, message: None, on_alarm=lambda *said: heard.append(said))
+    fit({**VALUES, 'learning_rate': RATES}, keys(3), alarmed,
+        separate=True,
+        hooks=Hooks(on_alarm=lambda *said: heard.append(said)))
   assert [(step, i) for step, _, i in heard] == [(10, 0), (10, 1), (10, 2)]
 
 
@@ -136,12 +142,12 @@ def test_replicas_one_save_apart_go_on_from_the_newest_they_share(tmp_path):
   """As a kill between two saves leaves them; one damaged goes on alone, one fresh begins."""
   values = {**VALUES, 'estimator': 'both', 'learning_rate': RATES}
   with jax.debug_key_reuse(False):
-    whole, _ = fit(values, keys(3), seeds=3, how='replicas')
+    whole, _ = fit(values, keys(3))
     asked = iter(range(100))
     children = open_children(tmp_path, 3)
     fan = replicas.Fan(children)
-    fit(values, keys(3), seeds=3, how='replicas', checkpoints=fan,
-        should_stop=lambda: next(asked) >= 1)
+    fit(values, keys(3), checkpoints=fan,
+        hooks=Hooks(should_stop=lambda: next(asked) >= 1))
     fan.wait()
     assert [child.all_steps() for child in children] == [[10, 20]] * 3
     for child in children:
@@ -153,13 +159,12 @@ def test_replicas_one_save_apart_go_on_from_the_newest_they_share(tmp_path):
 
     def restore(child, step):
       experiment = build(**{**values, 'learning_rate': 0.1})
-      return child.restore(lambda step: loop.abstract_state(
-        experiment, step, jax.random.key(0), toy.arrays(), False), step)
+      return position.restore(experiment, child, jax.random.key(0), toy.arrays(), step)
 
     fresh, begun = replicas.cohorts(children, restore)
     assert fresh.members == [2] and fresh.start is None and fresh.step == 0
     assert begun.members == [0, 1] and begun.step == 10
-    rest, lines = fit({**values, 'learning_rate': RATES[:2]}, keys(2), seeds=2, how='replicas',
+    rest, lines = fit({**values, 'learning_rate': RATES[:2]}, keys(2),
                       start=begun.start, checkpoints=replicas.Fan(children[:2]))
     assert lines[0][0] == 20
     for i in range(2):
@@ -173,7 +178,7 @@ def test_a_damaged_replica_goes_on_from_its_own_newest_good_one(tmp_path):
   with jax.debug_key_reuse(False):
     children = open_children(tmp_path, 3)
     fan = replicas.Fan(children)
-    fit(values, keys(3), seeds=3, how='replicas', checkpoints=fan)
+    fit(values, keys(3), checkpoints=fan)
     fan.wait()
     for child in children:
       child.close()
@@ -183,8 +188,7 @@ def test_a_damaged_replica_goes_on_from_its_own_newest_good_one(tmp_path):
     children = open_children(tmp_path, 3)
 
     def restore(child, step):
-      return child.restore(lambda step: loop.abstract_state(
-        build(**VALUES), step, jax.random.key(0), toy.arrays(), False), step)
+      return position.restore(build(**VALUES), child, jax.random.key(0), toy.arrays(), step)
 
     earlier, whole = replicas.cohorts(children, restore)
     assert (earlier.members, earlier.step) == ([1], 20)
@@ -196,25 +200,25 @@ def test_a_damaged_replica_goes_on_from_its_own_newest_good_one(tmp_path):
 _DEVICES = """
 import json
 import jax, numpy as np, jax.numpy as jnp
-from gen_models.training import hyper, loop
+from gen_models.training import hyper, loop, parallel
 from tests.training import toy
 from tests.training.test_replicas import RATES, VALUES, build, keys
 
 def fit(values, key, **options):
   experiment = hyper.bind(build, values, toy.arrays(), toy.arrays(12))
   return loop.fit(experiment, toy.arrays(), toy.arrays(12), key,
-                  should_stop=lambda: False, **options).state
+                  **options).state
 
 found = {}
 for estimator in ('centred', 'exact'):
   values = {**VALUES, 'estimator': estimator}
-  for turns in (False, True):
-    many = fit({**values, 'learning_rate': RATES}, keys(3), seeds=3, how='replicas', turns=turns,
-               devices=jax.devices())
+  for sequential in (False, True):
+    many = fit({**values, 'learning_rate': RATES}, keys(3),
+               layout=parallel.Layout('replicas', sequential, jax.devices()))
     for i in range(3):
       alone = fit({**values, 'learning_rate': float(RATES[i])}, jax.random.key(i),
-                  devices=jax.devices()[:1])
-      found[f'{estimator} {turns} {i}'] = toy.same_bits(
+                  layout=parallel.Layout(devices=jax.devices()[:1]))
+      found[f'{estimator} {sequential} {i}'] = toy.same_bits(
         jax.device_get(jax.tree.map(lambda x: x[i], many)._replace(key=())),
         jax.device_get(alone._replace(key=())))
 print(json.dumps(found))
@@ -232,5 +236,5 @@ def test_three_replicas_over_two_devices_end_in_the_bits_of_their_own_runs():
                                           '--xla_force_host_platform_device_count=2'})
   assert done.returncode == 0, done.stderr
   found = json.loads(done.stdout.splitlines()[-1])
-  # Under a vmap the exact gradient agrees to rounding only: its bits are those of turns.
+  # Under a vmap the exact gradient agrees to rounding only: only sequential replicas have its bits.
   assert all(same for name, same in found.items() if not name.startswith('exact False')), found

@@ -77,7 +77,7 @@ def test_an_estimator_need_not_report_metrics():
 def test_replicas_are_their_own_runs_bit_for_bit():
   phase = toy.phase('centred')
   keys = jax.vmap(jax.random.key)(jnp.arange(3))
-  states = parallel.init_states(phase, keys, toy.arrays(), replicated=True)
+  states = parallel.init_states(phase, keys, toy.arrays())
   together = jax.jit(jax.vmap(
     lambda s: step_lib.train_steps(phase, s, toy.arrays(), 30)[0]))(states)
   for i in range(3):

@@ -14,10 +14,10 @@ import pytest
 
 from gen_models import data, files
 from gen_models.data import cache
-from gen_models.training import checkpoint, loop
+from gen_models.training import checkpoint, keys, position
 from launch import errors, results
 from launch.cli import app, registry
-from launch.runs import directory as rundir, keys as keys_lib, load
+from launch.runs import directory as rundir, load
 from tests.launch.commands import ROOT, SMALL, refused, run
 
 EVIL = '''
@@ -189,8 +189,8 @@ def test_pickles_and_code_in_a_run_directory_do_not_run(tmp_path, marker):
   workdir = foreign_run(tmp_path / 'theirs', hyperparameters=values)
   experiment = entry.experiment(**values)
   config = rundir.read_config(workdir)
-  state = loop.abstract_state(experiment, 10, keys_lib.keys(config), data.load('digits').train,
-                              False)
+  state = position.abstract_state(experiment, 10, keys.of_run(config['seed']),
+                                  data.load('digits').train)
   with rundir.open_checkpoints(workdir, config, experiment) as checkpoints:
     checkpoints.save(10, jax.tree.map(zeros, state))
   assert load.run(workdir).step == 10
