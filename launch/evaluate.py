@@ -9,6 +9,7 @@ import pathlib
 from absl import flags
 
 from launch.cli import app
+from launch.reports import tables
 from launch.runs import score as score_lib
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory made by launch.train.')
@@ -26,10 +27,10 @@ def main(argv):
   workdir = pathlib.Path(_WORKDIR.value)
   result = score_lib.score(workdir, _CHECKPOINT.value, _DATA_DIR.value, _SAMPLE_SPACE.value,
                            lambda line: print(line, flush=True))
-  print(score_lib.table(result), flush=True)
+  print(tables.of_result(result), flush=True)
   if page := app.extra('the page of the run', _page, workdir):
     print(f'page: {page}', flush=True)
-  print(json.dumps(result), flush=True)
+  print(json.dumps(result.to_json()), flush=True)
 
 
 def _page(workdir):

@@ -5,7 +5,7 @@
   python -m launch.results                      # writes the tables into README.md
 """
 
-import json
+import dataclasses
 import pathlib
 import shlex
 
@@ -16,11 +16,13 @@ from launch import errors
 from launch.cli import app, registry
 from launch.reports import tables
 from launch.runs import result as result_lib
+from launch.runs.result import Result
 
 _ADD = flags.DEFINE_multi_string('add', [], 'Run directory whose result to keep; repeatable. '
                                'Runs that differ in their seeds alone are kept as one result.')
 _STORY = flags.DEFINE_multi_string('story', [], 'Directory of a launch.story whose table and '
                                    'picture to keep; repeatable.')
+
 
 def main(argv):
   app.no_arguments(argv)
@@ -29,7 +31,7 @@ def main(argv):
   for directory in _STORY.value:
     keep_story(pathlib.Path(directory))
   readme = tables.ROOT / 'README.md'
-  files.write_text(readme, tables.insert(readme.read_text(encoding='utf-8')))
+  files.write_text(readme, tables.insert(files.read_text(readme)))
 
 
 def add(directories) -> None:
@@ -39,63 +41,64 @@ def add(directories) -> None:
     UsageError: a run that was not scored.
     ValueError: runs of one variant that differ in more than their seeds.
   """
-  added: dict[tuple, list[dict]] = {}
+  added: dict[tuple, list[Result]] = {}
   for directory in directories:
     path = pathlib.Path(directory) / 'result.json'
     if not path.exists():
       raise errors.UsageError(f'--add={directory}: no result.json; first '
                               f'python -m launch.evaluate --workdir={shlex.quote(directory)}')
-    result = json.loads(path.read_text(encoding='utf-8'))
-    if result['experiment'] not in registry.names():  # it becomes the name of a file
-      raise errors.UsageError(f'{path} is of {result["experiment"]}: results are kept of the '
+    result = result_lib.read(path)
+    if result.experiment not in registry.names():  # it becomes the name of a file
+      raise errors.UsageError(f'{path} is of {result.experiment}: results are kept of the '
                               'files of experiments/ alone')
-    if 'estimator' in result:
-      raise errors.UsageError(f'{path} is of your estimator {result["estimator"]}: results are '
+    if result.estimator:
+      raise errors.UsageError(f'{path} is of your estimator {result.estimator}: results are '
                               'kept of the estimators of experiments/ alone')
-    added.setdefault((result['experiment'], result['variant']), []).append(result)
+    added.setdefault((result.experiment, result.variant), []).append(result)
   for (experiment, variant), results in added.items():
-    files.write_json(tables.RESULTS / f'{experiment}-{variant}.json',
-                      keep(result_lib.merge(results)))
+    kept = keep(result_lib.merge(results))  # refuses a variant that does not exist
+    files.write_json(tables.RESULTS / f'{experiment}-{variant or "defaults"}.json',
+                     kept.to_json())
 
 
 def keep_story(directory: pathlib.Path) -> None:
   """table.json with how it was made, and story.png, under the name of the experiment."""
-  rows = json.loads((directory / 'table.json').read_text(encoding='utf-8'))
-  name = f'story_{rows[0]["dataset"]}'
+  rows = files.read_json(directory / 'table.json')
+  lines = tables.story_lines(rows)
+  name = f'story_{lines[0].result.dataset}'
   if name not in registry.stories():  # it becomes the name of a file
     raise errors.UsageError(f'{directory / "table.json"}: there is no {name}')
-  for row in rows:
-    result = json.loads((directory / row['family'] / 'result.json').read_text(encoding='utf-8'))
-    row |= {'made': _made(result['trained'])}
-  seeds = rows[0]['seeds']
+  for row, line in zip(rows, lines, strict=True):
+    row |= {'made': _made(result_lib.read(directory / line.name / 'result.json'))}
+  seeds = lines[0].result.seeds
   files.write_json(tables.RESULTS / f'{name}.json', {
     'command': f'python -m launch.story --story={name} --workdir=runs/{name} --seed={seeds[0]} '
                f'--seeds={len(seeds)}', 'rows': rows})
   files.write_bytes(tables.RESULTS / f'{name}.png', files.read_bytes(directory / 'story.png'))
 
 
-def _made(trained: dict) -> dict:
-  return {k: trained[k] for k in ('time', 'versions', 'platform', 'device_kind', 'num_cores',
-                                  'git_commit')}
+def _made(result: Result) -> dict:
+  """Where a result was trained; raises UsageError where that was not recorded."""
+  if result.trained is None:
+    raise errors.UsageError(
+      f'the result of {result.experiment} does not say on what machine it was trained: its '
+      'environment.json could not be read when it was scored')
+  return {k: result.trained.get(k) for k in ('time', 'versions', 'platform', 'device_kind',
+                                             'num_cores', 'git_commit')}
 
 
-def keep(result: dict) -> dict:
+def keep(result: Result) -> Result:
   """What of a result is worth a file: the score, every seed's own, how it was made, and on what."""
-  seeds = result['seeds']
-  usual = registry.resolve(registry.load(result['experiment']), result['variant'])
-  changed = {k: v for k, v in result['hyperparameters'].items() if v != usual.get(k)}
-  command = shlex.join([
-    'python', '-m', 'launch.train', f'--experiment={result["experiment"]}',
-    f'--variant={result["variant"]}', *(f'--set={k}={v}' for k, v in changed.items())])
-  command += (f' --seed={seeds[0]} --seeds={len(seeds)}'
-              if result.get('runs', 1) == 1 and seeds == list(range(seeds[0], seeds[-1] + 1))
-              else ' with --seed=' + ', '.join(map(str, seeds)))
-  score = {k: v for k, v in result.items() if k not in ('trained', 'environment', 'per_seed')}
-  if 'per_seed' in result:
-    score['per_seed'] = [{k: s[k] for k in ('test_nats', 'standard_error', 'effective_sample_size',
-                                            'log_partition', 'train_nats', 'scores') if k in s}
-                         for s in result['per_seed']]
-  return {'command': command, **score, 'made': _made(result['trained'])}
+  score = dataclasses.replace(result.score, per_seed=tuple(
+    dataclasses.replace(seed, details={k: v for k, v in seed.details.items() if k in _OF_A_SEED})
+    for seed in result.score.per_seed))
+  return dataclasses.replace(
+    result, score=score, made=_made(result), trained=None, environment=None,
+    command=tables.train_command(result))
+
+
+# What is kept of a seed besides its likelihood and its other scores.
+_OF_A_SEED = ('log_partition', 'train_nats')
 
 
 if __name__ == '__main__':

@@ -13,7 +13,6 @@ command again goes on where it stopped. Writes
   story.png    test images and samples of all families
 """
 
-import json
 import pathlib
 import subprocess
 import sys
@@ -23,7 +22,8 @@ from absl import flags
 from gen_models import files
 from launch import errors
 from launch.cli import app, registry
-from launch.reports import comparison
+from launch.reports import comparison, tables
+from launch.runs import numbers, result as result_lib
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the story; made, or gone on with.')
 _STORY = flags.DEFINE_string('story', 'story_digits', 'Name of a file in experiments/, or a path.')
@@ -46,14 +46,13 @@ def main(argv):
                                 + errors.near(family, list(told.families)))
   for family in _ONLY.value or told.families:
     launch(told, family, workdir / family)
-  results = {family: json.loads((workdir / family / 'result.json').read_text(encoding='utf-8'))
-             for family in told.families if (workdir / family / 'result.json').exists()}
-  rows = [comparison.row(family, result) for family, result in results.items()]
-  files.write_json(workdir / 'table.json', rows)
-  picture = app.extra('the picture of the families', comparison.picture, workdir, list(results),
-                      workdir / 'story.png')
-  page = app.extra('the page of the story', comparison.write, workdir, told.name, results, rows)
-  print(comparison.text(rows))
+  lines = [tables.Line(family, result_lib.read(workdir / family / 'result.json'))
+           for family in told.families if (workdir / family / 'result.json').exists()]
+  files.write_json(workdir / 'table.json', [comparison.row(*line) for line in lines])
+  picture = app.extra('the picture of the families', comparison.picture, workdir,
+                      [line.name for line in lines], workdir / 'story.png')
+  page = app.extra('the page of the story', comparison.write, workdir, told.name, lines)
+  print(numbers.plain(tables.text(tables.story_cells(lines, every=True))))
   print('\n'.join(str(path) for path in (workdir / 'table.json', page, picture) if path))
 
 

@@ -13,7 +13,9 @@ import numpy as np
 
 from launch import errors
 from launch.cli import registry
+from launch.reports import tables
 from launch.runs import directory as rundir, result as result_lib
+from launch.runs.result import Result
 
 
 class Row(NamedTuple):
@@ -33,7 +35,7 @@ class Row(NamedTuple):
   name: str
   config: dict[str, Any]
   seeds: list[int]
-  result: dict | None
+  result: Result | None
   scored: list[int]
   directories: list[pathlib.Path]
   remarks: list[str]
@@ -44,7 +46,7 @@ class Found(NamedTuple):
 
   rows: list[Row]
   audits: dict[str, list[dict]]
-  stories: dict[pathlib.Path, dict]
+  stories: dict[pathlib.Path, tables.Story]
 
 
 def gather(directories: Sequence[pathlib.Path]) -> Found:
@@ -76,9 +78,10 @@ def gather(directories: Sequence[pathlib.Path]) -> Found:
       elif result := _committed(path):
         committed.append(result)
   rows = [row for runs in groups.values() for row in _rows(runs)]
-  rows += [Row(r['experiment'], r['variant'] or 'defaults', {
-    k: r[k] for k in ('experiment', 'variant', 'hyperparameters', 'seeds') if k in r}, r['seeds'],
-    r, r['seeds'], [], []) for r in committed]
+  rows += [Row(r.experiment, r.variant or 'defaults', {
+    'experiment': r.experiment, 'variant': r.variant, 'hyperparameters': dict(r.hyperparameters),
+    'seeds': list(r.seeds)}, list(r.seeds), r, list(r.seeds), [], list(r.score.remarks))
+    for r in committed]
   if not rows and not audits and not stories:
     raise errors.UsageError(
       f'no run in {", ".join(map(str, directories))}: a run directory has a config.json; '
@@ -88,7 +91,7 @@ def gather(directories: Sequence[pathlib.Path]) -> Found:
 
 def _order(row: Row):
   """By experiment, the best first, what has no likelihood or no score last."""
-  nats = row.result['test_nats'] if row.result else None
+  nats = row.result.score.headline if row.result else None
   return (row.experiment, row.result is None, -np.inf if nats is None else -nats, row.name)
 
 
@@ -97,8 +100,13 @@ def _rows(runs: Sequence[pathlib.Path]) -> Iterator[Row]:
   configs = [rundir.read_config(p) for p in runs]
   first = configs[0]
   seeds = [seed for c in configs for seed in range(c['seed'], c['seed'] + c.get('seeds', 1))]
-  results = [json.loads((p / 'result.json').read_text(encoding='utf-8')) for p in runs
-             if (p / 'result.json').exists()]
+  results, remarks = [], []
+  for path in runs:
+    if (path / 'result.json').exists():
+      try:
+        results.append(result_lib.read(path / 'result.json'))
+      except (OSError, result_lib.Malformed) as e:
+        remarks.append(f'its result is left out: {e}')
   try:
     result = result_lib.merge(results) if results else None
   except ValueError as e:
@@ -108,14 +116,15 @@ def _rows(runs: Sequence[pathlib.Path]) -> Iterator[Row]:
       for row in _rows([path]):
         yield row._replace(remarks=[*row.remarks, f'{path}: {e}'])
     return
-  remarks = []
   for path in runs:
     for name, what in ((rundir.FAILED, 'frozen: '), ('warnings.txt', '')):
       if (path / name).exists():
         remarks += [f'{path}: {what}{line}' for line in
                     (path / name).read_text(encoding='utf-8', errors='replace').splitlines()[:5]]
+  if result:
+    remarks += result.score.remarks
   yield Row(first['experiment'], label(first), first, sorted(seeds), result,
-            result['seeds'] if result else [], list(runs), remarks)
+            list(result.seeds) if result else [], list(runs), remarks)
 
 
 def label(config: dict) -> str:
@@ -159,20 +168,26 @@ def _audits(path) -> list[dict]:
   return objects if fits else []
 
 
-def _story(path) -> dict | None:
+def _story(path) -> tables.Story | None:
   """What launch.results keeps of a story, None if it is something else."""
   objects = _objects(path)
   fits = (len(objects) == 1 and isinstance(objects[0], dict)
           and set(objects[0]) == {'command', 'rows'}
           and all(isinstance(r, dict) and {'family', 'samples', 'made'} <= set(r)
                   for r in objects[0]['rows']))
-  return objects[0] if fits and objects[0]['rows'] else None
+  try:
+    return tables.read_story(path) if fits and objects[0]['rows'] else None
+  except result_lib.Malformed:
+    return None
 
 
-def _committed(path) -> dict | None:
+def _committed(path) -> Result | None:
   """What launch.results keeps of a run, None if it is something else."""
   objects = _objects(path)
   wanted = {'experiment', 'variant', 'seeds', 'test_nats', 'kind', 'made', 'num_images'}
-  if len(objects) == 1 and isinstance(objects[0], dict) and wanted <= set(objects[0]):
-    return objects[0]
-  return None
+  if not (len(objects) == 1 and isinstance(objects[0], dict) and wanted <= set(objects[0])):
+    return None
+  try:
+    return Result.from_json(objects[0])
+  except result_lib.Malformed:
+    return None

@@ -2,84 +2,50 @@
 
 import html
 import pathlib
+from collections.abc import Sequence
 
 from gen_models import files
-from launch.reports import markup, run_page
+from launch.reports import markup, run_page, tables
+from launch.runs.result import Result
 
-_FIELDS = ('experiment', 'variant', 'test_nats', 'kind', 'lower', 'upper', 'resolved',
+# Of a result; what table.json has besides is the family, its scores and those of its draws.
+_FIELDS = ('experiment', 'variant', 'test_nats', 'kind', 'lower', 'upper', 'resolved', 'hollow',
            'standard_error', 'seed_spread', 'effective_sample_size', 'why', 'num_images',
            'binarisation', 'num_parameters', 'train_seconds', 'seeds', 'step', 'dataset',
-           'sample_space', 'memorised')
+           'sample_space', 'memorised', 'protocol')
 
 
-def row(family: str, result: dict) -> dict:
+def row(family: str, result: Result) -> dict:
   """One object of table.json: likelihood, size, cost, and the sample scores with their floors."""
-  return {'family': family, **{k: result[k] for k in _FIELDS if k in result},
-          'protocol': result['protocol'], **result.get('scores', {}),
-          'samples': result.get('samples', {})}
+  value = result.to_json()
+  return {'family': family, **{k: value[k] for k in _FIELDS if k in value},
+          **value.get('scores', {}), 'samples': value.get('samples', {})}
 
 
-def nats(row: dict) -> str:
-  """-18.11 +- 0.12; a dash where there is no likelihood."""
-  if row['test_nats'] is None:
-    return '–'
-  spread = f' ± {row["seed_spread"]:.2f}' if 'seed_spread' in row else ''
-  sides = f' [{row["lower"]:.2f}, {row["upper"]:.2f}]' if row['kind'] == 'bracket' else ''
-  return f'{row["test_nats"]:.2f}{spread}{sides}'.replace('-', '−')
-
-
-def columns(rows) -> list[str]:
-  """Names of the sample scores that any family has, in the order of the first that has them."""
-  return list(dict.fromkeys(name for r in rows for name in r['samples']))
-
-
-def cells(rows) -> list[list[str]]:
-  """The table as text, its head first."""
-  names = columns(rows)
-  head = ['family', 'test nats', 'kind', 'binarisation', 'parameters', 'training seconds', *names]
-  body = [[r['family'], nats(r), r['kind'], r['binarisation'], f'{r["num_parameters"]:,}',
-           f'{r["train_seconds"]:.0f}',
-           *(f'{r["samples"][n]["value"]:.3g}' if n in r['samples'] else '–' for n in names)]
-          for r in rows]
-  scored = next((r for r in rows if r['samples']), None)
-  if scored:
-    body.append(['*real training images*', '–', '–', scored['sample_space'], '–', '–',
-                 *(f'{scored["samples"][n]["floor"]:.3g}' for n in names)])
-  return [head, *body]
-
-
-def text(rows) -> str:
-  """The table for a terminal."""
-  table = cells(rows)
-  widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
-  return '\n'.join('  '.join(f'{c:{w}}' for c, w in zip(line, widths)) for line in table)
-
-
-def write(workdir: pathlib.Path, name: str, results, rows) -> pathlib.Path:
+def write(workdir: pathlib.Path, name: str, lines: Sequence[tables.Line]) -> pathlib.Path:
   """Writes report.html."""
   path = workdir / 'report.html'
-  files.write_text(path, report(workdir, name, results, rows))
+  files.write_text(path, report(workdir, name, lines))
   return path
 
 
-def report(workdir: pathlib.Path, name: str, results, rows) -> str:
+def report(workdir: pathlib.Path, name: str, lines: Sequence[tables.Line]) -> str:
   """One self-contained page."""
   sections = []
-  for family, result in results.items():
+  for family, result in lines:
     figures = sorted((workdir / family / 'figures').glob('*.png'), key=_order)
     pictures = ''.join(markup.image(path, 'pixels', path.stem.replace('_', ' ')) for path in figures
                        if not path.stem.startswith('curves'))
     sections.append(f'<h2>{html.escape(family)}</h2><p class="soft">'
-                    f'{html.escape(result["protocol"])}</p><div class="pictures">{pictures}</div>'
+                    f'{html.escape(result.protocol)}</p><div class="pictures">{pictures}</div>'
                     f'{run_page.scores(family, result)}')
-  first, space = rows[0], next((r['sample_space'] for r in rows if r['samples']), '')
-  caption = f'{first["num_images"]} test images; {len(first["seeds"])} seeds'
-  body = f"""<h1>Every family on {html.escape(first["dataset"])}</h1>
+  table = markup.table(tables.story_cells(lines, every=True), tables.story_notes(lines))
+  body = f"""<h1>Every family on {html.escape(lines[0].result.dataset)}</h1>
 <p>Test nats per image: exact, a bracket or a bound, as the kind says; a dash where the model has no
 likelihood. Densities of real-valued pixels are in other units than probabilities of binary ones:
-compare within one binarisation. Sample scores compare draws with test images, both
-{html.escape(space)}; the last line is what real training images score.</p>
-<section id="families" data-experiment="families">{markup.table(cells(rows), caption)}</section>
+compare within one binarisation. Sample scores compare draws with test images; the last line is what
+real training images score.</p>
+<section id="families" data-experiment="families">{table}</section>
 {''.join(sections)}"""
   return markup.page(name, body, markup.filters([('families', 'families')]))
 

@@ -63,8 +63,8 @@ class Report:
       parts.append(f'<p>{html.escape(entry.doc.strip().splitlines()[0])}</p>')
     scored = [row for row in rows if row.result]
     if scored:
-      results = [{**row.result, 'shown': row.name} for row in scored]
-      parts.append(self._table(f'{name}', tables.cells(name, results), tables.notes(results)))
+      lines = [tables.Line(row.name, row.result) for row in scored]
+      parts.append(self._table(f'{name}', tables.cells(lines), tables.notes(lines)))
     open_rows = [row for row in rows if not row.result]
     if open_rows:
       cells = [['run', 'seeds', 'updates', 'state'], *(
@@ -87,7 +87,7 @@ class Report:
     committed = tables.of_experiment(name, tables.load()) if trained else []
     if committed:
       parts.append(markup.folded('committed results of this experiment', markup.table(
-        tables.cells(name, committed), tables.notes(committed))))
+        tables.cells(committed), tables.notes(committed))))
     return (f'<section id="{ident}" data-experiment="{html.escape(name)}">{"".join(parts)}'
             '</section>')
 
@@ -153,10 +153,11 @@ class Report:
     self._room -= size
     return markup.image(path, css, caption)
 
-  def _story(self, i: int, path: pathlib.Path, story: dict) -> str:
+  def _story(self, i: int, path: pathlib.Path, story: tables.Story) -> str:
     """Families side by side, and the picture that lies beside the file."""
-    title = f'Families on {story["rows"][0]["dataset"]}'
-    shown = self._table(path.stem, tables.story_cells(story), tables.story_notes(story))
+    title = f'Families on {story.lines[0].result.dataset}'
+    shown = self._table(path.stem, tables.story_cells(story.lines),
+                        tables.story_notes(story.lines))
     if path.with_suffix('.png').exists():
       files.write_bytes(self.files / path.with_suffix('.png').name,
                         files.read_bytes(path.with_suffix('.png')))

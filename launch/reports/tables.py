@@ -1,82 +1,130 @@
-"""Tables of the committed results, experiments/results/*.json, beside what was published."""
+"""Tables of results, each built once: for the terminal, pages, documents and CSV.
 
-import json
+A table is a list of rows of text, its head first; launch.reports.markup makes HTML or Markdown of
+it, `text` a block for the terminal.
+"""
+
 import pathlib
+import shlex
+from collections.abc import Sequence
+from typing import NamedTuple
 
+from gen_models import files
+from gen_models.evaluation.score import Score
 from gen_models.experiment import Published
 from launch.cli import registry
 from launch.reports import markup
+from launch.runs import numbers, result as result_lib
+from launch.runs.result import Result
 
 ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / 'experiments' / 'results'
 _BEGIN, _END = '<!-- {}: python -m launch.results -->', '<!-- end -->'
+Cells = list[list[str]]
 
 
-def load() -> list[dict]:
+class Line(NamedTuple):
+  """A row of a table: what it is called there, and its result."""
+
+  name: str
+  result: Result
+
+
+class Story(NamedTuple):
+  """Families side by side, as launch.results keeps them.
+
+  Attributes:
+    command: how they are made again.
+    lines: one for each family.
+  """
+
+  command: str
+  lines: list[Line]
+
+
+# Committed results.
+
+
+def load() -> list[Line]:
   """Every committed result of a run, best first within an experiment."""
-  results = [json.loads(path.read_text(encoding='utf-8'))
-             for path in sorted(RESULTS.glob('*-*.json'))]
-  return sorted(results, key=lambda r: (
-    r['experiment'], r['dataset'], 0 if r['test_nats'] is None else -r['test_nats']))
+  results = [result_lib.read(path) for path in sorted(RESULTS.glob('*-*.json'))]
+  results.sort(key=lambda r: (r.experiment, r.dataset, -(r.score.headline or 0)))
+  return [Line(r.variant or 'defaults', r) for r in results]
 
 
-def cells(experiment: str, mine: list[dict]) -> list[list[str]]:
-  """A row for each variant, then the baselines, after the head; empty columns left out."""
-  rows = [_row(experiment, r) for r in mine]
-  if len({_machine(r) for r in mine}) > 1:
-    rows = [row | {'on': _machine(r)} for row, r in zip(rows, mine, strict=True)]
-  for name, b in mine[0].get('baselines', {}).items():
-    rows.append({'model': f'*{name}*', 'test nats': _nats(b), 'kind': b['kind'],
-                 'standard error': '0' if b['kind'] == 'exact' else f'{b["standard_error"]:.2f}'})
-  if len({r['dataset'] for r in mine}) == 1:
+def stories() -> dict[str, Story]:
+  """Every committed story by its name."""
+  return {path.stem: read_story(path) for path in sorted(RESULTS.glob('story_*.json'))}
+
+
+def read_story(path: pathlib.Path) -> Story:
+  """A committed story; raises OSError or Malformed, as result.read."""
+  try:
+    value = files.read_json(path)
+    if not isinstance(value, dict) or not isinstance(value.get('rows'), list):
+      raise result_lib.Malformed('it has no list of rows')
+    return Story(str(value.get('command', '')), story_lines(value['rows']))
+  except ValueError as e:
+    raise result_lib.Malformed(f'{path}: {e}') from None
+
+
+def story_lines(rows: Sequence[dict]) -> list[Line]:
+  """The lines of a story's rows; raises Malformed."""
+  return [Line(str(row.get('family', 'no name')) if isinstance(row, dict) else '',
+               Result.from_json(row, f'row {i}')) for i, row in enumerate(rows)]
+
+
+def of_experiment(experiment: str, lines: Sequence[Line]) -> list[Line]:
+  """Those of one experiment."""
+  return [line for line in lines if line.result.experiment == experiment]
+
+
+def train_command(result: Result) -> str:
+  """The command that trains a result again."""
+  seeds = result.seeds
+  usual = registry.resolve(registry.load(result.experiment), result.variant)
+  changed = {k: v for k, v in result.hyperparameters.items() if k in usual and v != usual[k]}
+  command = shlex.join([
+    'python', '-m', 'launch.train', f'--experiment={result.experiment}',
+    *([f'--variant={result.variant}'] if result.variant else []),
+    *(f'--set={k}={v}' for k, v in changed.items())])
+  if result.runs == 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+    return f'{command} --seed={seeds[0]} --seeds={len(seeds)}'
+  return f'{command} with --seed={", ".join(map(str, seeds))}'
+
+
+# The table of an experiment.
+
+
+def cells(lines: Sequence[Line]) -> Cells:
+  """A row for each result, then the baselines, after the head; empty columns left out."""
+  results = [line.result for line in lines]
+  rows = [_row(line) for line in lines]
+  if len({_machine(r) for r in results}) > 1:
+    rows = [row | {'on': _machine(r)} for row, r in zip(rows, results, strict=True)]
+  rows += [{'model': f'*{name}*', **_likelihood(score)}
+           for name, score in results[0].score.baselines.items()]
+  if len({r.dataset for r in results}) == 1:
     for row in rows:
       row.pop('data', None)
   head = [name for name in dict.fromkeys(k for row in rows for k in row)
-          if any(row.get(name) for row in rows)]
+          if any(row.get(name, numbers.NONE) != numbers.NONE for row in rows)]
   head.sort(key=lambda column: column == 'published')  # it comes last
-  body = [[row.get(name, '' if name == 'published' else '–') or '–' for name in head]
-          for row in rows]
-  return [head, *body]
+  return [head, *([row.get(name, numbers.NONE) for name in head] for row in rows)]
 
 
-def of_experiment(experiment: str, results: list[dict]) -> list[dict]:
-  """Those of one experiment."""
-  return [r for r in results if r['experiment'] == experiment]
-
-
-def table(experiment: str, results: list[dict]) -> str:
-  """`cells` as Markdown, and what the numbers are of."""
-  mine = of_experiment(experiment, results)
-  if not mine:
-    return ''
-  return (f'{markup.markdown(cells(experiment, mine))}\n\n{notes(mine)}, on machines shared with '
-          'other work.')
-
-
-def notes(mine: list[dict]) -> str:
-  """What the numbers of `cells` are of."""
-  return (' '.join(f'{r["dataset"]}, {r["binarisation"]} binarisation, {r["num_images"]:,} test '
-                   'images;' for r in _first_of_each(mine))
-          + ' ' + ' and '.join(sorted({_machine_and_jax(r) for r in mine})) + '.'
-          + ' Seconds are wall time of training, all seeds together')
-
-
-def _row(experiment: str, r: dict) -> dict:
+def _row(line: Line) -> dict[str, str]:
   """Column -> cell of one result."""
-  row = {'model': r.get('shown', r['variant']), 'data': r['dataset']}
-  if r['test_nats'] is not None:
-    row |= {'test nats': _nats(r), 'kind': r['kind'],
-            'standard error': f'{r["standard_error"]:.2f}' if r['kind'] != 'exact' else '0',
-            'bracket': _bracket(r),
-            'ESS': _sample_size(r)}
-  spread = r.get('scores_spread', {})
-  row |= {name.replace('_', ' '): _digits(value, 4) + (
-    f' ± {_digits(spread[name], 2)}' if name in spread else '')
-    for name, value in r.get('scores', {}).items()}
-  row |= {'seeds': str(len(r['seeds'])), 'updates': f'{r["step"]:,}',
-          'seconds': f'{r["train_seconds"]:.0f}'}
-  if (found := published(experiment)).get(r['variant']):
-    row['published'] = str(found[r['variant']])
+  r, score = line.result, line.result.score
+  row = {'model': line.name, 'data': r.dataset}
+  if score.test_nats is not None:
+    row |= {**_likelihood(score), 'bracket': numbers.sides(score),
+            'ESS': numbers.sample_size(score)}
+  row |= {name.replace('_', ' '): numbers.other(score, name) for name in score.scores}
+  row |= {'seeds': str(len(r.seeds)), 'updates': numbers.whole(r.step),
+          'seconds': numbers.fixed(r.train_seconds, 0)}
+  if (found := published(r.experiment)).get(r.variant):
+    row['published'] = str(found[r.variant])
   return row
 
 
@@ -85,96 +133,169 @@ def published(experiment: str) -> dict[str, Published]:
   return registry.load(experiment).published if experiment in registry.names() else {}
 
 
-def _first_of_each(results):
-  """One result of each pair of data set and binarisation."""
-  return {(r['dataset'], r['binarisation']): r for r in reversed(results)}.values()
+def _likelihood(score: Score) -> dict[str, str]:
+  return {'test nats': numbers.nats(score), 'kind': score.kind,
+          'standard error': numbers.error(score)}
 
 
-def _machine(r) -> str:
-  made = r.get('made') or r['trained']
-  return f'{made["num_cores"]} CPU cores' if made['platform'] == 'cpu' else made['device_kind']
+def notes(lines: Sequence[Line]) -> str:
+  """What the numbers of `cells` are of."""
+  results = [line.result for line in lines]
+  first_of_each = {(r.dataset, r.score.binarisation): r for r in reversed(results)}.values()
+  return (' '.join(f'{r.dataset}, {r.score.binarisation} binarisation, {r.score.num_images:,} test '
+                   'images;' for r in first_of_each)
+          + ' ' + ' and '.join(sorted({_machine_and_jax(r) for r in results})) + '.'
+          + ' Seconds are wall time of training, all seeds together')
 
 
-def _machine_and_jax(r) -> str:
-  return f'{_machine(r)}, jax {(r.get("made") or r["trained"])["versions"]["jax"]}'
+def _machine(r: Result) -> str:
+  return r.machine.name if r.machine else 'a machine not recorded'
 
 
-def _sample_size(r) -> str | None:
-  """The effective sample size and, of annealing, of how many chains."""
-  size = r['effective_sample_size']
-  if not size:
-    return None
-  return f'{size:.0f}' + (f' of {r["num_chains"]:,}' if 'num_chains' in r else '')
+def _machine_and_jax(r: Result) -> str:
+  return f'{_machine(r)}, jax {r.machine.jax}' if r.machine else _machine(r)
 
 
-def _bracket(r) -> str | None:
-  if r['kind'] != 'bracket':
-    return None
-  sides = f'{r["lower"]:.2f} … {r["upper"]:.2f}'.replace('-', '−')
-  return sides + ('' if r['resolved'] else ', not resolved')
+# The table of a story.
 
-
-def _digits(value: float, num: int) -> str:
-  """That many significant digits, thousands and what is before the point in full."""
-  whole = abs(value) >= min(1000, 10**num)
-  return (f'{value:,.0f}' if whole else f'{value:.{num}g}').replace('-', '−')
-
-
-def _minus(value: float) -> str:
-  return f'{value:.3g}'.replace('-', '−')
-
-
-def _nats(r) -> str:
-  spread = f' ± {r["seed_spread"]:.2f}' if 'seed_spread' in r else ''
-  return f'{r["test_nats"]:.2f}{spread}'.replace('-', '−')
-
-
-def insert(readme: str) -> str:
-  """README with every marked table made anew."""
-  results = load()
-  tables = {name: table(name, results) for name in {r['experiment'] for r in results}}
-  for path in RESULTS.glob('story_*.json'):
-    tables[path.stem] = story_table(json.loads(path.read_text(encoding='utf-8')))
-  for name, text in tables.items():
-    begin = _BEGIN.format(name)
-    if begin in readme:
-      before, rest = readme.split(begin, 1)
-      after = rest.split(_END, 1)[1]
-      readme = f'{before}{begin}\n{text}\n{_END}{after}'
-  return readme
-
-
-_STORY_SCORES = {  # name in table.json -> head of its column in README
+_STORY_SCORES = {  # name of a score -> head of its column in documents
   'frechet_features': 'Fréchet', 'sliced_w2_pixels': 'sliced W2', 'mmd2_features': 'MMD²',
   'precision_features': 'precision', 'recall_features': 'recall', 'coverage_features': 'coverage',
   'nearest_train_z': 'nearest z'}
 
 
-def story_table(story: dict) -> str:
-  """`story_cells` as Markdown, and what the numbers are of."""
-  return f'{markup.markdown(story_cells(story))}\n\n{story_notes(story)}'
+def story_cells(lines: Sequence[Line], every: bool = False) -> Cells:
+  """The head, a row a family, and what real training images score.
 
-
-def story_cells(story: dict) -> list[list[str]]:
-  """The head, a row a family, and what real training images score."""
-  rows = story['rows']
-  names = [n for n in _STORY_SCORES if any(n in r['samples'] for r in rows)]
+  Args:
+    lines: the families.
+    every: all scores of draws, by their names; else the seven that documents show.
+  """
+  scored = [line.result.samples for line in lines if line.result.samples]
+  names = list(dict.fromkeys(name for samples in scored for name in samples))
+  if not every:
+    names = [name for name in _STORY_SCORES if name in names]
   head = ['family', 'test nats', 'kind', 'binarisation', 'parameters', 'seconds',
-          *(_STORY_SCORES[n] for n in names)]
-  body = [[r['family'], _nats(r) if r['test_nats'] is not None else '–', r['kind'],
-           r['binarisation'], f'{r["num_parameters"]:,}', f'{r["train_seconds"]:.0f}',
-           *(_minus(r['samples'][n]['value']) if n in r['samples'] else '–' for n in names)]
-          for r in rows]
-  scored = next((r['samples'] for r in rows if r['samples']), {})
-  body.append(['*real training images*', '–', '–', '–', '–', '–',
-               *(_minus(scored[n]['floor']) for n in names)])
+          *(name if every else _STORY_SCORES[name] for name in names)]
+  body = [[name, numbers.nats(r.score), r.score.kind, r.score.binarisation,
+           numbers.whole(r.num_parameters), numbers.fixed(r.train_seconds, 0),
+           *(_sample(r.samples, score, 'value') for score in names)] for name, r in lines]
+  if scored:
+    body.append(['*real training images*', *[numbers.NONE] * 5,
+                 *(_sample(scored[0], score, 'floor') for score in names)])
   return [head, *body]
 
 
-def story_notes(story: dict) -> str:
+def _sample(samples, name: str, side: str) -> str:
+  """A score of draws, or its floor; a dash where it was not computed."""
+  return numbers.significant(getattr(samples[name], side), 3) if name in samples else numbers.NONE
+
+
+def story_notes(lines: Sequence[Line]) -> str:
   """What the numbers of a story are of."""
-  rows = story['rows']
-  seeds = len(rows[0]['seeds'])
-  return (f'{rows[0]["dataset"]}, {rows[0]["num_images"]:,} test images, '
-          f'{seeds} {"seeds" if seeds > 1 else "seed"}; {_machine_and_jax(rows[0])}; draws '
-          f'compared under {rows[0]["sample_space"]} binarisation.')
+  first = lines[0].result
+  space = next((r.sample_space for _, r in lines if r.samples), None)
+  compared = f'; draws compared under {space} binarisation' if space else ''
+  return (f'{first.dataset}, {first.score.num_images:,} test images, {len(first.seeds)} '
+          f'{"seeds" if len(first.seeds) > 1 else "seed"}; {_machine_and_jax(first)}{compared}.')
+
+
+# The tables of one result.
+
+
+def likelihood_cells(name: str, result: Result) -> Cells:
+  """A run beside its baselines; no rows where nothing has a likelihood."""
+  scores = {name: result.score, **result.score.baselines}
+  return [['model', 'test nats', 'kind', 'standard error', 'over images'],
+          *([name, numbers.nats(score), score.kind, numbers.error(score),
+             numbers.fixed(score.image_standard_error)]
+            for name, score in scores.items() if score.test_nats is not None)]
+
+
+def other_cells(result: Result) -> Cells:
+  """Named scores that are no likelihoods."""
+  return [['score', 'value'],
+          *([name.replace('_', ' '), numbers.other(result.score, name)]
+            for name in result.score.scores)]
+
+
+def sample_cells(result: Result) -> Cells:
+  """Scores of draws beside those of real training images: mean [least, greatest]."""
+  return [['score', 'draws', 'real training images', 'better'],
+          *([name, numbers.interval(s), numbers.interval(s, 'floor'), s.better]
+            for name, s in result.samples.items())]
+
+
+def remark(score: Score) -> str:
+  """What a reader must know about the kind of number, as sentences."""
+  error = ('' if score.standard_error is None
+           else f' Standard error {numbers.fixed(score.standard_error)}.')
+  size = ('' if not score.effective_sample_size
+          else f' Effective sample size {numbers.sample_size(score)}.')
+  if score.kind == 'none':
+    return f'No likelihood: {score.why or "the model has none"}.'
+  if score.kind == 'ais':
+    return ('Annealed importance sampling gives a log Z that is low in expectation, so a '
+            f'likelihood that is high.{error}{size}')
+  if score.kind == 'bracket':
+    crossed = (' The sides cross: each has seen modes that the other has not; the lower one is '
+               'printed.' if score.crossed else '')
+    return (f'Between {numbers.fixed(score.lower)} and {numbers.fixed(score.upper)} nats, log Z '
+            f'from both sides: {"resolved" if score.resolved else "NOT RESOLVED"}.{crossed}{error}'
+            f'{size}')
+  if score.kind == 'bound':
+    return f'A lower bound in expectation.{error}{size}'
+  return ''
+
+
+def of_result(result: Result) -> str:
+  """A result for the terminal: likelihood beside baselines, what else was scored, draws."""
+  score, name = result.score, result.name
+  images = f'{score.num_images:,} test images, {result.dataset}, {score.binarisation} binarisation'
+  blocks = [f'{name}: {images}']
+  for table in (likelihood_cells(name, result), other_cells(result), sample_cells(result)):
+    if len(table) > 1:
+      blocks.append(text(table))
+  if note := remark(score):
+    blocks.insert(2 if score.test_nats is not None else 1, note)
+  if result.samples:
+    first = next(iter(result.samples.values()))
+    blocks.append(f'draws against test images, {result.sample_space}, {first.num_sets} sets of '
+                  f'{first.n}: mean [least, greatest]')
+  if result.memorised:
+    blocks.append('WARNING: draws are copies of training images')
+  return numbers.plain('\n'.join(blocks))
+
+
+# Renderings.
+
+
+def text(table: Cells) -> str:
+  """A table for the terminal."""
+  widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+  return '\n'.join('  ' + '  '.join(f'{c:{w}}' for c, w in zip(row, widths)).rstrip()
+                   for row in table)
+
+
+def documents() -> dict[str, str]:
+  """Name of an experiment or a story -> its table in Markdown, and what the numbers are of."""
+  lines = load()
+  found = {}
+  for name in dict.fromkeys(line.result.experiment for line in lines):
+    mine = of_experiment(name, lines)
+    found[name] = (f'{markup.markdown(cells(mine))}\n\n{notes(mine)}, on machines shared with '
+                   'other work.')
+  for name, story in stories().items():
+    found[name] = f'{markup.markdown(story_cells(story.lines))}\n\n{story_notes(story.lines)}'
+  return found
+
+
+def insert(document: str) -> str:
+  """The document with every marked table made anew."""
+  for name, text in documents().items():
+    begin = _BEGIN.format(name)
+    if begin in document:
+      before, rest = document.split(begin, 1)
+      after = rest.split(_END, 1)[1]
+      document = f'{before}{begin}\n{text}\n{_END}{after}'
+  return document

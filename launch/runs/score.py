@@ -1,22 +1,31 @@
 """The score of a run: what launch.evaluate prints and keeps as result.json."""
 
+import dataclasses
 import itertools
 import json
 import os
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 
 from gen_models import files
+from gen_models.evaluation import score as record
 from gen_models.training import keys
 from launch.runs import directory as rundir, load, result as result_lib
+from launch.runs.result import Machine, Result
+
+UNFINISHED = 'scoring ended before the draws were compared with test images'
 
 
 def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None = None,
-          space: str = 'own', report: Callable[[str], None] = print) -> dict:
+          space: str = 'own', report: Callable[[str], None] = print) -> Result:
   """Scores a run on the test split and writes its result.json.
+
+  The likelihood is on disk before anything else is tried: whatever fails after it is a remark in
+  the result, and costs no number that was computed.
 
   Args:
     workdir: the run directory.
@@ -27,58 +36,124 @@ def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None 
 
   Returns:
     What was written.
+
+  Raises:
+    Malformed: the experiment's `evaluate` returned something else than a score.
+    OSError: the result cannot be written; it was reported as one line of JSON.
   """
   workdir = pathlib.Path(workdir)
   run = load.run(workdir, which, data_dir)
   seeds = range(run.config['seed'], run.config['seed'] + run.config['seeds'])
-  scores = []
-  for i, seed in enumerate(seeds):
-    prefix = f'seed {seed}: ' if len(seeds) > 1 else ''
-    # Accelerators round float32 products to 10 bits unless told otherwise; scores must not be.
-    with jax.default_matmul_precision('highest'):
-      scores.append(run.experiment.evaluate(
-        keys.evaluation(seed), run.params_of(i), run.dataset,
-        lambda line, prefix=prefix: report(prefix + line)))
-  reached(run, workdir, scores)
-  result = {
-    'experiment': run.config['experiment'], 'variant': run.config['variant'],
-    **({'estimator': run.config['estimator']} if 'estimator' in run.config else {}),
-    **({'code': run.code} if run.code else {}),
-    'dataset': run.experiment.dataset, 'protocol': run.experiment.protocol,
-    'hyperparameters': run.config['hyperparameters'], 'seeds': list(seeds),
-    'step': run.step, 'checkpoint': which, **result_lib.combine(scores),
-    'num_parameters': num_parameters(run.params_of(0)),
-    **sample_scores(run, space),
-    'environment': rundir.environment(),
-    'trained': json.loads((workdir / 'environment.json').read_text(encoding='utf-8'))[-1],
-    'train_seconds': train_seconds(workdir)}
-  try:
-    files.write_json(workdir / 'result.json', result)
-  except OSError:
-    report(json.dumps(result))  # it may have taken an hour
-    raise
+  scores = [_evaluate(run, i, f'seed {seed}: ' if len(seeds) > 1 else '', report)
+            for i, seed in enumerate(seeds)]
+  remarks: list[str] = []
+  targets = _tried(lambda: reached(run, workdir), 'the time to the target', remarks, [])
+  scores = [dataclasses.replace(s, scores={**s.scores, **more}) if more else s
+            for s, more in itertools.zip_longest(scores, targets)]
+  draws = run.experiment.sample is not None and space != 'none'
+  result = Result(
+    experiment=run.config['experiment'], variant=run.config['variant'],
+    estimator=run.config.get('estimator'), code=run.code or {},
+    dataset=run.experiment.dataset, protocol=run.experiment.protocol,
+    hyperparameters=run.config['hyperparameters'], seeds=tuple(seeds), step=run.step,
+    checkpoint=which, score=record.combine(scores), num_parameters=num_parameters(run.params_of(0)),
+    environment=rundir.environment(),
+    trained=_tried(lambda: last_start(workdir), 'where it was trained', remarks, None),
+    train_seconds=_tried(lambda: train_seconds(workdir), 'the seconds of training', remarks, None))
+  _write(workdir, _remarked(result, [*remarks, UNFINISHED] if draws else remarks), report)
+  if draws:
+    result = dataclasses.replace(result, **_tried(lambda: sample_scores(run, space),
+                                                  'the scores of draws', remarks, {}))
+  result = _remarked(result, remarks)
+  if draws:
+    _write(workdir, result, report)
+  for line in result.score.remarks:
+    report(f'remark: {line}')
   return result
 
 
-def reached(run, workdir: pathlib.Path, scores: list[dict]) -> None:
-  """Adds to each seed's scores when its headline first reached the experiment's target.
+def is_scored(workdir: pathlib.Path) -> bool:
+  """Whether a run has a result whose scoring was not ended before its end."""
+  try:
+    return UNFINISHED not in result_lib.read(workdir / 'result.json').score.remarks
+  except (OSError, record.Malformed):
+    return False
 
-  Nothing is added to any where one of the seeds never did.
+
+def _evaluate(run, replica: int, prefix: str, report: Callable[[str], None]) -> record.Score:
+  """The score of one seed."""
+  # Accelerators round float32 products to 10 bits unless told otherwise; scores must not be.
+  with jax.default_matmul_precision('highest'):
+    value = run.experiment.evaluate(
+      keys.evaluation(run.config['seed'] + replica), run.params_of(replica), run.dataset,
+      lambda line: report(prefix + line))
+  value, remarks = record.finite(value)
+  try:
+    found = record.Score.from_json(value)
+  except record.Malformed as e:
+    report(json.dumps(value))  # it may have taken an hour
+    raise record.Malformed(f'evaluate of {run.config["experiment"]} returned no score: {e}; '
+                           'gen_models.evaluation.likelihood makes them') from None
+  return dataclasses.replace(found, remarks=(*found.remarks, *remarks))
+
+
+def _tried(what: Callable, name: str, remarks: list[str], otherwise):
+  """what(), or `otherwise` and a remark on why it failed."""
+  try:
+    return what()
+  except Exception as e:  # whatever it is, the likelihood must not be lost with it
+    why = ' '.join(str(e).split())[:300] or type(e).__name__
+    remarks.append(f'{name} could not be had: {why}')
+    return otherwise
+
+
+def _remarked(result: Result, remarks: list[str]) -> Result:
+  return dataclasses.replace(result, score=dataclasses.replace(
+    result.score, remarks=(*result.score.remarks, *remarks)))
+
+
+def _write(workdir: pathlib.Path, result: Result, report: Callable[[str], None]) -> None:
+  value, _ = record.finite(result.to_json())
+  try:
+    files.write_json(workdir / 'result.json', value)
+  except OSError:
+    report(json.dumps(value))  # it may have taken an hour
+    raise
+
+
+def last_start(workdir: pathlib.Path) -> dict[str, Any]:
+  """The last entry of environment.json.
+
+  Raises:
+    ValueError, OSError: it cannot be read, or does not say on what machine the run was trained.
+  """
+  starts = files.read_json(workdir / 'environment.json')
+  if not isinstance(starts, list) or not starts:
+    raise ValueError(f'{workdir / "environment.json"} is no list of starts')
+  try:
+    Machine.from_json(starts[-1], 'the last start')
+  except record.Malformed as e:
+    raise ValueError(f'{workdir / "environment.json"}: {e}') from None
+  return starts[-1]
+
+
+def reached(run, workdir: pathlib.Path) -> list[dict[str, float]]:
+  """For each seed when its headline first reached the experiment's target.
+
+  Nothing of any where there is no target, or one of the seeds never reached it.
   """
   target, headline = run.experiment.target, run.experiment.headline
   if target is None:
-    return
+    return []
   from gen_models.training import metrics
   lines = metrics.read(workdir / 'metrics.jsonl')
   first = [next((line['step'] for line in lines
                  if headline in line and np.ravel(line[headline])[i] >= target), None)
-           for i in range(len(scores))]
+           for i in range(run.config['seeds'])]
   if None in first:
-    return
+    return []
   seconds = training_seconds(lines, headline)
-  for score, step in zip(scores, first, strict=True):
-    score['scores'] = {**score.get('scores', {}), 'seconds_to_target': seconds[step],
-                       'updates_to_target': step}
+  return [{'seconds_to_target': seconds[step], 'updates_to_target': step} for step in first]
 
 
 def training_seconds(lines: list[dict], headline: str) -> dict[int, float]:
@@ -96,14 +171,12 @@ def training_seconds(lines: list[dict], headline: str) -> dict[int, float]:
   return dict(zip((line['step'] for line in lines), spent))
 
 
-def sample_scores(run, space: str) -> dict:
-  """{'samples': scores of draws beside their real-vs-real floors, 'sample_space': ...}, or {}.
+def sample_scores(run, space: str) -> dict[str, Any]:
+  """The fields of Result that tell how draws compare with test images.
 
   Of several seeds, set i of the draws comes from seed i, in turn: their interval holds both.
   """
   experiment = run.experiment
-  if experiment.sample is None or space == 'none':
-    return {}
   from gen_models import data
   from gen_models.evaluation import copies, samples
   space = experiment.binarisation if space == 'own' else space
@@ -122,8 +195,10 @@ def sample_scores(run, space: str) -> dict:
   key = keys.evaluation(seed + run.config['seeds'])
   table = samples.table(key, draw, test_ND, train_ND, shape=run.dataset.test.images.shape[1:3],
                         intensities_MD=grey_ND)
-  return {'samples': table, 'sample_space': space, 'memorised': copies.memorised(table),
-          'memorised_power': copies.power(jax.random.fold_in(key, 1), test_ND, train_ND, grey_ND)}
+  value, _ = record.finite(table)
+  power, _ = record.finite(copies.power(jax.random.fold_in(key, 1), test_ND, train_ND, grey_ND))
+  return {'samples': {name: record.SampleScore.from_json(v, name) for name, v in value.items()},
+          'sample_space': space, 'memorised': copies.memorised(table), 'memorised_power': power}
 
 
 def num_parameters(params) -> int:
@@ -140,54 +215,3 @@ def train_seconds(workdir: pathlib.Path) -> float | None:
   from gen_models.training import metrics
   lines = metrics.read(workdir / 'metrics.jsonl')
   return lines[-1].get('seconds') if lines else None
-
-
-def table(result: dict) -> str:
-  """Test nats of the run and of its baselines, and what else was scored, for people."""
-  name = ' '.join(pathlib.Path(word).name for word in (
-    result['experiment'], result['variant'], result.get('estimator')) if word)
-  images = f'{result["num_images"]} images, {result["dataset"]}, {result["binarisation"]}'
-  lines = []
-  if result['test_nats'] is None:
-    lines.append(f'{name}: no likelihood, {result["why"]}; {images}')
-  else:
-    rows = [(name, result['test_nats'], result['kind'] + remarks(result))]
-    rows += [(k, b['test_nats'], b['kind']) for k, b in result.get('baselines', {}).items()]
-    width = max(len(row[0]) for row in rows)
-    lines.append(f'test log-likelihood, nats per image: {images} binarisation')
-    lines += [f'  {n:{width}}  {v:9.3f}  {note}' for n, v, note in rows]
-  spread = result.get('scores_spread', {})
-  for k, v in result.get('scores', {}).items():
-    lines.append(f'  {k}  {v:.4g}' + (f' +- {spread[k]:.2g}' if k in spread else ''))
-  if 'samples' in result:
-    first = next(iter(result['samples'].values()))
-    lines.append(f'draws against test images, {result["sample_space"]}, {first["num_sets"]} sets '
-                 f'of {first["n"]}: mean [least, greatest]; beside it, real training images')
-    width = max(map(len, result['samples']))
-    lines += [f'  {k:{width}}  {interval(v):28}  {interval(v, "floor"):28}  better: {v["better"]}'
-              for k, v in result['samples'].items()]
-    if result['memorised']:
-      lines.append('  WARNING: draws are copies of training images')
-  return '\n'.join(lines)
-
-
-def interval(score: dict, side: str = 'value') -> str:
-  """0.123 [0.12, 0.13]: the mean over sets, the least and the greatest."""
-  before = 'floor_' if side == 'floor' else ''
-  return f'{score[side]:.3g} [{score[before + "low"]:.3g}, {score[before + "high"]:.3g}]'
-
-
-def remarks(result: dict) -> str:
-  """Spread, sides of a bracket, error and sample size, where the number has them."""
-  text = ''
-  if 'seed_spread' in result:
-    text += f' +- {result["seed_spread"]:.2f} over {len(result["seeds"])} seeds'
-  if result['kind'] == 'exact':
-    return text
-  if result['kind'] == 'bracket':
-    text += (f' [{result["lower"]:.2f}, {result["upper"]:.2f}] '
-             + ('resolved' if result['resolved'] else 'NOT RESOLVED'))
-  text += f', standard error {result["standard_error"]:.2f}'
-  if result['effective_sample_size'] is not None:
-    text += f', effective sample size {result["effective_sample_size"]:.1f}'
-  return text

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import json
 import pathlib
 import sys
 import time
@@ -13,7 +12,7 @@ import numpy as np
 
 from gen_models import files
 from launch.cli import app, jax_setup, registry
-from launch.runs import directory as rundir
+from launch.runs import directory as rundir, result as result_lib
 from launch.sweeps import plan
 
 
@@ -79,7 +78,8 @@ class Sweep:
       reason = (directory / rundir.FAILED).read_text(encoding='utf-8').strip()
       return f'failed: {reason}'
     if self._sample_space is not None:
-      return 'done' if (directory / 'result.json').exists() else 'open'
+      from launch.runs import score as score_lib
+      return 'done' if score_lib.is_scored(directory) else 'open'
     return 'done' if self._trained(point) else 'open'
 
   def _trained(self, point: plan.Point) -> bool:
@@ -227,7 +227,7 @@ class Sweep:
     from gen_models.training import metrics
     directory = self.directory(point)
     if not headline and (directory / 'result.json').exists():
-      nats = json.loads((directory / 'result.json').read_text(encoding='utf-8'))['test_nats']
+      nats = result_lib.read(directory / 'result.json').score.headline
       if nats is not None:
         return nats
     name = self.entry.experiment(**point.values).headline

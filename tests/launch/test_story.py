@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from launch.reports import comparison
 from tests.launch.commands import refused, run
 
 TWO = """
@@ -76,11 +75,3 @@ def test_what_is_no_story_is_refused(tmp_path):
   assert 'launch.story' in refused('train', '--experiment=story_digits', f'--workdir={tmp_path}')
   (tmp_path / 'none.py').write_text('FAMILIES = {}')
   assert 'SPACE' in refused('story', f'--story={tmp_path / "none.py"}', f'--workdir={tmp_path}')
-
-
-def test_a_dash_where_there_is_no_likelihood():
-  exact = {'test_nats': -18.111, 'seed_spread': 0.1, 'kind': 'exact'}
-  bracket = {'test_nats': -18.1, 'kind': 'bracket', 'lower': -18.2, 'upper': -18.0}
-  assert comparison.nats({'test_nats': None}) == '–'
-  assert comparison.nats(exact) == '−18.11 ± 0.10'
-  assert comparison.nats(bracket) == '−18.10 [−18.20, −18.00]'

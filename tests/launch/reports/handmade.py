@@ -47,6 +47,7 @@ def result(seed, nats, config):
     'resolved': seed < 2, 'image_standard_error': 0.2, 'num_images': 300, 'num_chains': 100,
     'binarisation': 'threshold', 'scores': {'error_percent': 2.0 + seed},
     'baselines': {'independent pixels': {
-      'test_nats': -25.19, 'kind': 'exact', 'standard_error': 0, 'image_standard_error': 0.1}},
+      'test_nats': -25.19, 'kind': 'exact', 'standard_error': 0, 'image_standard_error': 0.1,
+      'num_images': 300, 'binarisation': 'threshold'}},
     'num_parameters': 1104, 'samples': {'frechet': sample}, 'sample_space': 'threshold',
     'memorised': False, 'environment': made, 'trained': made, 'train_seconds': 10.0}

@@ -1,6 +1,7 @@
 """Rows put together from runs, tables for people and machines, nothing from a run trusted."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -16,9 +17,9 @@ EVIL = '<script>alert(1)</script>"\'&</td>'
 
 
 def test_seeds_of_runs_apart_make_the_row_of_one_run_with_all(tmp_path):
-  results = [json.loads((handmade.run(tmp_path / str(i), i, -18.0 - i) / 'result.json').read_text())
+  results = [result_lib.read(handmade.run(tmp_path / str(i), i, -18.0 - i) / 'result.json')
              for i in (2, 0, 1)]
-  merged = result_lib.merge(results)
+  merged = result_lib.merge(results).to_json()
   assert merged['seeds'] == [0, 1, 2] and merged['test_nats'] == pytest.approx(-19)
   assert merged['seed_spread'] == pytest.approx(1) and merged['train_seconds'] == 30
   assert merged['effective_sample_size'] == 48 and merged['resolved'] is False
@@ -29,31 +30,33 @@ def test_seeds_of_runs_apart_make_the_row_of_one_run_with_all(tmp_path):
   assert (sample['value'], sample['low'], sample['high']) == (pytest.approx(1.1), 0.05, 2.2)
   assert (sample['floor_high'], sample['num_sets']) == (2.1, 15)
   # In any order, and in parts.
-  again = result_lib.merge([result_lib.merge(results[:2]), results[2]])
+  again = result_lib.merge([result_lib.merge(results[:2]), results[2]]).to_json()
   for name in ('test_nats', 'seed_spread', 'standard_error', 'seeds', 'lower', 'resolved'):
     assert again[name] == pytest.approx(merged[name]), name
 
 
 def test_runs_that_differ_in_more_than_seeds_are_not_put_together(tmp_path):
-  one, other = (json.loads((path / 'result.json').read_text()) for path in (
+  one, other = (result_lib.read(path / 'result.json') for path in (
     handmade.run(tmp_path / 'a', 0), handmade.run(tmp_path / 'b', 1, learning_rate=0.5)))
   with pytest.raises(ValueError, match='learning_rate is 0.1 in one, 0.5 in the other'):
     result_lib.merge([one, other])
   with pytest.raises(ValueError, match='seed 0 twice'):
     result_lib.merge([one, one])
   with pytest.raises(ValueError, match='step'):
-    result_lib.merge([one, {**one, 'step': 7, 'seeds': [3]}])
+    result_lib.merge([one, dataclasses.replace(one, step=7, seeds=(3,))])
 
 
 def test_a_score_that_one_seed_lacks_is_no_score_of_all(tmp_path):
   one, other = (json.loads((handmade.run(tmp_path / str(i), i) / 'result.json').read_text())
                 for i in (0, 1))
+  def scores_of_both():
+    both = [result_lib.Result.from_json(value) for value in (one, other)]
+    return [set(result_lib.merge(results).score.scores) for results in (both, both[::-1])]
+
   one['scores']['seconds_to_target'] = 7.0
-  for results in ([one, other], [other, one]):
-    assert list(result_lib.merge(results)['scores']) == ['error_percent']
+  assert scores_of_both() == [{'error_percent'}] * 2
   del other['scores']
-  for results in ([one, other], [other, one]):
-    assert 'scores' not in result_lib.merge(results)
+  assert scores_of_both() == [set()] * 2
 
 
 def test_results_keeps_one_file_of_several_seeds(tmp_path, monkeypatch):
@@ -67,6 +70,8 @@ def test_results_keeps_one_file_of_several_seeds(tmp_path, monkeypatch):
   value = json.loads(kept.read_text())
   assert kept.name == 'rbm_digits-pcd.json' and value['seeds'] == [0, 1]
   assert 'with --seed=0, 1' in value['command'] and len(value['per_seed']) == 2
+  second = value['per_seed'][1]
+  assert (second['lower'], second['upper'], second['resolved']) == (-19.1, -18.9, True)
   with pytest.raises(errors.UsageError, match='launch.evaluate'):
     results.add([str(tmp_path / 'nothing')])
 
@@ -82,7 +87,7 @@ def test_runs_at_any_depth_become_rows(tmp_path):
     ('pcd, learning_rate=0.5', [0], [0]), ('pcd', [0, 1], [0, 1]),
     ('pcd, learning_rate=9.0', [4], [])]
   assert 'frozen: not finite at step 3' in found.rows[2].remarks[0]
-  assert found.rows[1].result['test_nats'] == pytest.approx(-18.25)
+  assert found.rows[1].result.score.test_nats == pytest.approx(-18.25)
 
 
 def test_a_seed_trained_twice_is_said_and_shown_twice(tmp_path):

@@ -5,13 +5,17 @@ import json
 import pytest
 
 from launch.reports import tables
+from launch.runs import numbers
+from launch.runs.result import Result
 
 
 def rows(*changes):
-  """The committed row of an RBM, changed."""
+  """Lines of the committed result of an RBM, changed."""
   row = json.loads((tables.RESULTS / 'rbm_mnist-pcd1.json').read_text())
   made = row['made'] | {'num_cores': 2, 'platform': 'cpu', 'device_kind': 'cpu'}
-  return [row | {'made': made} | change(row | {'made': made}) for change in changes]
+  results = [Result.from_json(row | {'made': made} | change(row | {'made': made}))
+             for change in changes]
+  return [tables.Line(result.variant, result) for result in results]
 
 
 def same(row):
@@ -28,7 +32,7 @@ def column(table, name):
 
 
 def test_where_machines_differ_every_row_names_its_own():
-  table = tables.cells('rbm_mnist', rows(same, on_gpu))
+  table = tables.cells(rows(same, on_gpu))
   assert column(table, 'on')[:2] == ['2 CPU cores', 'NVIDIA H200']
   notes = tables.notes(rows(same, on_gpu))
   assert '2 CPU cores, jax' in notes and 'NVIDIA H200, jax' in notes and 'gpu' not in notes
@@ -37,26 +41,37 @@ def test_where_machines_differ_every_row_names_its_own():
 @pytest.mark.parametrize('where, name', [(same, '2 CPU cores'), (on_gpu, 'NVIDIA H200')])
 def test_where_they_do_not_the_note_does(where, name):
   mine = rows(where, where)
-  assert 'on' not in tables.cells('rbm_mnist', mine)[0]
+  assert 'on' not in tables.cells(mine)[0]
   assert tables.notes(mine).count(name) == 1
 
 
 def test_what_was_published_comes_last():
-  table = tables.cells('rbm_mnist', rows(lambda row: {'variant': 'cd25_decay'}, on_gpu))
+  table = tables.cells(rows(lambda row: {'variant': 'cd25_decay'}, on_gpu))
   assert table[0][-1] == 'published' and '−86.34' in table[1][-1] and table[2][-1] == '–'
 
 
 def test_a_sample_size_says_of_how_many_chains():
-  few, many = rows(lambda row: {'effective_sample_size': 12.3, 'num_chains': 100},
-                   lambda row: {'effective_sample_size': 12.3, 'num_chains': 1000})
-  assert column(tables.cells('rbm_mnist', [few, many]), 'ESS')[:2] == ['12 of 100', '12 of 1,000']
+  mine = rows(lambda row: {'effective_sample_size': 12.3, 'num_chains': 100},
+              lambda row: {'effective_sample_size': 12.3, 'num_chains': 1000})
+  assert column(tables.cells(mine), 'ESS')[:2] == ['12 of 100', '12 of 1,000']
+
+
+def test_a_run_that_never_wrote_its_seconds_has_a_dash():
+  table = tables.cells(rows(same, lambda row: {'train_seconds': None}))
+  assert column(table, 'seconds')[:2] == ['2094', '–']
+
+
+def test_where_sides_cross_the_lower_one_is_printed_without_a_spread():
+  crossed = {'lower': -86.6, 'upper': -112.25, 'test_nats': -92.92, 'resolved': False}
+  table = tables.cells(rows(same, lambda row: crossed))
+  assert column(table, 'test nats')[:2] == ['−86.48 ± 0.26', '−112.25']
 
 
 @pytest.mark.parametrize('value, num, text', [
   (12345.6, 2, '12,346'), (577.4, 2, '577'), (577.4, 4, '577.4'), (1234.4, 4, '1,234'),
-  (0.012345, 2, '0.012'), (-3.14159, 3, '−3.14')])
+  (0.012345, 2, '0.012'), (-3.14159, 3, '−3.14'), (None, 3, '–')])
 def test_digits(value, num, text):
-  assert tables._digits(value, num) == text
+  assert numbers.significant(value, num) == text
 
 
 def test_readme_holds_the_tables_of_what_is_committed():

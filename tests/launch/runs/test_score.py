@@ -1,11 +1,17 @@
-"""When a run first reached its target, and how many seconds of training that took."""
+"""Scoring a run: the number comes first, and when a run reached its target in how many seconds."""
 
 import json
 import types
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from launch.runs import score as score_lib
+from gen_models import data
+from gen_models.evaluation import score as record
+from gen_models.experiment import Samples
+from launch.reports import tables
+from launch.runs import load, result as result_lib, score as score_lib
 
 TRAIN, LOOK, COMPILE = 2.0, 5.0, 30.0  # seconds: of a dispatch, of a look, before the first
 
@@ -20,35 +26,128 @@ def written(directory, nats, every=4):
       file.write(json.dumps({**line, 'nats': next(looks)} if i % every == 0 else line) + '\n')
 
 
-def run(target):
-  return types.SimpleNamespace(experiment=types.SimpleNamespace(target=target, headline='nats'))
+def run(target, seeds=1):
+  return types.SimpleNamespace(experiment=types.SimpleNamespace(target=target, headline='nats'),
+                               config={'seeds': seeds})
 
 
 def test_seconds_to_a_target_are_those_of_training(tmp_path):
   written(tmp_path, [-95.0, -91.0, -89.9, -92.0, -80.0])
-  scores = [{'test_nats': -84.0, 'scores': {'other': 1.0}}]
-  score_lib.reached(run(-90.0), tmp_path, scores)
-  assert scores[0]['scores'] == {'other': 1.0, 'updates_to_target': 1200,
-                                 'seconds_to_target': pytest.approx(COMPILE + 12 * TRAIN)}
+  assert score_lib.reached(run(-90.0), tmp_path) == [
+    {'updates_to_target': 1200, 'seconds_to_target': pytest.approx(COMPILE + 12 * TRAIN)}]
 
 
 def test_every_seed_of_one_program_has_its_own(tmp_path):
   written(tmp_path, [[-95.0, -89.0], [-91.0, -95.0], [-90.0, -95.0]])
-  scores = [{}, {}]
-  score_lib.reached(run(-90.0), tmp_path, scores)
-  assert [s['scores']['updates_to_target'] for s in scores] == [1200, 400]
+  scores = score_lib.reached(run(-90.0, 2), tmp_path)
+  assert [s['updates_to_target'] for s in scores] == [1200, 400]
 
 
 def test_a_target_that_one_seed_never_reached_is_no_score(tmp_path):
   written(tmp_path, [[-95.0, -89.0], [-91.0, -95.0]])
-  scores = [{}, {}]
-  score_lib.reached(run(-90.0), tmp_path, scores)
-  score_lib.reached(run(None), tmp_path, scores)
-  assert scores == [{}, {}]
+  assert score_lib.reached(run(-90.0, 2), tmp_path) == score_lib.reached(run(None), tmp_path) == []
 
 
 def test_where_every_dispatch_ends_in_a_look_seconds_are_of_both(tmp_path):
   written(tmp_path, [-95.0, -80.0], every=1)
-  scores = [{}]
-  score_lib.reached(run(-90.0), tmp_path, scores)
-  assert scores[0]['scores']['seconds_to_target'] == COMPILE + 2 * (TRAIN + LOOK)
+  score, = score_lib.reached(run(-90.0), tmp_path)
+  assert score['seconds_to_target'] == COMPILE + 2 * (TRAIN + LOOK)
+
+
+# The likelihood is written first; what fails after it is a remark.
+
+
+def scored(monkeypatch, workdir, evaluate, num_test=300, sample=None, environment='[]',
+           lines=None):
+  """The result of a run that was never trained, and the lines that were reported."""
+  digits = data.load('digits')
+  dataset = digits._replace(test=data.Arrays(digits.test.images[:num_test]))
+  experiment = types.SimpleNamespace(
+    evaluate=lambda *args: evaluate, dataset='digits', protocol='', sample=sample,
+    binarisation='threshold', target=None, headline=None)
+  config = {'experiment': 'rbm_digits', 'variant': None, 'hyperparameters': {}, 'seed': 0,
+            'seeds': 1}
+  monkeypatch.setattr(load, 'run', lambda *args: load.Run(
+    config, {}, experiment, dataset, {'w': np.zeros(3)}, 7))
+  (workdir / 'metrics.jsonl').write_text('{"step": 7, "seconds": 1.5}\n')
+  if environment is not None:
+    (workdir / 'environment.json').write_text(environment)
+  lines = [] if lines is None else lines
+  score_lib.score(workdir, report=lines.append)
+  return result_lib.read(workdir / 'result.json'), lines
+
+
+SCORE = {'test_nats': -20.0, 'kind': 'ais', 'num_images': 3, 'binarisation': 'threshold',
+         'standard_error': float('nan'), 'effective_sample_size': 1.0, 'scores': {'x': np.inf}}
+
+
+def test_a_standard_error_that_is_not_a_number_costs_no_likelihood(monkeypatch, tmp_path):
+  result, lines = scored(monkeypatch, tmp_path, SCORE)
+  assert result.score.test_nats == -20 and result.score.standard_error is None
+  assert result.score.scores == {'x': None}
+  assert any('standard_error was nan' in line for line in result.score.remarks)
+  assert any('scores.x was inf' in line for line in lines)
+  assert 'nan' not in tables.of_result(result).replace('standard_error was nan', '')
+
+
+@pytest.mark.parametrize('environment', [
+  None, '', '3', '{}', '[]', '[3]', '[{}]', '[{"platform": 3, "device_kind": "cpu"}]'])
+def test_no_or_a_damaged_environment_is_a_remark(monkeypatch, tmp_path, environment):
+  result, _ = scored(monkeypatch, tmp_path, SCORE, environment=environment)
+  assert result.score.test_nats == -20 and result.machine is None
+  assert sum('where it was trained' in line for line in result.score.remarks) == 1
+  assert result.train_seconds == 1.5
+  assert 'a machine not recorded' in tables.notes([tables.Line('it', result)])
+
+
+def test_too_few_images_for_the_scores_of_draws_are_a_remark(monkeypatch, tmp_path):
+  def sample(key, params, num, label):
+    return Samples(jnp.zeros((num, 8, 8)), jnp.zeros((num, 8, 8)))
+
+  result, _ = scored(monkeypatch, tmp_path, SCORE, num_test=3, sample=sample)
+  assert result.score.test_nats == -20 and not result.samples
+  assert any('scores of draws' in line and '5 other neighbours' in line
+             for line in result.score.remarks)
+  assert score_lib.is_scored(tmp_path)
+
+
+def test_a_kill_while_draws_are_scored_leaves_the_likelihood_and_says_so(monkeypatch, tmp_path):
+  def sample(*args):
+    raise SystemExit(143)
+
+  with pytest.raises(SystemExit):
+    scored(monkeypatch, tmp_path, SCORE, sample=sample)
+  result = result_lib.read(tmp_path / 'result.json')
+  assert result.score.test_nats == -20 and score_lib.UNFINISHED in result.score.remarks
+  assert not score_lib.is_scored(tmp_path)  # a sweep scores it again
+
+
+def test_what_is_no_score_is_refused_by_name_and_reported(monkeypatch, tmp_path):
+  lines = []
+  with pytest.raises(record.Malformed, match='rbm_digits returned no score: kind is missing'):
+    scored(monkeypatch, tmp_path, {'test_nats': -3.0}, lines=lines)
+  assert lines == ['{"test_nats": -3.0}']
+
+
+@pytest.mark.parametrize('text, line', [
+  ('', 'not JSON'), ('[]', 'not an object'), ('{"experiment": 3}', 'experiment is 3'),
+  ('[' * 100_000, 'not JSON')])
+def test_a_result_that_is_none_names_its_file_and_field(tmp_path, text, line):
+  (tmp_path / 'result.json').write_text(text)
+  with pytest.raises(record.Malformed, match=line) as caught:
+    result_lib.read(tmp_path / 'result.json')
+  assert str(tmp_path) in str(caught.value) and '\n' not in str(caught.value)
+
+
+def without_nulls(value):
+  if isinstance(value, dict):
+    return {k: without_nulls(v) for k, v in value.items() if v is not None}
+  return [without_nulls(v) for v in value] if isinstance(value, list) else value
+
+
+def test_every_committed_result_is_a_record_and_is_written_as_it_was():
+  paths = sorted(tables.RESULTS.glob('*-*.json'))
+  assert len(paths) > 50
+  for path in paths:
+    value = json.loads(path.read_text(encoding='utf-8'))
+    assert without_nulls(result_lib.read(path).to_json()) == without_nulls(value), path

@@ -1,0 +1,437 @@
+"""The record of a score: what a number says of itself, read, checked and merged in one place.
+
+A score is an object of JSON in result.json and in experiments/results/; `Score` is the same, typed.
+The keys of the JSON are the names of the fields. Keys that are not known are kept, so a later
+version may add some; a field that has the wrong type, is too large or is not finite is refused in
+one line that names it.
+
+Nats per image.
+"""
+
+import dataclasses
+import math
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+_LONGEST_TEXT = 20_000  # characters
+_MOST_ENTRIES = 10_000  # of one object or list
+_DEEPEST = 12  # objects in objects
+_REQUIRED = object()
+
+
+class Malformed(ValueError):
+  """A record that does not describe a score; one line that names the field."""
+
+
+# Fields of JSON, checked.
+
+
+def _shown(value) -> str:
+  text = repr(value)
+  return text if len(text) <= 60 else f'{text[:57]}...'
+
+
+def number(value, name: str) -> float | None:
+  """A finite number, or None."""
+  if value is None:
+    return None
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    raise Malformed(f'{name} is {_shown(value)}, not a number')
+  if not math.isfinite(value) if isinstance(value, float) else abs(value) > 2**63:
+    raise Malformed(f'{name} is {_shown(value)}, not finite')
+  return value
+
+
+def count(value, name: str) -> int:
+  """A whole number from 0 to 2^63."""
+  if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 2**63:
+    raise Malformed(f'{name} is {_shown(value)}, not a count')
+  return value
+
+
+def text(value, name: str) -> str:
+  """Text of bounded length."""
+  if not isinstance(value, str):
+    raise Malformed(f'{name} is {_shown(value)}, not text')
+  if len(value) > _LONGEST_TEXT:
+    raise Malformed(f'{name} has {len(value)} characters, at most {_LONGEST_TEXT} are read')
+  return value
+
+
+def flag(value, name: str) -> bool:
+  """true or false."""
+  if not isinstance(value, bool):
+    raise Malformed(f'{name} is {_shown(value)}, neither true nor false')
+  return value
+
+
+def mapping(value, name: str) -> dict[str, Any]:
+  """An object with a bounded number of entries."""
+  if not isinstance(value, dict):
+    raise Malformed(f'{name} is {_shown(value)}, not an object')
+  if len(value) > _MOST_ENTRIES:
+    raise Malformed(f'{name} has {len(value)} entries, at most {_MOST_ENTRIES} are read')
+  return value
+
+
+def known(value, name: str) -> dict[str, Any]:
+  """An object of whatever is in it, bounded and finite."""
+  _bounded(mapping(value, name), name, 0)
+  return value
+
+
+def sequence(of: Callable) -> Callable:
+  """The check of a list whose items pass `of`."""
+  def check(value, name):
+    if not isinstance(value, list):
+      raise Malformed(f'{name} is {_shown(value)}, not a list')
+    if len(value) > _MOST_ENTRIES:
+      raise Malformed(f'{name} has {len(value)} entries, at most {_MOST_ENTRIES} are read')
+    return tuple(of(x, f'{name}[{i}]') for i, x in enumerate(value))
+  return check
+
+
+def named(of: Callable) -> Callable:
+  """The check of an object whose values pass `of`."""
+  def check(value, name):
+    return {k: of(v, f'{name}.{k}') for k, v in mapping(value, name).items()}
+  return check
+
+
+class Fields:
+  """An object of JSON whose fields are checked as they are taken; what is left is not known."""
+
+  def __init__(self, value, where: str = ''):
+    self._where, self._left = f'{where}.' if where else '', dict(mapping(value, where or 'it'))
+
+  def __contains__(self, name: str) -> bool:
+    return name in self._left
+
+  def take(self, name: str, check: Callable, default=_REQUIRED):
+    """The field `name`, checked; `default` where it is absent or, with a default, null."""
+    value = self._left.pop(name, None if default is not _REQUIRED else _REQUIRED)
+    if value is _REQUIRED:
+      raise Malformed(f'{self._where}{name} is missing')
+    if value is None and default is not _REQUIRED:
+      return default
+    return check(value, f'{self._where}{name}')
+
+  def rest(self) -> dict[str, Any]:
+    """What was not taken: bounded and finite, whatever it means."""
+    for name, value in self._left.items():
+      _bounded(value, f'{self._where}{name}', 0)
+    return self._left
+
+
+def _bounded(value, name: str, depth: int) -> None:
+  if depth > _DEEPEST:
+    raise Malformed(f'{name} is nested more than {_DEEPEST} deep')
+  if isinstance(value, dict):
+    for k, v in mapping(value, name).items():
+      _bounded(v, f'{name}.{k}'[-100:], depth + 1)
+  elif isinstance(value, list):
+    sequence(lambda v, name: _bounded(v, name, depth + 1))(value, name)
+  elif isinstance(value, str):
+    text(value, name)
+  elif not isinstance(value, bool):
+    number(value, name)
+
+
+def finite(value, name: str = '') -> tuple[Any, list[str]]:
+  """The value as JSON can hold it, and a remark on everything that had to be changed.
+
+  Numbers that are not finite become None, scalars and arrays of NumPy and JAX numbers and lists,
+  and what JSON has no word for its text.
+  """
+  if isinstance(value, Mapping):
+    pairs = [(str(k), *finite(v, f'{name}.{k}' if name else str(k))) for k, v in value.items()]
+    return {k: v for k, v, _ in pairs}, [line for *_, lines in pairs for line in lines]
+  if isinstance(value, list | tuple):
+    items = [finite(v, f'{name}[{i}]') for i, v in enumerate(value)]
+    return [v for v, _ in items], [line for _, lines in items for line in lines]
+  if value is None or isinstance(value, str | bool):
+    return value, []
+  if isinstance(value, np.bool_):
+    return bool(value), []
+  if isinstance(value, numbers.Integral):
+    return int(value), []
+  if isinstance(value, numbers.Real):
+    if math.isfinite(value):
+      return float(value), []
+    return None, [f'{name} was {float(value)}, not a finite number: it is left out']
+  if hasattr(value, 'tolist') and hasattr(value, 'dtype'):
+    return finite(np.asarray(value).tolist(), name)
+  return str(value), [f'{name} was of type {type(value).__name__}, kept as text']
+
+
+# Scores.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Seed:
+  """One seed's own score, beside the mean over all: see Score for the fields."""
+
+  test_nats: float | None = None
+  standard_error: float | None = None
+  effective_sample_size: float | None = None
+  lower: float | None = None
+  upper: float | None = None
+  resolved: bool | None = None
+  hollow: bool | None = None
+  scores: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+  details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  @classmethod
+  def from_json(cls, value, where: str = 'per_seed') -> 'Seed':
+    """Checked; raises Malformed."""
+    fields = Fields(value, where)
+    return cls(**{name: fields.take(name, number, None) for name in _NUMBERS},
+               **{name: fields.take(name, flag, None) for name in ('resolved', 'hollow')},
+               scores=fields.take('scores', named(number), {}), details=fields.rest())
+
+  def to_json(self) -> dict[str, Any]:
+    """As from_json read it; what is absent is null."""
+    return {**{name: getattr(self, name) for name in _NUMBERS},
+            **_given(self, 'resolved', 'hollow', 'scores'), **self.details}
+
+
+_NUMBERS = ('test_nats', 'standard_error', 'effective_sample_size', 'lower', 'upper')
+_FLAGS = ('resolved', 'hollow')
+_COUNTS = ('num_chains', 'num_temperatures', 'num_samples', 'num_importance_samples')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Score:
+  """What is known of a model's log-likelihood on a test set, and what else was measured.
+
+  Attributes:
+    test_nats: mean log-likelihood per image, nats, negative for discrete data; None where there is
+      no likelihood. Of a bound and of a bracket whose sides cross, its conservative end.
+    kind: 'exact' | 'ais' | 'bracket' | 'bound' | 'none'.
+    num_images: N, scored.
+    binarisation: of the images; a number without it means nothing.
+    standard_error: of test_nats as an estimate of this very sum: that of log Z and of importance
+      weights; 0 when exact, None where nothing tells it.
+    effective_sample_size: of the importance weights; None when exact.
+    lower, upper: test_nats from both sides; equal when exact, None where no such bound ran.
+    image_standard_error: standard deviation over the N images / sqrt(N): the luck of the test set.
+    why: of kind 'none', why there is no likelihood.
+    resolved: of a bracket, and of a bound with one inside: whether its sides agree.
+    hollow: of importance weights: whether too few of them carry the number for its standard error
+      and its distance from the likelihood to be known.
+    num_chains, num_temperatures: of annealing.
+    num_samples, num_importance_samples: of a bound, for each image.
+    seed_spread: standard deviation of test_nats over seeds.
+    scores: what else was measured, name -> value; means over seeds.
+    scores_spread: their standard deviations over seeds.
+    baselines: scores of simple densities on the same images.
+    per_seed: each seed's own.
+    remarks: what a reader must know besides, one line each.
+    details: what else the record says, as it stands.
+  """
+
+  test_nats: float | None
+  kind: str
+  num_images: int
+  binarisation: str
+  standard_error: float | None = None
+  effective_sample_size: float | None = None
+  lower: float | None = None
+  upper: float | None = None
+  image_standard_error: float | None = None
+  why: str | None = None
+  resolved: bool | None = None
+  hollow: bool | None = None
+  num_chains: int | None = None
+  num_temperatures: int | None = None
+  num_samples: int | None = None
+  num_importance_samples: int | None = None
+  seed_spread: float | None = None
+  scores: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+  scores_spread: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+  baselines: Mapping[str, 'Score'] = dataclasses.field(default_factory=dict)
+  per_seed: tuple[Seed, ...] = ()
+  remarks: tuple[str, ...] = ()
+  details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  @classmethod
+  def from_json(cls, value, where: str = '') -> 'Score':
+    """The score that an object of JSON describes.
+
+    Raises:
+      Malformed: a field is missing, of the wrong type, too large or not finite; the line names it.
+    """
+    return cls.take(Fields(value, where), where)
+
+  @classmethod
+  def take(cls, fields: Fields, where: str = '') -> 'Score':
+    """from_json of fields some of which were taken before."""
+    inside = f'{where}.' if where else ''
+    score = cls(
+      test_nats=fields.take('test_nats', number, None) if 'test_nats' in fields
+      else fields.take('test_nats', number),
+      kind=fields.take('kind', text), num_images=fields.take('num_images', count),
+      binarisation=fields.take('binarisation', text), why=fields.take('why', text, None),
+      **{name: fields.take(name, number, None) for name in (
+        *_NUMBERS[1:], 'image_standard_error', 'seed_spread')},
+      **{name: fields.take(name, flag, None) for name in _FLAGS},
+      **{name: fields.take(name, count, None) for name in _COUNTS},
+      **{name: fields.take(name, named(number), {}) for name in ('scores', 'scores_spread')},
+      baselines=fields.take('baselines', named(Score.from_json), {}),
+      per_seed=fields.take('per_seed', sequence(Seed.from_json), ()),
+      remarks=fields.take('remarks', sequence(text), ()), details=fields.rest())
+    if score.kind == 'bracket' and None in (score.lower, score.upper):
+      raise Malformed(f'{inside}lower or upper of a bracket is missing')
+    return score
+
+  def to_json(self) -> dict[str, Any]:
+    """As from_json read it; the fields that every score has are null where they say nothing."""
+    value = {
+      'test_nats': self.test_nats, 'kind': self.kind, **_given(self, 'why'),
+      'standard_error': self.standard_error, 'effective_sample_size': self.effective_sample_size,
+      'lower': self.lower, 'upper': self.upper, 'image_standard_error': self.image_standard_error,
+      'num_images': self.num_images, 'binarisation': self.binarisation,
+      **_given(self, *_FLAGS, *_COUNTS), **self.details,
+      **_given(self, 'scores', 'scores_spread', 'seed_spread')}
+    if self.baselines:
+      value['baselines'] = {name: score.to_json() for name, score in self.baselines.items()}
+    if self.per_seed:
+      value['per_seed'] = [seed.to_json() for seed in self.per_seed]
+    if self.remarks:
+      value['remarks'] = list(self.remarks)
+    return value
+
+  @property
+  def crossed(self) -> bool:
+    """Whether the sides of a bracket cross by more than their noise: they saw different modes."""
+    return (self.resolved is False and self.lower is not None and self.upper is not None
+            and self.lower > self.upper)
+
+  @property
+  def headline(self) -> float | None:
+    """The number to print: test_nats, or, where the sides of a bracket cross, its lowest end."""
+    if self.test_nats is None or not self.crossed:
+      return self.test_nats
+    return min(self.test_nats, self.lower, self.upper)
+
+  @property
+  def headline_spread(self) -> float | None:
+    """Standard deviation of the headline over seeds; None where it is not known."""
+    return self.seed_spread if self.headline == self.test_nats else None
+
+
+def _given(record, *names: str) -> dict[str, Any]:
+  """Those fields of a record that say something."""
+  values = {name: getattr(record, name) for name in names}
+  return {name: v for name, v in values.items() if v is not None and v != {}}
+
+
+def combine(scores: Sequence[Score]) -> Score:
+  """The score of several seeds: means, with the spread beside every seed's own.
+
+  Means of bounds are bounds; the weakest effective sample size speaks for all, and one seed that is
+  not resolved, or hollow, for all too.
+  """
+  first = scores[0]
+  if len(scores) == 1:
+    return first
+  changed: dict[str, Any] = {
+    'per_seed': tuple(_as_seed(score) for score in scores),
+    'remarks': tuple(dict.fromkeys(line for score in scores for line in score.remarks))}
+  nats = [score.test_nats for score in scores]
+  if None not in nats:
+    changed |= {'test_nats': float(np.mean(nats)), 'seed_spread': float(np.std(nats, ddof=1)),
+                'standard_error': _error_of_mean([score.standard_error for score in scores]),
+                'lower': _mean([score.lower for score in scores]),
+                'upper': _mean([score.upper for score in scores]),
+                'effective_sample_size': _if_all(min, [s.effective_sample_size for s in scores]),
+                'resolved': _if_all(all, [score.resolved for score in scores]),
+                'hollow': _if_all(any, [score.hollow for score in scores])}
+  elif first.test_nats is not None:
+    changed |= {'test_nats': None, 'remarks': (*changed['remarks'], 'a seed has no likelihood')}
+  # A seed lacks the score of a target that it did not reach.
+  names = [k for k in first.scores if all(s.scores.get(k) is not None for s in scores)]
+  values = {k: [score.scores[k] for score in scores] for k in names}
+  return dataclasses.replace(
+    first, **changed, scores={k: float(np.mean(v)) for k, v in values.items()},
+    scores_spread={k: float(np.std(v, ddof=1)) for k, v in values.items()})
+
+
+def _as_seed(score: Score) -> Seed:
+  return Seed.from_json(dataclasses.replace(score, seed_spread=None, scores_spread={},
+                                            per_seed=()).to_json())
+
+
+def _if_all(what: Callable, values: list):
+  """what(values), None where one of them is."""
+  return None if None in values else what(values)
+
+
+def _mean(values: list[float | None]) -> float | None:
+  return _if_all(lambda v: float(np.mean(v)), values)
+
+
+def _error_of_mean(errors: list[float | None]) -> float | None:
+  """Of the mean of independent estimates."""
+  return _if_all(lambda v: float(np.sqrt(np.mean(np.square(v)) / len(v))), errors)
+
+
+# Scores of draws.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SampleScore:
+  """One score of a model's draws against test images, and its floor: that of training images.
+
+  Attributes:
+    value, low, high: mean over the sets of draws, the least and the greatest of them.
+    floor, floor_low, floor_high: the same of real training images.
+    better: 'lower', 'higher' or 'floor', the nearer to it the better.
+    n: images in a set.
+    num_sets: independent sets.
+    details: what else the record says.
+  """
+
+  value: float | None
+  low: float | None
+  high: float | None
+  floor: float | None
+  floor_low: float | None
+  floor_high: float | None
+  better: str
+  n: int
+  num_sets: int
+  details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  @classmethod
+  def from_json(cls, value, where: str = 'samples') -> 'SampleScore':
+    """Checked; raises Malformed."""
+    fields = Fields(value, where)
+    if 'better' in fields and value['better'] not in ('lower', 'higher', 'floor'):
+      raise Malformed(f'{where}.better is {_shown(value["better"])}, not lower, higher or floor')
+    return cls(**{name: fields.take(name, number, None) for name in _SAMPLE_NUMBERS},
+               better=fields.take('better', text), n=fields.take('n', count),
+               num_sets=fields.take('num_sets', count), details=fields.rest())
+
+  def to_json(self) -> dict[str, Any]:
+    """As from_json read it."""
+    return {**{name: getattr(self, name) for name in _SAMPLE_NUMBERS}, 'better': self.better,
+            'n': self.n, 'num_sets': self.num_sets, **self.details}
+
+
+_SAMPLE_NUMBERS = ('value', 'low', 'high', 'floor', 'floor_low', 'floor_high')
+
+
+def combine_samples(scores: Sequence[SampleScore]) -> SampleScore:
+  """One sample score of several runs: means, with the least and the greatest of all sets."""
+  def over(what, name):
+    return _if_all(what, [getattr(score, name) for score in scores])
+
+  return dataclasses.replace(
+    scores[0], value=_mean([s.value for s in scores]), low=over(min, 'low'),
+    high=over(max, 'high'), floor=_mean([s.floor for s in scores]),
+    floor_low=over(min, 'floor_low'), floor_high=over(max, 'floor_high'),
+    num_sets=sum(s.num_sets for s in scores))

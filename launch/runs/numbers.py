@@ -1,0 +1,76 @@
+"""Numbers as text: the same digits in the terminal, on pages, in documents and in CSV.
+
+A dash stands for what is not known. Signs are those of typography; `plain` writes them in ASCII.
+"""
+
+from gen_models.evaluation.score import SampleScore, Score
+
+NONE = '–'
+
+
+def fixed(value: float | None, places: int = 2) -> str:
+  """That many digits after the point."""
+  return NONE if value is None else f'{value:.{places}f}'.replace('-', '−')
+
+
+def significant(value: float | None, num: int) -> str:
+  """That many significant digits; thousands, and what is before the point, in full."""
+  if value is None:
+    return NONE
+  whole = abs(value) >= min(1000, 10**num)
+  return (f'{value:,.0f}' if whole else f'{value:.{num}g}').replace('-', '−')
+
+
+def whole(value: int | None) -> str:
+  """A count, its thousands apart."""
+  return NONE if value is None else f'{value:,}'
+
+
+def nats(score: Score) -> str:
+  """−18.11 ± 0.12: the headline and its spread over seeds."""
+  return _with_spread(fixed(score.headline), fixed(score.headline_spread))
+
+
+def error(score: Score) -> str:
+  """The standard error of the estimate, 0 where the number is exact."""
+  return '0' if score.kind == 'exact' else fixed(score.standard_error)
+
+
+def sides(score: Score) -> str:
+  """−83.75 … −83.82: a bracket, and whether it is none."""
+  if score.kind != 'bracket':
+    return NONE
+  return (f'{fixed(score.lower)} … {fixed(score.upper)}'
+          + ('' if score.resolved else ', not resolved'))
+
+
+def sample_size(score: Score) -> str:
+  """The effective sample size and, of annealing, of how many chains."""
+  if not score.effective_sample_size:
+    return NONE
+  return fixed(score.effective_sample_size, 0) + (
+    f' of {score.num_chains:,}' if score.num_chains is not None else '')
+
+
+def other(score: Score, name: str) -> str:
+  """7.2 ± 0.51: a named score and its spread over seeds."""
+  return _with_spread(significant(score.scores.get(name), 4),
+                      significant(score.scores_spread.get(name), 2))
+
+
+def interval(sample: SampleScore, side: str = 'value') -> str:
+  """0.123 [0.12, 0.13]: the mean over sets, the least and the greatest."""
+  before = 'floor_' if side == 'floor' else ''
+  low, high = (significant(getattr(sample, before + end), 3) for end in ('low', 'high'))
+  return f'{significant(getattr(sample, side), 3)} [{low}, {high}]'
+
+
+def plain(text: str) -> str:
+  """The same in ASCII."""
+  for sign, letters in (('−', '-'), ('±', '+-'), ('–', '-'), ('…', '...'), ('²', '2'), ('é', 'e')):
+    text = text.replace(sign, letters)
+  return text
+
+
+def _with_spread(value: str, spread: str) -> str:
+  return value if spread == NONE else f'{value} ± {spread}'
