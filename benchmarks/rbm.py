@@ -31,7 +31,7 @@ from gen_models import data
 from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.negative import persistent, reconstruction
 from gen_models.experiment import Phase
-from gen_models.models import rbm
+from gen_models.models import gibbs, rbm
 from gen_models.training import parallel
 
 flags.DEFINE_integer('images', 10_000, 'Images an epoch.', lower_bound=1)
@@ -113,13 +113,14 @@ def our_trainer(s: Setting, negative) -> Trainer:
 
 def our_sampler(s: Setting) -> Sampler:
   params = start(s)
-  gibbs = jax.jit(rbm.gibbs, static_argnums=3, donate_argnums=2)
-  chains, key = rbm.init_chains(jax.random.key(2), params, s.sweep_chains), jax.random.key(3)
+  advance = jax.jit(gibbs.run, static_argnames=('model', 'num_steps'), donate_argnames='chains')
+  chains = gibbs.init_chains(jax.random.key(2), rbm, params, s.sweep_chains)
+  key = jax.random.key(3)
 
   def run():
     nonlocal chains, key
     key, key_run = jax.random.split(key)
-    chains = jax.block_until_ready(gibbs(key_run, params, chains, s.sweeps))
+    chains = jax.block_until_ready(advance(key_run, rbm, params, chains, s.sweeps))
 
   return Sampler(Contender('ours', run), lambda: np.asarray(chains.v_CV))
 

@@ -44,7 +44,11 @@ from gen_models.domains import (
 from gen_models.estimators.base import from_loss
 from gen_models.evaluation import likelihood
 from gen_models.experiment import Experiment, Phase
-from gen_models.models import code_rbm, dbn, feedforward, pca, rbm, units
+from gen_models.models import dbn, feedforward, pca, rbm, units
+from gen_models.models.machine import Machine
+from gen_models.models.rows import mean_rows
+
+CODES = Machine(units.BERNOULLI, units.LINEAR)  # the layer at the top of the stack
 
 _DIGITS = dict(dataset='digits', layers='128-64-8', num_steps=6000, learning_rate=3e-3,
                code_learning_rate=0.1, pretrain_weight_decay=0.0)
@@ -62,7 +66,7 @@ def cross_entropy(key, params, x_BV):
   del key
   log_odds_BV = feedforward.pixel_log_odds(params, x_BV)
   error_B = jnp.sum((x_BV - jax.nn.sigmoid(log_odds_BV))**2, axis=-1)
-  return units.mean_rows(feedforward.cross_entropy(log_odds_BV, x_BV)), {
+  return mean_rows(feedforward.cross_entropy(log_odds_BV, x_BV)), {
     'squared_error': jnp.mean(error_B)}
 
 
@@ -120,7 +124,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
 
   phases = pretraining(
     [*((rbm, size, pretrain_learning_rate) for size in hidden),
-     (code_rbm, code, code_learning_rate)], steps=steps, centring=centring, levels=levels,
+     (CODES, code, code_learning_rate)], steps=steps, centring=centring, levels=levels,
     binarisation='real', batch_size=batch_size,
     num_steps=num_steps if pretrain_steps is None else pretrain_steps,
     momentum=pretrain_momentum, weight_decay=pretrain_weight_decay) if pretrain else ()
@@ -138,7 +142,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
     del key
     x_NV = pixels(arrays, levels)
     if isinstance(params, dbn.Params):
-      y_NV = through(params, x_NV, code_rbm if len(params.layers) == len(sizes) else rbm)
+      y_NV = through(params, x_NV, CODES if len(params.layers) == len(sizes) else rbm)
       return {'valid_reconstruction_error': squared_error(x_NV, y_NV)}
     error = squared_error(x_NV, reconstruct(params, x_NV))
     return {'valid_squared_error': error, 'valid_minus_squared_error': -error}

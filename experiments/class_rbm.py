@@ -35,7 +35,7 @@ from gen_models.estimators.negative import persistent
 from gen_models.estimators.sampling_free import discriminative
 from gen_models.evaluation import figures, likelihood
 from gen_models.experiment import Experiment, Phase, Published, Samples
-from gen_models.models import label_rbm, rbm, units
+from gen_models.models import gibbs, label_rbm, rbm, units
 
 _DIGITS = dict(dataset='digits', num_hidden=64, num_steps=6000)
 VARIANTS = {
@@ -50,7 +50,7 @@ PUBLISHED = {
   'discriminative': Published('1.81 %', 'Larochelle & Bengio, 2008', 'a rerun that quotes it'),
 }
 NUM_LABELS = 10
-MODEL = label_rbm.LabelRbm(NUM_LABELS)
+MODEL = label_rbm.model(NUM_LABELS)
 
 
 def check(params, v_BV) -> None:
@@ -71,7 +71,7 @@ def sampler(shape):
   @jax.jit
   def of_class(key, params, label):
     # The label held, what remains is an ordinary machine.
-    return rbm.sample(key, label_rbm.given_label(params, NUM_LABELS, label), 1)
+    return gibbs.sample(key, rbm, label_rbm.given_label(params, NUM_LABELS, label), 1)
 
   def sample(key, params, num, label):
     if label is not None and not 0 <= label < NUM_LABELS:

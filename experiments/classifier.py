@@ -52,7 +52,8 @@ from gen_models.domains import (
 from gen_models.estimators.base import from_loss
 from gen_models.evaluation import figures, likelihood
 from gen_models.experiment import Experiment, Phase, Published
-from gen_models.models import dbn, feedforward, rbm, units
+from gen_models.models import dbn, feedforward, rbm
+from gen_models.models.rows import mean_rows
 
 _DIGITS = dict(dataset='digits', layers='128-128', num_steps=4000)
 
@@ -111,7 +112,7 @@ def cross_entropy(key, params, batch):
   log_p_BQ = feedforward.class_log_probabilities(params, x_BV)
   picked_BQ = jax.nn.one_hot(y_B, NUM_CLASSES)
   wrong_B = log_p_BQ.argmax(-1) != y_B
-  return -units.mean_rows(jnp.sum(log_p_BQ * picked_BQ, axis=-1)), {
+  return -mean_rows(jnp.sum(log_p_BQ * picked_BQ, axis=-1)), {
     'train_error_percent': 100 * jnp.mean(wrong_B)}
 
 

@@ -49,6 +49,7 @@ from gen_models.estimators.negative import persistent, reconstruction
 from gen_models.evaluation import deep
 from gen_models.experiment import Experiment, Published, Samples
 from gen_models.models import dbn, label_rbm, rbm, units
+from gen_models.models.rows import mean_rows
 from gen_models.samplers import annealing
 
 VARIANTS = {
@@ -115,7 +116,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
 
   def layer(depth):
     num_labels = NUM_CLASSES if labels and depth == len(sizes) - 1 else 0
-    model = label_rbm.LabelRbm(num_labels) if num_labels else rbm
+    model = label_rbm.model(num_labels) if num_labels else rbm
     return Layer(sizes[depth], contrastive(model, phase, direction=centred(centring)),
                  upper_learning_rate if depth else learning_rate, num_labels)
 
@@ -129,7 +130,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
     if dbn.num_labels_of(params):
       return {'valid_accuracy': _accuracy(params, v_NV, arrays.labels)}
     key_z, key_w = jax.random.split(key)
-    base_F = units.log_odds(units.mean_rows(dbn.feature_means(params, v_NV)))
+    base_F = units.log_odds(mean_rows(dbn.feature_means(params, v_NV)))
     log_z = annealing.quick_log_partition(key_z, params.layers[-1], base_F, num_chains=100,
                                           betas=annealing.refined(500))
     return {'valid_bound_quick': jnp.mean(dbn.log_weights(key_w, params, v_NV)) - log_z}

@@ -33,7 +33,7 @@ from gen_models.estimators.directions import centred
 from gen_models.estimators.sampling_free import score_matching
 from gen_models.evaluation import figures, monitors
 from gen_models.experiment import Experiment, Phase, unlabelled
-from gen_models.models import units
+from gen_models.models import gibbs, units
 from gen_models.models.machine import Machine
 
 VARIANTS = {
@@ -93,7 +93,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
 
   def draw(key, params, num):
     return tuple(jnp.clip(params.mean_V + params.scale_V * v_NV, 0, 1)
-                 for v_NV in MACHINE.sample(key, params.machine, num))
+                 for v_NV in gibbs.sample(key, MACHINE, params.machine, num))
 
   def pictures(key, params, dataset):
     return figures.rbm_filters(shape)(key, params.machine, dataset)

@@ -57,7 +57,7 @@ from gen_models.estimators.contrastive import Shared, contrastive
 from gen_models.estimators.negative import persistent, reconstruction
 from gen_models.evaluation import figures, likelihood
 from gen_models.experiment import Experiment, Phase, unlabelled
-from gen_models.models import rbm
+from gen_models.models import gibbs, rbm
 
 VARIANTS = {f'chains_{n}': dict(chains=n) for n in (10, 100, 1000)}
 GIBBS_STEPS = (1, 3, 10, 25)
@@ -137,7 +137,7 @@ def experiment(*, num_hidden: Width = 16, chains: PositiveInt = 100,
     def at_rest(key, params, train):
       key_cd, key_pcd, key_start, key_rest = jax.random.split(key, 4)
       memory = trained.init(key_start, params)
-      memory = memory._replace(chains=rbm.gibbs(key_rest, params, memory.chains, 5000))
+      memory = memory._replace(chains=gibbs.run(key_rest, rbm, params, memory.chains, 5000))
       rested = measured(key_pcd, params, memory, train, (1,))
       return {**measured(key_cd, params, None, train),
               'floor_pcd': rested['bias_pcd1'], 'noise_pcd': rested['noise_pcd1']}
@@ -154,6 +154,6 @@ def experiment(*, num_hidden: Width = 16, chains: PositiveInt = 100,
                   data.batches(batch_size, 'threshold', LEVELS), num_steps, batch_size,
                   monitor=monitor),),
     evaluate=evaluate, validate=validate, headline='valid_nats',
-    pictures=figures.rbm_filters((28, 28)), sample=unlabelled(rbm.sample, (28, 28)),
+    pictures=figures.rbm_filters((28, 28)), sample=unlabelled(gibbs.sampler(rbm), (28, 28)),
     steps_per_dispatch=500,
     protocol='exact log-likelihood; bias and noise of gradients over the length of the exact one')

@@ -39,7 +39,7 @@ from gen_models.domains import Fraction, NonNegative, NumUpdates, PositiveInt, W
 from gen_models.estimators.contrastive import contrastive
 from gen_models.evaluation import baselines, figures, monitors
 from gen_models.experiment import Experiment, Phase, Published, unlabelled
-from gen_models.models import rbm
+from gen_models.models import gibbs, rbm
 
 VARIANTS = {
   'centred': dict(direction='centred'),
@@ -99,7 +99,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
 
   def draw(key, params, num):
     # Shown the way round that the data are.
-    return tuple(turned(x) for x in rbm.sample(key, params, num))
+    return tuple(turned(x) for x in gibbs.sample(key, rbm, params, num))
 
   return Experiment(
     dataset=dataset, binarisation='threshold',

@@ -43,7 +43,7 @@ from gen_models.estimators.maximum_likelihood import maximum_likelihood
 from gen_models.estimators.sampling_free import pseudo_likelihood, ratio_matching
 from gen_models.evaluation import figures, monitors
 from gen_models.experiment import Experiment, Phase, unlabelled
-from gen_models.models import rbm
+from gen_models.models import gibbs, rbm
 
 VARIANTS = {
   'cd1': dict(negative='cd', steps=1),
@@ -115,6 +115,6 @@ def experiment(*, num_hidden: Width = 16,
                   check=boltzmann.check, monitor=monitors.of_chains(rbm, binarisation, levels),
                   alarms=monitors.ALARMS),),
     evaluate=evaluate, validate=validate, headline='valid_nats',
-    pictures=figures.rbm_filters((8, 8)), sample=unlabelled(rbm.sample, (8, 8)),
+    pictures=figures.rbm_filters((8, 8)), sample=unlabelled(gibbs.sampler(rbm), (8, 8)),
     steps_per_dispatch=200, validate_every=1000,
     protocol='exact log-likelihood of 300 held-out digits, pixels >= 8 of 16 on')

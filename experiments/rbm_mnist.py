@@ -53,7 +53,7 @@ from gen_models.domains import Decay, Fraction, NonNegative, NumUpdates, Positiv
 from gen_models.estimators.contrastive import contrastive
 from gen_models.evaluation import figures, likelihood, monitors
 from gen_models.experiment import Experiment, Phase, Published, unlabelled
-from gen_models.models import rbm, units
+from gen_models.models import gibbs, rbm, units
 from gen_models.samplers import annealing
 
 # Of the code for RBMs that Salakhutdinov gave away, there with momentum 0.5 in the first epochs.
@@ -132,6 +132,6 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] 
                   check=boltzmann.check, monitor=monitors.of_chains(rbm, binarisation, levels),
                   alarms=monitors.ALARMS),),
     evaluate=evaluate, validate=validate, headline='valid_nats_quick',
-    pictures=figures.rbm_filters((28, 28)), sample=unlabelled(rbm.sample, (28, 28)),
+    pictures=figures.rbm_filters((28, 28)), sample=unlabelled(gibbs.sampler(rbm), (28, 28)),
     steps_per_dispatch=100, num_validations=20,
     protocol='AIS both ways, trained on 50,000 images, all 10,000 test images')

@@ -37,7 +37,7 @@ from gen_models.domains import Decay, NonNegative, NumUpdates, PositiveInt, Real
 from gen_models.estimators.contrastive import contrastive
 from gen_models.evaluation import baselines, figures, likelihood, monitors
 from gen_models.experiment import Experiment, Phase, unlabelled
-from gen_models.models import rbm, units
+from gen_models.models import gibbs, rbm, units
 from gen_models.samplers import annealing
 
 NUM_HIDDEN, BATCH_SIZE = 500, 100  # as rbm_mnist's
@@ -91,6 +91,6 @@ def experiment(*, negative: boltzmann.NegativeName = 'pcd', steps: PositiveInt =
                   data.batches(BATCH_SIZE, 'dynamic', levels), num_steps, BATCH_SIZE, average,
                   check=boltzmann.check, alarms=monitors.ALARMS),),
     evaluate=evaluate, validate=validate, headline='valid_nats_bennett',
-    pictures=figures.rbm_filters((28, 28)), sample=unlabelled(rbm.sample, (28, 28)),
+    pictures=figures.rbm_filters((28, 28)), sample=unlabelled(gibbs.sampler(rbm), (28, 28)),
     steps_per_dispatch=100, validate_every=1000, target=target,
     protocol='AIS both ways, trained on 50,000 images, all 10,000 test images')

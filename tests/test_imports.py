@@ -19,7 +19,7 @@ MAY_IMPORT = {
                             'gen_models.evaluation'},
   'gen_models/problems': {'gen_models.models', 'gen_models.samplers', 'gen_models.estimators',
                           'gen_models.problems'},
-  'gen_models/data': {'gen_models.models', 'gen_models.data', 'gen_models.files'},
+  'gen_models/data': {'gen_models.models.bits', 'gen_models.data', 'gen_models.files'},
   'gen_models/training': {'gen_models.estimators.base', 'gen_models.experiment', 'gen_models.data',
                           'gen_models.files', 'gen_models.training'},
   # Files are written in one way everywhere: whoever writes imports it, and it imports nothing.

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from gen_models.models.units import bernoulli
+from gen_models.models.bits import bernoulli
 
 KINDS = ('static', 'dynamic', 'threshold', 'real')
 Split = Literal['train', 'valid', 'test']
@@ -37,7 +37,7 @@ def check_binarisation(kind: str, levels: int) -> None:
 def binarise(key: jax.Array, x_BD: jax.Array, kind: str, levels: int) -> jax.Array:
   """Pixels as the model sees them.
 
-  Dynamic draws are those of units.bernoulli: P(on) is x / levels to within 2^-24, exactly so at 0
+  Dynamic draws are those of bits.bernoulli: P(on) is x / levels to within 2^-24, exactly so at 0
   and at `levels`.
 
   Args:

@@ -37,7 +37,7 @@ from jax import lax
 from jax.nn import relu, softplus
 
 from gen_models.estimators import base
-from gen_models.models.units import mean_rows as mean
+from gen_models.models.rows import mean_rows as mean
 
 
 class Loss(NamedTuple):

@@ -26,6 +26,7 @@ from gen_models.estimators import base
 from gen_models.estimators.directions import PLAIN, Direction, Rows
 from gen_models.estimators.negative import Negative
 from gen_models.models import units
+from gen_models.models.rows import mean_rows
 
 
 class Shared(NamedTuple):
@@ -120,7 +121,7 @@ def sparsity(model: Any, level: float, weight: float = 0.1) -> Callable:
   def log_mean(x_BH):
     """log mean_b exp(x_b), finite also for units that are on, or off, on all data."""
     top_H = jax.lax.stop_gradient(jnp.max(x_BH, axis=0))
-    return top_H + jnp.log(units.mean_rows(jnp.exp(x_BH - top_H)))
+    return top_H + jnp.log(mean_rows(jnp.exp(x_BH - top_H)))
 
   def penalty(params, v_BV):
     x_BH = params.c_H + v_BV @ params.w_VH
@@ -190,7 +191,7 @@ def measured(estimator: base.Estimator, model: Any) -> base.Estimator:
 
     def loss(params):
       v_BV, log_det = model.standardise(params, x_BV)
-      return -units.mean_rows(model.log_likelihood(machine, v_BV)) - log_det, v_BV
+      return -mean_rows(model.log_likelihood(machine, v_BV)) - log_det, v_BV
 
     (value, v_BV), map_grads = jax.value_and_grad(loss, has_aux=True)(params)
     grads, memory, metrics = estimator.grad(key, machine, memory, v_BV)
@@ -202,4 +203,4 @@ def measured(estimator: base.Estimator, model: Any) -> base.Estimator:
 
 def _difference(data, negative):
   """Mean over data minus mean over negative rows, leaf by leaf."""
-  return jax.tree.map(lambda d, n: units.mean_rows(d) - units.mean_rows(n), data, negative)
+  return jax.tree.map(lambda d, n: mean_rows(d) - mean_rows(n), data, negative)

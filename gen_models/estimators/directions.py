@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from gen_models.models import units
+from gen_models.models.rows import mean_rows
 
 
 class Rows(NamedTuple):
@@ -85,7 +86,7 @@ def enhanced(rate: float = 0.01) -> Direction:
   """
   def update(state, rows):
     data = _data_means(rows)
-    model = Offsets(units.mean_rows(rows.v_CV), units.mean_rows(rows.p_CH))
+    model = Offsets(mean_rows(rows.v_CV), mean_rows(rows.p_CH))
     return _towards(state, jax.tree.map(lambda d, m: (d + m) / 2, data, model), rate)
 
   return Direction(_offsets, update, _centre)
@@ -114,7 +115,7 @@ def standardised(rate: float = 0.01, floor: float = 0.05) -> Direction:
     return Scales(mean, jax.tree.map(lambda m: m**2 + 1.0, mean))
 
   def update(state, rows):
-    square = Offsets(units.mean_rows(rows.v_BV**2), units.mean_rows(rows.p_BH**2))
+    square = Offsets(mean_rows(rows.v_BV**2), mean_rows(rows.p_BH**2))
     return Scales(_towards(state.mean, _data_means(rows), rate),
                   _towards(state.square, square, rate))
 
@@ -154,9 +155,9 @@ def natural(rate: float = 0.01, damping: float = 0.01) -> Direction:
     v_CV = rows.v_CV - state.mean.v_V
     p_CH = rows.p_CH - state.mean.h_H
     square_CH = rows.square_CH - 2 * state.mean.h_H * rows.p_CH + state.mean.h_H**2
-    first = v_CV.T @ p_CH / len(v_CV), units.mean_rows(v_CV), units.mean_rows(p_CH)
-    second = ((v_CV**2).T @ square_CH / len(v_CV), units.mean_rows(v_CV**2),
-              units.mean_rows(square_CH))
+    first = v_CV.T @ p_CH / len(v_CV), mean_rows(v_CV), mean_rows(p_CH)
+    second = ((v_CV**2).T @ square_CH / len(v_CV), mean_rows(v_CV**2),
+              mean_rows(square_CH))
     return Moments(_towards(state.mean, _data_means(rows), rate),
                    _towards(state.first, first, rate), _towards(state.second, second, rate))
 
@@ -174,7 +175,7 @@ def _offsets(model, params) -> Offsets:
 
 
 def _data_means(rows: Rows) -> Offsets:
-  return Offsets(units.mean_rows(rows.v_BV), units.mean_rows(rows.p_BH))
+  return Offsets(mean_rows(rows.v_BV), mean_rows(rows.p_BH))
 
 
 def _towards(state, value, rate):

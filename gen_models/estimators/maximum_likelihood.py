@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 
 from gen_models.estimators import base
-from gen_models.models import units
+from gen_models.models.rows import mean_rows
 
 
 def maximum_likelihood(log_likelihood: Callable) -> base.Estimator:
@@ -17,7 +17,7 @@ def maximum_likelihood(log_likelihood: Callable) -> base.Estimator:
 
   def loss(key, params, x_BV):
     del key
-    return -units.mean_rows(log_likelihood(params, x_BV)), {}
+    return -mean_rows(log_likelihood(params, x_BV)), {}
 
   return base.from_loss(loss)
 
@@ -39,6 +39,6 @@ def fixed_point(update: Callable, log_likelihood: Callable) -> base.Estimator:
   def grad(key, params, memory, batch):
     del key
     grads = jax.tree.map(lambda old, new: old - new, params, update(params, batch))
-    return grads, memory, {'loss': -units.mean_rows(log_likelihood(params, batch))}
+    return grads, memory, {'loss': -mean_rows(log_likelihood(params, batch))}
 
   return base.Estimator(lambda key, params: base.Memory(), grad, biased=True)

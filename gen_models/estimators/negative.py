@@ -20,7 +20,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from gen_models.estimators import base
-from gen_models.models import units
+from gen_models.models import gibbs, units
+from gen_models.models.gibbs import Chains
 
 
 class Drawn(NamedTuple):
@@ -71,8 +72,8 @@ def reconstruction(steps: int = 1) -> Negative:
     key_h, key_gibbs, key_v = jax.random.split(key, 3)
     h_BH = model.hidden.sample(key_h, params.c_H, y_BH)
     if steps > 1:
-      start = model.Chains(jnp.zeros((len(h_BH), len(params.w_VH))), h_BH)
-      h_BH = model.gibbs(key_gibbs, params, start, steps - 1).h_CH
+      start = Chains(jnp.zeros((len(h_BH), len(params.w_VH))), h_BH)
+      h_BH = gibbs.run(key_gibbs, model, params, start, steps - 1).h_CH
     v_BV = model.sample_visible(key_v, params, h_BH)
     return Drawn(v_BV, v_BV @ params.w_VH), memory
 
@@ -89,7 +90,7 @@ def persistent(chains: int, steps: int = 1) -> Negative:
   require_chains(chains)
 
   def init(key, model, params):
-    return base.Memory(model.init_chains(key, params, chains))
+    return base.Memory(gibbs.init_chains(key, model, params, chains))
 
   def sample(key, model, params, memory, y_BH):
     del y_BH
@@ -103,10 +104,10 @@ def advance(key, model, params, chains, steps: int):
   """(Drawn, chains) after `steps` sweeps of block Gibbs."""
   key_gibbs, key_v, key_h = jax.random.split(key, 3)
   if steps > 1:
-    chains = model.gibbs(key_gibbs, params, chains, steps - 1)
+    chains = gibbs.run(key_gibbs, model, params, chains, steps - 1)
   v_CV = model.sample_visible(key_v, params, chains.h_CH)
   y_CH = v_CV @ params.w_VH
-  return Drawn(v_CV, y_CH), model.Chains(v_CV, model.hidden.sample(key_h, params.c_H, y_CH))
+  return Drawn(v_CV, y_CH), Chains(v_CV, model.hidden.sample(key_h, params.c_H, y_CH))
 
 
 def fast_persistent(chains: int, steps: int = 1, fast_rate: float = 0.01,
@@ -127,7 +128,8 @@ def fast_persistent(chains: int, steps: int = 1, fast_rate: float = 0.01,
   require_chains(chains)
 
   def init(key, model, params):
-    return base.Memory(model.init_chains(key, params, chains), jax.tree.map(jnp.zeros_like, params))
+    return base.Memory(gibbs.init_chains(key, model, params, chains),
+                       jax.tree.map(jnp.zeros_like, params))
 
   def sample(key, model, params, memory, y_BH):
     del y_BH
@@ -177,8 +179,8 @@ def _fixed_point(num_points: int, iterations: int, damping: float, second_order:
   def init(key, model, params):
     require_binary(model, 'mean-field and TAP')
     key_v, key_h = jax.random.split(key)
-    return base.Memory(model.Chains(jax.random.uniform(key_v, (num_points, len(params.w_VH))),
-                                    jax.random.uniform(key_h, (num_points, len(params.c_H)))))
+    return base.Memory(Chains(jax.random.uniform(key_v, (num_points, len(params.w_VH))),
+                              jax.random.uniform(key_h, (num_points, len(params.c_H)))))
 
   def field(theta, y, m, other_variance, square):
     """The input of a unit, less its own reflection from the other layer."""
@@ -196,7 +198,7 @@ def _fixed_point(num_points: int, iterations: int, damping: float, second_order:
       v = damping * v + (1 - damping) * new_v
       new_h = jax.nn.sigmoid(field(c_H, v @ w_VH, h, v - v**2, square_VH))
       h = damping * h + (1 - damping) * new_h
-      return model.Chains(v, h), jnp.max(jnp.abs(new_h - h))
+      return Chains(v, h), jnp.max(jnp.abs(new_h - h))
 
     m, change = lax.scan(iterate, memory.chains, None, length=iterations)
     v, h = m.v_CV, m.h_CH
@@ -252,9 +254,9 @@ def coupled(chains: int, steps: int = 1, max_sweeps: int = 1000) -> Negative:
       return (v_CV.T @ p_CH, weight_C @ v_CV / chains, jnp.sum(p_CH, axis=0))
 
     key_x, key_y, key_first, key_run = jax.random.split(key, 4)
-    x = model.init_chains(key_x, params, chains)
-    y = model.init_chains(key_y, params, chains)
-    x = model.Chains(*one_sweep(key_first, x.h_CH))  # x_1 beside y_0
+    x = gibbs.init_chains(key_x, model, params, chains)
+    y = gibbs.init_chains(key_y, model, params, chains)
+    x = Chains(*one_sweep(key_first, x.h_CH))  # x_1 beside y_0
 
     class State(NamedTuple):
       time: jax.Array  # x is at `time`, y at time - 1
@@ -268,7 +270,7 @@ def coupled(chains: int, steps: int = 1, max_sweeps: int = 1000) -> Negative:
     def advance_pair(state: State) -> State:
       # One key for both: the same uniform number decides the same unit of x and of y.
       key = jax.random.fold_in(key_run, state.time)
-      x, y = (model.Chains(*one_sweep(jax.random.clone(key), c.h_CH))
+      x, y = (Chains(*one_sweep(jax.random.clone(key), c.h_CH))
               for c in (state.x, state.y))
       time = state.time + 1
       # Two that have met move as one; f(x_t) - f(y_{t-1}) counts from t = k + 1 on, until then.

@@ -22,7 +22,7 @@ from gen_models.estimators.negative import (
   require_chains,
   require_steps,
 )
-from gen_models.models import rbm
+from gen_models.models import gibbs, rbm
 from gen_models.samplers import tempering
 
 
@@ -33,9 +33,9 @@ class Replicas(NamedTuple):
   h_CRH: jax.Array
 
   @property
-  def at_model(self) -> rbm.Chains:
+  def at_model(self) -> gibbs.Chains:
     """The chains of the last rung."""
-    return rbm.Chains(self.v_CRV[:, -1], self.h_CRH[:, -1])
+    return gibbs.Chains(self.v_CRV[:, -1], self.h_CRH[:, -1])
 
 
 def _replicas(ladder: tempering.Ladder) -> Replicas:

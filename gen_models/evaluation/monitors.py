@@ -23,6 +23,7 @@ from jax import lax
 
 from gen_models import data
 from gen_models.experiment import Alarm
+from gen_models.models import gibbs
 
 SLOW = ('chains hardly move at these parameters; try more sweeps an update, parallel tempering, or '
         'a smaller learning rate')
@@ -68,7 +69,7 @@ def of_machine(model: Any, see: Callable, *, sweeps: int = 100):
     if chains == ():
       return metrics
     v_CV = chains.v_CV
-    rho_T = autocorrelation(key, model, params, model.Chains(*chains), sweeps)
+    rho_T = autocorrelation(key, model, params, gibbs.Chains(*chains), sweeps)
     return {
       **metrics,
       'free_energy_gap_chains': jnp.mean(model.free_energy(params, v_CV)) - of_train,
@@ -90,7 +91,7 @@ def autocorrelation(key, model: Any, params, chains, sweeps: int) -> jax.Array:
   start_CV = chains.v_CV - mean_V
 
   def body(chains, key):
-    chains = model.gibbs_step(key, params, chains)
+    chains = gibbs.step(key, model, params, chains)
     now_CV = chains.v_CV - chains.v_CV.mean(0)
     scale = jnp.sqrt(jnp.sum(start_CV**2) * jnp.sum(now_CV**2))
     return chains, jnp.sum(start_CV * now_CV) / jnp.maximum(scale, 1e-12)

@@ -13,16 +13,16 @@ Axis suffixes: B batch, Y rows, X columns, C channels in, D channels out, Z late
 M = Y / 2, N = X / 2, R rows of a matrix, all axes but the last.
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.nn.initializers import Initializer
 
-from gen_models.models import units
-from gen_models.models.networks import over_rows
+from gen_models.models import networks
+from gen_models.models.rows import add_bias, mean_rows, over_rows
 
 Form = Literal['products', 'lax']
 _DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
@@ -62,17 +62,10 @@ def double(x_BMNC, w_44CD, form: Form = 'products') -> jax.Array:
   return y.reshape(batch, 2 * rows + 2, 2 * columns + 2, -1)[:, 1:-1, 1:-1]
 
 
-class Linear(nn.Module):
+class Linear(networks.Dense):
   """x -> x.W + b of [R, C], W drawn by `weights`, b = 0."""
 
-  features: int
-  weights: Callable
-  bias: bool = True
-
-  @nn.compact
-  def __call__(self, x_RC):
-    y_RD = x_RC @ self.param('w_CD', self.weights, (x_RC.shape[-1], self.features))
-    return shift(self, 'b_D', y_RD) if self.bias else y_RD
+  names: tuple[str, str] = ('w_CD', 'b_D')
 
 
 class BatchNorm(nn.Module):
@@ -85,9 +78,9 @@ class BatchNorm(nn.Module):
   @nn.compact
   def __call__(self, x):
     x_RC = x.reshape(-1, x.shape[-1])
-    x_RC = x_RC - over_rows(units.mean_rows(x_RC), len(x_RC))
+    x_RC = x_RC - over_rows(mean_rows(x_RC), len(x_RC))
     gamma_C = self.param('gamma_C', nn.initializers.ones, x.shape[-1:])
-    scale_C = gamma_C * lax.rsqrt(units.mean_rows(jnp.square(x_RC)) + 1e-5)
+    scale_C = gamma_C * lax.rsqrt(mean_rows(jnp.square(x_RC)) + 1e-5)
     return shift(self, 'beta_C', x_RC * over_rows(scale_C, len(x_RC))).reshape(x.shape)
 
 
@@ -119,7 +112,7 @@ class Encoder(nn.Module):
       else:
         x = shift(self, f'bias_{i}', x)
       x = jax.nn.leaky_relu(x, 0.2)
-    return Linear(self.out, weights(self.stddev, 1.0), name='out')(x.reshape(len(x), -1))
+    return Linear(self.out, weights=weights(self.stddev, 1.0), name='out')(x.reshape(len(x), -1))
 
 
 class Decoder(nn.Module):
@@ -144,7 +137,7 @@ class Decoder(nn.Module):
   @nn.compact
   def __call__(self, z_BZ):
     rows, columns = (-(-side // 2**len(self.features)) for side in self.shape)
-    x = Linear(rows * columns * self.features[0], weights(self.stddev), not self.batch_norm,
+    x = Linear(rows * columns * self.features[0], not self.batch_norm, weights(self.stddev),
                name='in')(z_BZ).reshape(-1, rows, columns, self.features[0])
     for i, size in enumerate((*self.features[1:], self.out)):
       if self.batch_norm:
@@ -157,7 +150,7 @@ class Decoder(nn.Module):
     return shift(self, 'bias', x)[:, :self.shape[0], :self.shape[1]]
 
 
-def weights(stddev: float | None, scale: float = 2.0) -> Callable:
+def weights(stddev: float | None, scale: float = 2.0) -> Initializer:
   """Initialiser: N(0, stddev^2), or variance scale / fan-in where stddev is None."""
   if stddev is not None:
     return nn.initializers.normal(stddev)
@@ -166,6 +159,4 @@ def weights(stddev: float | None, scale: float = 2.0) -> Callable:
 
 def shift(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
   """x + b, b a parameter of `module` for each channel, 0 at the start."""
-  b_C = module.param(name, nn.initializers.zeros, x.shape[-1:])
-  x_RC = x.reshape(-1, x.shape[-1])
-  return (x_RC + over_rows(b_C, len(x_RC))).reshape(x.shape)
+  return add_bias(x, module.param(name, nn.initializers.zeros, x.shape[-1:]))

@@ -27,7 +27,8 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gen_models.models import label_rbm, rbm, units
+from gen_models.models import bits, gibbs, label_rbm, rbm, units
+from gen_models.models.rows import mean_rows
 
 Propagate = Literal['samples', 'means']
 
@@ -63,7 +64,7 @@ def grow(key, params: Params | None, v_NV, num_hidden: int, *, num_labels: int =
     raise ValueError('the top layer sees labels: no layer fits above it')
   if layers and not num_labels and num_hidden == len(layers[-1].b_V):
     return Params((*layers, upside_down(layers[-1])))
-  mean_V = units.mean_rows(_means(layers, v_NV))
+  mean_V = mean_rows(_means(layers, v_NV))
   new = rbm.init(key, len(mean_V) + num_labels, num_hidden, scale=scale)
   b_V = jnp.concatenate([units.log_odds(mean_V), jnp.zeros(num_labels)])
   return Params((*layers, new._replace(b_V=b_V)))
@@ -174,8 +175,8 @@ def sample(key, params: Params, num_samples: int, gibbs_steps: int,
     key: consumed.
     params: the net.
     num_samples: N, independent chains.
-    gibbs_steps: sweeps in the top layer.
-    label: class held through all sweeps, or None; may be traced.
+    gibbs_steps: in the top layer.
+    label: class held through all Gibbs steps, or None; may be traced.
 
   Returns:
     two arrays [N, V].
@@ -187,17 +188,18 @@ def sample(key, params: Params, num_samples: int, gibbs_steps: int,
   num_labels = num_labels_of(params)
   if label is not None and not num_labels:
     raise ValueError('this deep belief network has no labels to hold')
-  model = rbm
+  model: gibbs.Model = rbm
   if label is not None:
     top, num_labels = label_rbm.given_label(top, num_labels, label), 0
   elif num_labels:
-    model = label_rbm.LabelRbm(num_labels)
+    model = label_rbm.model(num_labels)
   key_init, key_gibbs, *keys = jax.random.split(key, 3 + len(lower))
-  chains = model.gibbs(key_gibbs, top, model.init_chains(key_init, top, num_samples), gibbs_steps)
+  chains = gibbs.run(key_gibbs, model, top,
+                     gibbs.init_chains(key_init, model, top, num_samples), gibbs_steps)
   x_NH = chains.h_CH
   mean_NV = rbm.visible_mean(top, x_NH)[:, :len(top.b_V) - num_labels]
-  x_NV = units.bernoulli(keys[0], mean_NV)
+  x_NV = bits.bernoulli(keys[0], mean_NV)
   for key_x, layer in zip(keys[1:], reversed(lower), strict=True):
     mean_NV = rbm.visible_mean(layer, x_NV)
-    x_NV = units.bernoulli(key_x, mean_NV)
+    x_NV = bits.bernoulli(key_x, mean_NV)
   return x_NV, mean_NV

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from gen_models.models import rbm
+from gen_models.models.rows import add_bias
 
 
 class Layer(NamedTuple):
@@ -79,19 +80,8 @@ def forward(params: Params, x_BI) -> jax.Array:
   return _affine(last, x_BI)
 
 
-@jax.custom_vjp
-def _shift(x_BO, b_O):
-  return x_BO + b_O
-
-
-# The sum over the batch as a product with ones: in a sweep the same bits as alone, as
-# units.mean_rows.
-_shift.defvjp(lambda x_BO, b_O: (x_BO + b_O, None),
-              lambda _, g_BO: (g_BO, jnp.ones(len(g_BO)) @ g_BO))
-
-
 def _affine(layer, x_BI):
-  return _shift(x_BI @ layer.w_IO, layer.b_O)
+  return add_bias(x_BI @ layer.w_IO, layer.b_O)
 
 
 def class_log_probabilities(params: Params, x_BI) -> jax.Array:

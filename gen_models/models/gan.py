@@ -98,9 +98,9 @@ class DenseGenerator(nn.Module):
   @nn.compact
   def __call__(self, x_BD):
     for width in self.features:
-      x_BD = Linear(width, weights(self.stddev), not self.batch_norm)(x_BD)
+      x_BD = Linear(width, not self.batch_norm, weights(self.stddev))(x_BD)
       x_BD = jax.nn.relu(BatchNorm()(x_BD) if self.batch_norm else x_BD)
-    return self.link(Linear(self.out, weights(self.stddev, 1.0))(x_BD))
+    return self.link(Linear(self.out, weights=weights(self.stddev, 1.0))(x_BD))
 
 
 class DenseCritic(nn.Module):
@@ -119,12 +119,12 @@ class DenseCritic(nn.Module):
   @nn.compact
   def __call__(self, x_BD):
     for width in self.features:
-      x_BD = Linear(self.pieces * width, weights(self.stddev))(x_BD)
+      x_BD = Linear(self.pieces * width, weights=weights(self.stddev))(x_BD)
       if self.pieces == 1:
         x_BD = jax.nn.leaky_relu(x_BD, 0.2)
       else:
         x_BD = jnp.max(x_BD.reshape(len(x_BD), self.pieces, width), axis=1)
-    return Linear(1, weights(self.stddev, 1.0))(x_BD)
+    return Linear(1, weights=weights(self.stddev, 1.0))(x_BD)
 
 
 class ConvGenerator(nn.Module):

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import solve_triangular
 
-from gen_models.models import units
+from gen_models.models.rows import mean_rows
 
 Covariance = Literal['full', 'diagonal', 'low_rank']
 
@@ -180,7 +180,7 @@ def moments(x_NV, shrinkage: float = 0.0) -> tuple[jax.Array, jax.Array]:
   if isinstance(shrinkage, (int, float)) and not 0 <= shrinkage <= 1:
     raise ValueError(f'shrinkage lies between 0 and 1, got {shrinkage}')
   x_NV = jnp.asarray(x_NV)
-  mean_V = units.mean_rows(x_NV)
+  mean_V = mean_rows(x_NV)
   y_NV = x_NV - mean_V
   s_VV = jnp.matmul(y_NV.T, y_NV, precision='highest') / len(x_NV)
   return mean_V, (1 - shrinkage) * s_VV + (

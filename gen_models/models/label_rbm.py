@@ -13,13 +13,13 @@ Axis suffixes: B batch, C chains, F features (without the label), V = F + Q, H h
 Nats. Hinton, Osindero & Teh (2006), A fast learning algorithm for deep belief nets.
 """
 
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from gen_models.models import rbm, units
+from gen_models.models.machine import Machine
 
 
 def attach(x_BF, y_B, num_labels: int) -> jax.Array:
@@ -55,46 +55,9 @@ def log_partition(params: rbm.Params, num_labels: int) -> jax.Array:
 # Conditionals and sampling.
 
 
-class LabelRbm(NamedTuple):
-  """Reads like gen_models.models.rbm, for the estimators that take a model."""
+def model(num_labels: int) -> Machine:
+  """The machine of features beside a label, p(x_i = 1 | h) = sigma(b_i + W_i.h) and
 
-  num_labels: int
-
-  Params = rbm.Params
-  Chains = rbm.Chains
-  hidden = units.BERNOULLI
-
-  @property
-  def visible(self):
-    return units.Labelled(self.num_labels)
-
-  hidden_mean = staticmethod(rbm.hidden_mean)
-  sample_hidden = staticmethod(rbm.sample_hidden)
-
-  def visible_mean(self, params: rbm.Params, h_BH) -> jax.Array:
-    """[sigma(b_x + W_x.h), softmax(b_y + W_y.h)], [..., F + Q]."""
-    log_odds_BV = rbm.visible_input(params, h_BH)
-    return jnp.concatenate([jax.nn.sigmoid(log_odds_BV[..., :-self.num_labels]),
-                            jax.nn.softmax(log_odds_BV[..., -self.num_labels:])], axis=-1)
-
-  def sample_visible(self, key, params: rbm.Params, h_BH) -> jax.Array:
-    """x_i ~ Bernoulli(sigma(b_i + W_i.h)), y ~ softmax(b_y + W_y.h), [B, F + Q]."""
-    key_x, key_y = jax.random.split(key)
-    log_odds_BV = rbm.visible_input(params, h_BH)
-    x_BF = units.bernoulli(key_x, jax.nn.sigmoid(log_odds_BV[:, :-self.num_labels]))
-    y_B = jax.random.categorical(key_y, log_odds_BV[:, -self.num_labels:])
-    return attach(x_BF, y_B, self.num_labels)
-
-  def init_chains(self, key, params: rbm.Params, num_chains: int) -> rbm.Chains:
-    """v from the visible biases alone, h ~ p(h | v)."""
-    key_v, key_h = jax.random.split(key)
-    v_CV = self.sample_visible(key_v, params, jnp.zeros((num_chains, len(params.c_H))))
-    return rbm.Chains(v_CV, rbm.sample_hidden(key_h, params, v_CV))
-
-  def gibbs(self, key, params: rbm.Params, chains: rbm.Chains, num_steps: int) -> rbm.Chains:
-    """`num_steps` sweeps, v ~ p(v | h) then h ~ p(h | v), as one lax.scan."""
-    def body(chains, key):
-      key_v, key_h = jax.random.split(key)
-      v_CV = self.sample_visible(key_v, params, chains.h_CH)
-      return rbm.Chains(v_CV, rbm.sample_hidden(key_h, params, v_CV)), None
-    return lax.scan(body, chains, jax.random.split(key, num_steps))[0]
+    p(y | h) = softmax(b_y + W_y.h).
+  """
+  return Machine(units.Labelled(num_labels), units.BERNOULLI)

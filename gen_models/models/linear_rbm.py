@@ -28,7 +28,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.scipy.linalg import cho_solve, solve_triangular
 
 from gen_models.models import units
@@ -78,7 +77,7 @@ def machine(params: Measured) -> Params:
   return Params(w_VH, jnp.zeros_like(origin_V), jnp.zeros(m_VH.shape[1]))
 
 
-def standardise(params: Measured, x_NV) -> tuple[jax.Array, jax.Array]:
+def normalise(params: Measured, x_NV) -> tuple[jax.Array, jax.Array]:
   """v = (x - o) / s and log |dv/dx| = -V log s."""
   return ((x_NV - params.origin_V) * jnp.exp(-params.log_unit),
           -len(params.origin_V) * params.log_unit)
@@ -119,7 +118,7 @@ def log_likelihood(params: Params, v_BV) -> jax.Array:
 
 def log_density(params: Measured, x_NV) -> jax.Array:
   """log p(x), [N] nats, exact."""
-  v_NV, log_det = standardise(params, x_NV)
+  v_NV, log_det = normalise(params, x_NV)
   return log_likelihood(machine(params), v_NV) + log_det
 
 
@@ -151,51 +150,17 @@ def visible_mean(params: Params, h_BH) -> jax.Array:
   return h_BH @ params.w_VH.T + params.b_V
 
 
-# Sampling.
-
-
-class Chains(NamedTuple):
-  """State of block Gibbs chains: a sample of v and of h given that v."""
-
-  v_CV: jax.Array
-  h_CH: jax.Array
-
-
-def draw_hidden(key, mean_BH) -> jax.Array:
-  """h ~ N(mean, I), [B, H]: hidden units drawn given their mean."""
-  return mean_BH + jax.random.normal(key, mean_BH.shape)
+# Sampling: exact; chains, to train by, are gen_models.models.gibbs.
 
 
 def sample_hidden(key, params: Params, v_BV) -> jax.Array:
   """h ~ p(h | v), [B, H]."""
-  return draw_hidden(key, hidden_mean(params, v_BV))
+  return hidden.sample(key, params.c_H, v_BV @ params.w_VH)
 
 
 def sample_visible(key, params: Params, h_BH) -> jax.Array:
   """v ~ p(v | h), [B, V]."""
-  mean_BV = visible_mean(params, h_BH)
-  return mean_BV + jax.random.normal(key, mean_BV.shape)
-
-
-def init_chains(key, params: Params, num_chains: int) -> Chains:
-  """v ~ N(b, I), h ~ p(h | v): chains from the visible biases alone."""
-  key_v, key_h = jax.random.split(key)
-  v_CV = params.b_V + jax.random.normal(key_v, (num_chains, len(params.b_V)))
-  return Chains(v_CV, sample_hidden(key_h, params, v_CV))
-
-
-def gibbs_step(key, params: Params, chains: Chains) -> Chains:
-  """One sweep, v ~ p(v | h) then h ~ p(h | v): leaves p(v, h) invariant."""
-  key_v, key_h = jax.random.split(key)
-  v_CV = sample_visible(key_v, params, chains.h_CH)
-  return Chains(v_CV, sample_hidden(key_h, params, v_CV))
-
-
-def gibbs(key, params: Params, chains: Chains, num_steps: int) -> Chains:
-  """`num_steps` sweeps of block Gibbs as one lax.scan."""
-  def body(chains, key):
-    return gibbs_step(key, params, chains), None
-  return lax.scan(body, chains, jax.random.split(key, num_steps))[0]
+  return visible.sample(key, params.b_V, h_BH @ params.w_VH.T)
 
 
 def sample(key, params: Params, num_samples: int) -> jax.Array:

@@ -40,13 +40,6 @@ class Params(NamedTuple):
   c_H: Any
 
 
-class Chains(NamedTuple):
-  """State of block Gibbs chains: a sample of v and of h given that v."""
-
-  v_CV: jax.Array
-  h_CH: jax.Array
-
-
 @dataclasses.dataclass(frozen=True)
 class Machine:
   """Functions of Params, as those of gen_models.models.rbm.
@@ -55,11 +48,10 @@ class Machine:
     visible, hidden: layers.
   """
 
-  visible: Any
-  hidden: Any
+  visible: units.Layer
+  hidden: units.Layer
 
   Params = Params
-  Chains = Chains
 
   def init(self, key, num_visible: int, num_hidden: int, data_mean_V=None,
            scale: float = 0.01) -> Params:
@@ -149,7 +141,7 @@ class Machine:
     """E[v | h], [B, V]."""
     return self.visible.mean(params.b_V, h_BH @ params.w_VH.T)
 
-  # Sampling.
+  # Sampling; chains: gen_models.models.gibbs.
 
   def sample_hidden(self, key, params: Params, v_BV) -> jax.Array:
     """h ~ p(h | v), [B, H]."""
@@ -158,31 +150,6 @@ class Machine:
   def sample_visible(self, key, params: Params, h_BH) -> jax.Array:
     """v ~ p(v | h), [B, V]."""
     return self.visible.sample(key, params.b_V, h_BH @ params.w_VH.T)
-
-  def init_chains(self, key, params: Params, num_chains: int) -> Chains:
-    """v from the visible layer alone, h ~ p(h | v)."""
-    key_v, key_h = jax.random.split(key)
-    v_CV = self.visible.sample(key_v, params.b_V, jnp.zeros((num_chains, len(params.w_VH))))
-    return Chains(v_CV, self.sample_hidden(key_h, params, v_CV))
-
-  def gibbs_step(self, key, params: Params, chains: Chains) -> Chains:
-    """One sweep, v ~ p(v | h) then h ~ p(h | v): leaves p(v, h) invariant."""
-    key_v, key_h = jax.random.split(key)
-    v_CV = self.sample_visible(key_v, params, chains.h_CH)
-    return Chains(v_CV, self.sample_hidden(key_h, params, v_CV))
-
-  def gibbs(self, key, params: Params, chains: Chains, num_steps: int) -> Chains:
-    """`num_steps` sweeps of block Gibbs as one lax.scan."""
-    def body(chains, key):
-      return self.gibbs_step(key, params, chains), None
-    return lax.scan(body, chains, jax.random.split(key, num_steps))[0]
-
-  def sample(self, key, params: Params, num: int, num_steps: int = 1000):
-    """(v, E[v | h]) [num, V] of independent chains, `num_steps` sweeps from the visible layer."""
-    key_init, key_gibbs, key_last = jax.random.split(key, 3)
-    chains = self.gibbs(key_gibbs, params, self.init_chains(key_init, params, num), num_steps)
-    return (self.sample_visible(key_last, params, chains.h_CH),
-            self.visible_mean(params, chains.h_CH))
 
 
 def _log2_states(layer, size: int) -> float:

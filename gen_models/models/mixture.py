@@ -24,7 +24,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gen_models.models import gaussian, units
+from gen_models.models import bits, gaussian, units
+from gen_models.models.rows import mean_rows
 
 Components = Literal['bernoulli', 'diagonal', 'full']
 _SHRINKAGE = 0.01  # of the pseudo-images of Gaussian classes: a floor where the data do not vary
@@ -117,7 +118,7 @@ def sample(key, params, num_samples: int, label: int | None = None):
   if label is not None:
     z_N = jnp.full_like(z_N, label)
   if isinstance(params, Params):
-    return z_N, units.bernoulli(key_x, visible_mean(params, z_N))
+    return z_N, bits.bernoulli(key_x, visible_mean(params, z_N))
 
   def draw(image):
     key, z = image
@@ -202,7 +203,7 @@ def _components(params) -> Components:
 def _pseudo_images(x_NV, components: Components):
   """Mean and covariance of what every class is shown besides the images."""
   if components == 'bernoulli':
-    return jax.nn.sigmoid(units.log_odds(units.mean_rows(x_NV))), None
+    return jax.nn.sigmoid(units.log_odds(mean_rows(x_NV))), None
   return gaussian.moments(x_NV, _SHRINKAGE)
 
 

@@ -7,22 +7,14 @@ What a network's outputs mean is said by the model that owns it.
 Axis suffixes: R rows, D inputs, F features, Y X pixels.
 """
 
-import functools
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.nn.initializers import Initializer
 
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def over_rows(b_F: jax.Array, num_rows: int) -> jax.Array:
-  """b in every row, [R, F]; its gradient is a product with ones, as in units.mean_rows."""
-  return jnp.broadcast_to(b_F, (num_rows, len(b_F)))
-
-
-over_rows.defvjp(lambda b_F, num_rows: (over_rows(b_F, num_rows), None),
-                 lambda num_rows, _, d_RF: (jnp.ones(num_rows) @ d_RF,))
+from gen_models.models.rows import add_bias
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
@@ -31,18 +23,27 @@ def leaky_relu(x: jax.Array) -> jax.Array:
 
 
 class Dense(nn.Module):
-  """x -> x.W + b, W uniform with variance 2 / (D + F), b = 0 (Glorot & Bengio, 2010)."""
+  """x -> x.W + b, b = 0 at the start.
+
+  Attributes:
+    features: outputs.
+    bias: whether there is a b.
+    weights: initialiser of W; uniform with variance 2 / (D + F) (Glorot & Bengio, 2010).
+    names: of the two parameters, as checkpoints have them.
+  """
 
   features: int
   bias: bool = True
+  weights: Initializer = nn.initializers.glorot_uniform()
+  names: tuple[str, str] = ('w_DF', 'b_F')
 
   @nn.compact
   def __call__(self, x_RD):
-    shape = (x_RD.shape[-1], self.features)
-    y_RF = x_RD @ self.param('w_DF', nn.initializers.glorot_uniform(), shape)
+    name_w, name_b = self.names
+    y_RF = x_RD @ self.param(name_w, self.weights, (x_RD.shape[-1], self.features))
     if not self.bias:
       return y_RF
-    return y_RF + over_rows(self.param('b_F', nn.initializers.zeros, shape[1:]), len(x_RD))
+    return add_bias(y_RF, self.param(name_b, nn.initializers.zeros, (self.features,)))
 
 
 class MLP(nn.Module):

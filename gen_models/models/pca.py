@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gen_models.models import gaussian, units
+from gen_models.models.rows import mean_rows
 
 
 class Params(NamedTuple):
@@ -93,7 +94,7 @@ def fit_logistic(key, x_NV, rank: int, *, ridge: float = 0.01, num_steps: int = 
   """
   x_NV = jnp.asarray(x_NV)
   w_VR = 0.1 * jax.random.normal(key, (x_NV.shape[1], rank))
-  start = Logistic(units.log_odds(units.mean_rows(x_NV)), w_VR), jnp.zeros((len(x_NV), rank))
+  start = Logistic(units.log_odds(mean_rows(x_NV)), w_VR), jnp.zeros((len(x_NV), rank))
 
   def body(carry, _):
     params, z_NR = carry
@@ -131,7 +132,7 @@ def loading_step(params: Logistic, z_NR, x_NV, ridge: float) -> Logistic:
   """Loadings and then offset, each minimising the majoriser of `code_step`."""
   y_NV = _working_response(params, z_NR, x_NV)
   w_VR = _ridge_regression(z_NR, y_NV - params.b_V, 4 * ridge).T
-  return Logistic(units.mean_rows(y_NV - z_NR @ w_VR.T), w_VR)
+  return Logistic(mean_rows(y_NV - z_NR @ w_VR.T), w_VR)
 
 
 def _working_response(params, z_NR, x_NV):

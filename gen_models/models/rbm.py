@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gen_models.models import units
+from gen_models.models import bits, units
 
 MAX_ENUMERATED_UNITS = 28
 visible = hidden = units.BERNOULLI
@@ -131,51 +131,14 @@ def visible_mean(params: Params, h_BH) -> jax.Array:
   return jax.nn.sigmoid(visible_input(params, h_BH))
 
 
-# Sampling.
-
-
-class Chains(NamedTuple):
-  """State of block Gibbs chains: a sample of v and of h given that v."""
-
-  v_CV: jax.Array
-  h_CH: jax.Array
+# Sampling. Chains that alternate between these two are gen_models.models.gibbs.
 
 
 def sample_hidden(key, params: Params, v_BV) -> jax.Array:
   """h ~ p(h | v), [B, H]."""
-  return units.bernoulli(key, hidden_mean(params, v_BV))
+  return bits.bernoulli(key, hidden_mean(params, v_BV))
 
 
 def sample_visible(key, params: Params, h_BH) -> jax.Array:
   """v ~ p(v | h), [B, V]."""
-  return units.bernoulli(key, visible_mean(params, h_BH))
-
-
-def init_chains(key, params: Params, num_chains: int) -> Chains:
-  """v ~ prod_i Bernoulli(sigma(b_i)), h ~ p(h | v): chains from the visible biases alone."""
-  key_v, key_h = jax.random.split(key)
-  v_CV = units.bernoulli(
-    key_v, jnp.broadcast_to(jax.nn.sigmoid(params.b_V), (num_chains, len(params.b_V))))
-  return Chains(v_CV, sample_hidden(key_h, params, v_CV))
-
-
-def gibbs_step(key, params: Params, chains: Chains) -> Chains:
-  """One sweep, v ~ p(v | h) then h ~ p(h | v): leaves p(v, h) invariant."""
-  key_v, key_h = jax.random.split(key)
-  v_CV = sample_visible(key_v, params, chains.h_CH)
-  return Chains(v_CV, sample_hidden(key_h, params, v_CV))
-
-
-def gibbs(key, params: Params, chains: Chains, num_steps: int) -> Chains:
-  """`num_steps` sweeps of block Gibbs as one lax.scan."""
-  def body(chains, key):
-    return gibbs_step(key, params, chains), None
-  return lax.scan(body, chains, jax.random.split(key, num_steps))[0]
-
-
-def sample(key, params: Params, num: int, num_steps: int = 1000) -> tuple[jax.Array, jax.Array]:
-  """(v, E[v | h]) [num, V] of independent chains, `num_steps` sweeps from the visible biases."""
-  key_init, key_gibbs, key_last = jax.random.split(key, 3)
-  chains = gibbs(key_gibbs, params, init_chains(key_init, params, num), num_steps)
-  mean_CV = visible_mean(params, chains.h_CH)
-  return units.bernoulli(key_last, mean_CV), mean_CV
+  return bits.bernoulli(key, visible_mean(params, h_BH))

@@ -1,75 +1,22 @@
 """Units: the random variables of which layers are made.
 
-Axis suffixes: B batch or chains, D units, R rows.
+Axis suffixes: B batch or chains, D units.
 """
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.scipy.special import log_ndtr, ndtri
+
+from gen_models.models import bits
 
 LOG_2_PI = math.log(2 * math.pi)
 
 _FAR = 12.0  # below -12 the tail of a Gaussian is an exponential to 1 %, and float32 runs out
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-
-
-def _threefry(k0, k1, x0, x1):
-  """Threefry-2x32 with 20 rounds, unrolled (Salmon, Moraes, Dror & Shaw, 2011)."""
-  # jax.random runs the same cipher as a rolled loop on CPU, five passes over memory;
-  # written out, all of it fuses into one.
-  keys = (k0, k1, k0 ^ k1 ^ jnp.uint32(0x1BD11BDA))
-  x0, x1 = x0 + k0, x1 + k1
-  for group in range(5):
-    for rotation in _ROTATIONS[group % 2]:
-      x0 = x0 + x1
-      x1 = x0 ^ ((x1 << rotation) | (x1 >> (32 - rotation)))
-    x0 = x0 + keys[(group + 1) % 3]
-    x1 = x1 + keys[(group + 2) % 3] + jnp.uint32(group + 1)
-  return x0, x1
-
-
-def bernoulli(key: jax.Array, p: jax.Array) -> jax.Array:
-  """x_i = 1[u_i < p_i], u_i uniform on [0, 1): a unit is on when the draw falls below.
-
-  Four draws come from one block of the cipher. u_i = (a_i + r) / 2^16 with a_i 16
-  random bits of its own and r one fraction of 8 bits shared by the whole call, so each
-  u_i is uniform on a grid of 2^-24 (the grid of float32 itself: P(x_i = 1) is p_i to
-  within 2^-24) and two units of one call covary by at most 2^-34. Counters are the
-  global row and column: the same key draws the same samples on any number of devices.
-
-  Args:
-    key: typed random key, consumed.
-    p: probabilities [..., D], float32.
-
-  Returns:
-    zeros and ones [..., D] in the dtype of p.
-  """
-  *lead, num_units = p.shape or (1,)
-  p_RD = p.reshape(-1, num_units)
-  k0, k1, k2 = jax.random.bits(key, (3,), jnp.uint32)
-  counters = (p_RD.shape[0], -(-num_units // 4))
-  x0, x1 = _threefry(k0, k1, lax.broadcasted_iota(jnp.uint32, counters, 0),
-                     lax.broadcasted_iota(jnp.uint32, counters, 1))
-  words = jnp.concatenate([x0, x1], axis=-1)
-  a_RD = lax.bitcast_convert_type(words, jnp.uint16).reshape(p_RD.shape[0], -1)
-  r = (k2 >> 24).astype(jnp.float32) / 256
-  on_RD = a_RD[:, :num_units].astype(jnp.float32) + r < p_RD * 65536
-  return on_RD.astype(p.dtype).reshape(p.shape)
-
-
-def mean_rows(x_BD: jax.Array) -> jax.Array:
-  """(1/B) sum_b x_bd, [D], as a product with ones.
-
-  On CPU, XLA orders a reduction over rows differently under vmap but a product alike; as a product,
-  a replica in a sweep ends in the very bits of its own run.
-  """
-  return jnp.ones(len(x_BD)) @ x_BD / len(x_BD)
 
 
 def log_odds(mean: jax.Array, smoothing: float = 0.01) -> jax.Array:
@@ -78,24 +25,54 @@ def log_odds(mean: jax.Array, smoothing: float = 0.01) -> jax.Array:
   return jnp.log(m) - jnp.log1p(-m)
 
 
-# Layers: D independent units of one kind.
-#
-#   p(x | y) = exp(log_base(theta, x) + x.y - cumulant(theta, y)),
-#
-# theta the layer's own parameters (an array theta_D, or a NamedTuple of them), y [..., D] what the
-# other layer says. Any two layers make a machine (gen_models.models.machine). A layer has
-#
-#   log_base(theta, x)             [...], summed over units
-#   cumulant(theta, y)             log sum_x exp(log_base + x.y), [...]
-#   mean(theta, y)                 E[x | y] = d cumulant / dy, [..., D]
-#   sample(key, theta, y)          x ~ p(x | y), [..., D]
-#   statistics(theta, x)           d log_base / d theta, the tree of theta, each leaf [..., D]
-#   expected_statistics(theta, y)  E[statistics | y] = d cumulant / d theta, likewise
-#   init(mean_D)                   theta of which the mean at y = 0 is about mean_D
-#   check(x)                       raises ValueError where x are no states of these units
-#   square(theta, y)               E[x^2 | y], [..., D]
-#   levels, group                  states of a group of units, and its size; levels 0 if continuous
-#   neutral                        the mean of a unit without bias
+class Layer(Protocol):
+  """D independent units of one kind:
+
+    p(x | y) = exp(log_base(theta, x) + x.y - cumulant(theta, y)),
+
+  theta the layer's own parameters (an array theta_D, or a NamedTuple of them), y [.., D] what the
+  other layer says. Any two layers make a machine (gen_models.models.machine). To write one:
+  gen_models.models.units.Spin is the shortest.
+  """
+
+  @property
+  def levels(self) -> int:
+    """States of a group of units; 0 where they are continuous."""
+
+  @property
+  def group(self) -> int:
+    """Units that are drawn together: 1, or the categories of a one-of-Q unit."""
+
+  @property
+  def neutral(self) -> float:
+    """The mean of a unit without bias."""
+
+  def log_base(self, theta: Any, x) -> jax.Array:
+    """log of the base measure, summed over units, [..]."""
+
+  def cumulant(self, theta: Any, y) -> jax.Array:
+    """log sum_x exp(log_base + x.y), an integral where units are continuous, [..]."""
+
+  def mean(self, theta: Any, y) -> jax.Array:
+    """E[x | y] = d cumulant / dy, [.., D]."""
+
+  def sample(self, key, theta: Any, y) -> jax.Array:
+    """x ~ p(x | y), [.., D]; the key is consumed."""
+
+  def square(self, theta: Any, y) -> jax.Array:
+    """E[x^2 | y], [.., D]."""
+
+  def statistics(self, theta: Any, x) -> Any:
+    """d log_base / d theta, the tree of theta, each leaf [.., D]."""
+
+  def expected_statistics(self, theta: Any, y) -> Any:
+    """E[statistics | y] = d cumulant / d theta, likewise."""
+
+  def init(self, mean_D) -> Any:
+    """theta of which the mean at y = 0 is about mean_D."""
+
+  def check(self, x) -> None:
+    """Raises ValueError where x are no states of these units, with the mend."""
 
 
 class _OneBias:
@@ -124,7 +101,7 @@ class Bernoulli(_OneBias):
     return jax.nn.sigmoid(y + theta_D)
 
   def sample(self, key, theta_D, y):
-    return bernoulli(key, self.mean(theta_D, y))
+    return bits.bernoulli(key, self.mean(theta_D, y))
 
   def square(self, theta_D, y):
     return self.mean(theta_D, y)
@@ -151,7 +128,7 @@ class Spin(_OneBias):
     return jnp.tanh(theta_D + y)
 
   def sample(self, key, theta_D, y):
-    return 2 * bernoulli(key, jax.nn.sigmoid(2 * (theta_D + y))) - 1
+    return 2 * bits.bernoulli(key, jax.nn.sigmoid(2 * (theta_D + y))) - 1
 
   def square(self, theta_D, y):
     return jnp.ones_like(y)
@@ -256,7 +233,7 @@ class Gaussian:
   likelihood and every step. Cho, Ilin & Raiko (2011), Improved learning of Gaussian-Bernoulli RBMs.
 
   Attributes:
-    min_variance, max_variance: of standardised data: variance 1 at the start.
+    min_variance, max_variance: of normalised data, whose variance is 1 at the start.
   """
 
   min_variance: float = 0.01

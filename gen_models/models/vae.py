@@ -24,7 +24,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gen_models.models import networks, units
+from gen_models.models import bits, networks, units
+from gen_models.models.rows import over_rows
 
 
 class Family(NamedTuple):
@@ -66,7 +67,7 @@ def _bernoulli() -> Family:
     return jnp.sum(q * (q_logits - p_logits) + _softplus(p_logits) - _softplus(q_logits), axis=-1)
 
   def sample(key, logits):
-    return units.bernoulli(key, jax.nn.sigmoid(logits))
+    return bits.bernoulli(key, jax.nn.sigmoid(logits))
 
   return Family(1, log_prob, kl, sample, jax.nn.sigmoid,
                 lambda mean_D: units.log_odds(mean_D, 0.002))
@@ -225,7 +226,7 @@ class Model(NamedTuple):
     return self._over(params.prior_O, lead)
 
   def _over(self, b_O, lead):
-    return networks.over_rows(b_O, math.prod(lead)).reshape(*lead, -1)
+    return over_rows(b_O, math.prod(lead)).reshape(*lead, -1)
 
   # Sampling.
 

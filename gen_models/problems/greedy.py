@@ -9,7 +9,8 @@ from gen_models.estimators.directions import centred
 from gen_models.estimators.greedy import on_top
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
 from gen_models.estimators.negative import persistent, reconstruction
-from gen_models.models import code_rbm, dbn, label_rbm, rbm
+from gen_models.models import dbn, label_rbm, rbm, units
+from gen_models.models.machine import Machine
 from gen_models.problems.entry import Problem
 
 _draws = np.random.default_rng(5)
@@ -29,6 +30,7 @@ STACK = dbn.Params((_balanced(4, 5, 2.0), _balanced(5, 4, 1.2)))
 LABELLED = dbn.Params((STACK.layers[0], _balanced(5 + NUM_LABELS, 4, 1.0)))
 V_BV = jnp.asarray(_draws.random((6, 4)) < 0.6, jnp.float32)
 Y_B = jnp.asarray([0, 1, 2, 2, 0, 2], jnp.int32)
+CODES_MODEL = Machine(units.BERNOULLI, units.LINEAR)
 CODE = _balanced(4, 2, 1.5)
 
 
@@ -56,8 +58,8 @@ def labelled_loss(params, batch):
 
 def code_loss(params, v_BV):
   """-mean log p(v) of the machine with linear hidden units, the visible ones enumerated."""
-  log_z = jax.nn.logsumexp(-code_rbm.free_energy(params, rbm.all_states(4)))
-  return jnp.mean(code_rbm.free_energy(params, v_BV)) + log_z
+  log_z = jax.nn.logsumexp(-CODES_MODEL.free_energy(params, rbm.all_states(4)))
+  return jnp.mean(CODES_MODEL.free_energy(params, v_BV)) + log_z
 
 
 STACKED = Problem('stack', STACK, V_BV, stack_loss,
@@ -83,7 +85,7 @@ ENTRIES = {
   'greedy_pcd1_centred': _stack(
     contrastive(rbm, persistent(chains=4), direction=centred(0.1)), SWEEPS),
   'greedy_labels': STACKED_LABELS.entry(
-    on_top(contrastive(label_rbm.LabelRbm(NUM_LABELS), persistent(chains=4)), dbn), SWEEPS),
-  'code_cd1': CODES.entry(contrastive(code_rbm, reconstruction())),
-  'code_pcd1': CODES.entry(contrastive(code_rbm, persistent(chains=4)), CODES.burn_in),
+    on_top(contrastive(label_rbm.model(NUM_LABELS), persistent(chains=4)), dbn), SWEEPS),
+  'code_cd1': CODES.entry(contrastive(CODES_MODEL, reconstruction())),
+  'code_pcd1': CODES.entry(contrastive(CODES_MODEL, persistent(chains=4)), CODES.burn_in),
 }

@@ -119,11 +119,11 @@ ENTRIES = {
   'precise_code_pcd_natural': CODES_PROBLEM.entry(
     contrastive(CODES, _few, direction=natural(0.02, 0.1)), SWEEPS),
   'class_rbm_pcd': JOINT.entry(
-    contrastive(label_rbm.LabelRbm(NUM_LABELS), _few), SWEEPS),
+    contrastive(label_rbm.model(NUM_LABELS), _few), SWEEPS),
   'class_rbm_discriminative': LABEL.entry(discriminative(NUM_LABELS), deterministic=True),
   'class_rbm_hybrid': HYBRID.entry(weighted(
     (discriminative(NUM_LABELS), 1.0),
-    (contrastive(label_rbm.LabelRbm(NUM_LABELS), _few), 0.1)), SWEEPS),
+    (contrastive(label_rbm.model(NUM_LABELS), _few), 0.1)), SWEEPS),
   'standardised_gaussian_rbm_pcd': STANDARDISED.entry(
     standardised(contrastive(GAUSSIAN, _few, direction=centred(0.1))), SWEEPS),
 }

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gen_models.models import rbm, units
+from gen_models.models import bits, gibbs, rbm
 
 
 class Estimate(NamedTuple):
@@ -106,9 +106,9 @@ def _anneal(key, params: rbm.Params, base_V, chains: _Chains, betas_T, steps_T) 
               + step * (chains.v_CV @ (params.b_V - base_V)))
     log_w_C, lost_C = compensated_add(chains.log_w_C, chains.lost_C, term_C)
     beta = beta + step
-    h_CH = units.bernoulli(key_h, jax.nn.sigmoid(beta * x_CH))
+    h_CH = bits.bernoulli(key_h, jax.nn.sigmoid(beta * x_CH))
     y_CV = (1 - beta) * base_V + beta * rbm.visible_input(params, h_CH)
-    return _Chains(units.bernoulli(key_v, jax.nn.sigmoid(y_CV)), log_w_C, lost_C), None
+    return _Chains(bits.bernoulli(key_v, jax.nn.sigmoid(y_CV)), log_w_C, lost_C), None
 
   return lax.scan(body, chains, (jax.random.split(key, len(betas_T)), betas_T, steps_T))[0]
 
@@ -119,7 +119,7 @@ _anneal_chunk = jax.jit(_anneal)
 def _start(key, base_V, num_chains: int) -> _Chains:
   """v ~ prod_i Bernoulli(sigma(a_i)), w = 1."""
   p_CV = jnp.broadcast_to(jax.nn.sigmoid(base_V), (num_chains, len(base_V)))
-  return _Chains(units.bernoulli(key, p_CV), jnp.zeros(num_chains), jnp.zeros(num_chains))
+  return _Chains(bits.bernoulli(key, p_CV), jnp.zeros(num_chains), jnp.zeros(num_chains))
 
 
 @jax.jit
@@ -348,8 +348,8 @@ def _walk(key, params: rbm.Params, base_V, chains: _Chains, betas, chunk: int, r
 @functools.partial(jax.jit, static_argnames='num_steps')
 def _burn(key, params: rbm.Params, v_CV, num_steps: int):
   key_hidden, key_gibbs = jax.random.split(key)
-  chains = rbm.Chains(v_CV, rbm.sample_hidden(key_hidden, params, v_CV))
-  return rbm.gibbs(key_gibbs, params, chains, num_steps).v_CV
+  chains = gibbs.Chains(v_CV, rbm.sample_hidden(key_hidden, params, v_CV))
+  return gibbs.run(key_gibbs, rbm, params, chains, num_steps).v_CV
 
 
 def effective_sample_size(log_w_C) -> float:

@@ -43,7 +43,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gen_models.models import rbm, units
+from gen_models.models import bits, gibbs, rbm
 from gen_models.samplers import annealing
 
 _MAX_ENUMERATED_UNITS = 20  # of a first rung with W; a second of work
@@ -144,8 +144,8 @@ def init(key, params_R: rbm.Params, num_chains: int) -> Ladder:
   key_v, key_h = jax.random.split(key)
   rungs, num_visible = params_R.b_V.shape
   p_RCV = jnp.broadcast_to(jax.nn.sigmoid(params_R.b_V[0]), (rungs, num_chains, num_visible))
-  v_RCV = units.bernoulli(key_v, p_RCV)
-  h_RCH = units.bernoulli(key_h, jax.nn.sigmoid(jax.vmap(rbm.hidden_input)(params_R, v_RCV)))
+  v_RCV = bits.bernoulli(key_v, p_RCV)
+  h_RCH = bits.bernoulli(key_h, jax.nn.sigmoid(jax.vmap(rbm.hidden_input)(params_R, v_RCV)))
   return Ladder(v_RCV, h_RCH)
 
 
@@ -160,8 +160,8 @@ def passed_on(key, params_R: rbm.Params, v_CV, num_sweeps: int, *, down: bool = 
   def body(v_CV, xs):
     key, params = xs
     key_h, key_gibbs = jax.random.split(key)
-    chains = rbm.Chains(v_CV, rbm.sample_hidden(key_h, params, v_CV))
-    chains = rbm.gibbs(key_gibbs, params, chains, num_sweeps)
+    chains = gibbs.Chains(v_CV, rbm.sample_hidden(key_h, params, v_CV))
+    chains = gibbs.run(key_gibbs, rbm, params, chains, num_sweeps)
     return chains.v_CV, chains
 
   _require_rungs(params_R)
@@ -185,7 +185,7 @@ def step(key, params_R: rbm.Params | Scaled, ladder: Ladder) -> tuple[Ladder, Wo
     (ladder, work), the work of each pair measured when its turn to swap came.
   """
   key_v, key_h, *keys = jax.random.split(key, 4)
-  v_RCV = units.bernoulli(key_v, jax.nn.sigmoid(_visible_input(params_R, ladder.h_RCH)))
+  v_RCV = bits.bernoulli(key_v, jax.nn.sigmoid(_visible_input(params_R, ladder.h_RCH)))
   state = _evaluated(params_R, v_RCV, _said(params_R, v_RCV))
   num_pairs = len(params_R.b_V) - 1
   works, pairs = [], []
@@ -195,7 +195,7 @@ def step(key, params_R: rbm.Params | Scaled, ladder: Ladder) -> tuple[Ladder, Wo
     pairs.append(np.arange(parity, num_pairs, 2))
   order_P = np.argsort(np.concatenate(pairs))
   work = jax.tree.map(lambda *parts: jnp.concatenate(parts)[order_P], *works)
-  h_RCH = units.bernoulli(key_h, jax.nn.sigmoid(_hidden_input(params_R, state.u_RCH)))
+  h_RCH = bits.bernoulli(key_h, jax.nn.sigmoid(_hidden_input(params_R, state.u_RCH)))
   return Ladder(state.v_RCV, h_RCH), work
 
 
@@ -247,7 +247,7 @@ def _hidden_input(params_R, u_RCH) -> jax.Array:
 
 def _evaluated(params_R, v_RCV, u_RCH) -> _Evaluated:
   y_RCH = _hidden_input(params_R, u_RCH)
-  # Sums as products, whose order does not change under vmap: see units.mean_rows.
+  # Sums as products, whose order does not change under vmap: see mean_rows.
   f_RC = -(jnp.einsum('rcv,rv->rc', v_RCV, params_R.b_V)
            + jax.nn.softplus(y_RCH) @ jnp.ones(y_RCH.shape[-1]))
   return _Evaluated(v_RCV, u_RCH, f_RC)

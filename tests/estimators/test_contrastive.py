@@ -21,7 +21,7 @@ from gen_models.estimators.contrastive import (
 )
 from gen_models.estimators.directions import Offsets, centred
 from gen_models.estimators.negative import Drawn, Negative, persistent, reconstruction
-from gen_models.models import linear_rbm, rbm, units
+from gen_models.models import gibbs, linear_rbm, rbm, units
 from gen_models.models.machine import Machine
 from gen_models.problems.machine import GAUSSIAN, GAUSSIAN_PROBLEM
 from gen_models.problems.rbm import BATCH, PARAMS
@@ -98,7 +98,7 @@ def test_pcd_k_sweeps_k_times_and_remembers_where_it_is(k):
   # From chains held at one state: E[v p(h | v)] after k sweeps by powers of the exact kernel.
   joint = oracle.rbm_joint(PARAMS)
   start, chains = 3, 4
-  held = rbm.Chains(jnp.zeros((chains, 5)),
+  held = gibbs.Chains(jnp.zeros((chains, 5)),
                     jnp.tile(jnp.float32(joint.h_SH[start]), (chains, 1)))
   estimator = contrastive(rbm, persistent(chains, k))
   memory = estimator.init(jax.random.key(0), PARAMS)
@@ -126,7 +126,7 @@ def test_chains_persist_from_call_to_call():
 
   @jax.jit
   def after(key):
-    corner = rbm.Chains(jnp.ones((2**14, 5)), jnp.ones((2**14, 4)))
+    corner = gibbs.Chains(jnp.ones((2**14, 5)), jnp.ones((2**14, 4)))
     memory = estimator.init(jax.random.key(0), PARAMS)._replace(chains=corner)
 
     def call(memory, key):

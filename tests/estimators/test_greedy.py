@@ -70,7 +70,7 @@ def test_burn_in_is_long_enough():
 
 
 def test_labels_reach_the_top():
-  estimator = on_top(contrastive(label_rbm.LabelRbm(3), reconstruction()), dbn)
+  estimator = on_top(contrastive(label_rbm.model(3), reconstruction()), dbn)
   memory = estimator.init(jax.random.key(0), problems.LABELLED)
   one, other = (estimator.grad(jax.random.key(1), problems.LABELLED, memory,
                                (problems.V_BV, y_B))[0].layers[1]

@@ -20,7 +20,7 @@ from gen_models.estimators.negative import (
   reconstruction,
   tap,
 )
-from gen_models.models import rbm, units
+from gen_models.models import bits, gibbs, rbm, units
 from gen_models.models.machine import Machine
 from gen_models.problems.rbm import BATCH, PARAMS
 from tests import oracle
@@ -59,9 +59,9 @@ def test_fast_weights_are_the_published_algorithm(steps):
     key_gibbs, *last = jax.random.split(jax.random.split(jax.random.key(t + 1))[0], 3)
     first = [jax.random.split(k) for k in jax.random.split(key_gibbs, steps - 1)]
     for key_v, key_h in [*first, last]:  # one sweep of the driven machine
-      v_CV = np.asarray(units.bernoulli(
+      v_CV = np.asarray(bits.bernoulli(
         key_v, jnp.float32(sigmoid(driven_V + h_CH @ driven_VH.T))))
-      h_CH = np.asarray(units.bernoulli(key_h, jnp.float32(sigmoid(driven_H + v_CV @ driven_VH))))
+      h_CH = np.asarray(bits.bernoulli(key_h, jnp.float32(sigmoid(driven_H + v_CV @ driven_VH))))
     v_BV = np.asarray(BATCH, np.float64)
     p_BH, p_CH = sigmoid(c_H + v_BV @ w_VH), sigmoid(c_H + v_CV @ w_VH)
     expected = (v_CV.T @ p_CH / chains - v_BV.T @ p_BH / len(v_BV),
@@ -158,12 +158,12 @@ def test_saturated_units_leave_fixed_points_finite():
 def trajectories(key, params, chains, num_sweeps):
   """x_1, x_2, .. and y_0, y_1, .. of pairs of chains, [T, C, ...], one random number for both."""
   key_x, key_y, key_first, key_run = jax.random.split(key, 4)
-  x = rbm.gibbs_step(key_first, params, rbm.init_chains(key_x, params, chains))
-  y = rbm.init_chains(key_y, params, chains)
+  x = gibbs.step(key_first, rbm, params, gibbs.init_chains(key_x, rbm, params, chains))
+  y = gibbs.init_chains(key_y, rbm, params, chains)
 
   def both(pair, t):
     k = jax.random.fold_in(key_run, t)
-    pair = tuple(rbm.gibbs_step(jax.random.clone(k), params, c) for c in pair)
+    pair = tuple(gibbs.step(jax.random.clone(k), rbm, params, c) for c in pair)
     return pair, pair
 
   _, later = jax.lax.scan(both, (x, y), jnp.arange(1, num_sweeps))
@@ -175,7 +175,7 @@ def literal_pairs(key, params, chains, steps):
 
   f is (v p(h | v), v, p(h | v)), averaged over pairs; random numbers are those of `coupled`.
   """
-  x, y = (rbm.Chains(*(np.asarray(a, np.float64) for a in c)) for c in trajectories(
+  x, y = (gibbs.Chains(*(np.asarray(a, np.float64) for a in c)) for c in trajectories(
     key, params, chains, 200))  # row t - 1: x_t, y_{t-1}
   same_TC = np.all(x.v_CV == y.v_CV, -1) & np.all(x.h_CH == y.h_CH, -1)
   assert np.all(np.diff(same_TC.astype(int), axis=0) >= 0), 'a pair that had met came apart'

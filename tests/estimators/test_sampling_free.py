@@ -197,7 +197,7 @@ def test_the_model_is_the_minimum_on_its_own_data(name):
 
 @pytest.mark.parametrize('make, message', [
   (lambda: pseudo_likelihood(GAUSSIAN), 'use score_matching'),
-  (lambda: ratio_matching(label_rbm.LabelRbm(3)), 'needs two states'),
+  (lambda: ratio_matching(label_rbm.model(3)), 'needs two states'),
   (lambda: score_matching(rbm), 'Gaussian visible and Bernoulli hidden'),
   (lambda: score_matching(Machine(units.Gaussian(), units.SPIN)), 'Bernoulli hidden units')])
 def test_units_that_an_objective_is_not_for_are_refused(make, message):

@@ -11,7 +11,8 @@ import pytest
 from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.negative import fast_persistent, mean_field, persistent, tap
 from gen_models.estimators.tempered import Replicas, tempered, trajectory
-from gen_models.models import code_rbm, rbm
+from gen_models.models import gibbs, rbm, units
+from gen_models.models.machine import Machine
 from gen_models.problems.rbm import BATCH, PARAMS
 from tests import oracle
 
@@ -103,7 +104,7 @@ def test_replicas_cross_where_gibbs_does_not():
 
   off = jnp.zeros((128, 6))
   plain = persistent(128)
-  stuck = plain.init(jax.random.key(0), rbm, STUCK)._replace(chains=rbm.Chains(off, off))
+  stuck = plain.init(jax.random.key(0), rbm, STUCK)._replace(chains=gibbs.Chains(off, off))
   assert share_on(plain, stuck, 200) < 0.1
   negative = tempered(128, rungs=12)
   # From biases of 0, as data that are on half the time would set them.
@@ -126,7 +127,8 @@ def test_chains_lead_in_memory():
   (lambda: tempered(4, betas=[0.0, 0.5]), 'ends at 1'),
   (lambda: tempered(4, betas=[0.5, 0.2, 1.0]), 'ends at 1'),
   (lambda: trajectory(4, rungs=2), 'rungs >= 3'), (lambda: tempered(4, steps=0), 'steps >= 1'),
-  (lambda: tempered(4).init(jax.random.key(0), code_rbm, PARAMS), 'Bernoulli units'),
+  (lambda: tempered(4).init(jax.random.key(0), Machine(units.BERNOULLI, units.LINEAR), PARAMS),
+   'Bernoulli units'),
   (lambda: contrastive(rbm, tempered(4), last_half_step='means'), "not 'means'")])
 def test_impossible_choices_are_refused(make, message):
   with pytest.raises(ValueError, match=message):

@@ -11,7 +11,7 @@ import pytest
 from gen_models import data
 from gen_models.evaluation import monitors
 from gen_models.experiment import Alarm
-from gen_models.models import rbm
+from gen_models.models import gibbs, rbm
 from gen_models.problems.rbm import PARAMS
 from gen_models.training import loop
 from gen_models.training.hooks import Hooks
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures('strict_promotion')
 def at_equilibrium(num_chains):
   joint = oracle.rbm_joint(PARAMS)
   cells = np.random.default_rng(0).choice(joint.p_AS.size, num_chains, p=joint.p_AS.reshape(-1))
-  return joint, rbm.Chains(jnp.asarray(joint.v_AV[cells // 16], jnp.float32),
+  return joint, gibbs.Chains(jnp.asarray(joint.v_AV[cells // 16], jnp.float32),
                            jnp.asarray(joint.h_SH[cells % 16], jnp.float32))
 
 
@@ -53,7 +53,7 @@ def test_autocorrelation_is_that_of_the_kernel():
 def test_chains_that_do_not_move_have_the_longest_time():
   # Two modes far apart, and no way between them.
   stuck = rbm.Params(jnp.full((6, 6), 9.0), jnp.full(6, -27.0), jnp.full(6, -27.0))
-  start = rbm.Chains(*(jnp.repeat(jnp.asarray([[0.0], [1.0]]), 20, axis=0)
+  start = gibbs.Chains(*(jnp.repeat(jnp.asarray([[0.0], [1.0]]), 20, axis=0)
                        * jnp.ones((40, 6)) for _ in range(2)))
   rho_T = monitors.autocorrelation(jax.random.key(0), rbm, stuck, start, 30)
   assert monitors.autocorrelation_time(rho_T) > 60

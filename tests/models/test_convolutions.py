@@ -129,7 +129,7 @@ def test_replicas_of_networks_are_themselves_to_rounding():
 
 
 def test_linear_starts_without_bias_and_adds_it():
-  net = convolutions.Linear(3, convolutions.weights(None, 1.0))
+  net = convolutions.Linear(3, weights=convolutions.weights(None, 1.0))
   x = normal(0, 5, 4)
   params = net.init(jax.random.key(0), x)['params']
   assert set(params) == {'w_CD', 'b_D'} and not np.any(params['b_D'])

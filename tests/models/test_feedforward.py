@@ -109,7 +109,7 @@ def test_weights_start_at_their_scale():
 
 
 def test_a_replica_has_the_bits_of_its_own_run():
-  # Sizes at which XLA's reductions over rows differ under vmap (see units.mean_rows).
+  # Sizes at which XLA's reductions over rows differ under vmap (see mean_rows).
   images = jnp.float32(np.random.default_rng(1).random((100, 64)))
   labels = jnp.int32(np.arange(100) % 10)
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import scipy.special
 
-from gen_models.models import label_rbm, rbm
+from gen_models.models import gibbs, label_rbm
 from tests import oracle
 from tests.models import deep
 
 pytestmark = pytest.mark.usefixtures('strict_promotion')
 
 Q = 3
-MODEL, PARAMS = label_rbm.LabelRbm(Q), deep.machine(3 + Q, 4, 0.7, 1)
+MODEL, PARAMS = label_rbm.model(Q), deep.machine(3 + Q, 4, 0.7, 1)
 V_AV = np.concatenate([np.repeat(oracle.states(3), Q, axis=0), np.tile(np.eye(Q), (8, 1))], axis=1)
 H_SH = oracle.states(4)
 
@@ -64,13 +64,13 @@ def test_visible_units_given_hidden():
 
 def test_gibbs_reaches_the_joint_and_chains_start_at_the_biases():
   p_AS = np.exp(minus_energy_AS())
-  start = MODEL.init_chains(jax.random.key(0), PARAMS, 2**15)
+  start = gibbs.init_chains(jax.random.key(0), MODEL, PARAMS, 2**15)
   b_V = np.asarray(PARAMS.b_V, np.float64)
   start_A = np.exp(V_AV @ b_V)
   h_given_v_AS = p_AS / p_AS.sum(1, keepdims=True)
   oracle.assert_frequencies(cell(start.v_CV) * 16 + oracle.index(start.h_CH),
                             ((start_A / start_A.sum())[:, None] * h_given_v_AS).reshape(-1))
-  chains = jax.jit(MODEL.gibbs, static_argnums=3)(jax.random.key(1), PARAMS, start, 30)
-  assert isinstance(chains, rbm.Chains)
+  chains = jax.jit(gibbs.run, static_argnums=(1, 4))(jax.random.key(1), MODEL, PARAMS, start, 30)
+  assert isinstance(chains, gibbs.Chains)
   oracle.assert_frequencies(cell(chains.v_CV) * 16 + oracle.index(chains.h_CH),
                             (p_AS / p_AS.sum()).reshape(-1))

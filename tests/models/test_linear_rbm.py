@@ -13,7 +13,7 @@ import scipy.stats
 from gen_models.estimators.contrastive import contrastive, measured
 from gen_models.estimators.negative import persistent, reconstruction
 from gen_models.experiment import Phase
-from gen_models.models import gaussian, linear_rbm, pca
+from gen_models.models import gaussian, gibbs, linear_rbm, pca
 from gen_models.training import step as step_lib
 from tests import oracle
 
@@ -100,16 +100,16 @@ def test_conditionals_are_those_of_the_joint():
                  np.eye(V))
 
 
-def test_a_sweep_leaves_the_joint_as_it_is_and_many_lead_there():
+def test_a_gibbs_step_leaves_the_joint_as_it_is_and_many_lead_there():
   mean, c = joint(PARAMS)
   draws = np.random.default_rng(3).multivariate_normal(mean, c, NUM).astype(np.float32)
-  chains = linear_rbm.gibbs_step(jax.random.key(2), PARAMS, linear_rbm.Chains(
+  chains = gibbs.step(jax.random.key(2), linear_rbm, PARAMS, gibbs.Chains(
     draws[:, :V], draws[:, V:]))
   assert_moments(np.concatenate(chains, 1), mean, c)
-  gibbs = jax.jit(linear_rbm.gibbs, static_argnums=3)
-  start = linear_rbm.init_chains(jax.random.key(3), PARAMS, NUM)
-  # The slowest mode shrinks by 0.8^2 a sweep: 0.64^40 < 1e-7.
-  assert_moments(np.concatenate(gibbs(jax.random.key(4), PARAMS, start, 40), 1), mean, c)
+  run = jax.jit(gibbs.run, static_argnums=(1, 4))
+  start = gibbs.init_chains(jax.random.key(3), linear_rbm, PARAMS, NUM)
+  # The slowest mode shrinks by 0.8^2 a Gibbs step: 0.64^40 < 1e-7.
+  assert_moments(np.concatenate(run(jax.random.key(4), linear_rbm, PARAMS, start, 40), 1), mean, c)
   with pytest.raises(AssertionError):
     assert_moments(np.concatenate(start, 1), mean, c)
 

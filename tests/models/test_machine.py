@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import scipy.integrate
 
-from gen_models.models import code_rbm, rbm, units
+from gen_models.models import gibbs, rbm, units
 from gen_models.models.machine import Machine
 from gen_models.problems import machine as problems
 from tests import oracle
+from tests.models import deep
 
 pytestmark = pytest.mark.usefixtures('strict_promotion')
 
@@ -47,21 +48,39 @@ def test_with_bernoulli_units_it_is_the_rbm():
                                rtol=1e-5, atol=1e-5)
   np.testing.assert_allclose(BINARY.energy(params, v_BV, h_BH), rbm.energy(same, v_BV, h_BH),
                              rtol=1e-5, atol=1e-5)
-  for chains in zip(BINARY.gibbs(jax.random.key(1), params,
-                                 BINARY.init_chains(jax.random.key(2), params, 8), 3),
-                    rbm.gibbs(jax.random.key(1), same,
-                              rbm.init_chains(jax.random.key(2), same, 8), 3), strict=True):
+  ends = [gibbs.run(jax.random.key(1), model, p, gibbs.init_chains(jax.random.key(2), model, p, 8),
+                    3) for model, p in ((BINARY, params), (rbm, same))]
+  for chains in zip(*ends, strict=True):
     np.testing.assert_array_equal(*chains)
 
 
-def test_with_linear_hidden_units_it_is_the_code_rbm():
-  codes = Machine(units.BERNOULLI, units.LINEAR)
-  params = noisy(codes, 4, 2)
-  v_SV = all_states(units.BERNOULLI, 4)
-  difference_S = codes.free_energy(params, v_SV) - code_rbm.free_energy(
-    rbm.Params(*params), v_SV)
-  # The energies differ by |c|^2 / 2, which no probability sees.
-  np.testing.assert_allclose(difference_S, -jnp.sum(params.c_H**2) / 2, atol=1e-5)
+CODES, CODE_PARAMS = Machine(units.BERNOULLI, units.LINEAR), deep.machine(4, 2, 0.7, 5)
+
+
+def test_the_free_energy_integrates_linear_hidden_units():
+  # Also of parameters that are rbm.Params, as a stack of layers has them.
+  w_VH, b_V, c_H = oracle.float64(CODE_PARAMS)
+  v_AV, grid = oracle.states(4), np.linspace(-14, 14, 561)
+  h_SH = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2)
+  minus_energy_AS = ((v_AV @ b_V)[:, None] + h_SH @ c_H - 0.5 * np.sum(h_SH**2, axis=1)
+                     + v_AV @ w_VH @ h_SH.T)
+  log_A = np.log(np.exp(minus_energy_AS).sum(1) * (grid[1] - grid[0])**2)
+  np.testing.assert_allclose(-CODES.free_energy(CODE_PARAMS, jnp.float32(v_AV)), log_A, rtol=1e-5)
+
+
+def test_gibbs_reaches_the_marginal_with_linear_hidden_units():
+  v_AV = oracle.states(4)
+  log_p_A = -np.asarray(CODES.free_energy(CODE_PARAMS, jnp.float32(v_AV)), np.float64)
+  p_A = np.exp(log_p_A - log_p_A.max())
+  start = gibbs.init_chains(jax.random.key(0), CODES, CODE_PARAMS, 2**16)
+  b_V = np.asarray(CODE_PARAMS.b_V, np.float64)
+  oracle.assert_frequencies(oracle.index(start.v_CV), deep.product(
+    deep.sigmoid(b_V)[None], v_AV)[0])
+  chains = jax.jit(gibbs.run, static_argnums=(1, 4))(
+    jax.random.key(1), CODES, CODE_PARAMS, start, 60)
+  oracle.assert_frequencies(oracle.index(chains.v_CV), p_A / p_A.sum())
+  mean_CH = np.asarray(chains.h_CH - CODES.hidden_mean(CODE_PARAMS, chains.v_CV))
+  assert oracle.mean_p_value(mean_CH, np.zeros(2)) > oracle.SIGNIFICANCE
 
 
 @pytest.mark.parametrize('visible, hidden, sizes', [
@@ -99,8 +118,8 @@ def test_gibbs_leaves_the_model_where_it_is(machine, problem):
   p_S = np.asarray(jax.nn.softmax(-machine.free_energy(params, v_SV)), np.float64)
   key_start, key_hidden, key_gibbs = jax.random.split(jax.random.key(5), 3)
   v_CV = v_SV[jax.random.categorical(key_start, jnp.log(p_S.astype(np.float32)), shape=(2**14,))]
-  chains = machine.Chains(v_CV, machine.sample_hidden(key_hidden, params, v_CV))
-  v_CV = jax.jit(machine.gibbs, static_argnums=3)(key_gibbs, params, chains, 3).v_CV
+  chains = gibbs.Chains(v_CV, machine.sample_hidden(key_hidden, params, v_CV))
+  v_CV = jax.jit(gibbs.run, static_argnums=(1, 4))(key_gibbs, machine, params, chains, 3).v_CV
   cells = np.argmax(np.all(np.asarray(v_CV)[:, None] == np.asarray(v_SV), axis=-1), axis=1)
   oracle.assert_frequencies(cells, p_S)
   # And it moves.
@@ -115,8 +134,8 @@ def test_chains_of_a_gaussian_machine_have_its_moments():
   log_p_S = -flipped.free_energy(type(params)(params.w_VH.T, params.c_H, params.b_V), h_SH)
   p_S = np.asarray(jax.nn.softmax(log_p_S), np.float64)
   mean_V = p_S @ np.asarray(machine.visible_mean(params, h_SH), np.float64)
-  v_NV, _ = jax.jit(machine.sample, static_argnums=(2, 3))(
-    jax.random.key(6), params, 2**14, 60)
+  v_NV, _ = jax.jit(gibbs.sample, static_argnums=(1, 3, 4))(
+    jax.random.key(6), machine, params, 2**14, 60)
   assert oracle.mean_p_value(np.asarray(v_NV, np.float64), mean_V) > oracle.SIGNIFICANCE
 
 

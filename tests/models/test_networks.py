@@ -51,13 +51,6 @@ def test_leaky_relu():
   np.testing.assert_allclose(networks.leaky_relu(jnp.array([-2.0, 0.0, 3.0])), [-0.6, 0, 3])
 
 
-def test_over_rows_repeats_and_its_gradient_sums():
-  b_F, d_RF = some((4,)), some((9, 4), 1)
-  y_RF, pull = jax.vjp(lambda b: networks.over_rows(b, 9), b_F)
-  np.testing.assert_array_equal(y_RF, np.tile(b_F, (9, 1)))
-  np.testing.assert_allclose(pull(d_RF)[0], np.asarray(d_RF, np.float64).sum(0), rtol=1e-5)
-
-
 def test_images_pass_through_as_vectors():
   shape = (8, 6)
   encoder = networks.FromPixels(convolutions.Encoder((4,), 5), shape)

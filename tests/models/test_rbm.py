@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_models.models import rbm
+from gen_models.models import gibbs, rbm
 from tests import oracle
 
 pytestmark = pytest.mark.usefixtures('strict_promotion')
@@ -153,13 +153,13 @@ def cells(chains, joint):
   return oracle.index(chains.v_CV) * len(joint.h_SH) + oracle.index(chains.h_CH)
 
 
-def test_a_sweep_draws_v_given_h_then_h_given_v():
+def test_a_gibbs_step_draws_v_given_h_then_h_given_v():
   # From one h, all (v', h') are drawn with p(v' | h) p(h' | v'): the order, both conditionals.
   joint = oracle.rbm_joint(PARAMS)
   start = 5
   h_CH = jnp.tile(jnp.float32(joint.h_SH[start]), (NUM_CHAINS, 1))
-  chains = jax.jit(rbm.gibbs_step)(
-    jax.random.key(3), PARAMS, rbm.Chains(jnp.zeros((NUM_CHAINS, 4)), h_CH))
+  chains = jax.jit(gibbs.step, static_argnums=1)(
+    jax.random.key(3), rbm, PARAMS, gibbs.Chains(jnp.zeros((NUM_CHAINS, 4)), h_CH))
   v_A = joint.p_AS[:, start] / joint.p_AS[:, start].sum()
   h_given_v_AS = joint.p_AS / joint.p_AS.sum(1, keepdims=True)
   oracle.assert_frequencies(cells(chains, joint), (v_A[:, None] * h_given_v_AS).reshape(-1))
@@ -167,7 +167,8 @@ def test_a_sweep_draws_v_given_h_then_h_given_v():
 
 def test_chains_start_at_the_visible_biases():
   joint = oracle.rbm_joint(PARAMS)
-  chains = jax.jit(rbm.init_chains, static_argnums=2)(jax.random.key(4), PARAMS, NUM_CHAINS)
+  chains = jax.jit(gibbs.init_chains, static_argnums=(1, 3))(
+    jax.random.key(4), rbm, PARAMS, NUM_CHAINS)
   p_V = 1 / (1 + np.exp(-np.asarray(PARAMS.b_V, np.float64)))
   v_A = np.prod(np.where(joint.v_AV == 1, p_V, 1 - p_V), axis=1)
   h_given_v_AS = joint.p_AS / joint.p_AS.sum(1, keepdims=True)
@@ -175,13 +176,14 @@ def test_chains_start_at_the_visible_biases():
 
 
 def test_gibbs_reaches_the_joint():
-  # Independent chains, 40 sweeps each: their start is forgotten to second eigenvalue^40 < 1e-6.
+  # Independent chains, 40 Gibbs steps each: their start is forgotten to second eigenvalue^40 < 1e-6.
   joint = oracle.rbm_joint(PARAMS)
   assert np.sort(np.abs(np.linalg.eigvals(oracle.gibbs_kernel(joint))))[-2]**40 < 1e-6
 
   def sample(key):
     key_init, key_gibbs = jax.random.split(key)
-    return rbm.gibbs(key_gibbs, PARAMS, rbm.init_chains(key_init, PARAMS, NUM_CHAINS), 40)
+    return gibbs.run(key_gibbs, rbm, PARAMS,
+                     gibbs.init_chains(key_init, rbm, PARAMS, NUM_CHAINS), 40)
 
   oracle.assert_frequencies(cells(jax.jit(sample)(jax.random.key(5)), joint),
                             joint.p_AS.reshape(-1))
@@ -189,7 +191,7 @@ def test_gibbs_reaches_the_joint():
 
 def test_sample_follows_the_visible_marginal_and_shows_its_mean():
   joint = oracle.rbm_joint(PARAMS)
-  v_CV, mean_CV = rbm.sample(jax.random.key(3), PARAMS, 20_000, 30)
+  v_CV, mean_CV = gibbs.sample(jax.random.key(3), rbm, PARAMS, 20_000, 30)
   oracle.assert_frequencies(oracle.index(v_CV), joint.p_AS.sum(1))
   assert set(np.unique(v_CV)) == {0.0, 1.0}
   # E[v - E[v | h]] = 0 for each unit, and v is drawn from that very mean.
@@ -198,15 +200,15 @@ def test_sample_follows_the_visible_marginal_and_shows_its_mean():
     (np.asarray(v_CV)[1:] - np.asarray(mean_CV)[:-1])**2)
 
 
-def test_successive_sweeps_use_keys_of_their_own():
-  # Without weights every sweep is a fresh draw: (v after one sweep, v after two) is uniform.
+def test_successive_gibbs_steps_use_keys_of_their_own():
+  # Without weights every Gibbs step is a fresh draw: (v after one, v after two) is uniform.
   params = rbm.Params(*map(jnp.zeros_like, PARAMS))
-  start = rbm.Chains(jnp.zeros((2**12, 4)), jnp.zeros((2**12, 3)))
+  start = gibbs.Chains(jnp.zeros((2**12, 4)), jnp.zeros((2**12, 3)))
   keys = jax.random.split(jax.random.key(6), 2)
-  step = jax.jit(rbm.gibbs_step)
+  step = jax.jit(gibbs.step, static_argnums=1)
   one = step(keys[0], params, start)
   two = step(keys[1], params, one)
-  both = jax.jit(rbm.gibbs, static_argnums=3)(jax.random.key(6), params, start, 2)
+  both = jax.jit(gibbs.run, static_argnums=(1, 4))(jax.random.key(6), rbm, params, start, 2)
   np.testing.assert_array_equal(both.v_CV, two.v_CV)
   np.testing.assert_array_equal(both.h_CH, two.h_CH)
   pairs = oracle.index(one.v_CV) * 16 + oracle.index(two.v_CV)
@@ -214,7 +216,7 @@ def test_successive_sweeps_use_keys_of_their_own():
 
 
 def test_the_key_is_consumed():
-  key, start = jax.random.key(7), rbm.Chains(jnp.zeros((8, 4)), jnp.zeros((8, 3)))
-  rbm.gibbs(key, PARAMS, start, 2)
+  key, start = jax.random.key(7), gibbs.Chains(jnp.zeros((8, 4)), jnp.zeros((8, 3)))
+  gibbs.run(key, rbm, PARAMS, start, 2)
   with pytest.raises(jax.errors.KeyReuseError):
-    rbm.gibbs(key, PARAMS, start, 2)
+    gibbs.run(key, rbm, PARAMS, start, 2)

@@ -1,142 +1,150 @@
-"""Bernoulli draws: the cipher is Threefry, the probabilities are p, the draws are independent.
+"""Layers of units against integration, differentiation and the moments of their draws.
 
-Statistical tests fail for one key in a million if the code is right (oracle.SIGNIFICANCE).
+Tests of draws fail for one key in a million if the code is right (oracle.SIGNIFICANCE).
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.stats
-from jax.extend import random as extend_random
+import scipy.integrate
+import scipy.special
 
 from gen_models.models import units
 from tests import oracle
 
 pytestmark = pytest.mark.usefixtures('strict_promotion')
 
-ONES = 0xFFFFFFFF
-bernoulli = jax.jit(units.bernoulli)
+LAYERS = {
+  'bernoulli': units.BERNOULLI, 'spin': units.SPIN, 'categorical': units.Categorical(3),
+  'linear': units.LINEAR, 'gaussian': units.Gaussian(0.05, 3.0), 'rectified': units.RECTIFIED,
+  'labelled': units.Labelled(4)}
+every_layer = pytest.mark.parametrize('name', LAYERS)
+DISCRETE = {
+  'bernoulli': np.array([[0.0], [1.0]]), 'spin': np.array([[-1.0], [1.0]]),
+  'categorical': np.eye(3), 'labelled': np.concatenate([np.eye(6)[2:], np.eye(6)[2:]])}
+for i, x in enumerate(DISCRETE['labelled']):
+  x[:2] = 0, i // 4
+NUM = 6
 
 
-@pytest.mark.parametrize('key, counter, expected', [
-  ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
-  ((ONES, ONES), (ONES, ONES), (0x1CB996FC, 0xBB002BE7)),
-  ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0))])
-def test_threefry_gives_the_published_vectors(key, counter, expected):
-  # Known answers of threefry2x32-20 in Random123 (Salmon et al., 2011).
-  words = units._threefry(*map(jnp.uint32, key), *map(jnp.uint32, counter))
-  assert tuple(map(int, words)) == expected
+def theta_of(name, size=NUM):
+  draws = np.random.default_rng(3)
+  theta = LAYERS[name].init(jnp.full(size, LAYERS[name].neutral))
+  return jax.tree.map(lambda t: t + jnp.asarray(draws.normal(size=t.shape), jnp.float32), theta)
 
 
-def test_threefry_is_the_cipher_of_jax():
-  bits = np.random.default_rng(0).integers(0, 2**32, (200, 4), dtype=np.uint32)
-  for k0, k1, x0, x1 in bits[:5]:
-    ours = jax.jit(units._threefry)(*map(jnp.uint32, (k0, k1)), bits[:, 2] ^ x0, bits[:, 3] ^ x1)
-    theirs = extend_random.threefry_2x32(
-      np.array([k0, k1]), np.concatenate([bits[:, 2] ^ x0, bits[:, 3] ^ x1]))
-    np.testing.assert_array_equal(np.concatenate(ours), theirs)
+def inputs(num_rows=5, size=NUM):
+  return jnp.asarray(np.random.default_rng(4).normal(size=(num_rows, size)) * 1.5, jnp.float32)
 
 
-def draw(seed, num_keys, p):
-  """[num_keys, ...]: one call of bernoulli for each of many keys."""
-  keys = jax.random.split(jax.random.key(seed), num_keys)
-  draw_all = jax.jit(jax.vmap(units.bernoulli, (0, None)))
-  return np.asarray(draw_all(keys, jnp.asarray(p, jnp.float32)))
+@pytest.mark.parametrize('name', ['bernoulli', 'spin', 'categorical'])
+def test_cumulants_sum_over_states(name):
+  # One group alone, its states listed.
+  layer, x_SD = LAYERS[name], jnp.asarray(DISCRETE[name], jnp.float32)
+  theta, y_BD = theta_of(name, x_SD.shape[1]), inputs(size=x_SD.shape[1])
+  expected_B = jax.nn.logsumexp(layer.log_base(theta, x_SD) + y_BD @ x_SD.T, axis=-1)
+  np.testing.assert_allclose(layer.cumulant(theta, y_BD), expected_B, rtol=1e-5, atol=1e-5)
 
 
-def test_a_unit_is_on_with_probability_p():
-  # 2^21 draws of each p. With 16 random bits alone, 1e-5 would become 1.5e-5: 32 of 21 expected
-  # draws, and 3e-6 five times its size: 32 of 6; the sum over both is far in the tail.
-  p_D = np.array([3e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.25, 1 / 3, 0.5, 0.75, 0.9, 0.999, 1 - 1e-5])
-  x_KRD = draw(0, 2**15, np.tile(p_D, (64, 1)))
-  assert set(np.unique(x_KRD)) == {0.0, 1.0}
-  num, on_D = x_KRD.size // len(p_D), x_KRD.sum((0, 1), dtype=np.float64)
-  chi2 = np.sum((on_D - num * p_D)**2 / (num * p_D * (1 - p_D)))
-  assert scipy.stats.chi2.sf(chi2, len(p_D)) > oracle.SIGNIFICANCE, on_D / num - p_D
+@pytest.mark.parametrize('name', ['linear', 'gaussian', 'rectified'])
+@pytest.mark.parametrize('y', [-9.0, -2.0, 0.3, 4.0])
+def test_cumulants_are_integrals(name, y):
+  layer, theta = LAYERS[name], theta_of(name, 1)
+
+  centre = float(layer.mean(theta, jnp.full(1, y))[0])
+  x_S = np.linspace(0.0 if name == 'rectified' else centre - 20, centre + 20, 2**16 + 1)
+  log_p_S = np.asarray(layer.log_base(theta, jnp.float32(x_S)[:, None]) + jnp.float32(x_S * y))
+  area, moment, square = (
+    scipy.integrate.simpson(x_S**power * np.exp(log_p_S.astype(np.float64)), x=x_S)
+    for power in range(3))
+  y_D = jnp.full((1, 1), y, jnp.float32)
+  np.testing.assert_allclose(layer.cumulant(theta, y_D)[0], np.log(area), rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(layer.mean(theta, y_D)[0, 0], moment / area, rtol=1e-3)
+  np.testing.assert_allclose(layer.square(theta, y_D)[0, 0], square / area, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize('p', [1e-5, 3e-7, 2**-24])
-def test_small_probabilities_keep_24_bits(p):
-  # 2^26 draws: 672, 24 and 4 hits are expected (Poisson; the shared fraction adds at most 6% to
-  # the variance). 16 bits of resolution would give 1024 in each case, 20 bits 704, 64 and 64.
-  on = draw(1, 2**14, np.full(2**12, p)).sum(dtype=np.float64)
-  expected = 2**26 * np.ceil(np.float32(p) * 2.0**24) / 2**24
-  tails = scipy.stats.poisson.cdf(on, expected), scipy.stats.poisson.sf(on - 1, expected)
-  assert min(tails) > oracle.SIGNIFICANCE / 2, (on, expected)
+@every_layer
+def test_moments_are_derivatives_of_the_cumulant(name):
+  layer, theta, y_BD = LAYERS[name], theta_of(name), inputs()
+  mean_BD = jax.grad(lambda y: jnp.sum(layer.cumulant(theta, y)))(y_BD)
+  np.testing.assert_allclose(layer.mean(theta, y_BD), mean_BD, rtol=1e-4, atol=1e-5)
+  for y_D in y_BD:
+    expected = jax.grad(lambda t, y: layer.cumulant(t, y))(theta, y_D)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+                 layer.expected_statistics(theta, y_D), expected)
 
 
-def test_impossible_is_never_and_certain_is_always():
-  p_D = np.tile([0.0, 1.0], 500)
-  np.testing.assert_array_equal(draw(2, 2000, p_D), np.broadcast_to(p_D, (2000, 1000)))
+@every_layer
+def test_statistics_are_derivatives_of_the_base(name):
+  layer, theta = LAYERS[name], theta_of(name)
+  x_BD = layer.sample(jax.random.key(0), theta, inputs())
+  for x_D in x_BD:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+                 layer.statistics(theta, x_D), jax.grad(layer.log_base)(theta, x_D))
 
 
-def test_a_draw_of_exactly_zero_is_not_below_zero():
-  # Draws of 0 are rare: keys whose shared fraction is 0 are sought out, then 16 are expected here
-  # (none for 1 set of keys in 10^7).
-  keys_K = jax.random.split(jax.random.key(10), 2**16)
-  bits_K3 = jax.vmap(lambda key: jax.random.bits(key, (3,), jnp.uint32))(jax.random.clone(keys_K))
-  keys_K = keys_K[np.asarray(bits_K3)[:, 2] >> 24 == 0][:200]
-  assert len(keys_K) == 200
-  x_KRD = jax.jit(jax.vmap(units.bernoulli, (0, None)))(keys_K, jnp.zeros((64, 82)))
-  assert not np.any(x_KRD)
+@every_layer
+def test_draws_have_the_mean_and_the_square(name):
+  layer, theta, y_BD = LAYERS[name], theta_of(name), inputs(1)
+  rows_ND = jnp.broadcast_to(y_BD, (2**15, NUM))
+  x_ND = np.asarray(jax.jit(layer.sample)(jax.random.key(1), theta, rows_ND), np.float64)
+  layer.check(x_ND)
+  assert oracle.mean_p_value(x_ND, layer.mean(theta, y_BD)[0]) > oracle.SIGNIFICANCE
+  if name != 'spin':  # its square is 1 without chance
+    assert oracle.mean_p_value(x_ND**2, layer.square(theta, y_BD)[0]) > oracle.SIGNIFICANCE
 
 
-def test_a_unit_is_on_when_the_draw_falls_below_p():
-  # Then it stays on as p grows, with the key held.
-  p_PRD = jnp.broadcast_to(jnp.linspace(0, 1, 21)[:, None, None], (21, 50, 8))
-  on_PRD = np.asarray(jax.vmap(bernoulli, (None, 0))(jax.random.key(3), p_PRD))
-  assert np.all(np.diff(on_PRD, axis=0) >= 0)
-  u_N = on_PRD.shape[0] - on_PRD.sum(0).reshape(-1)  # the first p above the draw, 1 .. 20
-  oracle.assert_frequencies(u_N.astype(int) - 1, np.full(20, 1 / 20))
+def test_categories_are_drawn_independently_and_as_often_as_they_should():
+  layer, theta, y_BD = LAYERS['categorical'], theta_of('categorical'), inputs(1)
+  x_ND = layer.sample(jax.random.key(2), theta, jnp.broadcast_to(y_BD, (2**14, NUM)))
+  p_GQ = np.asarray(layer.mean(theta, y_BD)).reshape(2, 3)
+  cells = np.asarray(jnp.argmax(x_ND[:, :3], -1) * 3 + jnp.argmax(x_ND[:, 3:], -1))
+  oracle.assert_frequencies(cells, np.outer(p_GQ[0], p_GQ[1]).reshape(-1))
 
 
-@pytest.mark.parametrize('p', [0.5, 0.3])
-def test_units_are_independent(p):
-  # Every pattern of two rows of five: neighbours in a block of the cipher, across blocks, across
-  # rows; 2^18 draws, dependence of any order. And each unit with itself under the next key.
-  x_KN = draw(4, 2**18, np.full((2, 5), p)).reshape(-1, 10)
-  on_A = oracle.states(10).sum(1)
-  oracle.assert_frequencies(oracle.index(x_KN), p**on_A * (1 - p)**(10 - on_A))
-  z_NN = (x_KN[:-1] - p).T @ (x_KN[1:] - p) / (p * (1 - p) * np.sqrt(len(x_KN) - 1))
-  assert 2 * scipy.stats.norm.sf(np.abs(z_NN).max()) * z_NN.size > oracle.SIGNIFICANCE
+@pytest.mark.parametrize('m', [-80.0, -20.0, -12.5, -11.5, -5.0, 0.0, 9.0])
+def test_rectified_units_keep_their_digits_in_the_tail(m):
+  layer, theta_D = units.RECTIFIED, jnp.zeros(1)
+  y = jnp.full((2**14, 1), m)
+  # E[x] = sqrt(2 / pi) / erfcx(-m / sqrt 2) + m; the sum cancels, so in more digits by its series.
+  exact = (m + np.sqrt(2 / np.pi) / scipy.special.erfcx(-m / np.sqrt(2)) if m > -50
+           else (1 - 2 / m**2 + 10 / m**4) / -m)
+  np.testing.assert_allclose(layer.mean(theta_D, y)[0, 0], exact, rtol=3e-3)
+  x_N = np.asarray(layer.sample(jax.random.key(3), theta_D, y), np.float64)
+  assert np.all(np.isfinite(x_N)) and x_N.min() >= 0
+  np.testing.assert_allclose(x_N.mean(), exact, rtol=6 / np.sqrt(2**14))
 
 
-def test_no_two_units_of_a_large_call_repeat_each_other():
-  # All pairs of 784 columns and all pairs of 256 rows, so counters do not wrap or collide.
-  x_RD = np.asarray(bernoulli(jax.random.key(5), jnp.full((256, 784), 0.5))) - 0.5
-  for x in (x_RD, x_RD.T):
-    z = (4 * x.T @ x / np.sqrt(len(x)))[np.triu_indices(x.shape[1], 1)]
-    assert 2 * scipy.stats.norm.sf(np.abs(z).max()) * z.size > oracle.SIGNIFICANCE
+def test_the_variance_of_gaussian_units_stays_within_bounds():
+  layer = units.Gaussian(0.05, 3.0)
+  for spread, variance in ((-1e4, 3.0), (1e4, 0.05)):
+    theta = units.Precise(jnp.zeros(2), jnp.full(2, spread))
+    np.testing.assert_allclose(1 / layer.precision(theta), variance, rtol=1e-5)
+  np.testing.assert_allclose(layer.precision(layer.init(jnp.zeros(2))), 1.0, rtol=1e-5)
 
 
-@pytest.mark.parametrize('width', [1, 2, 3, 4, 7])
-def test_any_shape_is_drawn_as_its_rows(width):
-  key, p_BRD = jax.random.key(6), jnp.full((3, 40, width), 0.5)
-  x_BRD = bernoulli(key, p_BRD)
-  assert x_BRD.shape == p_BRD.shape and x_BRD.dtype == p_BRD.dtype
-  np.testing.assert_array_equal(x_BRD.reshape(120, width),
-                                bernoulli(jax.random.clone(key), p_BRD.reshape(120, width)))
-  assert len(np.unique(np.asarray(x_BRD).reshape(120, width).T, axis=0)) == width
+@every_layer
+def test_the_mean_that_was_asked_for_is_had(name):
+  layer = LAYERS[name]
+  mean_D = jnp.asarray([0.2, 0.5, 0.3, 0.4, 0.1, 0.5])
+  mean_D = mean_D.at[2:].set(0.25) if name == 'labelled' else mean_D
+  if name == 'rectified':
+    pytest.skip('its parameter is a bias, not a mean')
+  np.testing.assert_allclose(layer.mean(layer.init(mean_D), jnp.zeros(NUM)), mean_D, atol=0.01)
 
 
-def test_vectors_and_scalars_are_single_rows():
-  keys = list(jax.random.split(jax.random.key(7), 68))
-  p_D = jnp.linspace(0.1, 0.9, 5)
-  for key in keys[:4]:
-    x_D = bernoulli(key, p_D)
-    assert x_D.shape == (5,)
-    np.testing.assert_array_equal(x_D, bernoulli(jax.random.clone(key), p_D[None])[0])
-  x = [bernoulli(key, jnp.float32(0.5)) for key in keys[4:]]
-  assert x[0].shape == () and 10 < sum(map(float, x)) < 54  # 64 coins: outside for 1 key in 10^8
-
-
-def test_vmap_draws_what_a_loop_draws():
-  keys = jax.random.split(jax.random.key(8), 4)
-  p_KRD = jax.random.uniform(jax.random.key(9), (4, 6, 5))
-  loop = [bernoulli(key, p_RD) for key, p_RD in zip(keys, p_KRD, strict=True)]
-  np.testing.assert_array_equal(jax.jit(jax.vmap(units.bernoulli))(keys, p_KRD), loop)
-  assert np.any(np.asarray(loop[0]) != np.asarray(loop[1]))
+@pytest.mark.parametrize('name, bad, message', [
+  ('bernoulli', 0.5, 'are 0 or 1.*0.5.*binarise'), ('spin', 0.0, '-1 or 1'),
+  ('categorical', 1.0, 'one-of-3'), ('linear', np.nan, 'finite'), ('gaussian', np.inf, 'finite'),
+  ('rectified', -0.5, '>= 0'), ('labelled', 2.0, 'one-of-4|0 or 1')])
+def test_what_are_no_states_is_refused(name, bad, message):
+  x_BD = np.asarray(LAYERS[name].sample(jax.random.key(0), theta_of(name), inputs()))
+  LAYERS[name].check(x_BD)
+  x_BD = x_BD.copy()
+  x_BD[2] = bad
+  with pytest.raises(ValueError, match=message):
+    LAYERS[name].check(x_BD)
 
 
 def test_log_odds_are_finite_and_undone_by_the_sigmoid():
@@ -145,17 +153,3 @@ def test_log_odds_are_finite_and_undone_by_the_sigmoid():
   np.testing.assert_allclose(jax.nn.sigmoid(odds_D), [0.005, 0.203, 0.5, 0.995], rtol=1e-5)
   np.testing.assert_allclose(units.log_odds(mean_D[1:3], smoothing=0.0), [np.log(0.25), 0],
                              rtol=1e-6)
-
-
-def test_sums_are_sums():
-  x_BD = np.random.default_rng(0).normal(3, 1, (37, 11)).astype(np.float32)
-  np.testing.assert_allclose(units.mean_rows(x_BD), x_BD.astype(float).mean(0), rtol=1e-6)
-  np.testing.assert_allclose(units.mean_rows(x_BD[:, 0]), x_BD[:, 0].astype(float).mean(),
-                             rtol=1e-6)
-
-
-@pytest.mark.parametrize('num_rows', [5, 100, 128])
-def test_a_replica_of_a_sweep_averages_to_the_bits_of_its_own_run(num_rows):
-  x_SBD = np.random.default_rng(2).normal(0, 1, (3, num_rows, 67)).astype(np.float32)
-  alone = [jax.jit(units.mean_rows)(x_BD) for x_BD in x_SBD]
-  np.testing.assert_array_equal(jax.jit(jax.vmap(units.mean_rows))(x_SBD), alone)

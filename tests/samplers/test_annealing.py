@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_models.models import rbm
+from gen_models.models import gibbs, rbm
 from gen_models.samplers import annealing
 from tests import oracle
 
@@ -222,7 +222,7 @@ def test_the_quick_estimate_agrees():
 def test_the_quick_estimate_of_both_ways_is_closer_than_that_of_one():
   params = MACHINES['strong']
   exact, few = oracle.rbm_joint(params).log_partition, annealing.refined(10)
-  start_CV = rbm.sample(jax.random.key(1), params, CHAINS)[0]
+  start_CV = gibbs.sample(jax.random.key(1), rbm, params, CHAINS)[0]
   both = jax.jit(lambda key: annealing.quick_bennett(key, params, params.b_V, start_CV, betas=few))
   forth = jax.jit(lambda key: annealing.quick_log_partition(
     key, params, params.b_V, num_chains=CHAINS, betas=few))

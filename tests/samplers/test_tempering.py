@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from gen_models.models import rbm
+from gen_models.models import gibbs, rbm
 from gen_models.samplers import annealing, tempering
 from tests import oracle
 
@@ -237,7 +237,7 @@ def test_a_ladder_mixes_where_gibbs_does_not():
   assert p_A[0] > 0.49 and p_A[-1] > 0.49
   ladder, _ = _run(jax.random.key(1), params_R, all_on, 600)
   oracle.assert_frequencies(oracle.index(ladder.v_RCV[-1]), p_A)
-  stuck = rbm.gibbs(jax.random.key(2), params, rbm.Chains(*(x[-1] for x in all_on)), 600)
+  stuck = gibbs.run(jax.random.key(2), rbm, params, gibbs.Chains(*(x[-1] for x in all_on)), 600)
   assert np.mean(stuck.v_CV) > 0.9
 
 

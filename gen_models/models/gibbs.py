@@ -1,0 +1,106 @@
+"""Block Gibbs chains of any machine of two layers: v given h, then h given v.
+
+  v' ~ p(v | h),    h' ~ p(h | v')
+
+leaves p(v, h) invariant, because each half draws from an exact conditional of it. One such pair is
+a Gibbs step. All units of a layer are drawn at once, for given the other layer they are independent
+(gen_models.models.rbm is the page that says why).
+
+`model` is anything that reads like gen_models.models.rbm: see `Model`.
+
+Axis suffixes: B batch, C chains, V visible, H hidden.
+
+Geman & Geman (1984), Stochastic relaxation, Gibbs distributions, and the Bayesian restoration of
+images.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from gen_models.models.units import Layer
+
+
+class Params(Protocol):
+  """Parameters of two layers: weights [V, H], and what each layer has of its own."""
+
+  @property
+  def w_VH(self) -> jax.Array:
+    """W, by which the layers hear each other: v.W.h is part of log p."""
+
+  @property
+  def b_V(self) -> Any:
+    """Parameters of the visible layer: a bias, or a NamedTuple of arrays."""
+
+  @property
+  def c_H(self) -> Any:
+    """Parameters of the hidden layer, likewise."""
+
+
+class Model(Protocol):
+  """Two layers of units and their conditionals; gen_models.models.machine makes one of any two."""
+
+  @property
+  def visible(self) -> Layer:
+    """The layer of the data."""
+
+  @property
+  def hidden(self) -> Layer:
+    """The layer that is summed over."""
+
+  def hidden_mean(self, params, v_BV) -> jax.Array:
+    """E[h | v], [B, H]."""
+
+  def visible_mean(self, params, h_BH) -> jax.Array:
+    """E[v | h], [B, V]."""
+
+  def sample_hidden(self, key, params, v_BV) -> jax.Array:
+    """h ~ p(h | v), [B, H]."""
+
+  def sample_visible(self, key, params, h_BH) -> jax.Array:
+    """v ~ p(v | h), [B, V]."""
+
+
+class Chains(NamedTuple):
+  """State of block Gibbs chains: a sample of v and of h given that v."""
+
+  v_CV: jax.Array
+  h_CH: jax.Array
+
+
+def init_chains(key, model: Model, params, num_chains: int) -> Chains:
+  """v from the visible layer where the hidden one says nothing, h ~ p(h | v)."""
+  key_v, key_h = jax.random.split(key)
+  v_CV = model.visible.sample(key_v, params.b_V, jnp.zeros((num_chains, len(params.w_VH))))
+  return Chains(v_CV, model.sample_hidden(key_h, params, v_CV))
+
+
+def step(key, model: Model, params, chains: Chains) -> Chains:
+  """One Gibbs step, v ~ p(v | h) then h ~ p(h | v): leaves p(v, h) invariant."""
+  key_v, key_h = jax.random.split(key)
+  v_CV = model.sample_visible(key_v, params, chains.h_CH)
+  return Chains(v_CV, model.sample_hidden(key_h, params, v_CV))
+
+
+def run(key, model: Model, params, chains: Chains, num_steps: int) -> Chains:
+  """`num_steps` Gibbs steps as one lax.scan."""
+  def body(chains, key):
+    return step(key, model, params, chains), None
+  return lax.scan(body, chains, jax.random.split(key, num_steps))[0]
+
+
+def sample(key, model: Model, params, num: int,
+           num_steps: int = 1000) -> tuple[jax.Array, jax.Array]:
+  """(v, E[v | h]) [num, V] of independent chains, `num_steps` Gibbs steps from `init_chains`."""
+  key_init, key_gibbs, key_last = jax.random.split(key, 3)
+  chains = run(key_gibbs, model, params, init_chains(key_init, model, params, num), num_steps)
+  return (model.sample_visible(key_last, params, chains.h_CH),
+          model.visible_mean(params, chains.h_CH))
+
+
+def sampler(model: Model, num_steps: int = 1000) -> Callable:
+  """(key, params, num) -> `sample` of one model: what an experiment draws with."""
+  return lambda key, params, num: sample(key, model, params, num, num_steps)

@@ -1,0 +1,34 @@
+"""Sums over the rows of a batch, written so that their bits do not change under vmap.
+
+Axis suffixes: B batch, R rows, D units, F features.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+
+def mean_rows(x_BD: jax.Array) -> jax.Array:
+  """(1/B) sum_b x_bd, [D], as a product with ones.
+
+  On CPU, XLA orders a reduction over rows differently under vmap but a product alike; as a product,
+  a replica of a program that trains several is bitwise identical to a single run.
+  """
+  return jnp.ones(len(x_BD)) @ x_BD / len(x_BD)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def over_rows(b_F: jax.Array, num_rows: int) -> jax.Array:
+  """b in every row, [R, F]; its gradient is a product with ones."""
+  return jnp.broadcast_to(b_F, (num_rows, len(b_F)))
+
+
+over_rows.defvjp(lambda b_F, num_rows: (over_rows(b_F, num_rows), None),
+                 lambda num_rows, _, d_RF: (jnp.ones(num_rows) @ d_RF,))
+
+
+def add_bias(x: jax.Array, b_F: jax.Array) -> jax.Array:
+  """x + b, [.., F]: b added to every row of x, its gradient that of `over_rows`."""
+  x_RF = x.reshape(-1, x.shape[-1])
+  return (x_RF + over_rows(b_F, len(x_RF))).reshape(x.shape)
