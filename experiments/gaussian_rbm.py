@@ -28,7 +28,7 @@ import optax
 from experiments._common import boltzmann, dequantised
 from gen_models import data
 from gen_models.domains import Fraction, NonNegative, NumUpdates, PositiveInt, Width
-from gen_models.estimators.contrastive import Standardised, contrastive, standardised
+from gen_models.estimators.contrastive import Normalised, contrastive, normalised
 from gen_models.estimators.directions import centred
 from gen_models.estimators.sampling_free import score_matching
 from gen_models.evaluation import figures, monitors
@@ -76,7 +76,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
     del previous_params
     x_NV = dequantised.fixed(arrays, levels, 'train')
     mean_V = x_NV.mean(0)
-    return Standardised(mean_V, jnp.maximum(x_NV.std(0), 0.1), MACHINE.init(
+    return Normalised(mean_V, jnp.maximum(x_NV.std(0), 0.1), MACHINE.init(
       key, len(mean_V), num_hidden, jnp.zeros_like(mean_V)))
 
   def validate(key, params, arrays):
@@ -100,7 +100,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
 
   return Experiment(
     dataset=dataset, binarisation='real',
-    phases=(Phase('machine', init, standardised(estimator),
+    phases=(Phase('machine', init, normalised(estimator),
                   optax.adam(optax.linear_schedule(learning_rate, 0.0, num_steps)),
                   dequantised.batches(batch_size, levels),
                   num_steps, batch_size, check=check, alarms=ALARMS,

@@ -155,7 +155,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
 
 def build(shape, nets: str, hidden: str, latents: str, likelihood: str, scale: float) -> vae.Model:
   """The model that `nets` and `likelihood` name."""
-  family = {'bernoulli': vae.BERNOULLI, 'gaussian': vae.gaussian(floor=scale),
+  family = {'bernoulli': vae.BINARY, 'gaussian': vae.gaussian(floor=scale),
             'gaussian_fixed': vae.gaussian(scale)}[likelihood]
   widths = sizes_of(latents)
   if nets == 'dense':
@@ -165,7 +165,7 @@ def build(shape, nets: str, hidden: str, latents: str, likelihood: str, scale: f
     raise ValueError(f'convolutional nets have one stochastic layer, not {len(widths)}')
   encoder = networks.FromPixels(convolutions.Encoder((32, 64), 2 * widths[0]), shape)
   decoder = networks.ToPixels(convolutions.Decoder((64, 32), shape, family.num_outputs))
-  return vae.Model((encoder,), (decoder,), family, vae.GAUSSIAN, widths)
+  return vae.Model((encoder,), (decoder,), family, vae.NORMAL, widths)
 
 
 def estimator(model: vae.Model, bound: str, samples: int, beta: float):

@@ -50,7 +50,7 @@ def rbm_joint(params) -> Joint:
 
 
 def gibbs_kernel(joint: Joint) -> np.ndarray:
-  """P(h -> h') of one sweep, v ~ p(v | h) then h' ~ p(h' | v); [S, S]."""
+  """P(h -> h') of one Gibbs step, v ~ p(v | h) then h' ~ p(h' | v); [S, S]."""
   v_given_h_SA = (joint.p_AS / joint.p_AS.sum(0)).T
   h_given_v_AS = joint.p_AS / joint.p_AS.sum(1, keepdims=True)
   return v_given_h_SA @ h_given_v_AS

@@ -132,8 +132,8 @@ def sparsity(model: Any, level: float, weight: float = 0.1) -> Callable:
   return penalty
 
 
-class Standardised(NamedTuple):
-  """A machine that sees v = (x - mean) / scale, both fixed by the data."""
+class Normalised(NamedTuple):
+  """A machine that sees normalised data, v = (x - mean) / scale, both fixed by the data."""
 
   mean_V: jax.Array
   scale_V: jax.Array
@@ -144,8 +144,8 @@ class Standardised(NamedTuple):
     return (x_NV - self.mean_V) / self.scale_V
 
 
-def standardised(estimator: base.Estimator) -> base.Estimator:
-  """`estimator` of a machine's gradient, for Standardised parameters and a batch x."""
+def normalised(estimator: base.Estimator) -> base.Estimator:
+  """`estimator` of a machine's gradient, for Normalised parameters and a batch x."""
 
   def init(key, params):
     return estimator.init(key, params.machine)
@@ -162,7 +162,7 @@ def standardised(estimator: base.Estimator) -> base.Estimator:
 
 
 def measured(estimator: base.Estimator, model: Any) -> base.Estimator:
-  """`estimator` for a machine that reads v = standardise(x) and has unconstrained parameters.
+  """`estimator` for a machine that reads v = normalise(x) and has unconstrained parameters.
 
   Its gradient of the machine is pulled back through model.machine. That of the map from x to v is
   exact: log Z does not depend on it, so it needs no negative phase.
@@ -170,7 +170,7 @@ def measured(estimator: base.Estimator, model: Any) -> base.Estimator:
   Args:
     estimator: of a machine's parameters.
     model: like gen_models.models.linear_rbm: machine(params) -> the machine's own parameters,
-      standardise(params, x) -> (v, log |dv/dx|), log_likelihood(machine, v).
+      normalise(params, x) -> (v, log |dv/dx|), log_likelihood(machine, v).
 
   Returns:
     an Estimator with the metrics of `estimator`, and `loss`, -log p(x) in nats, exact.
@@ -190,7 +190,7 @@ def measured(estimator: base.Estimator, model: Any) -> base.Estimator:
     machine, pull_back = jax.vjp(model.machine, params)
 
     def loss(params):
-      v_BV, log_det = model.standardise(params, x_BV)
+      v_BV, log_det = model.normalise(params, x_BV)
       return -mean_rows(model.log_likelihood(machine, v_BV)) - log_det, v_BV
 
     (value, v_BV), map_grads = jax.value_and_grad(loss, has_aux=True)(params)

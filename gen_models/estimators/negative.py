@@ -1,12 +1,12 @@
 """Negative phases: the ways to E[. | model] in the gradient of a Boltzmann machine.
 
-  reconstruction      CD-k: a few sweeps from the data; biased
+  reconstruction      CD-k: a few Gibbs steps from the data; biased
   persistent          PCD-k: chains that go on from update to update
   fast_persistent     PCD with a quickly decaying copy of the weights that drives chains on
   mean_field, tap     no sampling: fixed points of the first and second order of Plefka's expansion
   coupled             unbiased at any parameters: pairs of chains until they meet
 
-and, with replicas of the machine at other temperatures or times, gen_models.estimators.tempered.
+and, with chains at other temperatures or times, gen_models.estimators.tempered.
 
 `model` is as for gen_models.estimators.contrastive. Axis suffixes: B batch, C chains, V visible, H
 hidden.
@@ -81,7 +81,7 @@ def reconstruction(steps: int = 1) -> Negative:
 
 
 def persistent(chains: int, steps: int = 1) -> Negative:
-  """PCD-k: `chains` Gibbs chains that go on from one update to the next, k sweeps each.
+  """PCD-k: `chains` Gibbs chains that go on from one update to the next, k Gibbs steps each.
 
   Also called stochastic maximum likelihood. With params held still the chains reach p(v)
   and the gradient is unbiased; while params move they lag (Younes, 1999; Tieleman, 2008).
@@ -101,7 +101,7 @@ def persistent(chains: int, steps: int = 1) -> Negative:
 
 
 def advance(key, model, params, chains, steps: int):
-  """(Drawn, chains) after `steps` sweeps of block Gibbs."""
+  """(Drawn, chains) after `steps` Gibbs steps."""
   key_gibbs, key_v, key_h = jax.random.split(key, 3)
   if steps > 1:
     chains = gibbs.run(key_gibbs, model, params, chains, steps - 1)
@@ -212,13 +212,13 @@ def _fixed_point(num_points: int, iterations: int, damping: float, second_order:
   return Negative(init, sample, biased=True)
 
 
-def coupled(chains: int, steps: int = 1, max_sweeps: int = 1000) -> Negative:
+def coupled(chains: int, steps: int = 1, max_steps: int = 1000) -> Negative:
   """E[f] = E[f(x_k) + sum_{t=k+1}^{tau-1} (f(x_t) - f(y_{t-1}))], x_t and y_t of one law: unbiased.
 
-  Two chains run from v drawn by the visible biases alone, y one sweep behind x, coupled so that
-  they meet (x_tau = y_{tau-1}) and stay together: every unit of both is drawn by one uniform
+  Two chains run from v drawn by the visible biases alone, y one Gibbs step behind x, coupled so
+  that they meet (x_tau = y_{tau-1}) and stay together: every unit of both is drawn by one uniform
   number. Nothing is remembered between updates and no burn-in is left out; the price is a random
-  number of sweeps and now and then a large correction.
+  number of Gibbs steps and now and then a large correction.
 
   Jacob, O'Leary & Atchade (2020), Unbiased Markov chain Monte Carlo methods with couplings; Qiu,
   Zhang & Wang (2020), Unbiased contrastive divergence algorithm for training energy-based latent
@@ -226,14 +226,14 @@ def coupled(chains: int, steps: int = 1, max_sweeps: int = 1000) -> Negative:
 
   Args:
     chains: independent pairs, averaged.
-    steps: k, sweeps before the first f counts: more of them, less variance.
-    max_sweeps: where a pair that has not met is given up, which biases; the metric `met` says how
+    steps: k, Gibbs steps before the first f counts: more of them, less variance.
+    max_steps: where a pair that has not met is given up, which biases; the metric `met` says how
       many did.
   """
   require_steps(steps)
   require_chains(chains)
-  if max_sweeps <= steps:
-    raise ValueError(f'coupled chains need max_sweeps > steps, got {max_sweeps} and {steps}')
+  if max_steps <= steps:
+    raise ValueError(f'coupled chains need max_steps > steps, got {max_steps} and {steps}')
 
   def init(key, model, params):
     del key, params
@@ -244,7 +244,7 @@ def coupled(chains: int, steps: int = 1, max_sweeps: int = 1000) -> Negative:
     del y_BH
     w_VH, b_V, c_H = params
 
-    def one_sweep(key, h_CH):
+    def one_step(key, h_CH):
       key_v, key_h = jax.random.split(key)
       v_CV = model.sample_visible(key_v, params, h_CH)
       return v_CV, model.sample_hidden(key_h, params, v_CV)
@@ -256,7 +256,7 @@ def coupled(chains: int, steps: int = 1, max_sweeps: int = 1000) -> Negative:
     key_x, key_y, key_first, key_run = jax.random.split(key, 4)
     x = gibbs.init_chains(key_x, model, params, chains)
     y = gibbs.init_chains(key_y, model, params, chains)
-    x = Chains(*one_sweep(key_first, x.h_CH))  # x_1 beside y_0
+    x = Chains(*one_step(key_first, x.h_CH))  # x_1 beside y_0
 
     class State(NamedTuple):
       time: jax.Array  # x is at `time`, y at time - 1
@@ -265,12 +265,12 @@ def coupled(chains: int, steps: int = 1, max_sweeps: int = 1000) -> Negative:
       apart_C: jax.Array  # 1 where the pair has not met
       correction: tuple
       drawn_CV: jax.Array  # x_k
-      sweeps: jax.Array
+      steps: jax.Array
 
     def advance_pair(state: State) -> State:
       # One key for both: the same uniform number decides the same unit of x and of y.
       key = jax.random.fold_in(key_run, state.time)
-      x, y = (Chains(*one_sweep(jax.random.clone(key), c.h_CH))
+      x, y = (Chains(*one_step(jax.random.clone(key), c.h_CH))
               for c in (state.x, state.y))
       time = state.time + 1
       # Two that have met move as one; f(x_t) - f(y_{t-1}) counts from t = k + 1 on, until then.
@@ -280,15 +280,15 @@ def coupled(chains: int, steps: int = 1, max_sweeps: int = 1000) -> Negative:
       plus, minus = weighted_moments(x.v_CV, counts_C), weighted_moments(y.v_CV, counts_C)
       correction = jax.tree.map(lambda c, p, m: c + p - m, state.correction, plus, minus)
       drawn_CV = jnp.where(time == steps, x.v_CV, state.drawn_CV)
-      return State(time, x, y, apart_C, correction, drawn_CV, state.sweeps + jnp.mean(apart_C))
+      return State(time, x, y, apart_C, correction, drawn_CV, state.steps + jnp.mean(apart_C))
 
     def going(state: State):
-      return (state.time < steps) | ((jnp.sum(state.apart_C) > 0) & (state.time < max_sweeps))
+      return (state.time < steps) | ((jnp.sum(state.apart_C) > 0) & (state.time < max_steps))
 
     zeros = jax.tree.map(jnp.zeros_like, (w_VH, b_V, c_H))
     state = lax.while_loop(going, advance_pair, State(
       jnp.ones((), jnp.int32), x, y, jnp.ones(chains), zeros, x.v_CV, jnp.ones(())))
-    metrics = {'met': 1 - jnp.mean(state.apart_C), 'sweeps_to_meet': state.sweeps}
+    metrics = {'met': 1 - jnp.mean(state.apart_C), 'sweeps_to_meet': state.steps}
     return Drawn(state.drawn_CV, state.drawn_CV @ w_VH, state.correction, metrics), memory
 
   return Negative(init, sample, biased=False)

@@ -1,4 +1,4 @@
-"""Negative phases from replicas that swap: parallel tempering, and the same along the training run.
+"""Negative phases from chains that swap: over temperatures, or along the training run.
 
 Both remember, for each chain, a state on every rung of a ladder of machines whose last rung is the
 model (gen_models.samplers.tempering), and use the states of that last rung. What a rung low on the
@@ -26,7 +26,7 @@ from gen_models.models import gibbs, rbm
 from gen_models.samplers import tempering
 
 
-class Replicas(NamedTuple):
+class Rungs(NamedTuple):
   """States of all rungs, chains leading."""
 
   v_CRV: jax.Array
@@ -38,24 +38,24 @@ class Replicas(NamedTuple):
     return gibbs.Chains(self.v_CRV[:, -1], self.h_CRH[:, -1])
 
 
-def _replicas(ladder: tempering.Ladder) -> Replicas:
-  return Replicas(*(x.swapaxes(0, 1) for x in ladder))
+def _rungs(ladder: tempering.Ladder) -> Rungs:
+  return Rungs(*(x.swapaxes(0, 1) for x in ladder))
 
 
-def _run(key, params_R, replicas: Replicas, steps: int) -> tuple[Replicas, jax.Array]:
-  """`steps` sweeps with swaps; also the share of swaps accepted of each pair, [P]."""
-  ladder = tempering.Ladder(*(x.swapaxes(0, 1) for x in replicas))
+def _run(key, params_R, rungs: Rungs, steps: int) -> tuple[Rungs, jax.Array]:
+  """`steps` Gibbs steps with swaps; also the share of swaps accepted of each pair, [P]."""
+  ladder = tempering.Ladder(*(x.swapaxes(0, 1) for x in rungs))
   ladder, work = tempering.run(key, params_R, ladder, steps)
-  return _replicas(ladder), tempering.acceptance(work)
+  return _rungs(ladder), tempering.acceptance(work)
 
 
-def _drawn(params, replicas: Replicas, rate_P) -> Drawn:
-  v_CV = replicas.at_model.v_CV
+def _drawn(params, rungs: Rungs, rate_P) -> Drawn:
+  v_CV = rungs.at_model.v_CV
   return Drawn(v_CV, v_CV @ params.w_VH, metrics={'swap_acceptance': jnp.min(rate_P)})
 
 
 def tempered(chains: int, rungs: int = 10, steps: int = 1, betas=None) -> Negative:
-  """Parallel tempering: `rungs` replicas of each chain, W and c times beta, b moving to b_0.
+  """Parallel tempering: `rungs` temperatures for each chain, W and c times beta, b moving to b_0.
 
   The machine at beta has b_beta = (1 - beta) b_0 + beta b, b_0 the visible biases that training
   started from, the log-odds of the data's mean. An update costs the products of PCD with `rungs`
@@ -65,7 +65,7 @@ def tempered(chains: int, rungs: int = 10, steps: int = 1, betas=None) -> Negati
   Args:
     chains: C; the negative phase has C rows.
     rungs: temperatures, evenly from 0 to 1.
-    steps: sweeps with swaps an update.
+    steps: Gibbs steps with swaps an update.
     betas: instead of `rungs`, increasing from something in [0, 1) to 1.
   """
   require_steps(steps)
@@ -76,15 +76,15 @@ def tempered(chains: int, rungs: int = 10, steps: int = 1, betas=None) -> Negati
   betas = tempering.check_temperatures(betas)
 
   def init(key, model, params):
-    require_binary(model, 'replicas that swap')
+    require_binary(model, 'chains that swap')
     params_R = tempering.scaled(params, params.b_V, betas)
-    return base.Memory(_replicas(tempering.init(key, params_R, chains)), params.b_V)
+    return base.Memory(_rungs(tempering.init(key, params_R, chains)), params.b_V)
 
   def sample(key, model, params, memory, y_BH):
     del model, y_BH
     machines = tempering.Scaled(params, memory.shared, jnp.asarray(betas, jnp.float32))
-    replicas, rate_P = _run(key, machines, memory.chains, steps)
-    return _drawn(params, replicas, rate_P), memory._replace(chains=replicas)
+    states, rate_P = _run(key, machines, memory.chains, steps)
+    return _drawn(params, states, rate_P), memory._replace(chains=states)
 
   return Negative(init, sample, biased=False)
 
@@ -121,7 +121,7 @@ def trajectory(chains: int, rungs: int = 10, steps: int = 1, threshold: float = 
   Args:
     chains: C; the negative phase has C rows.
     rungs: of the ladder, the model the last.
-    steps: sweeps with swaps an update.
+    steps: Gibbs steps with swaps an update.
     threshold: of acceptance, in (0, 1); may be traced.
   """
   require_steps(steps)
@@ -131,15 +131,15 @@ def trajectory(chains: int, rungs: int = 10, steps: int = 1, threshold: float = 
   num_past = rungs - 1
 
   def init(key, model, params):
-    require_binary(model, 'replicas that swap')
+    require_binary(model, 'chains that swap')
     params_R = jax.tree.map(lambda x: jnp.broadcast_to(x, (rungs, *x.shape)), params)
     past_P = jax.tree.map(lambda x: x[:-1], params_R)
-    return base.Memory(_replicas(tempering.init(key, params_R, chains)),
+    return base.Memory(_rungs(tempering.init(key, params_R, chains)),
                        Trajectory(past_P, jnp.ones(()), jnp.ones(num_past)))
 
   def snapshot(operand):
     """The model becomes the last snapshot."""
-    params, replicas, (past_P, count, rate_P) = operand
+    params, states, (past_P, count, rate_P) = operand
     full = count >= num_past
     # Rung j goes: the one whose two neighbours will be the most alike without it, never the first.
     through = rate_P[:-1] * rate_P[1:]
@@ -150,16 +150,16 @@ def trajectory(chains: int, rungs: int = 10, steps: int = 1, threshold: float = 
     past_P = jax.tree.map(lambda x, new: x[kept].at[last].set(new), past_P, params)
     # States stay with their machines; the new rung's are those of the model, which it is.
     order = jnp.append(jnp.minimum(slots + (slots >= j).astype(slots.dtype), num_past), num_past)
-    replicas = jax.tree.map(lambda x: x[:, order], replicas)
+    states = jax.tree.map(lambda x: x[:, order], states)
     merged = jnp.where(slots == j - 1, through[jnp.maximum(j - 1, 0) % len(through)], rate_P[kept])
     rate_P = jnp.where(slots >= last, 1.0, jnp.where(full, merged, rate_P))
-    return replicas, Trajectory(past_P, jnp.minimum(count + 1, num_past), rate_P)
+    return states, Trajectory(past_P, jnp.minimum(count + 1, num_past), rate_P)
 
   def sample(key, model, params, memory, y_BH):
     del model, y_BH
     # What is decided here is decided by what all devices share.
     at = memory.shared.count.astype(jnp.int32) - 1
-    replicas, shared = lax.cond(
+    states, shared = lax.cond(
       memory.shared.rate_P[at] < threshold, snapshot, lambda operand: operand[1:],
       (params, memory.chains, memory.shared))
     used_P = jnp.arange(num_past, dtype=jnp.float32) < shared.count
@@ -167,10 +167,10 @@ def trajectory(chains: int, rungs: int = 10, steps: int = 1, threshold: float = 
       lambda past, now: jnp.concatenate(
         [jnp.where(used_P.reshape(-1, *(1,) * now.ndim), past, now), now[None]]),
       shared.past_P, params)
-    replicas, rate_P = _run(key, params_R, replicas, steps)
+    states, rate_P = _run(key, params_R, states, steps)
     shared = shared._replace(rate_P=shared.rate_P + _MEMORY * (rate_P - shared.rate_P))
-    drawn = _drawn(params, replicas, rate_P)
+    drawn = _drawn(params, states, rate_P)
     drawn.metrics['snapshots'] = shared.count
-    return drawn, base.Memory(replicas, shared)
+    return drawn, base.Memory(states, shared)
 
   return Negative(init, sample, biased=False)

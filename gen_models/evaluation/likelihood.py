@@ -92,13 +92,13 @@ _ROUNDING = 1e-3  # nats, of free energies in float32
 
 def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: str,
             method: Literal['annealing', 'ladder', 'trajectory'] = 'annealing', betas=None,
-            history_R: rbm.Params | None = None, num_sweeps: int = 1000, burn_in: int = 1000,
+            history_R: rbm.Params | None = None, num_steps: int = 1000, burn_in: int = 1000,
             resolved_nats: float = RESOLVED_NATS, search_betas=None,
             report: Callable[[str], None] | None = None) -> dict:
   """log p(v) = -F(v) - log Z with log Z from both sides.
 
   `annealing` goes forth from the base and back from the images (samplers.annealing.bracket);
-  `ladder` has replicas at all temperatures that swap, in equilibrium; `trajectory` the same with
+  `ladder` has chains at all temperatures that swap, in equilibrium; `trajectory` the same with
   the machines that training went through as rungs, after the base (samplers.tempering.bracket).
   Where temperature makes modes appear at once, as in a first-order transition, the first two stay
   wide and the third has a chance.
@@ -129,8 +129,8 @@ def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: st
       annealing.linear(50).
     history_R: of `trajectory`, snapshots of the training run stacked on a leading axis, earliest
       first; base and params are put before and after them.
-    num_sweeps: measured, of `ladder` and `trajectory`; samples for each chain and rung.
-    burn_in: sweeps.
+    num_steps: Gibbs steps measured, of `ladder` and `trajectory`; samples for each chain and rung.
+    burn_in: Gibbs steps.
     resolved_nats: see above; from this width on `annealing` measures its second path too.
     search_betas: of the searches beside `ladder` and `trajectory`; default annealing.refined(3000).
     report: called with lines of progress.
@@ -151,7 +151,7 @@ def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: st
                              **seen)
   else:
     rungs_R = _rungs(params, base_V, method, betas, history_R)
-    z, ends_NV = tempering.bracket_and_ends(key, rungs_R, start_CV, num_sweeps=num_sweeps,
+    z, ends_NV = tempering.bracket_and_ends(key, rungs_R, start_CV, num_steps=num_steps,
                                             burn_in=burn_in, report=report)
     if search_betas is None:
       search_betas = annealing.refined(3000)

@@ -3,13 +3,13 @@
   free_energy_gap         mean F(valid) - mean F(train): grows as the model learns its training
                           images by heart (Hinton, 2012, A practical guide)
   free_energy_gap_chains  mean F(chains) - mean F(train): near 0 while chains look like data
-  autocorrelation_time    tau = 1 + 2 sum_t rho(t), in sweeps, of chains with parameters at rest,
-                          rho(t) = sum_i cov(v_i(0), v_i(t)) / sum_i var(v_i)
+  autocorrelation_time    tau = 1 + 2 sum_t rho(t), in Gibbs steps, of chains with parameters at
+                          rest, rho(t) = sum_i cov(v_i(0), v_i(t)) / sum_i var(v_i)
   chain_moment_error      mean_i |<v_i>_train - <v_i>_chains|
   chain_extreme           max |v_i| over chains: of real-valued units, the first to blow up
 
 Covariances are taken about the mean of all chains, so chains that each stay in a mode of their own
-count as what they are: stuck. tau stops at 2 T + 1 when T sweeps are watched.
+count as what they are: stuck. tau stops at 2 T + 1 when T steps are watched.
 
 Axis suffixes: B images, C chains, V visible.
 """
@@ -25,40 +25,40 @@ from gen_models import data
 from gen_models.experiment import Alarm
 from gen_models.models import gibbs
 
-SLOW = ('chains hardly move at these parameters; try more sweeps an update, parallel tempering, or '
-        'a smaller learning rate')
+SLOW = ('chains hardly move at these parameters; try more Gibbs steps an update, parallel '
+        'tempering, or a smaller learning rate')
 ALARMS = (
   Alarm('autocorrelation_time', above=100.0, advice=SLOW),
-  Alarm('swap_acceptance', below=0.05, advice='neighbouring replicas hardly ever swap; try more '
-        'of them'),
-  Alarm('chain_moment_error', above=0.2, advice='chains have left the data; try more sweeps an '
-        'update, more chains, or a smaller learning rate'),
-  Alarm('chain_extreme', above=100.0, advice='real-valued units are blowing up; standardise the '
+  Alarm('swap_acceptance', below=0.05, advice='chains at neighbouring rungs hardly ever swap; try '
+        'more rungs'),
+  Alarm('chain_moment_error', above=0.2, advice='chains have left the data; try more Gibbs steps '
+        'an update, more chains, or a smaller learning rate'),
+  Alarm('chain_extreme', above=100.0, advice='real-valued units are blowing up; normalise the '
         'data, bound the variance, or use a smaller learning rate'),
   Alarm('free_energy_gap', above=15.0, advice='training images have become far likelier than '
         'held-out ones; try weight decay, fewer hidden units, or stopping here'))
 
 
-def of_chains(model: Any, binarisation: str, levels: int, *, sweeps: int = 100):
+def of_chains(model: Any, binarisation: str, levels: int, *, num_steps: int = 100):
   """Phase.monitor of a machine that sees binarised images.
 
   Args:
     model: reads like gen_models.models.rbm.
     binarisation, levels: how the model sees images, see gen_models.data.
-    sweeps: T, how far autocorrelation is followed.
+    num_steps: T, how far autocorrelation is followed.
   """
   return of_machine(model, lambda params, arrays, split: (
-    params, data.fixed(arrays, binarisation, levels, split=split)), sweeps=sweeps)
+    params, data.fixed(arrays, binarisation, levels, split=split)), num_steps=num_steps)
 
 
-def of_machine(model: Any, see: Callable, *, sweeps: int = 100):
+def of_machine(model: Any, see: Callable, *, num_steps: int = 100):
   """Phase.monitor of a machine whose negative phase has chains (without, the gap alone).
 
   Args:
     model: reads like gen_models.models.rbm.
     see: (params, arrays, split) -> (the machine's own parameters, what it sees [B, V]); split is
       'train' or 'valid'.
-    sweeps: T, how far autocorrelation is followed.
+    num_steps: T, how far autocorrelation is followed.
   """
   def monitor(key, params, memory, train, valid):
     (machine, v_BV), (_, u_BV) = see(params, train, 'train'), see(params, valid, 'valid')
@@ -69,7 +69,7 @@ def of_machine(model: Any, see: Callable, *, sweeps: int = 100):
     if chains == ():
       return metrics
     v_CV = chains.v_CV
-    rho_T = autocorrelation(key, model, params, gibbs.Chains(*chains), sweeps)
+    rho_T = autocorrelation(key, model, params, gibbs.Chains(*chains), num_steps)
     return {
       **metrics,
       'free_energy_gap_chains': jnp.mean(model.free_energy(params, v_CV)) - of_train,
@@ -81,11 +81,11 @@ def of_machine(model: Any, see: Callable, *, sweeps: int = 100):
 
 
 def at_model(chains):
-  """The chains that are at the model itself, where there are replicas elsewhere too."""
+  """The chains that are at the model itself, where there are chains at other rungs too."""
   return chains.at_model if hasattr(chains, 'at_model') else chains
 
 
-def autocorrelation(key, model: Any, params, chains, sweeps: int) -> jax.Array:
+def autocorrelation(key, model: Any, params, chains, num_steps: int) -> jax.Array:
   """rho(1), .., rho(T) of chains about their common mean, [T]."""
   mean_V = chains.v_CV.mean(0)
   start_CV = chains.v_CV - mean_V
@@ -96,7 +96,7 @@ def autocorrelation(key, model: Any, params, chains, sweeps: int) -> jax.Array:
     scale = jnp.sqrt(jnp.sum(start_CV**2) * jnp.sum(now_CV**2))
     return chains, jnp.sum(start_CV * now_CV) / jnp.maximum(scale, 1e-12)
 
-  return lax.scan(body, chains, jax.random.split(key, sweeps))[1]
+  return lax.scan(body, chains, jax.random.split(key, num_steps))[1]
 
 
 def autocorrelation_time(rho_T) -> jax.Array:

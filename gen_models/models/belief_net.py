@@ -22,5 +22,5 @@ def model(num_visible: int, widths: tuple[int, ...] = (200,), hidden: tuple[int,
 
   The encoder sees x less the data's mean, which keeps what it says at the start independent of it.
   """
-  return vae.model(num_visible, widths, (tuple(hidden),) * len(widths), latent=vae.BERNOULLI,
+  return vae.model(num_visible, widths, (tuple(hidden),) * len(widths), latent=vae.BINARY,
                    activation=activation, learned_prior=True, centred=True)

@@ -105,8 +105,8 @@ def gaussian(scale: float | None = None, floor: float = 0.0) -> Family:
                 lambda outputs: split(outputs)[0], start)
 
 
-BERNOULLI = _bernoulli()
-GAUSSIAN = gaussian()
+BINARY = _bernoulli()
+NORMAL = gaussian()
 
 
 class Params(NamedTuple):
@@ -255,7 +255,7 @@ class Model(NamedTuple):
 
 
 def model(num_visible: int, widths: tuple[int, ...], hidden: tuple[tuple[int, ...], ...], *,
-          likelihood: Family = BERNOULLI, latent: Family = GAUSSIAN,
+          likelihood: Family = BINARY, latent: Family = NORMAL,
           activation: Callable = jnp.tanh, **options) -> Model:
   """Dense networks, mirrored: hidden[l] between layer l and layer l + 1, widest end first.
 

@@ -18,14 +18,14 @@ def _float32(*arrays):
   return (jnp.asarray(x, jnp.float32) for x in arrays)
 
 
-# A machine whose W has singular values of 0.7 and less: a sweep forgets half, 20 all but 1e-6.
+# A machine whose W has singular values of 0.7 and less: a Gibbs step forgets half, 20 all but 1e-6.
 _w_VH = _draws.normal(size=(4, 3))
 _w_VH *= 0.7 / np.linalg.norm(_w_VH, 2)
 MACHINE = linear_rbm.Params(*_float32(_w_VH, 0.5 * _draws.normal(size=4),
                                       0.5 * _draws.normal(size=3)))
 MEASURED = linear_rbm.Measured(*_float32(_draws.normal(size=(4, 3)), _draws.normal(size=4), 0.3))
 REAL, = _float32(2 * _draws.normal(size=(6, 4)) + 0.5)
-SWEEPS = 20
+BURN_IN = 20
 
 MIXTURE = mixture.Params(*_float32(_draws.normal(size=(3, 4)), _draws.normal(size=3)))
 NORMALS = mixture.GaussianParams(gaussian.Full(*_float32(
@@ -39,9 +39,9 @@ def _loss(log_likelihood):
 
 LINEAR = Problem('linear_rbm', MACHINE, REAL, _loss(linear_rbm.log_likelihood),
                  'linear Boltzmann machine, 4 visible and 3 hidden Gaussian units: -log p(v)',
-                 SWEEPS)
+                 BURN_IN)
 MEASURED_LINEAR = Problem('measured_linear_rbm', MEASURED, REAL, _loss(linear_rbm.log_density),
-                          'the same with mean and scale of its own: -log p(x)', SWEEPS)
+                          'the same with mean and scale of its own: -log p(x)', BURN_IN)
 GAUSSIAN = Problem('gaussian', jax.tree.map(lambda x: x[0], NORMALS.classes), REAL,
                    _loss(gaussian.log_likelihood), 'Gaussian of 4 dimensions: -log p(x)')
 BERNOULLIS = Problem('mixture', MIXTURE, BINARY, _loss(mixture.log_likelihood),
@@ -61,13 +61,13 @@ def _exact(problem, log_likelihood):
 
 ENTRIES = {
   'linear_cd1': LINEAR.entry(contrastive(linear_rbm, reconstruction())),
-  'linear_pcd1': LINEAR.entry(contrastive(linear_rbm, persistent(chains=4)), SWEEPS),
+  'linear_pcd1': LINEAR.entry(contrastive(linear_rbm, persistent(chains=4)), BURN_IN),
   'linear_pcd1_samples': LINEAR.entry(contrastive(
-    linear_rbm, persistent(chains=4), last_half_step='samples'), SWEEPS),
+    linear_rbm, persistent(chains=4), last_half_step='samples'), BURN_IN),
   'linear_pcd1_centred': LINEAR.entry(contrastive(
-    linear_rbm, persistent(chains=4), direction=centred(0.1)), SWEEPS),
+    linear_rbm, persistent(chains=4), direction=centred(0.1)), BURN_IN),
   'measured_cd1': _measured(contrastive(linear_rbm, reconstruction())),
-  'measured_pcd2': _measured(contrastive(linear_rbm, persistent(chains=4, steps=2)), SWEEPS),
+  'measured_pcd2': _measured(contrastive(linear_rbm, persistent(chains=4, steps=2)), BURN_IN),
   'gaussian_exact': _exact(GAUSSIAN, gaussian.log_likelihood),
   'mixture_exact': _exact(BERNOULLIS, mixture.log_likelihood),
   'normals_exact': _exact(GAUSSIANS, mixture.log_likelihood),

@@ -14,7 +14,7 @@ from gen_models.models.machine import Machine
 from gen_models.problems.entry import Problem
 
 _draws = np.random.default_rng(5)
-SWEEPS = 20  # the top layers' second eigenvalues lie below 0.6, held by test_greedy.py
+BURN_IN = 20  # the top layers' second eigenvalues lie below 0.6, held by test_greedy.py
 
 
 def _balanced(num_visible, num_hidden, scale):
@@ -63,9 +63,9 @@ def code_loss(params, v_BV):
 
 
 STACKED = Problem('stack', STACK, V_BV, stack_loss,
-                  'deep belief network 4-5-4, its top layer: -E_q(h | v) log p(h)', SWEEPS)
+                  'deep belief network 4-5-4, its top layer: -E_q(h | v) log p(h)', BURN_IN)
 STACKED_LABELS = Problem('stack_labels', LABELLED, (V_BV, Y_B), labelled_loss,
-                         'deep belief network 4-(5 + 3 labels)-4: -E_q(h | v) log p(h, y)', SWEEPS)
+                         'deep belief network 4-(5 + 3 labels)-4: -E_q(h | v) log p(h, y)', BURN_IN)
 CODES = Problem('code_rbm', CODE, V_BV, code_loss,
                 'Boltzmann machine, 4 binary visible and 2 Gaussian hidden units: -log p(v)', 60)
 PROBLEMS = (STACKED, STACKED_LABELS, CODES)
@@ -81,11 +81,11 @@ ENTRIES = {
   'greedy_exact': _stack(_exact),
   'greedy_means': _stack(_exact, deterministic=True, propagate='means'),
   'greedy_cd1': _stack(contrastive(rbm, reconstruction())),
-  'greedy_pcd1': _stack(contrastive(rbm, persistent(chains=4)), SWEEPS),
+  'greedy_pcd1': _stack(contrastive(rbm, persistent(chains=4)), BURN_IN),
   'greedy_pcd1_centred': _stack(
-    contrastive(rbm, persistent(chains=4), direction=centred(0.1)), SWEEPS),
+    contrastive(rbm, persistent(chains=4), direction=centred(0.1)), BURN_IN),
   'greedy_labels': STACKED_LABELS.entry(
-    on_top(contrastive(label_rbm.model(NUM_LABELS), persistent(chains=4)), dbn), SWEEPS),
+    on_top(contrastive(label_rbm.model(NUM_LABELS), persistent(chains=4)), dbn), BURN_IN),
   'code_cd1': CODES.entry(contrastive(CODES_MODEL, reconstruction())),
   'code_pcd1': CODES.entry(contrastive(CODES_MODEL, persistent(chains=4)), CODES.burn_in),
 }

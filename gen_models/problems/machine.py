@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_models.estimators.base import weighted
-from gen_models.estimators.contrastive import Standardised, contrastive, standardised
+from gen_models.estimators.contrastive import Normalised, contrastive, normalised
 from gen_models.estimators.directions import centred, natural
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
 from gen_models.estimators.negative import persistent, reconstruction
@@ -15,7 +15,7 @@ from gen_models.models.machine import Machine
 from gen_models.problems.entry import Problem
 
 _draws = np.random.default_rng(11)
-SWEEPS = 30
+BURN_IN = 30
 
 
 def _spread(*shape, scale=1.0):
@@ -33,7 +33,7 @@ def _machine(name: str, visible, hidden, sizes, scale: float, batch,
     return -jnp.mean(machine.log_likelihood(params, v_BV))
 
   return machine, Problem(name, params, jnp.asarray(batch, jnp.float32), loss,
-                          f'machine of {of}: -log p(v)', SWEEPS)
+                          f'machine of {of}: -log p(v)', BURN_IN)
 
 
 _real = _draws.normal(size=(6, 4))
@@ -73,7 +73,7 @@ def label_loss(params, v_BV):
 
 
 JOINT = Problem('class_rbm', LABELS_PARAMS, LABELS_BATCH, joint_loss,
-                'class RBM, 4 features, 3 classes, 3 hidden units: -log p(x, y)', SWEEPS)
+                'class RBM, 4 features, 3 classes, 3 hidden units: -log p(x, y)', BURN_IN)
 LABEL = Problem('class_rbm_given', LABELS_PARAMS, LABELS_BATCH, label_loss,
                 'class RBM, 4 features, 3 classes, 3 hidden units: -log p(y | x)')
 
@@ -84,46 +84,46 @@ def hybrid_loss(params, v_BV):
 
 
 HYBRID = Problem('class_rbm_hybrid', LABELS_PARAMS, LABELS_BATCH, hybrid_loss,
-                 'class RBM: -log p(y | x) - 0.1 log p(x, y)', SWEEPS)
+                 'class RBM: -log p(y | x) - 0.1 log p(x, y)', BURN_IN)
 
 
-def standardised_loss(params, x_BV):
+def normalised_loss(params, x_BV):
   """-mean log p(v) of what the machine sees; mean and scale held still."""
   still = jax.lax.stop_gradient(params)
   return GAUSSIAN_PROBLEM.loss(params.machine, still.see(x_BV))
 
 
-STANDARDISED = Problem(
-  'standardised_gaussian_rbm', Standardised(
+NORMALISED = Problem(
+  'normalised_gaussian_rbm', Normalised(
     _spread(4), 1 + _spread(4, scale=0.2)**2, GAUSSIAN_PROBLEM.params),
-  3 * GAUSSIAN_PROBLEM.batch + 1, standardised_loss,
-  'the Gaussian machine behind a standardisation: -log p(v)', SWEEPS)
+  3 * GAUSSIAN_PROBLEM.batch + 1, normalised_loss,
+  'the Gaussian machine behind a normalisation: -log p(v)', BURN_IN)
 PROBLEMS = (SPIN, POTTS_PROBLEM, GAUSSIAN_PROBLEM, RECTIFIED_PROBLEM, CODES_PROBLEM, JOINT, LABEL,
-            HYBRID, STANDARDISED)
+            HYBRID, NORMALISED)
 
 _few = persistent(chains=4)
 
 ENTRIES = {
   'spin_exact': SPIN.entry(maximum_likelihood(SPINS.log_likelihood), deterministic=True),
   'spin_cd1': SPIN.entry(contrastive(SPINS, reconstruction())),
-  'spin_pcd': SPIN.entry(contrastive(SPINS, _few), SWEEPS),
-  'potts_pcd': POTTS_PROBLEM.entry(contrastive(POTTS, _few), SWEEPS),
+  'spin_pcd': SPIN.entry(contrastive(SPINS, _few), BURN_IN),
+  'potts_pcd': POTTS_PROBLEM.entry(contrastive(POTTS, _few), BURN_IN),
   'gaussian_rbm_cd1': GAUSSIAN_PROBLEM.entry(contrastive(GAUSSIAN, reconstruction())),
-  'gaussian_rbm_pcd': GAUSSIAN_PROBLEM.entry(contrastive(GAUSSIAN, _few), SWEEPS),
+  'gaussian_rbm_pcd': GAUSSIAN_PROBLEM.entry(contrastive(GAUSSIAN, _few), BURN_IN),
   'gaussian_rbm_pcd_centred': GAUSSIAN_PROBLEM.entry(
-    contrastive(GAUSSIAN, _few, direction=centred(0.1)), SWEEPS),
+    contrastive(GAUSSIAN, _few, direction=centred(0.1)), BURN_IN),
   'gaussian_rbm_score_matching': GAUSSIAN_PROBLEM.entry(
     score_matching(GAUSSIAN), deterministic=True),
-  'rectified_pcd': RECTIFIED_PROBLEM.entry(contrastive(RECTIFIED, _few), SWEEPS),
-  'precise_code_pcd': CODES_PROBLEM.entry(contrastive(CODES, _few), SWEEPS),
+  'rectified_pcd': RECTIFIED_PROBLEM.entry(contrastive(RECTIFIED, _few), BURN_IN),
+  'precise_code_pcd': CODES_PROBLEM.entry(contrastive(CODES, _few), BURN_IN),
   'precise_code_pcd_natural': CODES_PROBLEM.entry(
-    contrastive(CODES, _few, direction=natural(0.02, 0.1)), SWEEPS),
+    contrastive(CODES, _few, direction=natural(0.02, 0.1)), BURN_IN),
   'class_rbm_pcd': JOINT.entry(
-    contrastive(label_rbm.model(NUM_LABELS), _few), SWEEPS),
+    contrastive(label_rbm.model(NUM_LABELS), _few), BURN_IN),
   'class_rbm_discriminative': LABEL.entry(discriminative(NUM_LABELS), deterministic=True),
   'class_rbm_hybrid': HYBRID.entry(weighted(
     (discriminative(NUM_LABELS), 1.0),
-    (contrastive(label_rbm.model(NUM_LABELS), _few), 0.1)), SWEEPS),
-  'standardised_gaussian_rbm_pcd': STANDARDISED.entry(
-    standardised(contrastive(GAUSSIAN, _few, direction=centred(0.1))), SWEEPS),
+    (contrastive(label_rbm.model(NUM_LABELS), _few), 0.1)), BURN_IN),
+  'normalised_gaussian_rbm_pcd': NORMALISED.entry(
+    normalised(contrastive(GAUSSIAN, _few, direction=centred(0.1))), BURN_IN),
 }

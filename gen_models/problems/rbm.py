@@ -1,9 +1,9 @@
 """A restricted Boltzmann machine small enough to enumerate.
 
-Five visible and four hidden units, coupled strongly enough that one or three sweeps of Gibbs are
-far from equilibrium, so that CD-1 and CD-3 are visibly biased, and weakly enough that 20 sweeps
-are at it (second eigenvalue 0.6, held by test_battery.py). Biases undo the weights, so units are
-on about half the time.
+Five visible and four hidden units, coupled strongly enough that one or three Gibbs steps are
+far from equilibrium, so that CD-1 and CD-3 are visibly biased, and weakly enough that 20 Gibbs
+steps are at it (second eigenvalue 0.6, held by test_battery.py). Biases undo the weights, so units
+are on about half the time.
 """
 
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ PARAMS = rbm.Params(*(jnp.asarray(x, jnp.float32) for x in (
   _w_VH, -_w_VH.sum(1) / 2 + 0.5 * _draws.normal(size=5),
   -_w_VH.sum(0) / 2 + 0.5 * _draws.normal(size=4))))
 BATCH = jnp.asarray(_draws.random((6, 5)) < 0.7, jnp.float32)
-SWEEPS = 20
+BURN_IN = 20
 
 
 def rbm_loss(params, v_BV):
@@ -40,7 +40,7 @@ def rbm_loss(params, v_BV):
 
 
 RBM = Problem('rbm', PARAMS, BATCH, rbm_loss,
-              'restricted Boltzmann machine, 5 visible and 4 hidden units: -log p(v)', SWEEPS)
+              'restricted Boltzmann machine, 5 visible and 4 hidden units: -log p(v)', BURN_IN)
 
 SPARSE = sparsity(rbm, level=0.2, weight=0.5)
 
@@ -51,7 +51,7 @@ def sparse_loss(params, v_BV):
 
 
 SPARSE_RBM = Problem('sparse_rbm', PARAMS, BATCH, sparse_loss,
-                     'the same machine: -log p(v) and a sparsity target', SWEEPS)
+                     'the same machine: -log p(v) and a sparsity target', BURN_IN)
 PROBLEMS = (RBM, SPARSE_RBM)
 
 ENTRIES = {
@@ -60,24 +60,25 @@ ENTRIES = {
   'cd1_samples': RBM.entry(contrastive(rbm, reconstruction(), last_half_step='samples')),
   'cd3': RBM.entry(contrastive(rbm, reconstruction(steps=3))),
   'cd1_centred': RBM.entry(contrastive(rbm, reconstruction(), direction=centred(0.5)), burn_in=3),
-  'pcd1': RBM.entry(contrastive(rbm, persistent(chains=4)), SWEEPS),
+  'pcd1': RBM.entry(contrastive(rbm, persistent(chains=4)), BURN_IN),
   'pcd1_samples': RBM.entry(
-    contrastive(rbm, persistent(chains=4), last_half_step='samples'), SWEEPS),
-  'pcd5': RBM.entry(contrastive(rbm, persistent(chains=4, steps=5)), SWEEPS // 5),
-  'pcd1_centred': RBM.entry(contrastive(rbm, persistent(chains=4), direction=centred(0.1)), SWEEPS),
+    contrastive(rbm, persistent(chains=4), last_half_step='samples'), BURN_IN),
+  'pcd5': RBM.entry(contrastive(rbm, persistent(chains=4, steps=5)), BURN_IN // 5),
+  'pcd1_centred': RBM.entry(
+    contrastive(rbm, persistent(chains=4), direction=centred(0.1)), BURN_IN),
   'pcd1_enhanced': RBM.entry(
-    contrastive(rbm, persistent(chains=4), direction=enhanced(0.02)), SWEEPS),
+    contrastive(rbm, persistent(chains=4), direction=enhanced(0.02)), BURN_IN),
   'pcd1_standardised': RBM.entry(
-    contrastive(rbm, persistent(chains=4), direction=standardised(0.1)), SWEEPS),
+    contrastive(rbm, persistent(chains=4), direction=standardised(0.1)), BURN_IN),
   'pcd1_natural': RBM.entry(
-    contrastive(rbm, persistent(chains=4), direction=natural(0.02, damping=0.1)), SWEEPS),
-  'pt': RBM.entry(contrastive(rbm, tempered(chains=4, rungs=4)), SWEEPS),
-  'ptt': RBM.entry(contrastive(rbm, trajectory(chains=4, rungs=3)), SWEEPS),
-  'fpcd1': RBM.entry(contrastive(rbm, fast_persistent(chains=4, fast_rate=0.2)), SWEEPS),
-  'mean_field': RBM.entry(contrastive(rbm, mean_field()), SWEEPS, deterministic=True),
-  'tap': RBM.entry(contrastive(rbm, tap()), SWEEPS, deterministic=True),
+    contrastive(rbm, persistent(chains=4), direction=natural(0.02, damping=0.1)), BURN_IN),
+  'pt': RBM.entry(contrastive(rbm, tempered(chains=4, rungs=4)), BURN_IN),
+  'ptt': RBM.entry(contrastive(rbm, trajectory(chains=4, rungs=3)), BURN_IN),
+  'fpcd1': RBM.entry(contrastive(rbm, fast_persistent(chains=4, fast_rate=0.2)), BURN_IN),
+  'mean_field': RBM.entry(contrastive(rbm, mean_field()), BURN_IN, deterministic=True),
+  'tap': RBM.entry(contrastive(rbm, tap()), BURN_IN, deterministic=True),
   'coupled': RBM.entry(contrastive(rbm, coupled(chains=4, steps=2))),
   'pseudo_likelihood': RBM.entry(pseudo_likelihood(rbm), deterministic=True),
   'ratio_matching': RBM.entry(ratio_matching(rbm), deterministic=True),
-  'sparse_pcd1': SPARSE_RBM.entry(contrastive(rbm, persistent(chains=4), penalty=SPARSE), SWEEPS),
+  'sparse_pcd1': SPARSE_RBM.entry(contrastive(rbm, persistent(chains=4), penalty=SPARSE), BURN_IN),
 }

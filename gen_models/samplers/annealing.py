@@ -14,7 +14,7 @@ differences; Salakhutdinov & Murray (2008), On the quantitative analysis of deep
 Burda, Grosse & Salakhutdinov (2015), Accurate and conservative estimates of MRF log-likelihood
 using reverse annealing.
 
-Ladders of replicas in equilibrium, for the same two sides, are gen_models.samplers.tempering.
+Ladders of chains in equilibrium, for the same two sides, are gen_models.samplers.tempering.
 
 Axis suffixes: C chains, V visible, H hidden, T temperatures. Nats.
 """
@@ -211,7 +211,7 @@ def bracket(key, params: rbm.Params, base_V, start_CV, *, betas=None, burn_in: i
             chunk: int = 500, report: Callable[[str], None] | None = None) -> Bracket:
   """log Z of an RBM by annealing forth and back over the same temperatures.
 
-  The way back starts from `start_CV` after `burn_in` sweeps of Gibbs at the model itself. Give it
+  The way back starts from `start_CV` after `burn_in` Gibbs steps at the model itself. Give it
   training images: starts that share nothing with the way forth, so that a mode which annealing from
   the base never finds shows as a wide bracket instead of hiding in both ends.
 
@@ -221,7 +221,7 @@ def bracket(key, params: rbm.Params, base_V, start_CV, *, betas=None, burn_in: i
     base_V: the base's visible biases, as for `ais`.
     start_CV: zeros and ones [C, V]; C is the number of chains each way.
     betas: increasing from 0 to 1; default salakhutdinov_murray().
-    burn_in: sweeps.
+    burn_in: Gibbs steps.
     chunk: temperatures in one compiled program.
     report: called with a line of progress after each chunk.
 

@@ -1,7 +1,7 @@
-"""Replicas that swap their states: parallel tempering, and the same along a training run.
+"""Chains that swap along a ladder of machines: over temperatures, or along a training run.
 
 A ladder is a row of machines, rung 0 easy to draw from and the last one the model. Every rung has
-its own state, and the whole follows prod_r p_r(v_r, h_r): each sweep draws h | v and v | h on every
+its own state, and the whole follows prod_r p_r(v_r, h_r): each step draws h | v and v | h on every
 rung, and neighbours r, r + 1 exchange v with probability
 
   min(1, exp(forth + back)),    forth = F_r(v_r) - F_{r+1}(v_r),
@@ -22,7 +22,7 @@ and Bennett's acceptance ratio of each pair between them. A ladder that has not 
 what it never visits, on both sides alike. So `bracket` runs two: forth is measured on one that
 grew from rung 0 upwards, back on one that grew from data at the model downwards, and what only one
 of them has seen shows as a bracket that is wide. Where modes gain and lose weight from rung to rung
-and replicas do not carry the change, the sums err the other way, and the sides cross.
+and chains do not carry the change, the sums err the other way, and the sides cross.
 
 Swendsen & Wang (1986), Replica Monte Carlo simulation of spin-glasses; Geyer (1991), Markov chain
 Monte Carlo maximum likelihood; Bennett (1976), Efficient estimation of free energy differences;
@@ -30,7 +30,7 @@ Desjardins, Courville, Bengio, Vincent & Delalleau (2010), Tempered Markov chain
 training of restricted Boltzmann machines; Bereux, Decelle, Furtlehner, Rosset & Seoane (2025),
 Fast training and sampling of restricted Boltzmann machines (swaps along a training run).
 
-Axis suffixes: R rungs, P = R - 1 pairs of neighbours, C chains, V visible, H hidden, T sweeps.
+Axis suffixes: R rungs, P = R - 1 pairs of neighbours, C chains, V visible, H hidden, T steps.
 params_R is an rbm.Params of which every array has the leading axis R. Nats.
 """
 
@@ -57,7 +57,7 @@ class Ladder(NamedTuple):
 
 
 class Work(NamedTuple):
-  """What it takes to move a state to the neighbouring machine, nats, of one sweep [P, C].
+  """What it takes to move a state to the neighbouring machine, nats, of one step [P, C].
 
   Attributes:
     forth_PC: log f_{r+1}(v_r) - log f_r(v_r), with f = exp(-F) and r = 0, ..., R - 2.
@@ -149,8 +149,8 @@ def init(key, params_R: rbm.Params, num_chains: int) -> Ladder:
   return Ladder(v_RCV, h_RCH)
 
 
-def passed_on(key, params_R: rbm.Params, v_CV, num_sweeps: int, *, down: bool = False) -> Ladder:
-  """From v at rung 0, up: each rung starts where the one before ended, after `num_sweeps` of Gibbs.
+def passed_on(key, params_R: rbm.Params, v_CV, num_steps: int, *, down: bool = False) -> Ladder:
+  """From v at rung 0, up: each rung starts where the one before ended, `num_steps` Gibbs steps on.
 
   With `down` from v at the last rung. What cannot cross a barrier stays in the mode it came in, so
   on the way up the ladder knows too little of the model and on the way down too little of rung 0:
@@ -161,7 +161,7 @@ def passed_on(key, params_R: rbm.Params, v_CV, num_sweeps: int, *, down: bool = 
     key, params = xs
     key_h, key_gibbs = jax.random.split(key)
     chains = gibbs.Chains(v_CV, rbm.sample_hidden(key_h, params, v_CV))
-    chains = gibbs.run(key_gibbs, rbm, params, chains, num_sweeps)
+    chains = gibbs.run(key_gibbs, rbm, params, chains, num_steps)
     return chains.v_CV, chains
 
   _require_rungs(params_R)
@@ -170,7 +170,7 @@ def passed_on(key, params_R: rbm.Params, v_CV, num_sweeps: int, *, down: bool = 
 
 
 def step(key, params_R: rbm.Params | Scaled, ladder: Ladder) -> tuple[Ladder, Work]:
-  """One sweep of all rungs, with swaps of the even pairs and then of the odd ones.
+  """One Gibbs step of all rungs, with swaps of the even pairs and then of the odd ones.
 
   v ~ p_r(v | h); pairs (0, 1), (2, 3), ... exchange their v, then (1, 2), (3, 4), ...;
   h ~ p_r(h | v). Leaves prod_r p_r(v_r, h_r) invariant. Costs two batched products [R, C, V] x
@@ -283,24 +283,24 @@ def _require_rungs(params_R):
 # Log Z.
 
 
-def bracket(key, params_R: rbm.Params, start_CV, *, num_sweeps: int = 1000, burn_in: int = 1000,
+def bracket(key, params_R: rbm.Params, start_CV, *, num_steps: int = 1000, burn_in: int = 1000,
             chunk: int = 100, report: Callable[[str], None] | None = None) -> annealing.Bracket:
   """log Z of the last rung, from ladders that start at rung 0 and at `start_CV`.
 
   Standard errors are taken between chains, which are independent of each other, of each chain's
-  mean over its sweeps: correlation from sweep to sweep and from rung to rung is accounted for. The
+  mean over its steps: correlation from step to step and from rung to rung is accounted for. The
   effective sample size is that of the chains' mean weights at the pair where it is smallest, so at
-  most C however many sweeps.
+  most C however many steps.
 
   Args:
     key: consumed.
     params_R: the machines; the first has W = 0 (`scaled` from beta = 0, `independent`) or at most
       20 units in its smaller layer.
     start_CV: zeros and ones [C, V], training images; C is the number of chains of either ladder.
-    num_sweeps: T, measured, of each ladder.
-    burn_in: sweeps of each ladder before them; as many more, spread over the rungs, pass the first
+    num_steps: T, measured, of each ladder.
+    burn_in: steps of each ladder before them; as many more, spread over the rungs, pass the first
       states on (`passed_on`).
-    chunk: sweeps in one compiled program.
+    chunk: steps in one compiled program.
     report: called with a line of progress after each chunk.
 
   Returns:
@@ -309,32 +309,33 @@ def bracket(key, params_R: rbm.Params, start_CV, *, num_sweeps: int = 1000, burn
     num_temperatures the pairs.
 
   Raises:
-    ValueError: one rung, no sweep, or a first rung of unknown Z.
+    ValueError: one rung, no step, or a first rung of unknown Z.
   """
-  return bracket_and_ends(key, params_R, start_CV, num_sweeps=num_sweeps, burn_in=burn_in,
+  return bracket_and_ends(key, params_R, start_CV, num_steps=num_steps, burn_in=burn_in,
                           chunk=chunk, report=report)[0]
 
 
-def bracket_and_ends(key, params_R: rbm.Params, start_CV, *, num_sweeps: int = 1000,
+def bracket_and_ends(key, params_R: rbm.Params, start_CV, *, num_steps: int = 1000,
                      burn_in: int = 1000, chunk: int = 100,
                      report: Callable[[str], None] | None = None
                      ) -> tuple[annealing.Bracket, jax.Array]:
   """`bracket`, and the states at the model with which the two ladders end, [2 C, V]."""
   start_CV = jnp.asarray(start_CV, jnp.float32)
   _require_rungs(params_R)
-  if num_sweeps < 1 or burn_in < 0:
-    raise ValueError(f'measured sweeps must be at least 1 and burn-in 0, got {num_sweeps} and '
+  if num_steps < 1 or burn_in < 0:
+    raise ValueError(f'measured steps must be at least 1 and burn-in 0, got {num_steps} and '
                      f'{burn_in}')
   base = base_log_partition(params_R)
   key_init, key_up, key_forth, key_down, key_back = jax.random.split(key, 5)
   first = init(key_init, params_R, len(start_CV))
-  sweeps = max(1, burn_in // len(params_R.b_V))
-  measure = functools.partial(_measured, params_R=params_R, num_sweeps=num_sweeps, burn_in=burn_in,
+  steps_a_rung = max(1, burn_in // len(params_R.b_V))
+  measure = functools.partial(_measured, params_R=params_R, num_steps=num_steps, burn_in=burn_in,
                               chunk=chunk, report=report)
-  up, work = measure(key_forth, _passed_on(key_up, params_R, first.v_RCV[0], sweeps),
+  up, work = measure(key_forth, _passed_on(key_up, params_R, first.v_RCV[0], steps_a_rung),
                      name='ladder from the base')
   forth_TPC = work.forth_PC
-  down, work = measure(key_back, _passed_on(key_down, params_R, start_CV, sweeps, down=True),
+  down, work = measure(key_back, _passed_on(key_down, params_R, start_CV, steps_a_rung,
+                                                  down=True),
                        name='ladder from the data')
   back_TPC = work.back_PC
   lower, back = _one_sided(base, forth_TPC), _one_sided(-base, back_TPC)
@@ -361,7 +362,7 @@ def base_log_partition(params_R: rbm.Params) -> float:
 
 
 _log_partition = jax.jit(rbm.log_partition)
-_passed_on = jax.jit(passed_on, static_argnames=('num_sweeps', 'down'))
+_passed_on = jax.jit(passed_on, static_argnames=('num_steps', 'down'))
 _run = jax.jit(run, static_argnames='num_steps')
 
 
@@ -370,22 +371,22 @@ def _burn(key, params_R, ladder, num_steps):
   return run(key, params_R, ladder, num_steps)[0]
 
 
-def _measured(key, ladder: Ladder, *, params_R, num_sweeps, burn_in, chunk, report,
+def _measured(key, ladder: Ladder, *, params_R, num_steps, burn_in, chunk, report,
               name) -> tuple[Ladder, Work]:
-  """Where the ladder ends; the work of `num_sweeps` after `burn_in` others, [T, P, C], float64."""
+  """Where the ladder ends; the work of `num_steps` after `burn_in` others, [T, P, C], float64."""
   key_burn, key_run = jax.random.split(key)
   for i, first in enumerate(range(0, burn_in, chunk)):
     ladder = _burn(jax.random.fold_in(key_burn, i), params_R, ladder, min(chunk, burn_in - first))
     if report:
-      report(f'{name} {min(first + chunk, burn_in)}/{burn_in} sweeps of burn-in')
+      report(f'{name} {min(first + chunk, burn_in)}/{burn_in} steps of burn-in')
   parts = []
-  for i, first in enumerate(range(0, num_sweeps, chunk)):
+  for i, first in enumerate(range(0, num_steps, chunk)):
     ladder, work = _run(jax.random.fold_in(key_run, i), params_R, ladder,
-                        min(chunk, num_sweeps - first))
+                        min(chunk, num_steps - first))
     parts.append(jax.tree.map(lambda x: np.asarray(x, np.float64), work))
     if report:
       rate_P = np.asarray(acceptance(work))
-      report(f'{name} {min(first + chunk, num_sweeps)}/{num_sweeps} sweeps, swaps accepted '
+      report(f'{name} {min(first + chunk, num_steps)}/{num_steps} steps, swaps accepted '
              f'{rate_P.mean():.2f}, of the worst pair {rate_P.min():.2f}')
   return ladder, jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 
 from gen_models.evaluation import gradients
-from gen_models.problems import registry as problems
+from gen_models.problems import catalogue as problems
 from gen_models.problems.entry import Entry
 from launch import errors
 from launch.cli import estimators, registry

@@ -1,4 +1,4 @@
-"""Every estimator of the registry against the contract, and against what it declares.
+"""Every estimator of the catalogue against the contract, and against what it declares.
 
 The audits draw 4096 gradients. One that is unbiased is called biased for one key in 10^4
 (Bonferroni over coordinates); the biases declared here lie so far above the noise that an audit
@@ -18,8 +18,8 @@ from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.negative import Drawn, Negative, reconstruction
 from gen_models.evaluation import gradients
 from gen_models.models import rbm
-from gen_models.problems import registry
-from gen_models.problems.rbm import PARAMS, SWEEPS
+from gen_models.problems import catalogue
+from gen_models.problems.rbm import BURN_IN, PARAMS
 from tests import oracle
 
 pytestmark = pytest.mark.usefixtures('strict_promotion')
@@ -34,19 +34,19 @@ PAIRINGS = {
 
 every_estimator = pytest.mark.parametrize('name', [
   pytest.param(name, marks=pytest.mark.slow if name in PAIRINGS else ())
-  for name in registry.ENTRIES])
+  for name in catalogue.ENTRIES])
 
 
 def measure(estimator, entry, seed=1, num_draws=4096):
   with jax.debug_key_reuse(False):  # see tests/conftest.py; test_contract runs with it on
     return gradients.audit(
-      jax.random.key(seed), estimator, entry.params, entry.batch, registry.exact_grads(entry),
+      jax.random.key(seed), estimator, entry.params, entry.batch, catalogue.exact_grads(entry),
       num_draws=num_draws, burn_in=entry.burn_in, error_rate=1e-4)
 
 
 @functools.cache
 def audit(name):
-  return measure(registry.ENTRIES[name].estimator, registry.ENTRIES[name])
+  return measure(catalogue.ENTRIES[name].estimator, catalogue.ENTRIES[name])
 
 
 @functools.cache
@@ -56,7 +56,7 @@ def grad(name):
 
   def traced(*args):
     traces.append(args)
-    return registry.ENTRIES[name].estimator.grad(*args)
+    return catalogue.ENTRIES[name].estimator.grad(*args)
 
   return jax.jit(traced), traces
 
@@ -73,7 +73,7 @@ def pairs(one, other):
 
 @every_estimator
 def test_contract(name):
-  entry, (step, traces) = registry.ENTRIES[name], grad(name)
+  entry, (step, traces) = catalogue.ENTRIES[name], grad(name)
   keys = jax.random.split(jax.random.key(0), 3)
   memory = entry.estimator.init(keys[0], entry.params)
   assert isinstance(memory, base.Memory)
@@ -98,7 +98,7 @@ def test_contract(name):
 
 @every_estimator
 def test_the_key_decides(name):
-  entry, (step, _) = registry.ENTRIES[name], grad(name)
+  entry, (step, _) = catalogue.ENTRIES[name], grad(name)
   memory = entry.estimator.init(jax.random.key(0), entry.params)
   first, same, other = (step(jax.random.key(seed), entry.params, memory, entry.batch)[0]
                         for seed in (1, 1, 2))
@@ -109,19 +109,19 @@ def test_the_key_decides(name):
 
 
 def test_pairings_are_entries():
-  assert set(registry.ENTRIES) > PAIRINGS
+  assert set(catalogue.ENTRIES) > PAIRINGS
 
 
 def test_burn_in_is_long_enough():
-  # What 20 sweeps remember of their start, against the noise of an audit, some 0.01.
+  # What 20 Gibbs steps remember of their start, against the noise of an audit, some 0.01.
   kernel_SS = oracle.gibbs_kernel(oracle.rbm_joint(PARAMS))
   assert 0.5 < np.sort(np.abs(np.linalg.eigvals(kernel_SS)))[-2] < 0.62
-  assert 0.62**SWEEPS < 1e-4
+  assert 0.62**BURN_IN < 1e-4
 
 
 @every_estimator
 def test_bias_is_as_declared(name):
-  found, entry = audit(name), registry.ENTRIES[name]
+  found, entry = audit(name), catalogue.ENTRIES[name]
   assert found.biased == entry.estimator.biased, (found.bias_z, found.threshold)
   if found.biased:
     assert found.bias_z > found.threshold + 5, 'make the bias of this problem easier to see'
@@ -129,7 +129,7 @@ def test_bias_is_as_declared(name):
 
 @every_estimator
 def test_variance_is_that_of_a_sampled_gradient(name):
-  found, entry = audit(name), registry.ENTRIES[name]
+  found, entry = audit(name), catalogue.ENTRIES[name]
   assert math.isfinite(found.variance)
   if entry.deterministic:
     assert found.variance < 1e-12
@@ -146,9 +146,9 @@ def test_samples_in_the_last_half_step_cost_variance(name):
 
 
 def test_cd_of_many_steps_is_exact():
-  # Declared biased, for what it is at few steps; after 20 sweeps nothing of the data is left.
-  estimator = contrastive(rbm, reconstruction(steps=SWEEPS))
-  found = measure(estimator, registry.ENTRIES['cd1'])
+  # Declared biased, for what it is at few steps; after 20 Gibbs steps nothing of the data is left.
+  estimator = contrastive(rbm, reconstruction(steps=BURN_IN))
+  found = measure(estimator, catalogue.ENTRIES['cd1'])
   assert estimator.biased and not found.biased, (found.bias_z, found.threshold)
   assert found.bias_norm < 0.1 * audit('cd1').bias_norm
 
@@ -198,25 +198,25 @@ BROKEN = {
 
 
 def test_samples_by_enumeration_are_unbiased():
-  assert not measure(RIGHT, registry.ENTRIES['cd1'], num_draws=2**14).biased
+  assert not measure(RIGHT, catalogue.ENTRIES['cd1'], num_draws=2**14).biased
 
 
 @pytest.mark.parametrize('name', BROKEN)
 def test_a_wrong_estimator_is_caught(name):
   # Five percent of 0.6 is small beside the noise of one gradient: 2^14 draws find it.
-  found = measure(BROKEN[name], registry.ENTRIES['cd1'], num_draws=2**14)
+  found = measure(BROKEN[name], catalogue.ENTRIES['cd1'], num_draws=2**14)
   assert found.biased and not BROKEN[name].biased, (found.bias_z, found.threshold)
 
 
 def test_a_centred_gradient_is_not_the_plain_one():
   # Its target is far from the plain gradient, so the audit of it would fail without.
-  entry = registry.ENTRIES['pcd1_centred']
+  entry = catalogue.ENTRIES['pcd1_centred']
   plain_D, target_D = (np.concatenate([np.ravel(x) for x in tree]) for tree in (
-    registry.exact_grads(entry), audit('pcd1_centred').target))
+    catalogue.exact_grads(entry), audit('pcd1_centred').target))
   assert np.linalg.norm(plain_D - target_D) > 10 * audit('pcd1_centred').bias_norm
 
 
 def test_memory_that_has_not_forgotten_its_start_is_bias():
   # The audit of persistent chains needs its burn-in: without it they still sit at their start.
-  entry = registry.ENTRIES['pcd1']
+  entry = catalogue.ENTRIES['pcd1']
   assert measure(entry.estimator, entry._replace(burn_in=0)).biased

@@ -13,11 +13,11 @@ import scipy.stats
 
 from gen_models.estimators import base
 from gen_models.estimators.contrastive import (
-  Standardised,
+  Normalised,
   contrastive,
   measured,
+  normalised,
   sparsity,
-  standardised,
 )
 from gen_models.estimators.directions import Offsets, centred
 from gen_models.estimators.negative import Drawn, Negative, persistent, reconstruction
@@ -94,8 +94,8 @@ def test_samples_in_the_last_half_step_are_the_textbook_variant():
 
 
 @pytest.mark.parametrize('k', [1, 2, 3])
-def test_pcd_k_sweeps_k_times_and_remembers_where_it_is(k):
-  # From chains held at one state: E[v p(h | v)] after k sweeps by powers of the exact kernel.
+def test_pcd_k_takes_k_gibbs_steps_and_remembers_where_it_is(k):
+  # From chains held at one state: E[v p(h | v)] after k Gibbs steps by powers of the exact kernel.
   joint = oracle.rbm_joint(PARAMS)
   start, chains = 3, 4
   held = gibbs.Chains(jnp.zeros((chains, 5)),
@@ -257,16 +257,16 @@ def test_a_sparsity_target_in_training_is_its_gradient_added(negative):
     np.testing.assert_allclose(a + c, b, atol=1e-6)
 
 
-# A machine behind a standardisation.
+# A machine behind a normalisation.
 
 
-def test_standardised_data_are_what_the_machine_sees():
+def test_normalised_data_are_what_the_machine_sees():
   draws = np.random.default_rng(6)
   mean_V, scale_V = draws.normal(size=4), 1 + draws.random(4)
-  params = Standardised(jnp.float32(mean_V), jnp.float32(scale_V), GAUSSIAN_PROBLEM.params)
+  params = Normalised(jnp.float32(mean_V), jnp.float32(scale_V), GAUSSIAN_PROBLEM.params)
   x_BV = jnp.float32(mean_V + scale_V * np.asarray(GAUSSIAN_PROBLEM.batch))
   inner = contrastive(GAUSSIAN, persistent(4), direction=centred(0.1))
-  outer = standardised(inner)
+  outer = normalised(inner)
   memory = outer.init(jax.random.key(0), params)
   grads, after, _ = outer.grad(jax.random.key(1), params, memory, x_BV)
   expected, inner_after, _ = inner.grad(
@@ -280,7 +280,7 @@ def test_standardised_data_are_what_the_machine_sees():
   for a, b in zip(jax.tree.leaves(mapped), jax.tree.leaves(
       inner.target(grads.machine, params.machine, memory)), strict=True):
     np.testing.assert_array_equal(a, b)
-  assert standardised(contrastive(GAUSSIAN, persistent(4))).target is None
+  assert normalised(contrastive(GAUSSIAN, persistent(4))).target is None
 
 
 @pytest.mark.parametrize('make, message', [

@@ -48,7 +48,7 @@ def second_eigenvalue(kernel_SS):
 def test_burn_in_is_long_enough():
   # What the burn-in leaves of the start, against the noise of an audit, some 0.01.
   stack = oracle.gibbs_kernel(oracle.rbm_joint(problems.STACK.layers[1]))
-  assert 0.1 < second_eigenvalue(stack) < 0.6 and 0.6**problems.SWEEPS < 1e-4
+  assert 0.1 < second_eigenvalue(stack) < 0.6 and 0.6**problems.BURN_IN < 1e-4
   # With labels: of all states of the visible units those with exactly one label remain.
   joint = oracle.rbm_joint(problems.LABELLED.layers[1])
   allowed_A = joint.v_AV[:, -problems.NUM_LABELS:].sum(1) == 1

@@ -58,7 +58,7 @@ def test_fast_weights_are_the_published_algorithm(steps):
     driven_VH, driven_V, driven_H = (p + f for p, f in zip((w_VH, b_V, c_H), fast, strict=True))
     key_gibbs, *last = jax.random.split(jax.random.split(jax.random.key(t + 1))[0], 3)
     first = [jax.random.split(k) for k in jax.random.split(key_gibbs, steps - 1)]
-    for key_v, key_h in [*first, last]:  # one sweep of the driven machine
+    for key_v, key_h in [*first, last]:  # one Gibbs step of the driven machine
       v_CV = np.asarray(bits.bernoulli(
         key_v, jnp.float32(sigmoid(driven_V + h_CH @ driven_VH.T))))
       h_CH = np.asarray(bits.bernoulli(key_h, jnp.float32(sigmoid(driven_H + v_CV @ driven_VH))))
@@ -155,7 +155,7 @@ def test_saturated_units_leave_fixed_points_finite():
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def trajectories(key, params, chains, num_sweeps):
+def trajectories(key, params, chains, num_steps):
   """x_1, x_2, .. and y_0, y_1, .. of pairs of chains, [T, C, ...], one random number for both."""
   key_x, key_y, key_first, key_run = jax.random.split(key, 4)
   x = gibbs.step(key_first, rbm, params, gibbs.init_chains(key_x, rbm, params, chains))
@@ -166,7 +166,7 @@ def trajectories(key, params, chains, num_sweeps):
     pair = tuple(gibbs.step(jax.random.clone(k), rbm, params, c) for c in pair)
     return pair, pair
 
-  _, later = jax.lax.scan(both, (x, y), jnp.arange(1, num_sweeps))
+  _, later = jax.lax.scan(both, (x, y), jnp.arange(1, num_steps))
   return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), (x, y), later)
 
 
@@ -202,21 +202,21 @@ def test_coupled_chains_are_the_sum_over_their_trajectories(steps):
   for ours, theirs in zip(drawn.correction, correction, strict=True):
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
   assert drawn.metrics['met'] == 1
-  # Sweeps that y took; a pair found met at the start shows it after one sweep.
+  # Gibbs steps that y took; a pair found met at the start shows it after one.
   np.testing.assert_allclose(
     drawn.metrics['sweeps_to_meet'], np.mean(np.maximum(tau_C, 2) - 1), rtol=1e-5)
 
 
 def test_pairs_that_are_given_up_are_counted():
   chains, key = 64, jax.random.key(5)
-  drawn, _ = coupled(chains, 1, max_sweeps=3).sample(
+  drawn, _ = coupled(chains, 1, max_steps=3).sample(
     jax.random.clone(key), rbm, PARAMS, base.Memory(), jnp.zeros((1, 4)))
   _, tau_C, _ = literal_pairs(key, PARAMS, chains, 1)
   assert drawn.metrics['met'] == np.mean(tau_C <= 3) and 0 < drawn.metrics['met'] < 1
 
 
 @pytest.mark.parametrize('steps', [1, 4])
-def test_what_counts_first_is_the_chain_after_so_many_sweeps(steps):
+def test_what_counts_first_is_the_chain_after_so_many_gibbs_steps(steps):
   joint = oracle.rbm_joint(PARAMS)
   drawn, _ = jax.jit(lambda key: coupled(2**14, steps).sample(
     key, rbm, PARAMS, base.Memory(), jnp.zeros((1, 4))))(jax.random.key(6))
@@ -239,7 +239,7 @@ SPINS = Machine(units.SPIN, units.SPIN)
   (lambda: tap(iterations=0), 'steps >= 1, got 0'),
   (lambda: coupled(0), 'chains >= 1, got 0'),
   (lambda: coupled(4, steps=0), 'steps >= 1, got 0'),
-  (lambda: coupled(4, steps=5, max_sweeps=5), 'max_sweeps > steps, got 5 and 5'),
+  (lambda: coupled(4, steps=5, max_steps=5), 'max_steps > steps, got 5 and 5'),
   (lambda: reconstruction(-1), 'steps >= 1, got -1')])
 def test_impossible_choices_are_refused(make, message):
   with pytest.raises(ValueError, match=message):

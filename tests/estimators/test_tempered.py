@@ -10,7 +10,7 @@ import pytest
 
 from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.negative import fast_persistent, mean_field, persistent, tap
-from gen_models.estimators.tempered import Replicas, tempered, trajectory
+from gen_models.estimators.tempered import Rungs, tempered, trajectory
 from gen_models.models import gibbs, rbm, units
 from gen_models.models.machine import Machine
 from gen_models.problems.rbm import BATCH, PARAMS
@@ -50,13 +50,13 @@ def moved(params, t):
   return jax.tree.map(lambda x: t * x, params)
 
 
-def walk(negative, times, num_sweeps=6):
+def walk(negative, times, num_steps=6):
   """The memory after sampling along a training run, and the metrics of every update."""
   memory = negative.init(jax.random.key(0), rbm, moved(PARAMS, times[0]))
   sample = jax.jit(lambda key, params, memory: negative.sample(key, rbm, params, memory, Y_BH))
   seen = []
   for i, t in enumerate(times):
-    for j in range(num_sweeps):
+    for j in range(num_steps):
       drawn, memory = sample(jax.random.key(100 * i + j), moved(PARAMS, t), memory)
       seen.append((float(drawn.metrics['snapshots']), float(drawn.metrics['swap_acceptance'])))
   return drawn, memory, np.array(seen)
@@ -117,7 +117,7 @@ def test_chains_lead_in_memory():
   # What is split over devices is the leading axis.
   for negative in (tempered(8, rungs=3), trajectory(8, rungs=3)):
     memory = contrastive(rbm, negative).init(jax.random.key(0), PARAMS)
-    assert isinstance(memory.chains, Replicas)
+    assert isinstance(memory.chains, Rungs)
     assert {x.shape[:2] for x in memory.chains} == {(8, 3)}
     assert memory.chains.at_model.v_CV.shape == (8, 5)
 

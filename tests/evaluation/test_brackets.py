@@ -82,8 +82,8 @@ def growing(params, base_V, num_snapshots) -> rbm.Params:
 
 def method_arguments(method, params, base_V) -> dict:
   return {'annealing': lambda: dict(betas=annealing.linear(1000)),
-          'ladder': lambda: dict(betas=annealing.linear(20), num_sweeps=400),
-          'trajectory': lambda: dict(history_R=growing(params, base_V, 36), num_sweeps=400),
+          'ladder': lambda: dict(betas=annealing.linear(20), num_steps=400),
+          'trajectory': lambda: dict(history_R=growing(params, base_V, 36), num_steps=400),
           }[method]()
 
 
@@ -124,7 +124,7 @@ def trained(v_NV, rate, num_updates=600, every=30):
 def trajectory_score(v_NV, params, history_R):
   return likelihood.bracket(
     jax.random.key(0), params, v_NV, base_V=units.log_odds(jnp.asarray(v_NV.mean(0))),
-    start_CV=v_NV, binarisation='static', method='trajectory', history_R=history_R, num_sweeps=400,
+    start_CV=v_NV, binarisation='static', method='trajectory', history_R=history_R, num_steps=400,
     burn_in=200)
 
 
@@ -157,7 +157,7 @@ def template_score(method, base_V, params, s_V, **arguments):
 
 
 ARGUMENTS = {'annealing': dict(betas=annealing.linear(400)),
-             'ladder': dict(betas=annealing.linear(20), num_sweeps=200)}
+             'ladder': dict(betas=annealing.linear(20), num_steps=200)}
 
 
 def test_uniform_base_rates_miss_a_template_and_the_data_mean_finds_it():
@@ -194,7 +194,7 @@ def test_a_path_along_which_the_template_appears_slowly_resolves_it():
   blunt = [template(sharpness=t, tolerance=15.0)[0] for t in np.linspace(0, 1, 16)[1:]]
   sharper = [template(sharpness=a, tolerance=15 - 14 * t)[0]
              for t, a in zip(np.linspace(0, 1, 21), np.geomspace(1, 10, 21))]
-  score = template_score('trajectory', jnp.zeros(30), params, s_V, num_sweeps=200,
+  score = template_score('trajectory', jnp.zeros(30), params, s_V, num_steps=200,
                          history_R=tempering.stacked(blunt + sharper))
   assert score['resolved']
   assert abs(score['log_partition'] - float(rbm.log_partition(params))) < 0.1, score

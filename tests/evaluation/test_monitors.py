@@ -71,7 +71,7 @@ def test_autocorrelation_time_of_a_geometric_decay():
 
 def watched(estimator, alarms=monitors.ALARMS):
   return toy.phase(estimator, num_steps=40)._replace(
-    monitor=monitors.of_chains(rbm, 'threshold', 255, sweeps=10), alarms=alarms)
+    monitor=monitors.of_chains(rbm, 'threshold', 255, num_steps=10), alarms=alarms)
 
 
 def fitted(phase, seeds=None):

@@ -100,7 +100,7 @@ def cd1(key, params, v_NV, rate, num_updates):
   def update(params, key):
     key_h, key_v = jax.random.split(key)
     p_NH = rbm.hidden_mean(params, v_NV)
-    u_NV = rbm.sample_visible(key_v, params, units.bernoulli(key_h, p_NH))
+    u_NV = rbm.sample_visible(key_v, params, bits.bernoulli(key_h, p_NH))
     q_NH = rbm.hidden_mean(params, u_NV)
     grads = rbm.Params(v_NV.T @ p_NH - u_NV.T @ q_NH, (v_NV - u_NV).sum(0), (p_NH - q_NH).sum(0))
     return jax.tree.map(lambda p, g: p + rate / len(v_NV) * g, params, grads), None
@@ -184,7 +184,7 @@ def test_ladders_of_swapping_chains_are_searched_too(method, num):
                                                                  annealing.linear(12)))
     arguments = {'ladder': dict(betas=annealing.linear(12)),
                  'trajectory': dict(history_R=history_R)}[method]
-    found = score(i, params, v_NV, method=method, num_sweeps=200, search_betas=BETAS,
+    found = score(i, params, v_NV, method=method, num_steps=200, search_betas=BETAS,
                   **arguments)
     if is_false(params, v_NV, found):
       false.append((i, found))

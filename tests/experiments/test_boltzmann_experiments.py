@@ -47,7 +47,7 @@ def test_gaussian_units_learn_digits(digits, negative):
   assert start + 2 < nats[0] < nats[1]
   variance_V = 1 / gaussian_rbm.MACHINE.visible.precision(params.machine.b_V)
   assert 0.001 <= variance_V.min() < 0.95 and variance_V.max() <= 4
-  # The standardisation stays the data's.
+  # The normalisation stays the data's.
   np.testing.assert_allclose(params.mean_V, before.mean_V, rtol=1e-6)
   np.testing.assert_allclose(params.scale_V, before.scale_V, rtol=1e-6)
 
@@ -190,7 +190,7 @@ def fixture_mnist():
 
 
 @pytest.mark.slow
-def test_bias_falls_with_sweeps_on_mnist(mnist):
+def test_bias_falls_with_gibbs_steps_on_mnist(mnist):
   experiment = rbm_bias.experiment(num_hidden=8, num_steps=500, num_images=200, num_draws=100)
   _, lines, _ = fitted(experiment, mnist)
   last = lines[-1][1]

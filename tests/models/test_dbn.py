@@ -170,10 +170,10 @@ def test_label_given_visible():
 NUM_SAMPLES = 2**16
 
 
-def drawn(params, label=None, sweeps=40):
-  """Sweeps enough for chains of these sizes to forget their start."""
+def drawn(params, label=None, num_steps=40):
+  """Gibbs steps enough for chains of these sizes to forget their start."""
   return jax.jit(dbn.sample, static_argnums=(2, 3))(
-    jax.random.key(0), params, NUM_SAMPLES, sweeps, label)
+    jax.random.key(0), params, NUM_SAMPLES, num_steps, label)
 
 
 @every_stack
@@ -196,7 +196,7 @@ def test_a_held_label_conditions_the_samples(label):
   params = dbn.Params((lower._replace(w_VH=2 * lower.w_VH),
                        top._replace(w_VH=top.w_VH * jnp.float32([[1.5]] * 4 + [[4]] * 3))))
   p_AQ = deep.exact(params, 3).p_AQ
-  v_NV, _ = drawn(params, label, sweeps=80)
+  v_NV, _ = drawn(params, label, num_steps=80)
   oracle.assert_frequencies(oracle.index(v_NV), p_AQ[:, label] / p_AQ[:, label].sum())
   with pytest.raises(AssertionError):
     oracle.assert_frequencies(oracle.index(v_NV), p_AQ[:, 1] / p_AQ[:, 1].sum())

@@ -176,7 +176,7 @@ def test_chains_start_at_the_visible_biases():
 
 
 def test_gibbs_reaches_the_joint():
-  # Independent chains, 40 Gibbs steps each: their start is forgotten to second eigenvalue^40 < 1e-6.
+  # Independent chains, 40 Gibbs steps each, forget their start: second eigenvalue^40 < 1e-6.
   joint = oracle.rbm_joint(PARAMS)
   assert np.sort(np.abs(np.linalg.eigvals(oracle.gibbs_kernel(joint))))[-2]**40 < 1e-6
 

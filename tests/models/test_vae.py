@@ -78,13 +78,13 @@ def test_a_fixed_scale():
 
 def test_large_logits_neither_overflow_nor_lose_their_gradient():
   logits = jnp.array([200.0, -200.0, 0.0])
-  value, grad = jax.value_and_grad(vae.BERNOULLI.log_prob)(logits, jnp.array([0.0, 1.0, 1.0]))
+  value, grad = jax.value_and_grad(vae.BINARY.log_prob)(logits, jnp.array([0.0, 1.0, 1.0]))
   np.testing.assert_allclose(value, -400 - np.log(2), rtol=1e-6)
   np.testing.assert_allclose(grad, [-1, 1, 0.5], atol=1e-6)
 
 
 @pytest.mark.parametrize('family, q, p', [
-  (vae.GAUSSIAN, [0.3, -0.4], [-0.5, 0.2]), (vae.gaussian(0.4), [0.3], [0.9]),
+  (vae.NORMAL, [0.3, -0.4], [-0.5, 0.2]), (vae.gaussian(0.4), [0.3], [0.9]),
   (vae.gaussian(floor=0.2), [0.3, -0.4], [-0.5, 0.2])], ids=['learned', 'fixed', 'floor'])
 def test_the_kl_of_gaussians_is_the_integral(family, q, p):
   x = np.linspace(-12, 12, 20_001)
@@ -97,8 +97,8 @@ def test_the_kl_of_gaussians_is_the_integral(family, q, p):
 def test_the_kl_of_bernoullis_is_the_sum():
   q, p = jnp.array([0.5, -1.0]), jnp.array([-0.3, 2.0])
   states = jnp.float32(oracle.states(2))
-  log_q, log_p = (np.asarray(vae.BERNOULLI.log_prob(o, states), np.float64) for o in (q, p))
-  np.testing.assert_allclose(vae.BERNOULLI.kl(q, p), np.sum(np.exp(log_q) * (log_q - log_p)),
+  log_q, log_p = (np.asarray(vae.BINARY.log_prob(o, states), np.float64) for o in (q, p))
+  np.testing.assert_allclose(vae.BINARY.kl(q, p), np.sum(np.exp(log_q) * (log_q - log_p)),
                              rtol=1e-5)
 
 
@@ -145,7 +145,7 @@ def test_posterior_samples_follow_each_conditional():
 def test_samples_move_with_their_parameters():
   # d/dm E[z^2] = 2 m through the path, exactly so when averaged over +-e; here to sampling error.
   def second_moment(outputs):
-    z_N1 = vae.GAUSSIAN.sample(jax.random.key(3), jnp.broadcast_to(outputs, (200_000, 2)))
+    z_N1 = vae.NORMAL.sample(jax.random.key(3), jnp.broadcast_to(outputs, (200_000, 2)))
     return jnp.mean(z_N1**2)
   np.testing.assert_allclose(jax.grad(second_moment)(jnp.array([0.7, -0.2])),
                              [2 * 0.7, 2 * np.exp(-0.4)], rtol=0.02)

@@ -94,9 +94,9 @@ def test_other_impossible_arguments_are_refused():
       tempering.bracket(jax.random.key(0), one, np.zeros((3, V)))
   with pytest.raises(ValueError, match='at least one chain, got 0'):
     tempering.init(jax.random.key(0), STRANGERS, 0)
-  for sweeps in (dict(num_sweeps=0), dict(burn_in=-1)):
+  for steps in (dict(num_steps=0), dict(burn_in=-1)):
     with pytest.raises(ValueError, match='at least 1 and burn-in 0'):
-      tempering.bracket(jax.random.key(0), STRANGERS, np.zeros((3, V)), **sweeps)
+      tempering.bracket(jax.random.key(0), STRANGERS, np.zeros((3, V)), **steps)
   far = jax.tree.map(jnp.ones_like, machine(1.0, num_visible=21, num_hidden=21))
   with pytest.raises(ValueError, match='W = 0 before it'):
     tempering.base_log_partition(tempering.stacked([far, far]))
@@ -125,7 +125,7 @@ def test_a_ladder_starts_from_the_biases_of_rung_0():
 
 @pytest.mark.parametrize('down', [False, True])
 def test_states_are_passed_on_from_rung_to_rung(down):
-  # Started in equilibrium at one end, each rung is two sweeps of its own from where the next was.
+  # Started in equilibrium at one end, each rung is two of its own Gibbs steps on.
   params_R = LADDERS['strangers']
   order = [3, 2, 1, 0] if down else [0, 1, 2, 3]
   start_CV = exact_ladder(params_R, CHAINS).v_RCV[order[0]]
@@ -280,7 +280,7 @@ def test_a_side_is_its_formulas():
 
 def test_the_standard_error_knows_of_correlation():
   # 150 estimates from 12 chains each, which hardly leave the mode they start in. Their spread is
-  # known to 6 % (1 sd). An error that took 20 sweeps for independent would be sqrt(20) too small.
+  # known to 6 % (1 sd). An error that took 20 steps for independent would be sqrt(20) too small.
   first = twins(5.0)
   params_R = tempering.stacked([first, first._replace(b_V=first.b_V + 0.25)])
   _, work = _run(jax.random.key(0), params_R, exact_ladder(params_R, 12 * 150), 20)
@@ -298,7 +298,7 @@ def test_a_bracket_holds_the_exact_value(name):
   params_R = LADDERS[name]
   start_CV = (np.random.default_rng(1).random((60, V)) < 0.5).astype(np.float32)
   lines = []
-  found = tempering.bracket(jax.random.key(0), params_R, start_CV, num_sweeps=200, burn_in=100,
+  found = tempering.bracket(jax.random.key(0), params_R, start_CV, num_steps=200, burn_in=100,
                             report=lines.append)
   exact = oracle.rbm_joint(rung(params_R, -1)).log_partition
   for side in (found.lower, found.upper):
@@ -306,12 +306,12 @@ def test_a_bracket_holds_the_exact_value(name):
     assert 30 < side.effective_sample_size <= 60 and side.log_weights_C.shape == (60,)
   assert abs(found.log_partition - exact) < 0.1
   assert found.lower.num_temperatures == len(params_R.b_V) - 1
-  assert len(lines) == 6 and lines[0] == 'ladder from the base 100/100 sweeps of burn-in'
-  assert lines[2].startswith('ladder from the base 200/200 sweeps, swaps accepted 0.')
+  assert len(lines) == 6 and lines[0] == 'ladder from the base 100/100 steps of burn-in'
+  assert lines[2].startswith('ladder from the base 200/200 steps, swaps accepted 0.')
 
 
 def test_a_coarse_bracket_leans_to_its_sides():
-  # Three rungs, 4 sweeps of one chain from equilibrium: in the mean over 400 both sides are off.
+  # Three rungs, 4 steps of one chain from equilibrium: in the mean over 400 both sides are off.
   params_R = tempering.scaled(machine(2.0), jnp.zeros(V), [0, 0.5, 1])
   exact, base = (oracle.rbm_joint(rung(params_R, r)).log_partition for r in (2, 0))
   _, work = _run(jax.random.key(0), params_R, exact_ladder(params_R, 400), 4)

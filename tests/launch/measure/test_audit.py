@@ -16,7 +16,7 @@ import pytest
 
 from gen_models.estimators.base import from_loss
 from gen_models.evaluation import gradients
-from gen_models.problems import registry as problems
+from gen_models.problems import catalogue as problems
 from launch import errors
 from launch.cli import estimators
 from launch.measure import audit
