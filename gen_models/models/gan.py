@@ -14,6 +14,7 @@ Axis suffixes: B batch, Z latents, V visible, D features, M packs = B / packing.
 Goodfellow et al. (2014); Radford, Metz & Chintala (2016).
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -59,8 +60,10 @@ class Model(NamedTuple):
     """f(x), [M], each of `packing` consecutive samples.
 
     Raises:
-      ValueError: the batch does not divide into packs.
+      ValueError: the batch does not divide into packs, or x are not the vectors of this model.
     """
+    if x_BV.shape[-1] != self.num_visible:
+      raise ValueError(f'samples of width {x_BV.shape[-1]} for a critic of {self.num_visible}')
     if len(x_BV) % self.packing:
       raise ValueError(f'{len(x_BV)} samples do not divide into packs of {self.packing}')
     packs = x_BV.reshape(-1, self.packing * self.num_visible)
@@ -128,7 +131,10 @@ class DenseCritic(nn.Module):
 
 
 class ConvGenerator(nn.Module):
-  """A convolutional decoder with pixels in [0, 1]; the published one, tanh, has them in [-1, 1]."""
+  """A convolutional decoder with pixels in [0, 1], as vectors in the order [Y, X, C].
+
+  The published one, tanh, has them in [-1, 1].
+  """
 
   decoder: Decoder
 
@@ -137,11 +143,22 @@ class ConvGenerator(nn.Module):
 
 
 class ConvCritic(nn.Module):
-  """A convolutional encoder of pixels in [0, 1], read as [-1, 1]; a pack's images are channels."""
+  """A convolutional encoder of pixels in [0, 1], read as [-1, 1]; vectors in the order [Y, X, C].
+
+  The images of a pack are channels of one: first all those of the first image.
+
+  Attributes:
+    encoder: of [M, Y, X, packing C].
+    shape: (Y, X), or (Y, X, C).
+  """
 
   encoder: Encoder
-  shape: tuple[int, int]
+  shape: networks.Shape
 
   def __call__(self, x_MV):
-    packs = x_MV.reshape(len(x_MV), -1, *self.shape)
-    return self.encoder(2 * jnp.moveaxis(packs, 1, -1) - 1)
+    width = math.prod(self.shape)
+    # What is not a whole number of images is refused there.
+    packs = x_MV if x_MV.shape[-1] % width else x_MV.reshape(-1, width)
+    images = networks.as_images(packs, self.shape)
+    packed = jnp.moveaxis(images.reshape(len(x_MV), -1, *images.shape[1:]), 1, -2)
+    return self.encoder(2 * packed.reshape(*packed.shape[:-2], -1) - 1)

@@ -206,7 +206,8 @@ def spiked(mean_V, u_VR, variance_R, noise) -> LowRank:
   With the leading eigenvectors of the covariance of the data, their eigenvalues, and the mean of
   the other eigenvalues for noise, the maximum of the likelihood (Tipping & Bishop, 1999).
   """
-  return LowRank(mean_V, u_VR * jnp.sqrt(variance_R - noise),
+  # Equal variances may differ by rounding, the smaller one to either side.
+  return LowRank(mean_V, u_VR * jnp.sqrt(jnp.maximum(variance_R - noise, 0.0)),
                  jnp.full_like(mean_V, 0.5 * jnp.log(noise)))
 
 

@@ -22,6 +22,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from gen_models.models import bits, gaussian, units
@@ -140,7 +141,7 @@ def maximise(r_NQ, x_NV, pseudo_count: float, components: Components = 'bernoull
 
     N_q = sum_n r_nq + a,    pi_q ~ sum_n r_nq + a / Q,    m_q = (sum_n r_nq x_n + a p) / N_q,
 
-  p the mean of the pseudo-images and a the pseudo-count; covariances alike.
+  p the mean of the pseudo-images and a the pseudo-count; covariances alike, about m_q.
   """
   mean_V, c_VV = _pseudo_images(x_NV, components)
   count_Q = jnp.ones(len(r_NQ)) @ r_NQ
@@ -151,24 +152,30 @@ def maximise(r_NQ, x_NV, pseudo_count: float, components: Components = 'bernoull
     on_QV = r_NQ.T @ x_NV + pseudo_count * mean_V
     off_QV = r_NQ.T @ (1 - x_NV) + pseudo_count * (1 - mean_V)
     return Params(jnp.log(on_QV) - jnp.log(off_QV), log_pi_Q)
-  y_NV = x_NV - mean_V
 
   def moments(one):
     r_N, count = one
-    shift_V = r_N @ y_NV / count
+    shift_V = r_N @ (x_NV - mean_V) / count
+    # About the class's own mean: a difference of second moments about the common one would cancel
+    # where classes lie far apart.
+    y_NV = x_NV - (mean_V + shift_V)
     if components == 'diagonal':
       second = jnp.diag(r_N @ y_NV**2)
     else:
       second = jnp.matmul(y_NV.T, r_N[:, None] * y_NV, precision='highest')
-    covariance_VV = (second + pseudo_count * c_VV) / count - jnp.outer(shift_V, shift_V)
-    return _normal(components, mean_V + shift_V, covariance_VV)
+    pseudo = pseudo_count * (c_VV + jnp.outer(shift_V, shift_V))
+    return _normal(components, mean_V + shift_V, (second + pseudo) / count)
 
   return GaussianParams(lax.map(moments, (r_NQ.T, count_Q + pseudo_count)), log_pi_Q)
 
 
 def fit(key, x_NV, num_classes: int, *, components: Components = 'bernoulli',
         pseudo_count: float = 1.0, max_steps: int = 200, tolerance: float = 1e-4):
-  """EM from `init` until log_posterior gains less than `tolerance` nats an image, or max_steps."""
+  """EM from `init` until log_posterior gains less than `tolerance` nats an image, or max_steps.
+
+  Raises:
+    ValueError: what was found is not finite (outside jit): a class has no density of its own.
+  """
   x_NV = jnp.asarray(x_NV)
 
   def objective(params):
@@ -185,13 +192,31 @@ def fit(key, x_NV, num_classes: int, *, components: Components = 'bernoulli',
     return params, after - before, after, i + 1
 
   start = (init(key, x_NV, num_classes, components), jnp.inf, -jnp.inf, 0)
-  return lax.while_loop(going_on, body, start)[0]
+  return _finite(lax.while_loop(going_on, body, start)[0], pseudo_count)
 
 
 def fit_labelled(x_NV, z_N, num_classes: int, *, components: Components = 'bernoulli',
                  pseudo_count: float = 1.0):
-  """The classes are the labels z: pi_q their proportions, p(x | z = q) from the images of each."""
-  return maximise(jax.nn.one_hot(z_N, num_classes), x_NV, pseudo_count, components)
+  """The classes are the labels z: pi_q their proportions, p(x | z = q) from the images of each.
+
+  Raises:
+    ValueError: as `fit`.
+  """
+  r_NQ = jax.nn.one_hot(z_N, num_classes)
+  return _finite(maximise(r_NQ, x_NV, pseudo_count, components), pseudo_count)
+
+
+def _finite(params, pseudo_count: float):
+  """params; raises ValueError where they hold nan, and says nothing inside jit."""
+  leaves = jax.tree.leaves(params)
+  if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+    return params
+  if any(np.any(np.isnan(leaf)) for leaf in leaves):
+    raise ValueError(
+      f'a class of this mixture has no density: at a pseudo-count of {float(pseudo_count):g} its '
+      'images do not vary in every direction, as far as float32 sees. Give a larger pseudo_count, '
+      '1 say, fewer classes, or diagonal components')
+  return params
 
 
 def _components(params) -> Components:

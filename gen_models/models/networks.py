@@ -2,11 +2,13 @@
 
   MLP:  x -> W_n f( .. f(W_1 x + b_1) .. ) + b_n
 
-What a network's outputs mean is said by the model that owns it.
+What a network's outputs mean is said by the model that owns it. A vector that is an image is one in
+the order [Y, X, C], rows, columns, channels, everywhere.
 
-Axis suffixes: R rows, D inputs, F features, Y X pixels.
+Axis suffixes: R rows, D inputs, F features, Y X pixels, C channels.
 """
 
+import math
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -68,24 +70,47 @@ class MLP(nn.Module):
     return Dense(self.out, self.output_bias)(x_RD)
 
 
+Shape = tuple[int, int] | tuple[int, int, int]  # (Y, X), which is one channel, or (Y, X, C)
+
+
+def as_images(x_RD: jax.Array, shape: Shape) -> jax.Array:
+  """Vectors as images [R, Y, X, C].
+
+  Raises:
+    ValueError: vectors of another width: reshaped they would be other images, and more of them.
+  """
+  *sides, channels = shape if len(shape) == 3 else (*shape, 1)
+  if x_RD.shape[-1] != math.prod(shape):
+    raise ValueError(f'vectors of width {x_RD.shape[-1]} are not images of {math.prod(shape)} '
+                     f'values, {sides[0]} x {sides[1]} pixels of {channels} channels: say '
+                     'shape=(Y, X, C) as the data are')
+  return x_RD.reshape(-1, *sides, channels)
+
+
 class FromPixels(nn.Module):
-  """A network of images [R, Y, X, 1] as one of vectors [R, Y X]."""
+  """A network of images [R, Y, X, C] as one of vectors [R, Y X C]; shape as of `as_images`."""
 
   network: nn.Module
-  shape: tuple[int, int]
+  shape: Shape
 
   def __call__(self, x_RD):
-    return self.network(x_RD.reshape(-1, *self.shape, 1))
+    return self.network(as_images(x_RD, self.shape))
 
 
 class ToPixels(nn.Module):
-  """A network that ends in images [R, Y, X, n] as one that ends in n vectors, [R, n Y X]."""
+  """A network that ends in images [R, Y, X, n C] as one that ends in n of C channels, [R, n Y X C].
+
+  The n numbers that a family of units wants of each value, a mean and a scale say, are blocks of
+  channels of the network and blocks of the vector.
+  """
 
   network: nn.Module
+  channels: int = 1
 
   def __call__(self, x_RD):
-    y_RYXN = self.network(x_RD)
-    return jnp.moveaxis(y_RYXN, -1, 1).reshape(len(x_RD), -1)
+    y = self.network(x_RD)
+    y = y.reshape(*y.shape[:-1], -1, self.channels)
+    return jnp.moveaxis(y, -2, 1).reshape(len(x_RD), -1)
 
 
 def init(key, network: nn.Module, num_inputs: int):
@@ -96,4 +121,4 @@ def init(key, network: nn.Module, num_inputs: int):
 def apply(network: nn.Module, params, x: jax.Array) -> jax.Array:
   """The network along the last axis of x [.., D], all leading axes as rows of one product."""
   y_RF = network.apply({'params': params}, x.reshape(-1, x.shape[-1]))
-  return y_RF.reshape(*x.shape[:-1], -1)
+  return y_RF.reshape(*x.shape[:-1], y_RF.shape[-1])

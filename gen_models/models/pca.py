@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from gen_models.models import gaussian, units
@@ -56,7 +57,17 @@ def reconstruct(params: Params, z_NR) -> jax.Array:
 
 
 def probabilistic(params: Params) -> gaussian.LowRank:
-  """Probabilistic PCA on these components: gaussian's log_likelihood, hidden_mean and sample."""
+  """Probabilistic PCA on these components: gaussian's log_likelihood, hidden_mean and sample.
+
+  Raises:
+    ValueError: the data do not vary beyond these components, so that the density is infinite
+      (outside jit; inside, it is not finite).
+  """
+  if not isinstance(params.noise, jax.core.Tracer):
+    floor = 10 * np.finfo(np.float32).eps * float(np.max(params.variance_R, initial=0.0))
+    if not float(params.noise) > floor:
+      raise ValueError(f'{params.u_VR.shape[1]} components leave no variance to be noise: take '
+                       'fewer, more images, or dequantise them (gaussian.dequantise)')
   return gaussian.spiked(*params)
 
 
@@ -91,7 +102,13 @@ def fit_logistic(key, x_NV, rank: int, *, ridge: float = 0.01, num_steps: int = 
 
   The ridge keeps finite what binary images would send to infinity: an image whose pixels some
   direction separates.
+
+  Raises:
+    ValueError: no ridge (a traced one is not looked at).
   """
+  if isinstance(ridge, (int, float)) and not ridge > 0:
+    raise ValueError(f'logistic PCA needs a ridge > 0, got {ridge}: without one its codes have no '
+                     'minimum')
   x_NV = jnp.asarray(x_NV)
   w_VR = 0.1 * jax.random.normal(key, (x_NV.shape[1], rank))
   start = Logistic(units.log_odds(mean_rows(x_NV)), w_VR), jnp.zeros((len(x_NV), rank))

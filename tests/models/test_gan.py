@@ -68,6 +68,34 @@ def test_normalised_generators_answer_to_their_batch():
                              model.decode(params, z), atol=1e-3)
 
 
+@pytest.mark.parametrize('packing', [1, 2])
+def test_colours_are_the_last_axis_of_both_players(packing):
+  # Three channels, sides that differ: any other order of the axes is another image.
+  shape = (6, 4, 3)
+  model = gan.Model(gan.ConvGenerator(Decoder((8, 4), shape[:2], 3)),
+                    gan.ConvCritic(Encoder((4, 8)), shape), 5, 72, packing)
+  params = model.init(jax.random.key(0))
+  z = jax.random.normal(jax.random.key(1), (4, 5))
+  drawn = Decoder((8, 4), shape[:2], 3).apply({'params': params.generator['decoder']}, z)
+  images = jax.nn.sigmoid(drawn)
+  x = model.decode(params, z)
+  np.testing.assert_allclose(x.reshape(4, *shape), images, rtol=1e-6)
+  seen = jnp.concatenate([images[i::packing] for i in range(packing)], axis=-1)
+  expected = Encoder((4, 8)).apply({'params': params.critic['encoder']}, 2 * seen - 1)
+  np.testing.assert_allclose(model.critic(params, x), expected[:, 0], atol=1e-5)
+
+
+def test_images_of_another_shape_are_refused():
+  model = gan.Model(gan.ConvGenerator(Decoder((8, 4), (6, 4), 3)),
+                    gan.ConvCritic(Encoder((4, 8)), (6, 4)), 5, 72)
+  with pytest.raises(ValueError, match='samples of width 24 for a critic of 72'):
+    model.critic(model.init(jax.random.key(0)), jnp.zeros((4, 24)))
+  uneven = gan.Model(gan.ConvGenerator(Decoder((8, 4), (6, 4), 3)),
+                     gan.ConvCritic(Encoder((4, 8)), (5, 4)), 5, 72)
+  with pytest.raises(ValueError, match='5 x 4 pixels of 1 channels'):
+    uneven.init(jax.random.key(0))
+
+
 def test_convolutional_players_exchange_flat_images():
   shape = (8, 6)
   model = gan.Model(gan.ConvGenerator(Decoder((8, 4), shape)),

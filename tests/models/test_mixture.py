@@ -319,6 +319,31 @@ def test_labels_give_proportions_and_the_moments_of_each_class(components):
       np.testing.assert_allclose(laws(params)[q].cov, c_VV, rtol=5e-3, atol=5e-3)
 
 
+@pytest.mark.parametrize('components', ['diagonal', 'full'])
+@pytest.mark.parametrize('pseudo_count', [0.0, 1e-6])
+def test_classes_may_lie_far_apart(components, pseudo_count):
+  # 10,000 standard deviations: second moments about the common mean are 10^8 times a class's own.
+  draws = np.random.default_rng(12)
+  z_N = np.arange(200) % 2
+  x_NV = (draws.normal(size=(200, 3)) + 1e4 * z_N[:, None]).astype(np.float32)
+  params = mixture.fit_labelled(x_NV, z_N, 2, components=components, pseudo_count=pseudo_count)
+  for q, law in enumerate(laws(params)):
+    c_VV = np.cov(x_NV[z_N == q].T.astype(np.float64), bias=True)
+    where = np.eye(3) == 1 if components == 'diagonal' else np.ones((3, 3), bool)
+    # The prior adds 1e-6 of the common variance of 2.5e7 to 100 images.
+    np.testing.assert_allclose(law.cov[where], c_VV[where], atol=0.01 + pseudo_count * 2.6e5)
+
+
+def test_a_class_without_a_density_is_refused():
+  # Two points in three dimensions span no volume, and without pseudo-images nothing else does.
+  x_NV, z_N = np.float32([[0, 0, 0], [1, 2, 3], [5, 5, 5], [6, 5, 4]]), np.array([0, 0, 1, 1])
+  with pytest.raises(ValueError, match='no density: at a pseudo-count of 0 .* pseudo_count, 1 say'):
+    mixture.fit_labelled(x_NV, z_N, 2, components='full', pseudo_count=0.0)
+  with pytest.raises(ValueError, match='no density'):
+    mixture.fit(jax.random.key(0), jnp.asarray(x_NV), 2, components='full', pseudo_count=0.0)
+  assert np.all(np.isfinite(mixture.fit_labelled(x_NV, z_N, 2, components='full').log_pi_Q))
+
+
 @every_components
 def test_the_gradient_is_zero_where_em_stays(components):
   x_NV = images() if components == 'bernoulli' else points()[0]

@@ -51,6 +51,32 @@ def test_leaky_relu():
   np.testing.assert_allclose(networks.leaky_relu(jnp.array([-2.0, 0.0, 3.0])), [-0.6, 0, 3])
 
 
+def test_colours_pass_through_as_the_last_axis():
+  shape = (6, 4, 3)
+  encoder = networks.FromPixels(convolutions.Encoder((4,), 8), shape)
+  x_RD = some((4, 72))
+  params = networks.init(jax.random.key(4), encoder, 72)
+  code_RF = networks.apply(encoder, params, x_RD)
+  np.testing.assert_allclose(code_RF, convolutions.Encoder((4,), 8).apply(
+    {'params': params['network']}, x_RD.reshape(4, *shape)), rtol=1e-6)
+  # Two numbers a value: first the three channels of all pixels of one, then those of the other.
+  decoder = networks.ToPixels(convolutions.Decoder((4,), shape[:2], 6), channels=3)
+  params = networks.init(jax.random.key(5), decoder, 7)
+  image = convolutions.Decoder((4,), shape[:2], 6).apply(
+    {'params': params['network']}, some((3, 7)))
+  mean, scale = networks.apply(decoder, params, some((3, 7))).reshape(3, 2, *shape).swapaxes(0, 1)
+  np.testing.assert_allclose(mean, image[..., :3], rtol=1e-6)
+  np.testing.assert_allclose(scale, image[..., 3:], rtol=1e-6)
+
+
+def test_images_of_another_shape_are_refused():
+  # Four images of three channels would be twelve of one, and their codes of twice four numbers.
+  grey = networks.FromPixels(convolutions.Encoder((4,), 8), (6, 4))
+  params = networks.init(jax.random.key(4), grey, 24)
+  with pytest.raises(ValueError, match=r'width 72 are not images of 24 .* shape=\(Y, X, C\)'):
+    networks.apply(grey, params, some((4, 72)))
+
+
 def test_images_pass_through_as_vectors():
   shape = (8, 6)
   encoder = networks.FromPixels(convolutions.Encoder((4,), 5), shape)

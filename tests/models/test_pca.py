@@ -155,3 +155,23 @@ def test_logistic_components_describe_binary_images_better(fitted):
   mean = jnp.mean(jnp.sum((x_NV - x_NV.mean(0))**2, axis=1))
   error, baseline = (float(jnp.mean(jnp.sum((y - x_NV)**2, axis=1))) for y in (logistic, linear))
   assert error < 0.8 * baseline < 0.8 * mean
+
+
+def test_components_that_leave_no_noise_are_refused():
+  # Two directions vary: beyond them the density would be infinite.
+  x_NV = np.zeros((30, 4), np.float32)
+  x_NV[:, :2] = np.random.default_rng(3).normal(size=(30, 2))
+  with pytest.raises(ValueError, match='2 components leave no variance'):
+    pca.probabilistic(pca.fit(x_NV, 2))
+  law = pca.probabilistic(pca.fit(x_NV, 1))
+  assert np.all(np.isfinite(gaussian.log_likelihood(law, x_NV)))
+
+
+def test_equal_variances_are_all_noise():
+  law = pca.probabilistic(pca.fit(np.concatenate([np.eye(4), -np.eye(4)]).astype(np.float32), 2))
+  np.testing.assert_allclose(gaussian.covariance_of(law), np.eye(4) / 4, atol=1e-6)
+
+
+def test_logistic_pca_without_a_ridge_is_refused():
+  with pytest.raises(ValueError, match='needs a ridge > 0, got 0'):
+    pca.fit_logistic(jax.random.key(0), np.eye(4, dtype=np.float32), 2, ridge=0.0)
