@@ -28,8 +28,7 @@ Goodfellow et al. (2014); Lim & Ye (2017); Arjovsky, Chintala & Bottou (2017); G
 (2017); Jolicoeur-Martineau (2019); Mescheder, Geiger & Nowozin (2018).
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -40,11 +39,56 @@ from gen_models.estimators import base
 from gen_models.models.rows import mean_rows as mean
 
 
+class Players(Protocol):
+  """A generator and a critic of flat samples, as gen_models.models.gan.Model is."""
+
+  def generate(self, key: jax.Array, params: Any, num: int, /) -> jax.Array:
+    """x~ = g(z), [num, V]; the key is consumed."""
+    ...
+
+  def critic(self, params: Any, x_BV: jax.Array, /) -> jax.Array:
+    """f(x), [M], M = B or the packs of B."""
+    ...
+
+
+class PlayerLoss(Protocol):
+  """One player's loss."""
+
+  def __call__(self, real_M: jax.Array, fake_M: jax.Array, /) -> jax.Array:
+    """Scalar, of f(x) at data and at samples."""
+    ...
+
+
+class Critic(Protocol):
+  """The critic with its parameters held, of which penalties are functions."""
+
+  def __call__(self, x_BV: jax.Array, /) -> jax.Array:
+    """f(x), [M]."""
+    ...
+
+
+class Penalty(Protocol):
+  """A term of the critic's loss."""
+
+  def __call__(self, key: jax.Array, critic: Critic, real_BV: jax.Array, fake_BV: jax.Array,
+               /) -> jax.Array:
+    """Scalar; the key is consumed."""
+    ...
+
+
+class TurnRule(Protocol):
+  """Whose turn an update is."""
+
+  def __call__(self, step: jax.Array, /) -> jax.Array:
+    """Whether the generator moves at this update, else the critic."""
+    ...
+
+
 class Loss(NamedTuple):
   """Both players' losses: (f(x) [M], f(x~) [M]) -> scalar."""
 
-  critic: Callable
-  generator: Callable
+  critic: PlayerLoss
+  generator: PlayerLoss
 
 
 def _classification(real_M, fake_M):
@@ -69,17 +113,17 @@ LOSSES = {'minimax': minimax, 'non_saturating': non_saturating, 'hinge': hinge,
 # Penalties: (key, critic: x_BV -> [M], x_BV, x~_BV) -> scalar, added to the critic's loss.
 
 
-def r1(weight: float) -> Callable:
+def r1(weight: float) -> Penalty:
   """weight / 2 <|df/dx|^2> at the data (Mescheder et al., 2018)."""
   return lambda key, critic, real_BV, fake_BV: weight / 2 * mean(_squared_slope(critic, real_BV))
 
 
-def r2(weight: float) -> Callable:
+def r2(weight: float) -> Penalty:
   """weight / 2 <|df/dx|^2> at the samples."""
   return lambda key, critic, real_BV, fake_BV: weight / 2 * mean(_squared_slope(critic, fake_BV))
 
 
-def gradient_penalty(weight: float = 10.0, slope: float = 1.0) -> Callable:
+def gradient_penalty(weight: float = 10.0, slope: float = 1.0) -> Penalty:
   """weight <(|df/dx| - slope)^2> at x + u (x~ - x), u ~ U(0, 1) of each pair (WGAN-GP)."""
 
   def penalty(key, critic, real_BV, fake_BV):
@@ -103,7 +147,7 @@ def _squared_slope(critic, x_BV):
 # Whose turn it is.
 
 
-def turns(critic_steps: int = 1) -> Callable:
+def turns(critic_steps: int = 1) -> TurnRule:
   """step -> whether the generator moves: once in every critic_steps + 1 updates, at the second.
 
   Raises:
@@ -127,8 +171,8 @@ class Turn(NamedTuple):
   metrics: dict[str, jax.Array]
 
 
-def adversarial(model: Any, loss: Loss, penalties: tuple[Callable, ...] = (),
-                generators_turn: Callable | None = None) -> base.Estimator:
+def adversarial(model: Players, loss: Loss, penalties: tuple[Penalty, ...] = (),
+                generators_turn: TurnRule | None = None) -> base.Estimator:
   """grads = (d L_g / d generator, d (L_f + penalties) / d critic), in the structure of params.
 
   All comes from one pass forward through both networks. With turns, the half of the player who
@@ -201,13 +245,18 @@ def adversarial(model: Any, loss: Loss, penalties: tuple[Callable, ...] = (),
     grads, metrics = lax.cond(generators_turn(step), generators, critics)
     return grads, base.Memory(shared=Turn(step + 1, metrics)), metrics
 
+  return base.Estimator(init, grad, target=None if generators_turn is None else _masked(
+    generators_turn))
+
+
+def _masked(generators_turn: TurnRule) -> base.Target:
+  """The gradient of the player whose turn it is."""
   def target(grads, params, memory):
     del params
     generators = generators_turn(memory.shared.step)
     return jax.tree.map(lambda *halves: jnp.where(generators, *halves),
                         _only(grads, 'generator'), _only(grads, 'critic'))
-
-  return base.Estimator(init, grad, target=None if generators_turn is None else target)
+  return target
 
 
 def _only(grads, player: str):

@@ -5,8 +5,7 @@ chains, moving averages, control variates) lives in `Memory`; what it is told ab
 is nothing.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
@@ -24,6 +23,40 @@ class Memory(NamedTuple):
   shared: Any = ()
 
 
+class Init(Protocol):
+  """The memory of an estimator before the first step."""
+
+  def __call__(self, key: jax.Array, params: Any, /) -> Memory:
+    """The memory; the key is consumed."""
+    ...
+
+
+class Grad(Protocol):
+  """One estimate of the gradient."""
+
+  def __call__(self, key: jax.Array, params: Any, memory: Memory, batch: Any,
+               /) -> tuple[Any, Memory, dict[str, jax.Array]]:
+    """(grads, memory, metrics), grads like params and uphill in the loss; the key is consumed."""
+    ...
+
+
+class Target(Protocol):
+  """The expectation of a preconditioned gradient."""
+
+  def __call__(self, grads: Any, params: Any, memory: Memory, /) -> Any:
+    """The exact gradient of the loss, mapped by the memory that grad was given."""
+    ...
+
+
+class Loss(Protocol):
+  """A loss that can be differentiated as it stands."""
+
+  def __call__(self, key: jax.Array, params: Any, batch: Any,
+               /) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """(scalar, metrics); the key is consumed."""
+    ...
+
+
 class Estimator(NamedTuple):
   """How parameters get their gradient.
 
@@ -39,13 +72,13 @@ class Estimator(NamedTuple):
       Preconditioned gradients state theirs here.
   """
 
-  init: Callable
-  grad: Callable
+  init: Init
+  grad: Grad
   biased: bool = False
-  target: Callable | None = None
+  target: Target | None = None
 
 
-def from_loss(loss: Callable, biased: bool = False) -> Estimator:
+def from_loss(loss: Loss, biased: bool = False) -> Estimator:
   """grads = d loss / d params for any loss(key, params, batch) -> (scalar, metrics)."""
 
   def init(key, params):

@@ -8,16 +8,15 @@ direction taken, so both are arguments:
 
   contrastive(rbm, negative=persistent(chains=512, steps=5), direction=centred())
 
-`model` is anything that reads like gen_models.models.rbm: layers `visible` and `hidden`
-(gen_models.models.units), init_chains, sample_visible, gibbs, Chains, and Params(w_VH, b_V, c_H)
-with the energy -log_base(b, v) - log_base(c, h) - v.W.h. gen_models.models.machine.Machine makes
-one of any two layers.
+`model` is anything that reads like gen_models.models.rbm, a gibbs.Model: layers `visible` and
+`hidden` (gen_models.models.units), their conditionals, and parameters (w_VH, b_V, c_H) with the
+energy -log_base(b, v) - log_base(c, h) - v.W.h. gen_models.models.machine.Machine makes one of any
+two layers.
 
 Axis suffixes: B batch, C chains, N = B + C, V visible, H hidden.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +25,7 @@ from gen_models.estimators import base
 from gen_models.estimators.directions import PLAIN, Direction, Rows
 from gen_models.estimators.negative import Negative
 from gen_models.models import units
+from gen_models.models.gibbs import Model
 from gen_models.models.rows import mean_rows
 
 
@@ -36,9 +36,17 @@ class Shared(NamedTuple):
   direction: Any
 
 
-def contrastive(model: Any, negative: Negative, *, direction: Direction = PLAIN,
+class Penalty(Protocol):
+  """A price on parameters and data, added to the loss."""
+
+  def __call__(self, params: Any, v_BV: jax.Array, /) -> jax.Array:
+    """Scalar, in nats."""
+    ...
+
+
+def contrastive(model: Model, negative: Negative, *, direction: Direction = PLAIN,
                 last_half_step: Literal['probabilities', 'samples'] = 'probabilities',
-                penalty: Callable | None = None) -> base.Estimator:
+                penalty: Penalty | None = None) -> base.Estimator:
   """grads = -(<v E[h|v]>_data - <v E[h|v]>_negative), likewise for what layers have of their own.
 
   Args:
@@ -104,7 +112,7 @@ def contrastive(model: Any, negative: Negative, *, direction: Direction = PLAIN,
   return base.Estimator(init, grad, negative.biased, None if direction is PLAIN else target)
 
 
-def sparsity(model: Any, level: float, weight: float = 0.1) -> Callable:
+def sparsity(model: Model, level: float, weight: float = 0.1) -> Penalty:
   """weight sum_j KL(level || q_j), q_j = mean_b E[h_j | v_b]: the price of units on too often.
 
   Lee, Ekanadham & Ng (2008), Sparse deep belief net model for visual area V2; the cross-entropy is
@@ -155,10 +163,12 @@ def normalised(estimator: base.Estimator) -> base.Estimator:
     zeros = jax.tree.map(jnp.zeros_like, params)
     return zeros._replace(machine=grads), memory, metrics
 
-  def target(grads, params, memory):
-    return grads._replace(machine=estimator.target(grads.machine, params.machine, memory))
+  def of_machine(target: base.Target) -> base.Target:
+    return lambda grads, params, memory: grads._replace(
+      machine=target(grads.machine, params.machine, memory))
 
-  return base.Estimator(init, grad, estimator.biased, target if estimator.target else None)
+  return base.Estimator(init, grad, estimator.biased,
+                        of_machine(estimator.target) if estimator.target else None)
 
 
 def measured(estimator: base.Estimator, model: Any) -> base.Estimator:

@@ -17,12 +17,13 @@ Axis suffixes: B batch, C chains, V visible, H hidden.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from gen_models.models import units
+from gen_models.models.gibbs import Model
 from gen_models.models.rows import mean_rows
 
 
@@ -36,6 +37,30 @@ class Rows(NamedTuple):
   square_CH: jax.Array
 
 
+class Init(Protocol):
+  """The memory of a direction before the first step."""
+
+  def __call__(self, model: Model, params: Any, /) -> Any:
+    """Arrays without chains, from what the layers say alone."""
+    ...
+
+
+class Update(Protocol):
+  """The memory of a direction after an update."""
+
+  def __call__(self, remembered: Any, rows: Rows, /) -> Any:
+    """A tree like `remembered`, moved by both phases of this update."""
+    ...
+
+
+class Apply(Protocol):
+  """The map of the gradient."""
+
+  def __call__(self, grads: Any, remembered: Any, /) -> Any:
+    """A tree like grads, linear in them; `remembered` is from before the batch."""
+    ...
+
+
 class Direction(NamedTuple):
   """A map of the gradient.
 
@@ -45,9 +70,9 @@ class Direction(NamedTuple):
     apply: (grads, remembered) -> grads, linear in grads.
   """
 
-  init: Callable
-  update: Callable
-  apply: Callable
+  init: Init
+  update: Update
+  apply: Apply
 
 
 PLAIN = Direction(lambda model, params: (), lambda state, rows: (), lambda grads, state: grads)
@@ -182,12 +207,15 @@ def _towards(state, value, rate):
   return jax.tree.map(lambda old, new: old + rate * (new - old), state, value)
 
 
+_Map = Callable[[jax.Array], jax.Array]
+
+
 def _same(d):
   return d
 
 
-def _centre(grads, offsets: Offsets, of_w: Callable = _same, of_v: Callable = _same,
-            of_h: Callable = _same) -> Any:
+def _centre(grads, offsets: Offsets, of_w: _Map = _same, of_v: _Map = _same,
+            of_h: _Map = _same) -> Any:
   """grads = (D, d_V, d_H) in centred units, scaled by the maps, in uncentred parameters."""
   d_V, d_H = units.bias_of(grads.b_V), units.bias_of(grads.c_H)
   d_VH = of_w(grads.w_VH - jnp.outer(offsets.v_V, d_H) - jnp.outer(d_V, offsets.h_H))

@@ -8,16 +8,26 @@ the part of a deep belief network's bound on -log p(v) that its top layer decide
 Axis suffixes: B batch, V visible.
 """
 
-from typing import Any, Literal
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from gen_models.estimators import base
+from gen_models.models.dbn import Propagate
 
 
-def on_top(estimator: base.Estimator, model: Any,
-           propagate: Literal['samples', 'means'] = 'samples') -> base.Estimator:
+class Stack(Protocol):
+  """Layers of which the top one is trained, as gen_models.models.dbn is."""
+
+  def top_input(self, key: jax.Array, params: Any, batch: Any, propagate: Propagate,
+                /) -> jax.Array:
+    """The data of the top layer for a batch of the stack's; the key is consumed."""
+    ...
+
+
+def on_top(estimator: base.Estimator, model: Stack,
+           propagate: Propagate = 'samples') -> base.Estimator:
   """`estimator` at the top layer of a stack; grads of the layers below are 0.
 
   Args:
@@ -43,9 +53,11 @@ def on_top(estimator: base.Estimator, model: Any,
     zeros = jax.tree.map(jnp.zeros_like, params.layers[:-1])
     return params._replace(layers=(*zeros, grads)), memory, metrics
 
-  def target(grads, params, memory):
-    *lower, top = grads.layers
-    return grads._replace(layers=(*lower, estimator.target(top, params.layers[-1], memory)))
+  def at_top(target: base.Target) -> base.Target:
+    def of_stack(grads, params, memory):
+      *lower, top = grads.layers
+      return grads._replace(layers=(*lower, target(top, params.layers[-1], memory)))
+    return of_stack
 
   return base.Estimator(init, grad, estimator.biased or propagate == 'means',
-                        target if estimator.target else None)
+                        at_top(estimator.target) if estimator.target else None)

@@ -4,7 +4,7 @@
   fixed_point          a map whose fixed points are where the gradient is 0: EM, closed forms
 """
 
-from collections.abc import Callable
+from typing import Any, Protocol
 
 import jax
 
@@ -12,7 +12,23 @@ from gen_models.estimators import base
 from gen_models.models.rows import mean_rows
 
 
-def maximum_likelihood(log_likelihood: Callable) -> base.Estimator:
+class LogLikelihood(Protocol):
+  """A likelihood that can be computed."""
+
+  def __call__(self, params: Any, batch: Any, /) -> jax.Array:
+    """log p(x), [B] nats."""
+    ...
+
+
+class Update(Protocol):
+  """A map of parameters whose fixed points are where the gradient is 0."""
+
+  def __call__(self, params: Any, batch: Any, /) -> Any:
+    """The parameters to go to."""
+    ...
+
+
+def maximum_likelihood(log_likelihood: LogLikelihood) -> base.Estimator:
   """grads = -d/dparams mean_b log p(x_b), for any log_likelihood(params, x_BV) -> [B] nats."""
 
   def loss(key, params, x_BV):
@@ -22,7 +38,7 @@ def maximum_likelihood(log_likelihood: Callable) -> base.Estimator:
   return base.from_loss(loss)
 
 
-def fixed_point(update: Callable, log_likelihood: Callable) -> base.Estimator:
+def fixed_point(update: Update, log_likelihood: LogLikelihood) -> base.Estimator:
   """grads = params - update(params, batch): under optax.sgd(1.0) a step goes to update(params).
 
   So rounds of EM, and closed forms, whose update forgets where it was, are phases of the one loop.

@@ -12,8 +12,7 @@ and, with chains at other temperatures or times, gen_models.estimators.tempered.
 hidden.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +20,7 @@ from jax import lax
 
 from gen_models.estimators import base
 from gen_models.models import gibbs, units
-from gen_models.models.gibbs import Chains
+from gen_models.models.gibbs import Chains, Model
 
 
 class Drawn(NamedTuple):
@@ -41,6 +40,31 @@ class Drawn(NamedTuple):
   metrics: dict = {}
 
 
+class Init(Protocol):
+  """The memory of a negative phase before the first step."""
+
+  def __call__(self, key: jax.Array, model: Model, params: Any, /) -> base.Memory:
+    """The memory; the key is consumed."""
+    ...
+
+
+class Sample(Protocol):
+  """One draw of the negative phase."""
+
+  def __call__(self, key: jax.Array, model: Model, params: Any, memory: base.Memory,
+               y_BH: jax.Array, /) -> tuple[Drawn, base.Memory]:
+    """(drawn, memory); y_BH is v.W of the data, the key is consumed."""
+    ...
+
+
+class Learn(Protocol):
+  """The answer of a negative phase to the gradient it made."""
+
+  def __call__(self, memory: base.Memory, grads: Any, /) -> base.Memory:
+    """The memory after this update."""
+    ...
+
+
 class Negative(NamedTuple):
   """How the negative phase is drawn.
 
@@ -51,10 +75,10 @@ class Negative(NamedTuple):
     learn: (memory, grads) -> memory, what it takes from the gradient it made; None for nothing.
   """
 
-  init: Callable
-  sample: Callable
+  init: Init
+  sample: Sample
   biased: bool
-  learn: Callable | None = None
+  learn: Learn | None = None
 
 
 def reconstruction(steps: int = 1) -> Negative:
@@ -194,7 +218,7 @@ def _fixed_point(num_points: int, iterations: int, damping: float, second_order:
     def iterate(m, _):
       v, h = m.v_CV, m.h_CH
       new_v = jax.nn.sigmoid(field(b_V, h @ w_VH.T, v, h - h**2,
-                                   square_VH.T if second_order else None))
+                                   None if square_VH is None else square_VH.T))
       v = damping * v + (1 - damping) * new_v
       new_h = jax.nn.sigmoid(field(c_H, v @ w_VH, h, v - v**2, square_VH))
       h = damping * h + (1 - damping) * new_h

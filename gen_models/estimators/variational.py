@@ -18,13 +18,44 @@ multiplied by it.
 Axis suffixes: B batch, K samples, V visible.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from gen_models.estimators import base
+
+
+class Model(Protocol):
+  """A density with latents and an approximate posterior, as gen_models.models.vae.Model is.
+
+  z is a tuple of arrays [K, B, Z], a layer each; the code of x is what its encoder says of it.
+  """
+
+  def encode(self, params: Any, x_BV: jax.Array, /) -> jax.Array:
+    """The code of x, [B, O]."""
+    ...
+
+  def sample_posterior(self, key: jax.Array, params: Any, code_BO: jax.Array, num_samples: int,
+                       /) -> tuple:
+    """z ~ q(z | x), `num_samples` of each image; differentiable where there is a path."""
+    ...
+
+  def log_likelihood(self, params: Any, x_BV: jax.Array, z: tuple, /) -> jax.Array:
+    """log p(x | z), [K, B]."""
+    ...
+
+  def log_prior(self, params: Any, z: tuple, /) -> jax.Array:
+    """log p(z), [K, B]."""
+    ...
+
+  def log_posterior(self, params: Any, code_BO: jax.Array, z: tuple, /) -> jax.Array:
+    """log q(z | x), [K, B]."""
+    ...
+
+  def kl(self, params: Any, code_BO: jax.Array, /) -> jax.Array:
+    """KL(q(z | x) || p(z)) in closed form, [B]; for the analytic bound only."""
+    ...
 
 
 class Coefficients(NamedTuple):
@@ -33,6 +64,14 @@ class Coefficients(NamedTuple):
   log_p: jax.Array
   score: jax.Array | None = None
   path: jax.Array | None = None
+
+
+class Coefficient(Protocol):
+  """The multiples of a rule, from log-weights alone."""
+
+  def __call__(self, l_KB: jax.Array, /) -> Coefficients:
+    """Those of K samples of each image; no gradient flows through it."""
+    ...
 
 
 class Rule(NamedTuple):
@@ -46,7 +85,7 @@ class Rule(NamedTuple):
   """
 
   samples: int
-  coefficients: Callable
+  coefficients: Coefficient
   biased: bool = False
   beta: float = 1.0
 
@@ -136,7 +175,7 @@ class Baseline(NamedTuple):
   weight: jax.Array
 
 
-def variational(model: Any, rule: Rule, *, baseline: float | None = None) -> base.Estimator:
+def variational(model: Model, rule: Rule, *, baseline: float | None = None) -> base.Estimator:
   """The gradient that `rule` says, for a batch x_BV.
 
   Args:
@@ -163,9 +202,9 @@ def variational(model: Any, rule: Rule, *, baseline: float | None = None) -> bas
     # the code first leaves one pass through the network that encodes x.
     code_BO, pull_code = jax.vjp(lambda params: model.encode(params, x_BV), params)
     at = params, code_BO
-    z, pull_z = jax.vjp(lambda at: model.sample_posterior(key, *at, rule.samples), at)
+    z, pull_z = jax.vjp(lambda at: model.sample_posterior(key, at[0], at[1], rule.samples), at)
     log_p_KB, pull_p, log_x_KB = jax.vjp(log_p, params, z, has_aux=True)
-    log_q_KB, pull_q = jax.vjp(lambda at, z: model.log_posterior(*at, z), at, z)
+    log_q_KB, pull_q = jax.vjp(lambda at, z: model.log_posterior(at[0], at[1], z), at, z)
 
     l_KB = log_p_KB - rule.beta * log_q_KB
     shared = memory.shared
@@ -195,7 +234,7 @@ def variational(model: Any, rule: Rule, *, baseline: float | None = None) -> bas
   return base.Estimator(init, grad, rule.biased)
 
 
-def analytic_elbo(model: Any, samples: int = 1, beta: float = 1.0) -> base.Estimator:
+def analytic_elbo(model: Model, samples: int = 1, beta: float = 1.0) -> base.Estimator:
   """grads of -(1/K) sum_k log p(x | z_k) + beta KL(q(z | x) || p(z)), the KL in closed form.
 
   Unbiased for continuous latents; raises as model.kl.

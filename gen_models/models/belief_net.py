@@ -11,13 +11,11 @@ trained by the score (REINFORCE, RLOO).
 Neal (1992), Connectionist learning of belief networks; Mnih & Gregor (2014).
 """
 
-from collections.abc import Callable
-
 from gen_models.models import networks, vae
 
 
 def model(num_visible: int, widths: tuple[int, ...] = (200,), hidden: tuple[int, ...] = (), *,
-          activation: Callable = networks.leaky_relu) -> vae.Model:
+          activation: networks.Activation = networks.leaky_relu) -> vae.Model:
   """Binary layers of `widths` units over binary x, `hidden` deterministic layers between each two.
 
   The encoder sees x less the data's mean, which keeps what it says at the start independent of it.

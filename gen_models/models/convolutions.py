@@ -56,8 +56,8 @@ def double(x_BMNC, w_44CD, form: Form = 'products') -> jax.Array:
   w = w_44CD.reshape(2, 2, 2, 2, channels, -1).transpose(4, 0, 2, 1, 3, 5)
   y = (x_BMNC.reshape(-1, channels) @ w.reshape(channels, -1)).reshape(batch, rows, columns, -1)
   # Every pixel of x wrote four blocks of 2x2 pixels: add those that fall on the same place.
-  y = sum(jnp.pad(block, ((0, 0), (k // 2, 1 - k // 2), (k % 2, 1 - k % 2), (0, 0)))
-          for k, block in enumerate(jnp.split(y, 4, axis=-1)))
+  y = sum((jnp.pad(block, ((0, 0), (k // 2, 1 - k // 2), (k % 2, 1 - k % 2), (0, 0)))
+          for k, block in enumerate(jnp.split(y, 4, axis=-1))), jnp.zeros(()))
   y = y.reshape(batch, rows + 1, columns + 1, 2, 2, -1).swapaxes(2, 3)
   return y.reshape(batch, 2 * rows + 2, 2 * columns + 2, -1)[:, 1:-1, 1:-1]
 

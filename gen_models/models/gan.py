@@ -15,7 +15,6 @@ Goodfellow et al. (2014); Radford, Metz & Chintala (2016).
 """
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -96,7 +95,7 @@ class DenseGenerator(nn.Module):
   features: tuple[int, ...]
   batch_norm: bool = False
   stddev: float | None = None
-  link: Callable = jax.nn.sigmoid
+  link: networks.Activation = jax.nn.sigmoid
 
   @nn.compact
   def __call__(self, x_BD):

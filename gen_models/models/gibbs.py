@@ -14,7 +14,6 @@ Geman & Geman (1984), Stochastic relaxation, Gibbs distributions, and the Bayesi
 images.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -30,14 +29,17 @@ class Params(Protocol):
   @property
   def w_VH(self) -> jax.Array:
     """W, by which the layers hear each other: v.W.h is part of log p."""
+    ...
 
   @property
   def b_V(self) -> Any:
     """Parameters of the visible layer: a bias, or a NamedTuple of arrays."""
+    ...
 
   @property
   def c_H(self) -> Any:
     """Parameters of the hidden layer, likewise."""
+    ...
 
 
 class Model(Protocol):
@@ -46,22 +48,28 @@ class Model(Protocol):
   @property
   def visible(self) -> Layer:
     """The layer of the data."""
+    ...
 
   @property
   def hidden(self) -> Layer:
     """The layer that is summed over."""
+    ...
 
-  def hidden_mean(self, params, v_BV) -> jax.Array:
+  def hidden_mean(self, params: Any, v_BV: jax.Array, /) -> jax.Array:
     """E[h | v], [B, H]."""
+    ...
 
-  def visible_mean(self, params, h_BH) -> jax.Array:
+  def visible_mean(self, params: Any, h_BH: jax.Array, /) -> jax.Array:
     """E[v | h], [B, V]."""
+    ...
 
-  def sample_hidden(self, key, params, v_BV) -> jax.Array:
+  def sample_hidden(self, key: jax.Array, params: Any, v_BV: jax.Array, /) -> jax.Array:
     """h ~ p(h | v), [B, H]."""
+    ...
 
-  def sample_visible(self, key, params, h_BH) -> jax.Array:
+  def sample_visible(self, key: jax.Array, params: Any, h_BH: jax.Array, /) -> jax.Array:
     """v ~ p(v | h), [B, V]."""
+    ...
 
 
 class Chains(NamedTuple):
@@ -101,6 +109,14 @@ def sample(key, model: Model, params, num: int,
           model.visible_mean(params, chains.h_CH))
 
 
-def sampler(model: Model, num_steps: int = 1000) -> Callable:
-  """(key, params, num) -> `sample` of one model: what an experiment draws with."""
+class Draw(Protocol):
+  """Draws of one model, for Experiment.sample."""
+
+  def __call__(self, key: jax.Array, params: Any, num: int, /) -> tuple[jax.Array, jax.Array]:
+    """(v, E[v | h]), [num, V]; the key is consumed."""
+    ...
+
+
+def sampler(model: Model, num_steps: int = 1000) -> Draw:
+  """(key, params, num) -> `sample` of one model."""
   return lambda key, params, num: sample(key, model, params, num, num_steps)

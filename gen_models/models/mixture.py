@@ -87,9 +87,11 @@ def log_posterior(params, x_NV, pseudo_count: float) -> jax.Array:
 
 def log_prior(params, x_NV, pseudo_count: float) -> jax.Array:
   """a sum_q E_0[log p(x | q)] + (a / Q) sum_q log pi_q, E_0 over images that vary as x do."""
-  mean_V, c_VV = _pseudo_images(x_NV, _components(params))
-  expected_Q = log_conditional(params, mean_V[None])[0]
-  if isinstance(params, GaussianParams):
+  if isinstance(params, Params):
+    expected_Q = log_conditional(params, _pseudo_mean(x_NV)[None])[0]
+  else:
+    mean_V, c_VV = gaussian.moments(x_NV, _SHRINKAGE)
+    expected_Q = log_conditional(params, mean_V[None])[0]
     expected_Q -= 0.5 * lax.map(lambda one: gaussian.mahalanobis(one, c_VV), params.classes)
   return pseudo_count * (jnp.sum(expected_Q) + jnp.mean(jax.nn.log_softmax(params.log_pi_Q)))
 
@@ -143,15 +145,16 @@ def maximise(r_NQ, x_NV, pseudo_count: float, components: Components = 'bernoull
 
   p the mean of the pseudo-images and a the pseudo-count; covariances alike, about m_q.
   """
-  mean_V, c_VV = _pseudo_images(x_NV, components)
   count_Q = jnp.ones(len(r_NQ)) @ r_NQ
   weight_Q = count_Q + pseudo_count / r_NQ.shape[1]
   log_pi_Q = jnp.log(weight_Q / weight_Q.sum())
   if components == 'bernoulli':
+    mean_V = _pseudo_mean(x_NV)
     # On and off are counted apart: log(1 - m) would cancel to nan where a pixel is always on.
     on_QV = r_NQ.T @ x_NV + pseudo_count * mean_V
     off_QV = r_NQ.T @ (1 - x_NV) + pseudo_count * (1 - mean_V)
     return Params(jnp.log(on_QV) - jnp.log(off_QV), log_pi_Q)
+  mean_V, c_VV = gaussian.moments(x_NV, _SHRINKAGE)
 
   def moments(one):
     r_N, count = one
@@ -225,11 +228,9 @@ def _components(params) -> Components:
   return 'full' if isinstance(params.classes, gaussian.Full) else 'diagonal'
 
 
-def _pseudo_images(x_NV, components: Components):
-  """Mean and covariance of what every class is shown besides the images."""
-  if components == 'bernoulli':
-    return jax.nn.sigmoid(units.log_odds(mean_rows(x_NV))), None
-  return gaussian.moments(x_NV, _SHRINKAGE)
+def _pseudo_mean(x_NV):
+  """The mean of the pseudo-images of Bernoulli classes, off 0 and 1."""
+  return jax.nn.sigmoid(units.log_odds(mean_rows(x_NV)))
 
 
 def _normal(components: Components, mean_V, c_VV):

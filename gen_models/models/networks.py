@@ -10,6 +10,7 @@ Axis suffixes: R rows, D inputs, F features, Y X pixels, C channels.
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -17,6 +18,8 @@ import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
 from gen_models.models.rows import add_bias
+
+Activation = Callable[[jax.Array], jax.Array]
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
@@ -60,7 +63,7 @@ class MLP(nn.Module):
 
   out: int
   features: tuple[int, ...] = ()
-  activation: Callable = jnp.tanh
+  activation: Activation = jnp.tanh
   output_bias: bool = True
 
   @nn.compact
@@ -120,5 +123,5 @@ def init(key, network: nn.Module, num_inputs: int):
 
 def apply(network: nn.Module, params, x: jax.Array) -> jax.Array:
   """The network along the last axis of x [.., D], all leading axes as rows of one product."""
-  y_RF = network.apply({'params': params}, x.reshape(-1, x.shape[-1]))
+  y_RF = cast(jax.Array, network.apply({'params': params}, x.reshape(-1, x.shape[-1])))
   return y_RF.reshape(*x.shape[:-1], y_RF.shape[-1])

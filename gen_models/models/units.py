@@ -38,41 +38,53 @@ class Layer(Protocol):
   @property
   def levels(self) -> int:
     """States of a group of units; 0 where they are continuous."""
+    ...
 
   @property
   def group(self) -> int:
     """Units that are drawn together: 1, or the categories of a one-of-Q unit."""
+    ...
 
   @property
   def neutral(self) -> float:
     """The mean of a unit without bias."""
+    ...
 
-  def log_base(self, theta: Any, x) -> jax.Array:
+  def log_base(self, theta: Any, x: jax.Array, /) -> jax.Array:
     """log of the base measure, summed over units, [..]."""
+    ...
 
-  def cumulant(self, theta: Any, y) -> jax.Array:
+  def cumulant(self, theta: Any, y: jax.Array, /) -> jax.Array:
     """log sum_x exp(log_base + x.y), an integral where units are continuous, [..]."""
+    ...
 
-  def mean(self, theta: Any, y) -> jax.Array:
+  def mean(self, theta: Any, y: jax.Array, /) -> jax.Array:
     """E[x | y] = d cumulant / dy, [.., D]."""
+    ...
 
-  def sample(self, key, theta: Any, y) -> jax.Array:
+  def sample(self, key: jax.Array, theta: Any, y: jax.Array, /) -> jax.Array:
     """x ~ p(x | y), [.., D]; the key is consumed."""
+    ...
 
-  def square(self, theta: Any, y) -> jax.Array:
+  def square(self, theta: Any, y: jax.Array, /) -> jax.Array:
     """E[x^2 | y], [.., D]."""
+    ...
 
-  def statistics(self, theta: Any, x) -> Any:
+  def statistics(self, theta: Any, x: jax.Array, /) -> Any:
     """d log_base / d theta, the tree of theta, each leaf [.., D]."""
+    ...
 
-  def expected_statistics(self, theta: Any, y) -> Any:
+  def expected_statistics(self, theta: Any, y: jax.Array, /) -> Any:
     """E[statistics | y] = d cumulant / d theta, likewise."""
+    ...
 
-  def init(self, mean_D) -> Any:
+  def init(self, mean_D, /) -> Any:
     """theta of which the mean at y = 0 is about mean_D."""
+    ...
 
-  def check(self, x) -> None:
+  def check(self, x, /) -> None:
     """Raises ValueError where x are no states of these units, with the mend."""
+    ...
 
 
 class _OneBias:
@@ -83,6 +95,9 @@ class _OneBias:
 
   def statistics(self, theta_D, x):
     return x
+
+  def mean(self, theta_D, y) -> jax.Array:
+    raise NotImplementedError
 
   def expected_statistics(self, theta_D, y):
     return self.mean(theta_D, y)
@@ -342,7 +357,8 @@ class Labelled(_OneBias):
     return fn(BERNOULLI, *first), fn(Categorical(self.num_labels), *last)
 
   def cumulant(self, theta_D, y):
-    return sum(self._both(lambda layer, t, y: layer.cumulant(t, y), theta_D, y))
+    features, label = self._both(lambda layer, t, y: layer.cumulant(t, y), theta_D, y)
+    return features + label
 
   def mean(self, theta_D, y):
     return jnp.concatenate(self._both(lambda layer, t, y: layer.mean(t, y), theta_D, y), axis=-1)

@@ -17,8 +17,7 @@ Kingma & Welling (2014); Rezende, Mohamed & Wierstra (2014); Burda, Grosse & Sal
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -26,6 +25,46 @@ import jax.numpy as jnp
 
 from gen_models.models import bits, networks, units
 from gen_models.models.rows import over_rows
+
+
+class LogProb(Protocol):
+  """The density of a family."""
+
+  def __call__(self, outputs: jax.Array, x: jax.Array, /) -> jax.Array:
+    """log p(x), [..] nats, of outputs [.., O] and x [.., D]; leading axes broadcast."""
+    ...
+
+
+class Divergence(Protocol):
+  """The divergence of two members of a family."""
+
+  def __call__(self, q_outputs: jax.Array, p_outputs: jax.Array, /) -> jax.Array:
+    """KL(q || p), [..] nats."""
+    ...
+
+
+class Sample(Protocol):
+  """Draws of a family."""
+
+  def __call__(self, key: jax.Array, outputs: jax.Array, /) -> jax.Array:
+    """x ~ p, [.., D]; differentiable in the outputs where units are continuous."""
+    ...
+
+
+class Mean(Protocol):
+  """Means of a family."""
+
+  def __call__(self, outputs: jax.Array, /) -> jax.Array:
+    """E[x], [.., D]."""
+    ...
+
+
+class Outputs(Protocol):
+  """Outputs for an untrained network."""
+
+  def __call__(self, mean_D: jax.Array, /) -> jax.Array:
+    """Outputs [O] of which the mean is mean_D."""
+    ...
 
 
 class Family(NamedTuple):
@@ -41,11 +80,11 @@ class Family(NamedTuple):
   """
 
   num_outputs: int
-  log_prob: Callable
-  kl: Callable
-  sample: Callable
-  mean: Callable
-  outputs: Callable
+  log_prob: LogProb
+  kl: Divergence
+  sample: Sample
+  mean: Mean
+  outputs: Outputs
 
 
 @jax.custom_jvp
@@ -171,13 +210,13 @@ class Model(NamedTuple):
     """log p(z_1 | z_2) + .. + log p(z_L), [K, B]."""
     above = [networks.apply(net, p, z_KBZ) for net, p, z_KBZ in zip(
       self.decoders[1:], params.decoder[1:], z[1:], strict=True)]
-    return sum(self.latent.log_prob(outputs, z_KBZ) for outputs, z_KBZ in zip(
-      [*above, self._top(params, z[-1].shape[:-1])], z, strict=True))
+    return sum((self.latent.log_prob(outputs, z_KBZ) for outputs, z_KBZ in zip(
+      [*above, self._top(params, z[-1].shape[:-1])], z, strict=True)), jnp.zeros(()))
 
   def log_posterior(self, params: Params, code_BO, z) -> jax.Array:
     """log q(z_1 | x) + .. + log q(z_L | z_{L-1}), [K, B]."""
     above = [self._encode(params, i + 1, z_KBZ) for i, z_KBZ in enumerate(z[:-1])]
-    return sum(map(self.latent.log_prob, [code_BO, *above], z))
+    return sum(map(self.latent.log_prob, [code_BO, *above], z), jnp.zeros(()))
 
   def log_weights(self, key, params: Params, x_BV, num_samples: int) -> jax.Array:
     """l = log p(x, z) - log q(z | x) at z ~ q(z | x), [K, B]."""
@@ -256,7 +295,7 @@ class Model(NamedTuple):
 
 def model(num_visible: int, widths: tuple[int, ...], hidden: tuple[tuple[int, ...], ...], *,
           likelihood: Family = BINARY, latent: Family = NORMAL,
-          activation: Callable = jnp.tanh, **options) -> Model:
+          activation: networks.Activation = jnp.tanh, **options) -> Model:
   """Dense networks, mirrored: hidden[l] between layer l and layer l + 1, widest end first.
 
   widths=(100, 50), hidden=((200, 200), (100, 100)) is x - 200 - 200 - z_1 - 100 - 100 - z_2, and

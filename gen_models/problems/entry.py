@@ -1,9 +1,18 @@
 """What is known of an estimator, and of the problem it is audited on."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
+
+import jax
 
 from gen_models.estimators.base import Estimator
+
+
+class ExactLoss(Protocol):
+  """A loss without chance: enumerated or integrated."""
+
+  def __call__(self, params: Any, batch: Any, /) -> jax.Array:
+    """Scalar."""
+    ...
 
 
 class Entry(NamedTuple):
@@ -23,7 +32,7 @@ class Entry(NamedTuple):
   problem: str
   params: Any
   batch: Any
-  loss: Callable
+  loss: ExactLoss
   burn_in: int = 0
   deterministic: bool = False
 
@@ -43,7 +52,7 @@ class Problem(NamedTuple):
   name: str
   params: Any
   batch: Any
-  loss: Callable
+  loss: ExactLoss
   description: str
   burn_in: int = 0
 

@@ -71,7 +71,8 @@ CODES = Problem('code_rbm', CODE, V_BV, code_loss,
 PROBLEMS = (STACKED, STACKED_LABELS, CODES)
 
 
-def _stack(estimator, burn_in=0, deterministic=False, propagate='samples'):
+def _stack(estimator, burn_in=0, deterministic=False,
+           propagate: dbn.Propagate = 'samples'):
   return STACKED.entry(on_top(estimator, dbn, propagate), burn_in, deterministic)
 
 

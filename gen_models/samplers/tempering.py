@@ -391,7 +391,7 @@ def _measured(key, ladder: Ladder, *, params_R, num_steps, burn_in, chunk, repor
   return ladder, jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
 
 
-def _one_sided(base_log_partition: float, log_w_TPC: np.ndarray) -> annealing.Estimate:
+def _one_sided(base_log_partition: float, log_w_TPC: np.ndarray | jax.Array) -> annealing.Estimate:
   """log Z_0 + sum_p log m_p, m_p the mean of m_pc = mean_t w_tpc; sd of sum_p m_pc / m_p over c."""
   mean_PC = np.logaddexp.reduce(log_w_TPC, axis=0) - np.log(len(log_w_TPC))
   num_chains = mean_PC.shape[1]
