@@ -29,8 +29,7 @@ from jax import lax
 
 from benchmarks import timing
 from benchmarks.timing import Contender
-from gen_models import data
-from gen_models.estimators import variational
+from gen_models import data, estimators
 from gen_models.experiment import Phase
 from gen_models.models import vae
 from gen_models.training import parallel
@@ -105,7 +104,7 @@ def params_of(layers) -> vae.Params:
 
 def our_trainer(s: Setting) -> Trainer:
   params = start(s)
-  phase = Phase('vae', lambda key, arrays, previous: params, variational.analytic_elbo(s.model),
+  phase = Phase('vae', lambda key, arrays, previous: params, estimators.analytic_elbo(s.model),
                 optax.adam(s.learning_rate),
                 data.batches(s.batch_size, 'static', 1), s.steps, s.batch_size)
   runner = parallel.runner(phase)

@@ -32,7 +32,7 @@ import optax
 
 from experiments._common.binary import beside
 from experiments._common.latent import grid, initialiser, mean_bound, reconstructions
-from gen_models import data
+from gen_models import data, estimators
 from gen_models.domains import (
   Fraction,
   Layers,
@@ -42,7 +42,6 @@ from gen_models.domains import (
   PositiveInt,
   sizes_of,
 )
-from gen_models.estimators import variational
 from gen_models.evaluation import importance
 from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import belief_net, vae
@@ -68,8 +67,8 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
   """hidden: deterministic layers between each two stochastic ones. baseline: its rate."""
   levels, shape = data.levels(dataset), data.shape(dataset)
   model = belief_net.model(shape[0] * shape[1], sizes_of(latents), sizes_of(hidden))
-  rule = {'rloo': variational.rloo, 'reinforce': variational.reinforce}[gradient](samples)
-  estimator = variational.variational(
+  rule = {'rloo': estimators.rloo, 'reinforce': estimators.reinforce}[gradient](samples)
+  estimator = estimators.variational(
     model, rule, baseline=baseline if gradient == 'reinforce' else None)
   optimizer = optax.multi_transform(
     {'nets': optax.adam(learning_rate), 'prior': optax.sgd(prior_rate)},

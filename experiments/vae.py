@@ -49,7 +49,7 @@ import optax
 
 from experiments._common.binary import beside
 from experiments._common.latent import grid, initialiser, mean_bound, reconstructions
-from gen_models import data
+from gen_models import data, estimators
 from gen_models.domains import (
   Decay,
   Interval,
@@ -61,7 +61,6 @@ from gen_models.domains import (
   PositiveInt,
   sizes_of,
 )
-from gen_models.estimators import variational
 from gen_models.evaluation import importance
 from gen_models.experiment import Experiment, Phase, Published, unlabelled
 from gen_models.models import convolutions, networks, vae
@@ -175,13 +174,13 @@ def estimator(model: vae.Model, bound: str, samples: int, beta: float):
     ValueError: a beta for a bound that has none.
   """
   if bound == 'analytic':
-    return variational.analytic_elbo(model, samples, beta)
+    return estimators.analytic_elbo(model, samples, beta)
   if bound == 'elbo':
-    return variational.variational(model, variational.elbo(samples, beta))
+    return estimators.variational(model, estimators.elbo(samples, beta))
   if isinstance(beta, float) and beta != 1:
     raise ValueError(f"beta {beta} weighs the KL of 'elbo' and 'analytic', not of {bound!r}")
-  rule = {'iwae': variational.iwae, 'stl': variational.stl, 'dreg': variational.dreg}[bound]
-  return variational.variational(model, rule(samples))
+  rule = {'iwae': estimators.iwae, 'stl': estimators.stl, 'dreg': estimators.dreg}[bound]
+  return estimators.variational(model, rule(samples))
 
 
 def staged(learning_rate, stages: int, num_steps: int) -> optax.Schedule:

@@ -1,1 +1,36 @@
-"""Deep generative models in JAX: models, estimators, samplers, evaluation, training, data."""
+"""Deep generative models in JAX: models, estimators, samplers, evaluation, training, data.
+
+  import gen_models as gm
+
+  params = gm.models.rbm.init(key, num_visible=784, num_hidden=500)
+  estimator = gm.estimators.contrastive(gm.models.rbm, gm.estimators.persistent(chains=100))
+  found = gm.evaluation.audit(key, estimator, params, batch, exact_grads)
+
+What is public is in the `__all__` of the packages; all of it is imported when first asked for.
+"""
+
+from typing import TYPE_CHECKING
+
+from gen_models import _lazy
+
+if TYPE_CHECKING:
+  from gen_models import (
+    data,
+    estimators,
+    evaluation,
+    models,
+    problems,
+    samplers,
+    training,
+  )
+  from gen_models.estimators.base import Estimator, Memory
+  from gen_models.experiment import Alarm, Experiment, Phase, Samples
+
+__all__ = ['Alarm', 'Estimator', 'Experiment', 'Memory', 'Phase', 'Samples', 'data', 'estimators',
+           'evaluation', 'models', 'problems', 'samplers', 'training']
+
+__getattr__, __dir__ = _lazy.attach(
+  __name__,
+  ('data', 'estimators', 'evaluation', 'models', 'problems', 'samplers', 'training'),
+  {'Estimator': 'gen_models.estimators.base', 'Memory': 'gen_models.estimators.base',
+   **dict.fromkeys(('Alarm', 'Experiment', 'Phase', 'Samples'), 'gen_models.experiment')})

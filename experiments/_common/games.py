@@ -4,7 +4,7 @@ from typing import Literal
 
 import optax
 
-from gen_models.estimators import adversarial
+from gen_models import estimators
 from gen_models.models import gan
 from gen_models.training.players import players
 
@@ -23,10 +23,10 @@ def init(model: gan.Model):
 def game(model: gan.Model, loss: str, penalty: str, weight, critic_steps: int, *, learning_rate,
          beta1, beta2, decay: str, num_steps: int):
   """(estimator, optimizer): the two players' gradients and their Adams."""
-  r1, r2 = adversarial.r1(weight), adversarial.r2(weight)
+  r1, r2 = estimators.r1(weight), estimators.r2(weight)
   penalties = {'none': (), 'r1': (r1,), 'r2': (r2,), 'r1_r2': (r1, r2),
-               'wgan_gp': (adversarial.gradient_penalty(weight),)}[penalty]
-  generators_turn = adversarial.turns(critic_steps) if critic_steps else None
+               'wgan_gp': (estimators.gradient_penalty(weight),)}[penalty]
+  generators_turn = estimators.turns(critic_steps) if critic_steps else None
 
   def adam(share: float):
     moves = max(1, round(share * num_steps))
@@ -35,5 +35,5 @@ def game(model: gan.Model, loss: str, penalty: str, weight, critic_steps: int, *
 
   share = 1 / (critic_steps + 1)
   shares = (share, 1 - share) if critic_steps else (1, 1)
-  return (adversarial.adversarial(model, adversarial.LOSSES[loss], penalties, generators_turn),
+  return (estimators.adversarial(model, estimators.LOSSES[loss], penalties, generators_turn),
           players(*map(adam, shares), generators_turn))

@@ -1,0 +1,79 @@
+"""Estimators: how parameters get their gradient, the extension point.
+
+The names below are imported at once, so that `estimators.contrastive` is always the function and
+never the module of the same name, whoever imports what first.
+"""
+
+from gen_models.estimators.adversarial import (
+  LOSSES,
+  Loss,
+  Turn,
+  adversarial,
+  gradient_penalty,
+  hinge,
+  minimax,
+  non_saturating,
+  r1,
+  r2,
+  relativistic,
+  turns,
+  wasserstein,
+)
+from gen_models.estimators.base import Estimator, Memory, from_loss, weighted
+from gen_models.estimators.contrastive import (
+  Normalised,
+  contrastive,
+  measured,
+  normalised,
+  sparsity,
+)
+from gen_models.estimators.directions import (
+  PLAIN,
+  Direction,
+  centred,
+  enhanced,
+  natural,
+  standardised,
+)
+from gen_models.estimators.greedy import on_top
+from gen_models.estimators.maximum_likelihood import fixed_point, maximum_likelihood
+from gen_models.estimators.negative import (
+  Drawn,
+  Negative,
+  coupled,
+  fast_persistent,
+  mean_field,
+  persistent,
+  reconstruction,
+  tap,
+)
+from gen_models.estimators.sampling_free import (
+  discriminative,
+  pseudo_likelihood,
+  ratio_matching,
+  score_matching,
+)
+from gen_models.estimators.tempered import tempered, trajectory
+from gen_models.estimators.variational import (
+  Coefficients,
+  Rule,
+  analytic_elbo,
+  dreg,
+  elbo,
+  iwae,
+  reinforce,
+  rloo,
+  stl,
+  variational,
+)
+
+__all__ = [
+  'Coefficients', 'Direction', 'Drawn', 'Estimator', 'LOSSES', 'Loss', 'Memory',
+  'Negative', 'Normalised', 'PLAIN', 'Rule', 'Turn', 'adversarial', 'analytic_elbo',
+  'centred', 'contrastive', 'coupled', 'discriminative', 'dreg', 'elbo', 'enhanced',
+  'fast_persistent', 'fixed_point', 'from_loss', 'gradient_penalty', 'hinge', 'iwae',
+  'maximum_likelihood', 'mean_field', 'measured', 'minimax', 'natural', 'non_saturating',
+  'normalised', 'on_top', 'persistent', 'pseudo_likelihood', 'r1', 'r2',
+  'ratio_matching', 'reconstruction', 'reinforce', 'relativistic', 'rloo',
+  'score_matching', 'sparsity', 'standardised', 'stl', 'tap', 'tempered', 'trajectory',
+  'turns', 'variational', 'wasserstein', 'weighted']

@@ -1,0 +1,42 @@
+"""Models: what a distribution is. A module each, all in one order: parameters, density,
+conditionals, sampling. Read gen_models.models.rbm first.
+"""
+
+from typing import TYPE_CHECKING
+
+from gen_models import _lazy
+
+if TYPE_CHECKING:
+  from gen_models.models import (
+    belief_net,
+    bits,
+    convolutions,
+    dbn,
+    feedforward,
+    gan,
+    gaussian,
+    gibbs,
+    label_rbm,
+    linear_rbm,
+    machine,
+    mixture,
+    networks,
+    pca,
+    rbm,
+    rows,
+    units,
+    vae,
+  )
+  from gen_models.models.machine import Machine
+
+__all__ = [
+  'Machine', 'belief_net', 'bits', 'convolutions', 'dbn', 'feedforward', 'gan',
+  'gaussian', 'gibbs', 'label_rbm', 'linear_rbm', 'machine', 'mixture', 'networks',
+  'pca', 'rbm', 'rows', 'units', 'vae']
+
+__getattr__, __dir__ = _lazy.attach(
+  __name__,
+  ('belief_net', 'bits', 'convolutions', 'dbn', 'feedforward', 'gan', 'gaussian', 'gibbs',
+   'label_rbm', 'linear_rbm', 'machine', 'mixture', 'networks', 'pca', 'rbm', 'rows',
+   'units', 'vae'),
+  {'Machine': 'gen_models.models.machine'})

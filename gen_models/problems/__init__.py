@@ -1,0 +1,33 @@
+"""Problems: small models whose gradient can be enumerated, and every estimator on one of them."""
+
+from typing import TYPE_CHECKING
+
+from gen_models import _lazy
+
+if TYPE_CHECKING:
+  from gen_models.problems import (
+    adversarial,
+    catalogue,
+    densities,
+    entry,
+    greedy,
+    machine,
+    rbm,
+    variational,
+  )
+  from gen_models.problems.catalogue import ENTRIES, PROBLEMS, exact_grads
+  from gen_models.problems.entry import Entry, Problem
+
+__all__ = [
+  'ENTRIES', 'Entry', 'PROBLEMS', 'Problem', 'adversarial', 'catalogue', 'densities',
+  'entry', 'exact_grads', 'greedy', 'machine', 'rbm', 'variational']
+
+__getattr__, __dir__ = _lazy.attach(
+  __name__,
+  ('adversarial', 'catalogue', 'densities', 'entry', 'greedy', 'machine', 'rbm',
+   'variational'),
+  {'ENTRIES': 'gen_models.problems.catalogue',
+   'Entry': 'gen_models.problems.entry',
+   'PROBLEMS': 'gen_models.problems.catalogue',
+   'Problem': 'gen_models.problems.entry',
+   'exact_grads': 'gen_models.problems.catalogue'})

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen_models.estimators import adversarial
+from gen_models import estimators
 from gen_models.models.gan import Params
 from gen_models.problems.entry import Problem
 
@@ -146,11 +146,11 @@ PROBLEMS = (MINIMAX, NON_SATURATING, HINGE, WASSERSTEIN, WASSERSTEIN_GP, RELATIV
 
 
 def _of(loss, penalties=(), turn=None, packing=1):
-  return adversarial.adversarial(Numbers(packing), adversarial.LOSSES[loss], penalties, turn)
+  return estimators.adversarial(Numbers(packing), estimators.LOSSES[loss], penalties, turn)
 
 
-SLOPES = (adversarial.r1(0.7), adversarial.r2(0.4))
-TURNS = _of('relativistic', SLOPES, adversarial.turns(2))
+SLOPES = (estimators.r1(0.7), estimators.r2(0.4))
+TURNS = _of('relativistic', SLOPES, estimators.turns(2))
 
 ENTRIES = {
   'gan_minimax': MINIMAX.entry(_of('minimax')),
@@ -158,7 +158,7 @@ ENTRIES = {
   'gan_hinge': HINGE.entry(_of('hinge')),
   'gan_wasserstein': WASSERSTEIN.entry(_of('wasserstein')),
   'gan_wasserstein_gp': WASSERSTEIN_GP.entry(
-    _of('wasserstein', (adversarial.gradient_penalty(2.0),))),
+    _of('wasserstein', (estimators.gradient_penalty(2.0),))),
   'gan_relativistic': RELATIVISTIC.entry(_of('relativistic')),
   'gan_relativistic_r1_r2': RELATIVISTIC_R1_R2.entry(_of('relativistic', SLOPES)),
   'gan_packed': PACKED.entry(_of('non_saturating', packing=2)),

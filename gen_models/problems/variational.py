@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen_models.estimators import variational as v
+from gen_models import estimators as v
 from gen_models.models import belief_net, vae
 from gen_models.problems.entry import Problem
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 import scipy.stats
 
-from gen_models.estimators import adversarial
+from gen_models import estimators
 from gen_models.experiment import Phase
 from gen_models.models import gan
 from gen_models.training import keys, step as step_lib
@@ -56,7 +56,7 @@ AT_BEST = {
 
 def losses(name, critic, real=REAL, fake=FAKE):
   f = [jnp.asarray(critic(x), jnp.float32) for x in (real, fake)]
-  return [float(loss(*f)) for loss in adversarial.LOSSES[name]]
+  return [float(loss(*f)) for loss in estimators.LOSSES[name]]
 
 
 @pytest.mark.parametrize('name', AT_BEST)
@@ -107,12 +107,12 @@ def test_penalties_are_their_formulas():
     return np.linalg.norm(x.reshape(-1, 4) @ a, axis=1)
 
   key = jax.random.key(0)
-  np.testing.assert_allclose(adversarial.r1(3.0)(key, critic, real, fake),
+  np.testing.assert_allclose(estimators.r1(3.0)(key, critic, real, fake),
                              1.5 * np.mean(slopes(real)**2), rtol=1e-5)
-  np.testing.assert_allclose(adversarial.r2(3.0)(key, critic, real, fake),
+  np.testing.assert_allclose(estimators.r2(3.0)(key, critic, real, fake),
                              1.5 * np.mean(slopes(fake)**2), rtol=1e-5)
   # Between equal points there is nowhere else to be; one place for a whole pack otherwise.
-  penalty = adversarial.gradient_penalty(3.0, slope=0.5)
+  penalty = estimators.gradient_penalty(3.0, slope=0.5)
   np.testing.assert_allclose(penalty(key, critic, real, real),
                              3 * np.mean((slopes(real) - 0.5)**2), rtol=1e-5)
   values = [float(penalty(jax.random.key(i), critic, real, fake)) for i in range(200)]
@@ -123,7 +123,7 @@ def test_penalties_are_their_formulas():
 
 
 def test_gradient_penalty_of_a_flat_critic_is_finite():
-  penalty = adversarial.gradient_penalty(10.0)
+  penalty = estimators.gradient_penalty(10.0)
 
   def loss(w):
     return penalty(jax.random.key(0), lambda x_BV: x_BV @ w, jnp.ones((3, 2)), jnp.zeros((3, 2)))
@@ -145,7 +145,7 @@ def data_at(key, arrays, step):
 
 def phase(turn, num_steps=6):
   return Phase('gan', lambda key, arrays, previous: MODEL.init(key),
-               adversarial.adversarial(MODEL, adversarial.relativistic, (adversarial.r1(0.5),),
+               estimators.adversarial(MODEL, estimators.relativistic, (estimators.r1(0.5),),
                                        turn),
                players(*(optax.adam(rate, 0.5) for rate in RATES), turn), data_at, num_steps, 4)
 
@@ -192,7 +192,7 @@ def by_hand(state, moves):
 
 @pytest.mark.parametrize('critic_steps', [0, 1, 2])
 def test_the_moves_are_those_of_a_loop_by_hand(critic_steps):
-  turn = adversarial.turns(critic_steps) if critic_steps else None
+  turn = estimators.turns(critic_steps) if critic_steps else None
   moves = {0: [('generator', 'critic')] * 6, 1: [('critic',), ('generator',)] * 3,
            2: [('critic',), ('generator',), ('critic',)] * 2}[critic_steps]
   start = step_lib.init_state(jax.random.key(1), phase(turn), None)
@@ -203,7 +203,7 @@ def test_the_moves_are_those_of_a_loop_by_hand(critic_steps):
 
 
 def test_who_rests_has_no_gradient_and_keeps_its_metrics():
-  turn = adversarial.turns(2)
+  turn = estimators.turns(2)
   state = step_lib.init_state(jax.random.key(1), phase(turn), None)
   lines = []
   for step in range(4):
@@ -220,10 +220,10 @@ def test_who_rests_has_no_gradient_and_keeps_its_metrics():
 
 def test_turns_are_refused_without_a_critics_move():
   with pytest.raises(ValueError, match='not 0 times'):
-    adversarial.turns(0)
+    estimators.turns(0)
 
 
-@pytest.mark.parametrize('turn, rounding', [(None, 0.0), (adversarial.turns(1), 1e-6)])
+@pytest.mark.parametrize('turn, rounding', [(None, 0.0), (estimators.turns(1), 1e-6)])
 def test_replicas_are_their_own_runs(turn, rounding):
   # Bit for bit where nothing is chosen between; the choice is compiled apart for replicas, which
   # compute both its sides.
@@ -257,9 +257,9 @@ class Dirac:
 
 
 GAMMA = 0.4
-PENALTIES = {'none': (), 'r1': (adversarial.r1(GAMMA),), 'r2': (adversarial.r2(GAMMA),),
-             'r1_r2': (adversarial.r1(GAMMA), adversarial.r2(GAMMA)),
-             'wgan_gp': (adversarial.gradient_penalty(GAMMA),)}
+PENALTIES = {'none': (), 'r1': (estimators.r1(GAMMA),), 'r2': (estimators.r2(GAMMA),),
+             'r1_r2': (estimators.r1(GAMMA), estimators.r2(GAMMA)),
+             'wgan_gp': (estimators.gradient_penalty(GAMMA),)}
 # What a slope of 1 is worth at the equilibrium: the derivative of each loss there.
 STRENGTH = {'minimax': 0.5, 'non_saturating': 0.5, 'hinge': 1.0, 'wasserstein': 1.0,
             'relativistic': 0.5}
@@ -272,7 +272,7 @@ CONVERGES = {'none': False, 'r1': True, 'r2': True, 'r1_r2': True, 'wgan_gp': Fa
 @pytest.mark.parametrize('penalty', DAMPING)
 @pytest.mark.parametrize('loss', STRENGTH)
 def test_eigenvalues_at_the_equilibrium(loss, penalty):
-  estimator = adversarial.adversarial(Dirac, adversarial.LOSSES[loss], PENALTIES[penalty])
+  estimator = estimators.adversarial(Dirac, estimators.LOSSES[loss], PENALTIES[penalty])
 
   def field(point):
     grads, _, _ = estimator.grad(jax.random.key(0), gan.Params(*point), estimator.init(None, None),
@@ -289,10 +289,10 @@ def test_eigenvalues_at_the_equilibrium(loss, penalty):
 @pytest.mark.parametrize('penalty', PENALTIES)
 @pytest.mark.parametrize('loss', STRENGTH)
 def test_dirac_gan(loss, penalty, critic_steps):
-  turn = adversarial.turns(critic_steps) if critic_steps else None
+  turn = estimators.turns(critic_steps) if critic_steps else None
   rate, num_steps = 0.05, 1500 * (critic_steps + 1)
   one = Phase('dirac', lambda key, arrays, previous: gan.Params(jnp.array(1.0), jnp.array(0.5)),
-              adversarial.adversarial(Dirac, adversarial.LOSSES[loss], PENALTIES[penalty], turn),
+              estimators.adversarial(Dirac, estimators.LOSSES[loss], PENALTIES[penalty], turn),
               players(optax.sgd(rate), optax.sgd(rate), turn),
               lambda key, arrays, step: jnp.zeros((2, 1)), num_steps, 2)
   state = step_lib.init_state(jax.random.key(0), one, None)

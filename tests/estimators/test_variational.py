@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_models.estimators import variational
+from gen_models import estimators
 from gen_models.estimators.variational import Coefficients, Rule
 from gen_models.evaluation import gradients
 from gen_models.models import vae
@@ -32,7 +32,7 @@ def measure(name, model, rule, num_draws=4096):
   entry = problems.ENTRIES[name]
   exact = jax.jit(jax.grad(entry.loss))(entry.params, entry.batch)
   with jax.debug_key_reuse(False):  # see tests/conftest.py
-    return gradients.audit(jax.random.key(1), variational.variational(model, rule), entry.params,
+    return gradients.audit(jax.random.key(1), estimators.variational(model, rule), entry.params,
                            entry.batch, exact, num_draws=num_draws, error_rate=1e-4)
 
 
@@ -65,21 +65,21 @@ def test_the_elbo_of_a_linear_gaussian_model_is_its_closed_form():
 @pytest.mark.parametrize('model, params', [
   (problems.ONE, problems.ONE_PARAMS), (problems.TWO, problems.TWO_PARAMS)], ids=['one', 'two'])
 @pytest.mark.parametrize('rule, reduce', [
-  (variational.elbo(3), lambda l_KB: jnp.mean(l_KB, axis=0)),
-  (variational.iwae(3), lambda l_KB: jax.nn.logsumexp(l_KB, axis=0) - jnp.log(3.0))],
+  (estimators.elbo(3), lambda l_KB: jnp.mean(l_KB, axis=0)),
+  (estimators.iwae(3), lambda l_KB: jax.nn.logsumexp(l_KB, axis=0) - jnp.log(3.0))],
   ids=['elbo', 'iwae'])
 def test_total_derivatives_are_those_of_the_bound(model, params, rule, reduce):
   def loss(params, key):
     return -jnp.mean(reduce(model.log_weights(key, params, problems.REAL_BATCH, 3)))
 
   expected = jax.jit(jax.grad(loss))(params, jax.random.key(0))
-  found = grads_of(variational.variational(model, rule), params, problems.REAL_BATCH)
+  found = grads_of(estimators.variational(model, rule), params, problems.REAL_BATCH)
   assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_metrics_are_the_bounds_they_say():
   model, params, x_BV = problems.TWO, problems.TWO_PARAMS, problems.REAL_BATCH
-  estimator = variational.variational(model, variational.dreg(4))
+  estimator = estimators.variational(model, estimators.dreg(4))
   metrics = estimator.grad(jax.random.key(3), params, estimator.init(jax.random.key(0), params),
                            x_BV)[2]
   l_KB = np.asarray(model.log_weights(jax.random.key(3), params, x_BV, 4), np.float64)
@@ -94,9 +94,9 @@ def test_sticking_the_landing_has_no_noise_at_the_posterior():
     'w_DF': jnp.stack([w_V / (1 + variance), jnp.zeros(2)], axis=1),
     'b_F': jnp.array([0.0, 0.5 * np.log(variance / (1 + variance))])}}
   params = vae.Params((encoder,), ({'Dense_0': {'w_DF': w_V[None]}},), jnp.zeros(2))
-  for rule, still in ((variational.stl(), True), (variational.stl(3), True),
-                      (variational.dreg(3), True), (variational.elbo(), False)):
-    grads = grads_of(variational.variational(problems.ONE, rule), params, problems.REAL_BATCH)
+  for rule, still in ((estimators.stl(), True), (estimators.stl(3), True),
+                      (estimators.dreg(3), True), (estimators.elbo(), False)):
+    grads = grads_of(estimators.variational(problems.ONE, rule), params, problems.REAL_BATCH)
     size = max(float(jnp.max(jnp.abs(x))) for x in jax.tree.leaves(grads.encoder))
     assert (size < 1e-5) == still, (rule, size)
 
@@ -105,7 +105,7 @@ def test_sticking_the_landing_has_no_noise_at_the_posterior():
 
 
 def without_path():
-  rule = variational.iwae(2)
+  rule = estimators.iwae(2)
   return Rule(2, lambda l_KB: rule.coefficients(l_KB)._replace(path=None))
 
 
@@ -141,9 +141,9 @@ def test_a_wrong_rule_is_caught(name, rule):
 
 
 @pytest.mark.parametrize('name, model, rule, caught', [
-  ('dreg2', problems.ONE, variational.dreg(2), False),
-  ('two_layers_dreg2', problems.TWO, variational.dreg(2), True),
-  ('two_layers_stl1', problems.TWO, variational.stl(), False)])
+  ('dreg2', problems.ONE, estimators.dreg(2), False),
+  ('two_layers_dreg2', problems.TWO, estimators.dreg(2), True),
+  ('two_layers_stl1', problems.TWO, estimators.stl(), False)])
 def test_holding_distributions_instead_of_parameters_is_wrong_from_two_layers_on(
     name, model, rule, caught):
   # What is lost is the score of q(z_2 | z_1) along z_1: for one sample its mean is 0.
@@ -155,15 +155,15 @@ def total_variance(name, rule):
 
 
 def test_baselines_take_variance_away():
-  plain, others = variational.reinforce(3), variational.rloo(3)
+  plain, others = estimators.reinforce(3), estimators.rloo(3)
   assert total_variance('rloo3', others) < 0.5 * total_variance('rloo3', plain)
 
 
 def test_a_baseline_moves_reinforce_alone():
   # From the second call on: the first has no earlier batch to go by.
-  for rule, moved in ((variational.reinforce(2), True), (variational.rloo(2), False)):
-    plain = variational.variational(problems.BELIEF, rule)
-    based = variational.variational(problems.BELIEF, rule, baseline=0.1)
+  for rule, moved in ((estimators.reinforce(2), True), (estimators.rloo(2), False)):
+    plain = estimators.variational(problems.BELIEF, rule)
+    based = estimators.variational(problems.BELIEF, rule, baseline=0.1)
     params, batch = problems.BELIEF_PARAMS, problems.BINARY_BATCH
     memory = based.init(jax.random.key(0), params)
     first, memory, metrics = based.grad(jax.random.key(1), params, memory, batch)
@@ -178,11 +178,11 @@ def test_a_baseline_moves_reinforce_alone():
 
 
 @pytest.mark.parametrize('make, message', [
-  (lambda: variational.elbo(0), 'at least one sample, got 0'),
-  (lambda: variational.iwae(0), 'at least one sample, got 0'),
-  (lambda: variational.analytic_elbo(problems.ONE, 0), 'at least one sample, got 0'),
-  (lambda: variational.rloo(1), 'at least two samples, got 1'),
-  (lambda: grads_of(variational.analytic_elbo(problems.TWO), problems.TWO_PARAMS,
+  (lambda: estimators.elbo(0), 'at least one sample, got 0'),
+  (lambda: estimators.iwae(0), 'at least one sample, got 0'),
+  (lambda: estimators.analytic_elbo(problems.ONE, 0), 'at least one sample, got 0'),
+  (lambda: estimators.rloo(1), 'at least two samples, got 1'),
+  (lambda: grads_of(estimators.analytic_elbo(problems.TWO), problems.TWO_PARAMS,
                     problems.REAL_BATCH), '2 stochastic layers has no closed form')])
 def test_impossible_choices_are_refused(make, message):
   with pytest.raises(ValueError, match=message):

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from gen_models.estimators import adversarial
+from gen_models import estimators
 from gen_models.models.gan import Params
 from gen_models.training.players import players
 from tests.training.toy import same_bits
@@ -33,7 +33,7 @@ def run(optimizer, num_steps):
 @pytest.mark.parametrize('critic_steps', [1, 3])
 def test_each_player_is_its_own_adam_at_its_own_turns(critic_steps):
   rates = {'generator': optax.linear_schedule(0.1, 0.0, 4), 'critic': 0.02}
-  turn = adversarial.turns(critic_steps)
+  turn = estimators.turns(critic_steps)
   updates, _ = run(players(optax.adam(rates['generator'], 0.5), optax.adam(rates['critic'], 0.0),
                            turn), 8)
   moves = [bool(turn(step)) for step in range(8)]
@@ -53,7 +53,7 @@ def test_each_player_is_its_own_adam_at_its_own_turns(critic_steps):
 
 
 def test_moments_of_the_resting_player_do_not_move():
-  _, states = run(players(optax.adam(0.1), optax.adam(0.1), adversarial.turns(2)), 6)
+  _, states = run(players(optax.adam(0.1), optax.adam(0.1), estimators.turns(2)), 6)
   for step, (before, after) in enumerate(zip(states[:-1], states[1:], strict=True)):
     rests, moves = ('critic', 'generator') if step % 3 == 1 else ('generator', 'critic')
     inner = [{player: state.inner_states[player].inner_state.inner_state

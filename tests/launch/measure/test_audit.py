@@ -172,7 +172,7 @@ def test_what_was_asked_for_stands_beside_what_is_built_in(mine):
 
 def test_a_model_and_a_burn_in_can_be_chosen(mine, tmp_path):
   (tmp_path / 'score.py').write_text(
-    'from gen_models.estimators import variational as v\n'
+    'from gen_models import estimators as v\n'
     'from gen_models.problems.variational import BELIEF\n'
     'def mine():\n  return v.variational(BELIEF, v.rloo(2))\n')
   case, = audit.cases([f'{tmp_path / "score.py"}:mine'], 'belief_net', compare=False)
