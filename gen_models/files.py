@@ -22,7 +22,7 @@ import os
 import pathlib
 import secrets
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import IO, Any
 
 LARGEST_TEXT = 64 * 2**20  # bytes that `read_text` takes unless it is told otherwise
@@ -32,7 +32,7 @@ _CAREFUL = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike, *, binary: bool = False) -> Iterator[IO[Any]]:
+def replacing(path: str | os.PathLike, *, binary: bool = False) -> Generator[IO[Any], None, None]:
   """A file to write to, which takes the place of `path` when the block ends without an error.
 
   Args:
@@ -57,8 +57,8 @@ def replacing(path: str | os.PathLike, *, binary: bool = False) -> Iterator[IO[A
   except BaseException as e:
     with contextlib.suppress(OSError):
       temporary.unlink()
-    ours = isinstance(e, OSError) and e.errno is not None
-    if ours and e.filename in (None, str(temporary)):
+    if (isinstance(e, OSError) and e.errno is not None
+        and e.filename in (None, str(temporary))):
       raise OSError(e.errno, e.strerror, str(path)) from e
     raise
 

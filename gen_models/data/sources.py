@@ -16,7 +16,7 @@ import difflib
 import json
 import os
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class Window(NamedTuple):
 
   images: np.ndarray  # uint8 [T, B, height, width, channels]
   labels: np.ndarray | None  # int32 [T, B]
-  first: np.ndarray  # int32 scalar: the step of row 0
+  first: Any  # int32 scalar, of NumPy or of JAX: the step of row 0
 
 
 class Dataset(NamedTuple):
@@ -147,6 +147,8 @@ def source(name: str, data_dir: str | os.PathLike | None = None):
   check_name(name, names())
   if name in BUILT_IN:
     train = BUILT_IN[name]().train
+    if train.labels is None:
+      return [{'image': x} for x in train.images]
     return [{'image': x, 'label': y} for x, y in zip(train.images, train.labels, strict=True)]
   recipe, data_dir = PREPARED[name], find_data_dir(data_dir)
   path = recipe.path(name, data_dir)
@@ -155,7 +157,8 @@ def source(name: str, data_dir: str | os.PathLike | None = None):
                       f'TFDS_DATA_DIR or pass --data_dir, or python -m launch.prepare {name}')
   import tensorflow_datasets as tfds  # slow to import
   split = 'train' if 'validation' in recipe.splits else f'train[:-{recipe.held_out}]'
-  return tfds.builder_from_directory(path).as_data_source(split)
+  builder: Any = tfds.builder_from_directory(path)  # its decorators hide what its methods take
+  return builder.as_data_source(split)
 
 
 def with_validation(dataset: Dataset) -> Dataset:
@@ -164,7 +167,8 @@ def with_validation(dataset: Dataset) -> Dataset:
   The tfds sets get back their original order. `valid` stays what it was: no longer held out.
   """
   train, valid = dataset.train, dataset.valid
-  labels = None if train.labels is None else np.concatenate([train.labels, valid.labels])
+  labels = (None if train.labels is None or valid.labels is None
+            else np.concatenate([train.labels, valid.labels]))
   return dataset._replace(train=Arrays(np.concatenate([train.images, valid.images]), labels))
 
 
@@ -185,7 +189,7 @@ def check_name(name: str, known: tuple[str, ...]) -> None:
 def _digits():
   """1797 scikit-learn digits in one fixed shuffled order (RandomState streams never change)."""
   import sklearn.datasets  # a second to import, and only this set needs it
-  bunch = sklearn.datasets.load_digits()
+  bunch: Any = sklearn.datasets.load_digits()
   order = np.random.RandomState(0).permutation(len(bunch.target))
   every = Arrays(bunch.images[order].astype(np.uint8)[..., None],
                  bunch.target[order].astype(np.int32))
@@ -258,7 +262,7 @@ def _decode(path, splits):
   """{'<split>-images': uint8 [N, ...], '<split>-labels': int32 [N]} from the array_record files."""
   import tensorflow_datasets as tfds  # slow to import, and needed only on a cache miss
   arrays = {}
-  builder = tfds.builder_from_directory(path)
+  builder: Any = tfds.builder_from_directory(path)
   for split in splits:
     source = builder.as_data_source(split)
     records = [source[i] for i in range(len(source))]

@@ -102,7 +102,7 @@ class Stream:
   def _fetch(self, start, stop):
     with jax.default_device(self._device):
       rows_TB = np.asarray(self._rows(self._key, jnp.arange(start, stop, dtype=jnp.uint32)))
-    rows = rows_TB[:, self._slice].reshape(-1)
+    rows: Any = rows_TB[:, self._slice].reshape(-1)  # a sequence, though not of that type
     batches = (grain.MapDataset.source(rows).map(self._read).map(_record)
                .batch(self._local).to_iter_dataset(self._options))
     batches = list(batches)
