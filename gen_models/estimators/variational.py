@@ -32,6 +32,11 @@ class Model(Protocol):
   z is a tuple of arrays [K, B, Z], a layer each; the code of x is what its encoder says of it.
   """
 
+  @property
+  def has_path(self) -> bool:
+    """Whether z can be differentiated in what the code says: latents are continuous."""
+    ...
+
   def encode(self, params: Any, x_BV: jax.Array, /) -> jax.Array:
     """The code of x, [B, O]."""
     ...
@@ -188,7 +193,14 @@ def variational(model: Model, rule: Rule, *, baseline: float | None = None) -> b
   Returns:
     an Estimator; metrics are `bound`, the mean over the batch of log (1/K) sum_k exp(l_k), `elbo`,
     that of l, and `distortion`, that of -log p(x | z).
+
+  Raises:
+    ValueError: a rule with a path through the samples, and a model whose latents are discrete.
   """
+  l_K1 = jax.ShapeDtypeStruct((rule.samples, 1), jnp.float32)
+  if jax.eval_shape(rule.coefficients, l_K1).path is not None:
+    _require_path(model)
+
   def init(key, params):
     del key, params
     return base.Memory(shared=() if baseline is None else Baseline(jnp.zeros(()), jnp.zeros(())))
@@ -237,9 +249,11 @@ def variational(model: Model, rule: Rule, *, baseline: float | None = None) -> b
 def analytic_elbo(model: Model, samples: int = 1, beta: float = 1.0) -> base.Estimator:
   """grads of -(1/K) sum_k log p(x | z_k) + beta KL(q(z | x) || p(z)), the KL in closed form.
 
-  Unbiased for continuous latents; raises as model.kl.
+  Raises:
+    ValueError: discrete latents; as model.kl.
   """
   _require_samples(samples)
+  _require_path(model)
 
   def loss(key, params, x_BV):
     code_BO = model.encode(params, x_BV)
@@ -249,6 +263,13 @@ def analytic_elbo(model: Model, samples: int = 1, beta: float = 1.0) -> base.Est
     return distortion + beta * kl, {'elbo': -distortion - kl, 'distortion': distortion}
 
   return base.from_loss(loss)
+
+
+def _require_path(model: Model):
+  """ValueError where the model says that its samples cannot be differentiated."""
+  if not getattr(model, 'has_path', True):
+    raise ValueError('this gradient goes through the samples, and those of discrete latents have '
+                     'no derivative, so that of their encoder would be off: use reinforce or rloo')
 
 
 def _require_samples(samples: int):

@@ -77,6 +77,7 @@ class Family(NamedTuple):
     sample: (key, outputs) -> [.., D], differentiable in the outputs where units are continuous.
     mean: outputs -> E[x], [.., D].
     outputs: mean_D -> outputs [O] with that mean, what an untrained network should say.
+    has_path: whether samples can be differentiated in the outputs: units are continuous.
   """
 
   num_outputs: int
@@ -85,6 +86,7 @@ class Family(NamedTuple):
   sample: Sample
   mean: Mean
   outputs: Outputs
+  has_path: bool = True
 
 
 @jax.custom_jvp
@@ -109,7 +111,7 @@ def _bernoulli() -> Family:
     return bits.bernoulli(key, jax.nn.sigmoid(logits))
 
   return Family(1, log_prob, kl, sample, jax.nn.sigmoid,
-                lambda mean_D: units.log_odds(mean_D, 0.002))
+                lambda mean_D: units.log_odds(mean_D, 0.002), has_path=False)
 
 
 def gaussian(scale: float | None = None, floor: float = 0.0) -> Family:
@@ -186,6 +188,11 @@ class Model(NamedTuple):
   widths: tuple[int, ...]
   learned_prior: bool = False
   centred: bool = False
+
+  @property
+  def has_path(self) -> bool:
+    """Whether samples of the posterior can be differentiated: latents are continuous."""
+    return self.latent.has_path
 
   # Parameters.
 
