@@ -13,6 +13,8 @@ only; cache.py keeps what was decoded, and neither tfds nor the data directory i
 """
 
 import difflib
+import gzip
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -188,11 +190,12 @@ def check_name(name: str, known: tuple[str, ...]) -> None:
 
 def _digits():
   """1797 scikit-learn digits in one fixed shuffled order (RandomState streams never change)."""
-  import sklearn.datasets  # a second to import, and only this set needs it
-  bunch: Any = sklearn.datasets.load_digits()
-  order = np.random.RandomState(0).permutation(len(bunch.target))
-  every = Arrays(bunch.images[order].astype(np.uint8)[..., None],
-                 bunch.target[order].astype(np.int32))
+  # The file that sklearn.datasets.load_digits reads: to import scikit-learn takes a second.
+  package = importlib.metadata.distribution('scikit-learn')
+  with gzip.open(str(package.locate_file('sklearn/datasets/data/digits.csv.gz'))) as file:
+    rows = np.loadtxt(file, delimiter=',', dtype=np.int32)
+  rows = rows[np.random.RandomState(0).permutation(len(rows))]
+  every = Arrays(rows[:, :-1].astype(np.uint8).reshape(-1, 8, 8, 1), rows[:, -1])
   train, rest = _cut(every, 1297)
   return Dataset('digits', train, *_cut(rest, 200), levels('digits'))
 
