@@ -4,6 +4,9 @@ The check mistakes the transpose that vmap puts before a scan over keys for a us
 0.10), so tests that vmap such a scan say `with jax.debug_key_reuse(False)`.
 """
 
+import contextlib
+import ctypes
+import gc
 import os
 import pathlib
 
@@ -18,6 +21,16 @@ jax.config.update('jax_debug_key_reuse', True)
 jax.config.update('jax_compilation_cache_dir', os.environ.get(
   'JAX_COMPILATION_CACHE_DIR', str(pathlib.Path.home() / '.cache' / 'gen_models' / 'jax')))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def programs_are_freed():
+  """Frees what a file has compiled when its tests are done: the programs of all hold gigabytes."""
+  yield
+  jax.clear_caches()
+  gc.collect()
+  with contextlib.suppress(OSError, AttributeError):  # glibc alone keeps and gives back
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope='module')
