@@ -1,7 +1,7 @@
 """Commands as a user types them, each in a process of its own."""
 
+import functools
 import os
-import pathlib
 import subprocess
 import sys
 import textwrap
@@ -10,16 +10,26 @@ import time
 import numpy as np
 
 from launch.runs import load
+from tests.launch import forked
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = forked.ROOT
 # Short, and small enough to enumerate at once.
 SMALL = ['--experiment=rbm_digits', '--set=num_hidden=5', '--set=num_steps=800']
 
 
+@functools.cache
+def _server():
+  return forked.Server()
+
+
 def run(module, *args, check=True, **env):
   """`python -m launch.module args`; what it printed."""
-  done = subprocess.run([sys.executable, '-m', f'launch.{module}', *map(str, args)], cwd=ROOT,
-                        capture_output=True, text=True, timeout=200, env={**os.environ, **env})
+  words, environment = list(map(str, args)), {**os.environ, **env}
+  if _server().can_run(environment):
+    done = _server().run(f'launch.{module}', words, environment, timeout=200)
+  else:
+    done = subprocess.run([sys.executable, '-m', f'launch.{module}', *words], cwd=ROOT,
+                          capture_output=True, encoding='utf-8', timeout=200, env=environment)
   if check:
     assert done.returncode == 0, done.stdout + done.stderr
   return done

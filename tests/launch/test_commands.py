@@ -83,7 +83,7 @@ def test_another_configuration_in_the_same_directory_is_refused(trained):
   (['--experiment=rbm_digits', '--variant=pdc'], 'pcd'),
   (['--experiment=rbm_digits', '--set=learnrate=1'], 'learning_rate'),
   (['--experiment=rbm_digits', '--set=num_steps=1.5'], 'int'),
-  (['--experiment=rbm_digits', '--set=num_steps=0'], 'at least one'),
+  (['--experiment=rbm_digits', '--set=num_steps=0'], 'at least 1'),
   (['--experiment=rbm_digits', 'variant=cd1'], '--flag=value'),
   (['--experiment=rbm_digits', '--nosuchflag=1'], 'nosuchflag'),
 ])
