@@ -14,12 +14,12 @@ Score: squared error of a test image, the sum over pixels in [0, 1], mean over a
 nats.
 
   pretrained      3.16, one seed, PCA 13.87; --set=pretrain_steps=3000 --set=num_steps=15000
-  random_init     –
-  digits          –   64-128-64-8 on 8x8 digits
-  digits_random   –
+  random_init     without pretraining
+  digits          64-128-64-8 on 8x8 digits
+  digits_random   the same without pretraining
 
-Cost on 2 CPU cores shared with other work: digits 30 seconds. A dash is
-not measured.
+Cost on 2 CPU cores shared with other work: digits 30 seconds. Variants without a number are not
+measured.
 """
 
 import functools

@@ -15,13 +15,14 @@ images, `elbo`, both with one sample, which is what the literature prints. Publi
 ELBO, linear (Grathwohl et al., 2018): NVIL -112.5, MuProp -111.7, REBAR -111.6, RELAX -111.20; with
 two linear layers NVIL -99.6, REBAR -98.22, RELAX -98.00.
 
-  linear_rloo         –   the mean of the other 3 samples as baseline
-  linear_reinforce    –   4 samples, a running mean as baseline
-  nonlinear_rloo      –
-  two_layers_rloo     –   linear, 200-200
-  digits              -19.16, one seed; 64-32 on 8x8 digits, threshold binarisation
+  linear_rloo         the mean of the other 3 samples as baseline
+  linear_reinforce    4 samples, a running mean as baseline
+  nonlinear_rloo      200-200-200 between latents and pixels
+  two_layers_rloo     linear, 200-200
+  digits              32 latents on 8x8 digits, threshold binarisation
 
-A dash is not measured; 100,000 updates take minutes, not seconds.
+Variants without a number are not measured. 100,000 updates take minutes, not
+seconds.
 """
 
 from typing import Literal

@@ -10,14 +10,15 @@ Score: error of argmax_y p(y | x) on test images in percent and -log p(y | x) in
 standard deviation over seeds; no likelihood of images is computed. Published for MNIST
 (Larochelle & Bengio, 2008): discriminative 1.81 %.
 
-  joint            –
-  discriminative   –
-  hybrid           –   discriminative + 0.1 joint
+  joint                  p(x, y), by persistent contrastive divergence
+  discriminative         p(y | x)
+  hybrid                 discriminative + 0.1 joint
   digits_joint           15.80 +- 0.73 %  5 seeds
   digits_discriminative  7.93 +- 0.43 %   5 seeds
   digits_hybrid          7.20 +- 0.51 %   5 seeds
 
-Cost on 2 CPU cores shared with other work: digits 30 seconds. A dash is not measured.
+Cost on 2 CPU cores shared with other work: digits 30 seconds. Variants without a number are
+not measured.
 """
 
 from typing import Literal

@@ -17,17 +17,17 @@ fine-tuned deep belief network, 1.6 % for backpropagation from random weights.
   pretrained              1.29 %, one seed; 50,000 labels, --set=pretrain_steps=10000
                           --set=num_steps=15000
   random_init             1.38 %, one seed; the same length
-  labels_1000             –   the first 100 training images of each class
-  labels_1000_random      –
-  labels_100              –
-  labels_100_random       –
-  digits                  –   64-128-128-10 on 8x8 digits, 1,297 labels
-  digits_random           –
-  digits_labels_100       –
-  digits_labels_100_random –
+  labels_1000             the first 100 training images of each class
+  labels_1000_random      without pretraining
+  labels_100              the first 10 of each class
+  labels_100_random       without pretraining
+  digits                  64-128-128-10 on 8x8 digits, 1,297 labels
+  digits_random           without pretraining
+  digits_labels_100       the first 10 of each class
+  digits_labels_100_random  without pretraining
 
-Cost on 2 CPU cores shared with other work: digits 30 seconds, pretrained
-25 minutes. A dash is not measured.
+Cost on 2 CPU cores shared with other work: digits 30 seconds, pretrained 25 minutes. Variants
+without a number are not measured.
 """
 
 import functools

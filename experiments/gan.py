@@ -9,15 +9,15 @@ An update moves one player; the learning rate falls along a cosine to 0 and the 
 judged is a moving average, except for dcgan, which is Radford, Metz & Chintala (2016) as published:
 normalised networks, N(0, 0.02^2) weights, Adam 2e-4 with beta1 0.5, no decay, no average.
 
-  non_saturating  –   with R1 (Mescheder, Geiger & Nowozin, 2018)
-  hinge           –   with R1
-  wgan_gp         –   five critic moves for one of the generator
-  rpgan_r1_r2     –   relativistic in pairs, R1 + R2 (Huang et al., 2024)
-  dcgan           –
-  digits          –   rpgan_r1_r2 on 8x8 digits, dense networks of 256
+  non_saturating  with R1 (Mescheder, Geiger & Nowozin, 2018)
+  hinge           with R1
+  wgan_gp         five critic moves for one of the generator
+  rpgan_r1_r2     relativistic in pairs, R1 + R2 (Huang et al., 2024)
+  dcgan           the classical recipe
+  digits          rpgan_r1_r2 on 8x8 digits, dense networks of 256
 
-Cost on 2 CPU cores shared with other work: digits 40 seconds. A dash is
-not measured.
+README's tables have digits and rpgan_r1_r2; the others are not measured. Cost on 2 CPU cores shared
+with other work: digits 40 seconds.
 """
 
 import math

@@ -14,14 +14,14 @@ Score, of 2,500 draws, mean +- standard deviation over seeds: modes found, share
 sigma of a mode (0.989 for the data), reverse KL of the modes' shares in nats (0.005 for the data).
 Published, 10 runs: GAN 17.3 +- 0.8, 0.948, 0.70; PacGAN4 24.8 +- 0.2, 0.936, 0.04.
 
-  gan          –
-  pacgan2      –
-  pacgan4      –
-  rpgan_r1_r2  25, 0.974, 0.010, one seed (1); relativistic in pairs, R1 + R2
-  gan_r1       –   non-saturating, R1
-  wgan_gp      –   five critic moves for one of the generator
+  gan          the published protocol
+  pacgan2      its critic sees packs of 2
+  pacgan4      its critic sees packs of 4
+  rpgan_r1_r2  25.0 modes, 0.974, 0.010, one seed; relativistic in pairs, R1 + R2
+  gan_r1       non-saturating, R1
+  wgan_gp      five critic moves for one of the generator
 
-A dash is not measured. Cost of rpgan_r1_r2: 270 seconds of one core.
+Variants without a number are not measured. Cost of rpgan_r1_r2: 270 seconds of one core.
 """
 
 from typing import Literal

@@ -17,7 +17,7 @@ of binary images.
   cd1              43.42 +- 0.20  3 seeds
   fashion_mnist    240.96          1 seed; one full Gaussian 837.02
 
-Cost on 2 CPU cores shared with other work: digits 30 seconds. A dash is not measured.
+Cost on 2 CPU cores shared with other work: digits 30 seconds.
 """
 
 from typing import Literal

@@ -16,7 +16,7 @@ seconds for five in one program (cd25 270, exact 1300), on 2 CPU cores shared wi
   cd5         -18.17 +- 0.08
   cd25        -18.16 +- 0.03
   pcd         -18.17 +- 0.09   persistent chains, one Gibbs step an update
-  centred     -18.22 +- 0.18   the same, centred gradient
+  centred     -18.21 +- 0.18   the same, centred gradient
   enhanced    -18.23 +- 0.19   the same, offsets between data and model
   standardised -18.24 +- 0.16  the same, every unit of variance 1
   natural     -18.30 +- 0.08   the same, divided by the diagonal of the Fisher information
