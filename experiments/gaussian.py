@@ -18,8 +18,8 @@ seconds on digits (2 CPU cores shared with other work).
   mnist               1316.42  one seed; shrunk, on MNIST
   diagonal            29.91  one seed
   low_rank            35.35  one seed; rank 30, probabilistic PCA
-  full_gradient       50.03  one seed; Adam on batches of 100 from the moments of a uniform pixel
-  diagonal_gradient   29.91  one seed
+  full_gradient       50.02  one seed; Adam on batches of 100 from the moments of a uniform pixel
+  diagonal_gradient   29.90  one seed
   factor_analysis     49.58  one seed; rank 30, each pixel its own noise, by gradient
 """
 
