@@ -1,8 +1,8 @@
-"""Keeps scored runs as small JSON files in experiments/results/, and makes README's tables of them.
+"""Keeps scored runs as small JSON files in experiments/results/, and makes RESULTS.md of them.
 
   python -m launch.results --add=runs/mnist     # after launch.evaluate; one --add for every seed
   python -m launch.results --story=runs/story   # the table and the picture of launch.story
-  python -m launch.results                      # writes the tables into README.md
+  python -m launch.results                      # writes RESULTS.md and README's marked tables
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from absl import flags
 from gen_models import files
 from launch import errors
 from launch.cli import app, registry
-from launch.reports import tables
+from launch.reports import documents, tables
 from launch.runs import result as result_lib
 from launch.runs.result import Result
 
@@ -30,8 +30,9 @@ def main(argv):
   add(_ADD.value)
   for directory in _STORY.value:
     keep_story(pathlib.Path(directory))
+  files.write_text(tables.ROOT / 'RESULTS.md', documents.results())
   readme = tables.ROOT / 'README.md'
-  files.write_text(readme, tables.insert(files.read_text(readme)))
+  files.write_text(readme, documents.insert(files.read_text(readme)))
 
 
 def add(directories) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from launch.cli import registry
-from launch.reports import tables
+from launch.reports import documents, tables
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -31,7 +31,7 @@ def commands(name: str) -> list[str]:
 def test_readme_tables_are_made_from_the_committed_results():
   readme = (ROOT / 'README.md').read_text()
   assert tables.load(), 'no committed results'
-  assert tables.insert(readme) == readme, 'README is stale: run python -m launch.results'
+  assert documents.insert(readme) == readme, 'README is stale: run python -m launch.results'
 
 
 def test_every_make_target_named_exists():

@@ -13,13 +13,11 @@ from gen_models import files
 from gen_models.evaluation.score import Score
 from gen_models.experiment import Published
 from launch.cli import registry
-from launch.reports import markup
 from launch.runs import numbers, result as result_lib
 from launch.runs.result import Result
 
 ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / 'experiments' / 'results'
-_BEGIN, _END = '<!-- {}: python -m launch.results -->', '<!-- end -->'
 Cells = list[list[str]]
 
 
@@ -79,15 +77,19 @@ def of_experiment(experiment: str, lines: Sequence[Line]) -> list[Line]:
   return [line for line in lines if line.result.experiment == experiment]
 
 
-def train_command(result: Result) -> str:
-  """The command that trains a result again."""
-  seeds = result.seeds
+def configuration(result: Result) -> list[str]:
+  """The flags of launch.train that say what was trained."""
   usual = registry.resolve(registry.load(result.experiment), result.variant)
-  changed = {k: v for k, v in result.hyperparameters.items() if k in usual and v != usual[k]}
-  command = shlex.join([
-    'python', '-m', 'launch.train', f'--experiment={result.experiment}',
-    *([f'--variant={result.variant}'] if result.variant else []),
-    *(f'--set={k}={v}' for k, v in changed.items())])
+  return [f'--experiment={result.experiment}',
+          *([f'--variant={result.variant}'] if result.variant else []),
+          *(f'--set={k}={v}' for k, v in result.hyperparameters.items()
+            if k in usual and v != usual[k])]
+
+
+def train_command(result: Result) -> str:
+  """How a result was trained, in one line."""
+  seeds, command = result.seeds, shlex.join(['python', '-m', 'launch.train',
+                                             *configuration(result)])
   if result.runs == 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
     return f'{command} --seed={seeds[0]} --seeds={len(seeds)}'
   return f'{command} with --seed={", ".join(map(str, seeds))}'
@@ -140,12 +142,26 @@ def _likelihood(score: Score) -> dict[str, str]:
 
 def notes(lines: Sequence[Line]) -> str:
   """What the numbers of `cells` are of."""
-  results = [line.result for line in lines]
-  first_of_each = {(r.dataset, r.score.binarisation): r for r in reversed(results)}.values()
-  return (' '.join(f'{r.dataset}, {r.score.binarisation} binarisation, {r.score.num_images:,} test '
-                   'images;' for r in first_of_each)
-          + ' ' + ' and '.join(sorted({_machine_and_jax(r) for r in results})) + '.'
-          + ' Seconds are wall time of training, all seeds together')
+  return (f'{_images(lines)}; {_machines(lines)}. Seconds are wall time of training, all seeds '
+          'together')
+
+
+def head(lines: Sequence[Line]) -> str:
+  """The line above a table in a document: data, binarisation, images, seeds, machine."""
+  counts = sorted({len(line.result.seeds) for line in lines})
+  seeds = f'{counts[0]} to {counts[-1]} seeds' if len(counts) > 1 else (
+    f'{counts[0]} seed{"s" * (counts[0] > 1)}')
+  return f'{_images(lines)}; {seeds}; {_machines(lines)}.'
+
+
+def _images(lines: Sequence[Line]) -> str:
+  first_of_each = {(r.dataset, r.score.binarisation): r for _, r in reversed(lines)}.values()
+  return '; '.join(f'{r.dataset}, {r.score.binarisation} binarisation, {r.score.num_images:,} test '
+                   'images' for r in first_of_each)
+
+
+def _machines(lines: Sequence[Line]) -> str:
+  return ' and '.join(sorted({_machine_and_jax(line.result) for line in lines}))
 
 
 def _machine(r: Result) -> str:
@@ -275,27 +291,3 @@ def text(table: Cells) -> str:
   widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
   return '\n'.join('  ' + '  '.join(f'{c:{w}}' for c, w in zip(row, widths)).rstrip()
                    for row in table)
-
-
-def documents() -> dict[str, str]:
-  """Name of an experiment or a story -> its table in Markdown, and what the numbers are of."""
-  lines = load()
-  found = {}
-  for name in dict.fromkeys(line.result.experiment for line in lines):
-    mine = of_experiment(name, lines)
-    found[name] = (f'{markup.markdown(cells(mine))}\n\n{notes(mine)}, on machines shared with '
-                   'other work.')
-  for name, story in stories().items():
-    found[name] = f'{markup.markdown(story_cells(story.lines))}\n\n{story_notes(story.lines)}'
-  return found
-
-
-def insert(document: str) -> str:
-  """The document with every marked table made anew."""
-  for name, text in documents().items():
-    begin = _BEGIN.format(name)
-    if begin in document:
-      before, rest = document.split(begin, 1)
-      after = rest.split(_END, 1)[1]
-      document = f'{before}{begin}\n{text}\n{_END}{after}'
-  return document

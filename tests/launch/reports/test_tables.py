@@ -72,8 +72,3 @@ def test_where_sides_cross_the_lower_one_is_printed_without_a_spread():
   (0.012345, 2, '0.012'), (-3.14159, 3, '−3.14'), (None, 3, '–')])
 def test_digits(value, num, text):
   assert numbers.significant(value, num) == text
-
-
-def test_readme_holds_the_tables_of_what_is_committed():
-  readme = (tables.ROOT / 'README.md').read_text()
-  assert tables.insert(readme) == readme
