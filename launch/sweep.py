@@ -70,7 +70,7 @@ flags.adopt_module_key_flags(backends)
 def main(argv):
   app.no_arguments(argv)
   elsewhere = backends.elsewhere()
-  if not elsewhere and not distributed.alone():
+  if not elsewhere and not distributed.is_single():
     raise errors.UsageError('a sweep runs in one process, over all devices of it: several share '
                             'it by --programs, a task each, not by GEN_MODELS_DISTRIBUTED')
   entry = registry.load(_EXPERIMENT.value)

@@ -72,7 +72,7 @@ def main(argv):
     elif _FROM.value and backends.WHERE.value == 'slurm':  # its jobs see the files of this machine
       rundir.read_config(pathlib.Path(_FROM.value))
     sys.exit(backends.submit(backends.command('launch.train'), workdir))
-  # Of several processes the first alone writes and speaks.
+  # Of several processes only the first writes files and prints.
   with rundir.lock(workdir) if distributed.is_first() else contextlib.nullcontext():
     if _FROM.value:
       config['from'] = warm_start.find(pathlib.Path(_FROM.value), workdir, config, experiment,
@@ -85,14 +85,14 @@ def main(argv):
     distributed.wait_for_all('the run directory is ours')
     result = train(entry, experiment, config, workdir, begun, remark)
   several = distributed.count() > 1
-  distributed.part()
+  distributed.disconnect()
   if not result.done:
     if distributed.is_first():
       print(f'stopped at step {result.step}, saved; the same command goes on from there')
     sys.exit(128 + signal.SIGTERM)
   if distributed.is_first():
-    distributed.beat(None)
-    page = app.extra('the page of the run', _page_alone if several else _page, workdir)
+    distributed.heartbeat(None)
+    page = app.extra('the page of the run', _page_separately if several else _page, workdir)
     print(f'trained {result.step} steps' + (f'; figures in {page}' if page else '') + '\n'
           f'python -m launch.evaluate {shlex.quote(f"--workdir={workdir}")} scores it')
 
@@ -102,10 +102,10 @@ def _page(workdir):
   return report.of_run(workdir, _DATA_DIR.value)
 
 
-def _page_alone(workdir):
+def _page_separately(workdir):
   """The page of a run of several processes, written where there is one."""
   data_dir = [f'--data_dir={_DATA_DIR.value}'] if _DATA_DIR.value else []
-  distributed.run_alone('launch.report', f'--workdir={workdir}', *data_dir)
+  distributed.run_separately('launch.report', f'--workdir={workdir}', *data_dir)
   return workdir / 'report.html'
 
 
@@ -140,7 +140,7 @@ def train(entry, experiment, config, workdir, begun, remark=None):
       layout=parallel.Layout(_PARALLEL.value), stream=stream, checkpoints=checkpoints)
     if not distributed.is_first():
       with distributed.StopTogether() as should_stop:
-        return fit(hooks=Hooks(on_metrics=lambda step, values: distributed.beat(step),
+        return fit(hooks=Hooks(on_metrics=lambda step, values: distributed.heartbeat(step),
                                should_stop=should_stop))
     seconds_before = max(metrics.spent(workdir / 'metrics.jsonl', step),
                          config.get('from', {}).get('seconds', 0.0))
@@ -158,7 +158,7 @@ def train(entry, experiment, config, workdir, begun, remark=None):
       def on_metrics(step, values):
         values = {**values, 'seconds': seconds_before + time.monotonic() - began}
         writer.write(step, values)
-        distributed.beat(step)
+        distributed.heartbeat(step)
         progress.update(step, values, experiment.headline)
 
       try:

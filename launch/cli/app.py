@@ -39,7 +39,7 @@ def run(main) -> None:
     except Exception as e:  # sorted below
       lost = distributed.lost_peer(e)
       if not lost and not _expected(e):
-        if not distributed.in_company():
+        if not distributed.is_awaited():
           raise
         traceback.print_exc()
         distributed.leave(distributed.CRASHED)
@@ -51,7 +51,7 @@ def run(main) -> None:
       distributed.leave(distributed.LOST if lost else 1)
 
   console.install()
-  distributed.follow_parent()
+  distributed.end_with_supervisor()
   if help_lib.asked(sys.argv):
     print(help_lib.text(sys.modules['__main__']))
     sys.exit(0)

@@ -1,18 +1,18 @@
 """Several processes that run one program: joining, stopping and leaving together.
 
-What to join is said by the environment, set by a launcher or by hand, the same in all processes but
-for the last of them:
+Environment variables, set by a launcher or by the user, say which processes join. They are the same
+in all of them, except for the last one:
 
   GEN_MODELS_DISTRIBUTED=auto       ask the cluster: Slurm under srun, a TPU pod
-  GEN_MODELS_COORDINATOR=host:port  or say it: where process 0 listens,
+  GEN_MODELS_COORDINATOR=host:port  or name them: where process 0 listens,
   GEN_MODELS_PROCESSES=N            how many there are, and
   GEN_MODELS_PROCESS=i              which of 0 .. N - 1 this one is
 
-With neither a process is alone. GEN_MODELS_PEER_SECONDS (120) is how long one waits for the others.
+With neither, a process runs by itself. Each waits GEN_MODELS_PEER_SECONDS (120) for the others.
 
-A process leaves through `leave`: jax ends a process by waiting for the others, and one that failed
-would keep them waiting for minutes. A worker of launch/processes/supervisor.py moreover tells it
-what it has done (`beat`), and does not outlive it.
+A process that fails ends through `leave`: JAX ends a process by waiting for the others, which would
+keep them waiting for minutes. A worker of launch/processes/supervisor.py also reports its steps to
+the supervisor (`heartbeat`), and does not outlive it.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ CRASHED = 70  # any other error, after its traceback
 LOST = 75  # another process is gone: it was not this one's fault
 
 HEARTBEAT_SECONDS = 30
-PARENT, BEAT = 'GEN_MODELS_WORKER_OF', 'GEN_MODELS_BEAT_FD'
+SUPERVISOR, HEARTBEAT = 'GEN_MODELS_WORKER_OF', 'GEN_MODELS_HEARTBEAT_FD'
 
 _COORDINATOR, _PROCESSES, _PROCESS = (
   f'GEN_MODELS_{name}' for name in ('COORDINATOR', 'PROCESSES', 'PROCESS'))
@@ -46,37 +46,37 @@ class CannotJoin(ValueError):
   """The environment does not say which processes belong together."""
 
 
-class _Here:
-  """What this process is."""
+class _Process:
+  """The place of this process among the others."""
 
   index, count = 0, 1
   supervised = False
-  beat_fd = None
+  heartbeat_fd = None
 
 
-def follow_parent() -> None:
-  """A worker ends when its supervisor does, however that ended; call first of all."""
+def end_with_supervisor() -> None:
+  """Makes a worker end when its supervisor does, however that ended; call first of all."""
   # Taken out of the environment: what a worker starts is no worker.
-  parent, fd = os.environ.pop(PARENT, None), os.environ.pop(BEAT, None)
+  parent, fd = os.environ.pop(SUPERVISOR, None), os.environ.pop(HEARTBEAT, None)
   if parent is None:
     return
-  _Here.supervised, _Here.beat_fd = True, int(fd) if fd else None
+  _Process.supervised, _Process.heartbeat_fd = True, int(fd) if fd else None
   if sys.platform == 'linux':
     set_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2): works on a stopped process as well
     ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
   else:
-    threading.Thread(target=_outlive_not, args=(int(parent),), daemon=True).start()
+    threading.Thread(target=_end_when_gone, args=(int(parent),), daemon=True).start()
   if os.getppid() != int(parent):  # it was gone before
     os._exit(LOST)
 
 
-def _outlive_not(parent: int) -> None:
+def _end_when_gone(parent: int) -> None:
   while os.getppid() == parent:
     time.sleep(0.5)
   os._exit(LOST)
 
 
-def alone() -> bool:
+def is_single() -> bool:
   """Whether the environment names no other processes."""
   return not (os.environ.get('GEN_MODELS_DISTRIBUTED') or os.environ.get(_COORDINATOR))
 
@@ -87,7 +87,7 @@ def join() -> None:
   Raises:
     CannotJoin: it names them badly, or the coordinator's port is taken.
   """
-  if alone():
+  if is_single():
     return
   seconds = _seconds()
   if os.environ.get(_COORDINATOR):
@@ -96,7 +96,7 @@ def join() -> None:
     where, options = 'of the cluster', {}
   else:
     raise CannotJoin("GEN_MODELS_DISTRIBUTED is 'auto' or not set; "
-                     'GEN_MODELS_COORDINATOR=host:port names the processes by hand')
+                     'GEN_MODELS_COORDINATOR=host:port names the processes')
   import jax
 
   # jax would abort with pages of C++ when it has waited long enough: this says it in a line.
@@ -115,7 +115,7 @@ def join() -> None:
     raise CannotJoin(f'cannot join the processes {where}: {_first_line(e)}{hint}') from e
   finally:
     waiting.cancel()
-  _Here.index, _Here.count = jax.process_index(), jax.process_count()
+  _Process.index, _Process.count = jax.process_index(), jax.process_count()
   with _quiet_stdout():
     wait_for_all('joined')
 
@@ -185,25 +185,25 @@ def _give_up(where, index, seconds) -> None:
 
 def is_first() -> bool:
   """Whether this process writes and speaks for all."""
-  return _Here.index == 0
+  return _Process.index == 0
 
 
 def count() -> int:
   """How many processes have joined; 1 when none has."""
-  return _Here.count
+  return _Process.count
 
 
 def wait_for_all(what: str) -> None:
   """Returns when every process is here."""
-  if _Here.count > 1:
+  if _Process.count > 1:
     from jax.experimental import multihost_utils
     multihost_utils.sync_global_devices(what)
 
 
-def beat(step: int | None) -> None:
-  """Tells the supervisor that this step is done; None: what is left takes as long as it takes."""
-  if _Here.beat_fd is not None:
-    os.pwrite(_Here.beat_fd, f'{"" if step is None else step:<20}'.encode(), 0)
+def heartbeat(step: int | None) -> None:
+  """Tells the supervisor that this step is done; None: the rest may take any time."""
+  if _Process.heartbeat_fd is not None:
+    os.pwrite(_Process.heartbeat_fd, f'{"" if step is None else step:<20}'.encode(), 0)
 
 
 def stop_signals() -> list[signal.Signals]:
@@ -240,24 +240,24 @@ class StopTogether:
       signal.signal(number, handler)
 
 
-def part() -> None:
-  """Ends the common work: what follows is this process's own, and must not run a jax program."""
-  if _Here.count > 1:
+def disconnect() -> None:
+  """Leaves the other processes; afterwards this process must not run a JAX program."""
+  if _Process.count > 1:
     import jax
     jax.distributed.shutdown()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _Here.count = 1
+    _Process.count = 1
 
 
-def run_alone(module: str, *args: str) -> None:
-  """python -m module, in a process of its own that knows nothing of the others, on the CPU.
+def run_separately(module: str, *args: str) -> None:
+  """Runs `python -m module` on the CPU, in a process that does not join the others.
 
   Raises:
     OSError: it failed; it has said why.
   """
   ours = ('GEN_MODELS_DISTRIBUTED', _COORDINATOR, _PROCESSES, _PROCESS)
   environment = {k: v for k, v in os.environ.items() if k not in ours}
-  environment |= {'JAX_PLATFORMS': 'cpu', PARENT: str(os.getpid())}
+  environment |= {'JAX_PLATFORMS': 'cpu', SUPERVISOR: str(os.getpid())}
   done = subprocess.run([sys.executable, '-m', module, *args], env=environment,
                         stdout=subprocess.DEVNULL, check=False)
   if done.returncode:
@@ -265,10 +265,10 @@ def run_alone(module: str, *args: str) -> None:
 
 
 def lost_peer(error: Exception) -> str | None:
-  """What to say of an error that only shows that another process is gone; else None."""
-  if _Here.count < 2 or not _GONE.search(str(error)):
+  """The error message where an error only shows that another process is gone; else None."""
+  if _Process.count < 2 or not _GONE.search(str(error)):
     return None
-  return f'process {_Here.index} has lost contact with another process ({_first_line(error)})'
+  return f'process {_Process.index} has lost contact with another process ({_first_line(error)})'
 
 
 def leave(status: int):
@@ -278,9 +278,9 @@ def leave(status: int):
   os._exit(status)
 
 
-def in_company() -> bool:
-  """Whether somebody waits for this process: a supervisor or other processes."""
-  return _Here.supervised or _Here.count > 1
+def is_awaited() -> bool:
+  """Whether a supervisor or other processes wait for this process."""
+  return _Process.supervised or _Process.count > 1
 
 
 def _first_line(error: Exception) -> str:

@@ -1,14 +1,14 @@
 """Runs a command in supervised processes of this host: `--processes=N`.
 
-N workers run the same command as one program, joined on the loopback. When one crashes, is killed
-or hangs, what is left of them is ended and all are started again, from the last checkpoint, up to
---restarts times. An error that says what to do about it (a bad flag, a full disk, a divergence) is
-final. --processes=1 is the same for a run in one process.
+N workers run the same command as one program, joined over the loopback interface. When one crashes,
+is killed or hangs, the others are ended and all are started again from the last checkpoint, up to
+--restarts times. An error whose message names the remedy (a bad flag, a full disk, a divergence) is
+final. --processes=1 does the same for a run in one process.
 
-The worker numbered 0 has this process's standard output and error; lines of the others are shown
-on standard error behind their number. Workers never outlive this process, kill -9 included.
+Worker 0 writes to this process's standard output and error; lines of the others are shown on
+standard error behind their number. Workers never outlive this process, not even after kill -9.
 
-Exit status: 0 done; 1 an error that was said; 143 stopped by SIGTERM or SIGINT, saved; 70 given up.
+Exit status: 0 done; 1 an error with a message; 143 stopped by a signal, saved; 70 given up.
 """
 
 import os
@@ -45,8 +45,8 @@ _SETTLE = 2.0  # for those that notice by themselves that another is gone
 _HUNG_GRACE = 10.0
 _START_MINUTES = 10.0  # importing, compiling, restoring: no dispatch can be expected
 _BACKOFF, _LONGEST_BACKOFF = 1.0, 60.0
-# What only follows from the end of another process: said by it, or jax's abort, which says pages.
-_FOLLOWS = (distributed.LOST, -signal.SIGABRT)
+# Statuses that only follow from the end of another process: ours, and that of JAX's abort.
+_CONSEQUENCES = (distributed.LOST, -signal.SIGABRT)
 _PAGES = re.compile(rb'[IWEF]\d{4} \d\d:|\*\*\* Check|    @ |RPC: /|Additional GRPC|:UNKNOWN:')
 _FORCED = re.compile(r'xla_force_host_platform_device_count=(\d+)')
 
@@ -57,9 +57,9 @@ def wanted() -> bool:
   Raises:
     ValueError: --processes where a launcher has already started several.
   """
-  if _PROCESSES.value is None or distributed.in_company():
+  if _PROCESSES.value is None or distributed.is_awaited():
     return False
-  if not distributed.alone():
+  if not distributed.is_single():
     raise ValueError('--processes starts processes on this host, but the environment '
                      '(GEN_MODELS_DISTRIBUTED or GEN_MODELS_COORDINATOR) says that this is one of '
                      'several already: leave out one of the two')
@@ -78,7 +78,7 @@ def run(module: str, args: list[str]) -> int:
 
 
 class Failure(NamedTuple):
-  """Why an attempt ended: what to say, the worker's exit status, the last step all knew of."""
+  """Why an attempt ended: the message, the worker's exit status, the last step it reported."""
 
   message: str
   status: int
@@ -86,13 +86,14 @@ class Failure(NamedTuple):
 
 
 class Worker:
-  """One process and what it tells: a file without a name, into which it writes its step."""
+  """One process, and the unnamed file into which it writes the step it has reached."""
 
   def __init__(self, command, index: int, count: int, port: int):
     self.index = index
     self._file = tempfile.TemporaryFile()  # noqa: SIM115 closed by close()
-    environment = {'TF_CPP_MIN_LOG_LEVEL': '2', **os.environ, distributed.PARENT: str(os.getpid()),
-                   distributed.BEAT: str(self._file.fileno())} | _devices(index, count)
+    environment = {'TF_CPP_MIN_LOG_LEVEL': '2', **os.environ,
+                   distributed.SUPERVISOR: str(os.getpid()),
+                   distributed.HEARTBEAT: str(self._file.fileno())} | _devices(index, count)
     if count > 1:
       environment |= {'GEN_MODELS_COORDINATOR': f'127.0.0.1:{port}',
                       'GEN_MODELS_PROCESSES': str(count), 'GEN_MODELS_PROCESS': str(index)}
@@ -109,7 +110,7 @@ class Worker:
 
   def _pass_on(self):
     for line in self.process.stdout:
-      # Its last words wait: who errs in company mostly repeats another.
+      # Errors are held back: most of them only repeat the error of another worker.
       if self._held or line.startswith(b'error: '):
         self._held.append(line)
       elif not _PAGES.match(line):
@@ -126,11 +127,11 @@ class Worker:
 
   @property
   def step(self) -> str:
-    """The last step it has told, '' where there is none."""
+    """The last step it has reported, '' where there is none."""
     return os.pread(self._file.fileno(), 20, 0).decode().strip()
 
   def silent_for(self) -> float:
-    """Seconds since it last told a step; a clock that jumps does not matter."""
+    """Seconds since it last reported a step; a clock that jumps does not matter."""
     seen = os.fstat(self._file.fileno()).st_mtime_ns
     if seen != self._seen:
       self._seen, self._at = seen, time.monotonic()
@@ -141,7 +142,7 @@ class Worker:
       self.process.send_signal(number)
 
   def close(self):
-    """After its end: what it still had to say, and its file."""
+    """Waits for its end, shows the errors that were held back, and closes its file."""
     self.process.wait()
     if self.index:
       self._reader.join(timeout=1)
@@ -238,7 +239,7 @@ class Supervisor:
 
   def _hung(self, workers) -> Failure | None:
     for worker in workers:
-      # Nothing told: it is starting up, or it draws the page.
+      # Without a step: it is starting up, or it draws the page.
       limit = self._hang if worker.step else max(self._hang, 60 * _START_MINUTES)
       if worker.status is None and worker.silent_for() > limit:
         failure = Failure(f'{self._name(worker)} has done nothing for {limit / 60:.3g} minutes '
@@ -250,20 +251,20 @@ class Supervisor:
     return None
 
   def _failure(self, workers, failed) -> Failure:
-    """What went wrong first; the others are told to end, whatever they say of it is not shown."""
-    if all(w.status in _FOLLOWS for w in failed):  # who was lost may end, too, in a moment
+    """The failure that came first; the other workers are ended and their messages not shown."""
+    if all(w.status in _CONSEQUENCES for w in failed):  # the cause may end, too, in a moment
       _wait(workers, _SETTLE)
       failed = [w for w in workers if w.status not in (None, 0, STOPPED)]
-    cause = min(failed, key=lambda w: (w.status in _FOLLOWS, w.status == 1))
+    cause = min(failed, key=lambda w: (w.status in _CONSEQUENCES, w.status == 1))
     for worker in workers:
       worker.muted = worker is not cause
     # With one of several gone the rest can save nothing: they would wait for it.
     _wait(workers, _SETTLE)
-    if cause.status == workers[0].status == 1:  # all refuse the same: one says it
+    if cause.status == workers[0].status == 1:  # all refuse the same: one message is enough
       cause.muted, cause = True, workers[0]
     status = cause.status
     how = 'ended with an error' if status == distributed.CRASHED else f'ended with status {status}'
-    if status in _FOLLOWS and self._count > 1:
+    if status in _CONSEQUENCES and self._count > 1:
       how = 'lost another, which no longer answers,'
     elif status < 0:
       how = f'was killed by {signal.Signals(-status).name}'

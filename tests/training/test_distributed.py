@@ -82,7 +82,7 @@ if distributed.count() > 1:
              layout=parallel.Layout('pmap'))
   except ValueError as e:
     found['pmap'] = str(e)
-distributed.part()
+distributed.disconnect()
 if distributed.is_first():
   print(json.dumps(found))
 """

@@ -23,7 +23,7 @@ from tests.launch.processes import faults
 WORKER = '''
 import os, pathlib, signal, sys, time
 from launch.processes import distributed
-distributed.follow_parent()
+distributed.end_with_supervisor()
 folder, me = pathlib.Path(sys.argv[1]), int(os.environ.get('GEN_MODELS_PROCESS', 0))
 with open(folder / f'starts{me}', 'a') as file:
   file.write(f'{os.getpid()}\\n')
@@ -50,7 +50,7 @@ def starts(folder, index=0):
 
 def test_one_that_is_killed_starts_all_again(tmp_path, capfd):
   code = '''
-distributed.beat(40)
+distributed.heartbeat(40)
 if start == 1:
   if me == 1:
     os.kill(os.getpid(), signal.SIGKILL)
@@ -86,13 +86,13 @@ if start == 1:
 
 
 def test_the_same_error_in_the_same_place_is_not_tried_again(tmp_path, capfd):
-  assert supervised(tmp_path, 'distributed.beat(20)\nsys.exit(70)') == supervisor.GAVE_UP
+  assert supervised(tmp_path, 'distributed.heartbeat(20)\nsys.exit(70)') == supervisor.GAVE_UP
   assert starts(tmp_path) == 2
   assert 'after step 20, the second time in the same place' in capfd.readouterr().err
 
 
 def test_it_gives_up_after_so_many_restarts(tmp_path, capfd):
-  code = 'distributed.beat(start)\nos.kill(os.getpid(), signal.SIGKILL)'
+  code = 'distributed.heartbeat(start)\nos.kill(os.getpid(), signal.SIGKILL)'
   assert supervised(tmp_path, code, restarts=2) == supervisor.GAVE_UP
   assert starts(tmp_path) == 3
   assert 'gave up after 2 restarts: the same command goes on' in capfd.readouterr().err
@@ -101,7 +101,7 @@ def test_it_gives_up_after_so_many_restarts(tmp_path, capfd):
 def test_one_that_hangs_is_started_again_however_deaf(tmp_path, capfd):
   code = '''
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-distributed.beat(60)
+distributed.heartbeat(60)
 if start == 1:
   time.sleep(60)
 '''
@@ -114,9 +114,9 @@ def test_neither_a_slow_start_nor_a_slow_page_is_a_hang(tmp_path):
   code = '''
 time.sleep(0.5)
 for step in range(4):
-  distributed.beat(step)
+  distributed.heartbeat(step)
   time.sleep(0.1)
-distributed.beat(None)
+distributed.heartbeat(None)
 time.sleep(0.5)
 '''
   assert supervised(tmp_path, code, hang_seconds=0.3) == 0
