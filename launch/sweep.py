@@ -112,7 +112,7 @@ def main(argv):
     console.record(_WORKDIR.value)
     done = sweep.run(_selected(programs))
   if not done:
-    print('stopped and saved; the same command goes on from there')
+    print('stopped and saved; the same command resumes from there')
     sys.exit(128 + signal.SIGTERM)
 
 

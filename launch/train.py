@@ -1,4 +1,4 @@
-"""Trains an experiment. The same command again goes on where it stopped.
+"""Trains an experiment. The same command again resumes it.
 
   python -m launch.train --experiment=rbm_digits --variant=pcd --workdir=runs/digits
   python -m launch.train --experiment=rbm_mnist --workdir=runs/mnist --set=num_hidden=250 --seeds=4
@@ -88,7 +88,7 @@ def main(argv):
   distributed.disconnect()
   if not result.done:
     if distributed.is_first():
-      print(f'stopped at step {result.step}, saved; the same command goes on from there')
+      print(f'stopped at step {result.step}, saved; the same command resumes from there')
     sys.exit(128 + signal.SIGTERM)
   if distributed.is_first():
     distributed.heartbeat(None)

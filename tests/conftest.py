@@ -25,12 +25,22 @@ jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
 
 @pytest.fixture(scope='module', autouse=True)
 def programs_are_freed():
-  """Frees what a file has compiled when its tests are done: the programs of all hold gigabytes."""
+  """Frees what has been compiled where it is much: the programs of all files hold gigabytes."""
   yield
-  jax.clear_caches()
-  gc.collect()
-  with contextlib.suppress(OSError, AttributeError):  # glibc alone keeps and gives back
-    ctypes.CDLL(None).malloc_trim(0)
+  if _resident_bytes() > 700e6:
+    jax.clear_caches()
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc alone keeps and gives back
+      ctypes.CDLL(None).malloc_trim(0)
+
+
+def _resident_bytes() -> float:
+  """Memory of this process, infinite where the system does not say."""
+  try:
+    pages = int(pathlib.Path('/proc/self/statm').read_text().split()[1])
+  except OSError:
+    return float('inf')
+  return float(pages * os.sysconf('SC_PAGE_SIZE'))
 
 
 @pytest.fixture(scope='module')

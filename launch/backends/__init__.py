@@ -1,19 +1,20 @@
 """Where a command runs: here, on a Slurm cluster, on a TPU VM of Google Cloud, on Kubernetes.
 
-A command asks `elsewhere()` first of all, then validates its own flags, then hands itself over:
+A command first asks `elsewhere()`, then validates its own flags, then submits itself:
 
-  elsewhere = where.elsewhere()
+  elsewhere = backends.elsewhere()
   ...
-  if elsewhere or where.DRY_RUN.value:
-    sys.exit(where.submit(where.command('launch.train'), workdir))
+  if elsewhere or backends.DRY_RUN.value:
+    sys.exit(backends.submit(backends.command('launch.train'), workdir))
 
-slurm, tpu and k8s render what would run, check it, submit it, follow it and end with its status.
-The same command again follows what runs already, and otherwise submits it again, which goes on
-from the last checkpoint. launch/cli/environment.py holds the environment that jobs get.
+slurm.py, tpu.py and kubernetes.py each render the job, check it, submit it, follow it and end with
+its status. The same command again follows a job that is still running; otherwise it submits the job
+again, which resumes from the last checkpoint. launch/cli/environment.py holds the environment of
+jobs.
 
 Processes of a job find each other by the environment:
 GEN_MODELS_DISTRIBUTED=auto where JAX finds the others itself (Slurm's srun, TPU slices), else
-GEN_MODELS_COORDINATOR, GEN_MODELS_PROCESSES and GEN_MODELS_PROCESS. A process alone gets none.
+GEN_MODELS_COORDINATOR, GEN_MODELS_PROCESSES and GEN_MODELS_PROCESS. A single process gets none.
 """
 
 import shlex
@@ -40,7 +41,7 @@ _OURS = ('where', 'dry_run', 'follow', 'where_env')
 
 
 def elsewhere() -> bool:
-  """Whether the command is to run in another place than this process.
+  """Whether the command is to run elsewhere than in this process.
 
   Raises:
     UsageError: a flag of another place than --where names was given.
@@ -112,7 +113,7 @@ def submit(command: Sequence[str], workdir, num_tasks: int = 1,
     OSError: the place's own command is not installed, or failed.
   """
   if WHERE.value == 'local':
-    print(f'# {workdir} would be made here, or gone on with, by\n{shlex.join(command)}')
+    print(f'# {workdir} would be made or resumed here by\n{shlex.join(command)}')
     return 0
   if num_tasks > 1 and not task_flag:
     raise ValueError('several tasks need a task_flag')

@@ -2,7 +2,7 @@
 
 A pod is one process. Preemption and eviction reach training as SIGTERM; it saves and leaves with
 status 143, and the JobSet starts its pods again, from the checkpoint. Status 1 or 2 is an error
-that would come again: it fails the JobSet. Tasks of a sweep are JobSets of their own.
+that would happen again, so it fails the JobSet. Each task of a sweep is a JobSet of its own.
 
 The cluster needs the JobSet controller, a volume claim for WORKDIR that all pods may write, and an
 image with the project in it:
@@ -56,7 +56,7 @@ _GKE = 'cloud.google.com/gke-'
 
 
 class Options(NamedTuple):
-  """What the flags say, see their help."""
+  """The values of the flags, whose help describes them."""
 
   image: str | None = None
   volume: str | None = None
@@ -75,7 +75,7 @@ class Options(NamedTuple):
 
 
 def options() -> Options:
-  """Of this command line."""
+  """The options of this command line."""
   return Options(_IMAGE.value, _VOLUME.value, _NAMESPACE.value, _NAME.value, _ACCELERATOR.value,
                  _TOPOLOGY.value, _GPUS.value, _PARALLELISM.value, _CPU.value, _MEMORY.value,
                  _SPOT.value, _RESTARTS.value, _GRACE.value, tuple(_EXTRA.value))
@@ -230,7 +230,7 @@ def _processes(name: str, pods: int, accelerator: str) -> list[dict[str, Any]]:
 
 
 def _literal(word: str) -> str:
-  """No shell reads the words of a container, but Kubernetes puts in what $(NAME) stands for."""
+  """Escapes a word of a container: no shell reads it, but Kubernetes expands $(NAME)."""
   return word.replace('$', '$$')
 
 
@@ -268,7 +268,7 @@ def _state(found: dict[str, Any] | None) -> str | None:
 
 
 def _follow(names, namespace: str, delete) -> int:
-  """Shows the logs until every JobSet has ended; 1 where one failed."""
+  """Shows the logs until every JobSet has ended; returns 1 where one failed, else 0."""
   ended: dict[str, str] = {}
   readers: dict[str, _Reader] = {}
   failures = 0
@@ -305,7 +305,7 @@ def _follow(names, namespace: str, delete) -> int:
 
 
 class _Reader:
-  """kubectl logs of the pods of a JobSet, as often as there are new pods."""
+  """Follows the logs of the pods of a JobSet, and of new pods when they are started again."""
 
   def __init__(self, name: str, namespace: str):
     self._words = ['kubectl', 'logs', namespace, '--prefix', '--ignore-errors',
@@ -327,7 +327,7 @@ class _Reader:
     return False
 
   def rest(self) -> None:
-    """What pods wrote that were never followed, because they ended at once."""
+    """Shows the logs of pods that ended before they could be followed."""
     subprocess.run([*self._words, *self._since], stdin=subprocess.DEVNULL,
                    stderr=subprocess.DEVNULL)
 

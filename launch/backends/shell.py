@@ -1,4 +1,4 @@
-"""What the places share: the commands of others, names, and a log that grows."""
+"""Helpers of all backends: commands of other programs, names of jobs, logs that grow."""
 
 import codecs
 import os
@@ -14,20 +14,20 @@ from launch import errors
 
 
 class Failed(RuntimeError):
-  """A command of another program failed; the message is what it said."""
+  """A command of another program failed; the message is its own output."""
 
 
 def need(tool: str, what: str) -> None:
-  """Raises Failed unless `tool` is installed; `what` says what to do without it."""
+  """Raises Failed unless `tool` is installed; `what` is the remedy that the message names."""
   if shutil.which(tool) is None:
     raise Failed(f'{tool} is not installed here: {what}; --dry_run shows what would be run')
 
 
 def call(words: Sequence[str], stdin: str | None = None, env=None) -> str:
-  """Output of a command that must succeed.
+  """The output of a command that must succeed.
 
   Raises:
-    Failed: it did not; with its own words.
+    Failed: it did not; the message quotes its output.
   """
   done = subprocess.run(words, input=stdin, capture_output=True, env=env,
                         encoding='utf-8', errors='replace',
@@ -46,22 +46,22 @@ def shorten(text: str, width: int = 200) -> str:
 
 
 def say(text: str) -> None:
-  """One line about the job itself, apart from its log."""
+  """Prints one line about the job itself, apart from its log."""
   print(f'[{text}]', file=sys.stderr, flush=True)
 
 
 def name_of(workdir: str, limit: int = 40) -> str:
-  """A name for a job, from the last part of its directory, that every place accepts."""
+  """A name for a job that every backend accepts, from the last part of its directory."""
   name = re.sub('[^a-z0-9]+', '-', pathlib.Path(os.path.abspath(workdir)).name.lower()).strip('-')
   name = name[:limit].strip('-') or 'run'
   return name if name[0].isalpha() else f'run-{name}'[:limit]
 
 
 def check_name(flag: str, name: str, limit: int) -> str:
-  """`name` where it is one: lower case, digits, dashes, from a letter on.
+  """Returns `name` if it has lower-case letters, digits and dashes and begins with a letter.
 
   Raises:
-    UsageError: it is not.
+    UsageError: it does not.
   """
   if not re.fullmatch('[a-z]([a-z0-9-]*[a-z0-9])?', name) or len(name) > limit:
     raise errors.UsageError(f'--{flag}={name}: lower-case letters, digits and dashes, from a '
@@ -86,7 +86,7 @@ class Log:
       self._position = max(0, path.stat().st_size - tail)
 
   def show(self) -> bool:
-    """Prints what is new; whether anything was."""
+    """Prints what is new; returns whether anything was."""
     try:
       with open(self._path, 'rb') as file:
         file.seek(self._position)

@@ -2,11 +2,11 @@
 
 The time limit, preemption and `scontrol requeue` reach training as SIGTERM; it saves and leaves
 with status 143. At the time limit the script requeues its job, otherwise Slurm does; the same
-command then goes on from the checkpoint. Several tasks are an array, several processes run under
-srun.
+command then resumes from the checkpoint. Several tasks become a job array, several processes run
+under srun.
 
-WORKDIR/slurm/  job.sbatch  what was submitted     job.json  the job's number
-                <job>.out, <job>_<task>.out  logs  *.status  how a task ended
+WORKDIR/slurm/  job.sbatch  the script             job.json  the job's number
+                <job>.out, <job>_<task>.out  logs  *.status  the exit status of a task
 """
 
 import json
@@ -61,7 +61,7 @@ _STOPPED = 143  # launch.train after SIGTERM: saved, goes on when it is started 
 
 
 class Options(NamedTuple):
-  """What the flags say, see their help."""
+  """The values of the flags, whose help describes them."""
 
   partition: str | None = None
   account: str | None = None
@@ -79,7 +79,7 @@ class Options(NamedTuple):
 
 
 def options() -> Options:
-  """Of this command line."""
+  """The options of this command line."""
   return Options(_PARTITION.value, _ACCOUNT.value, _TIME.value, _NODES.value, _TASKS.value,
                  _GPUS.value, _CPUS.value, _MEM.value, _GRACE.value, _RESTARTS.value,
                  _AT_ONCE.value, tuple(_SETUP.value), tuple(_EXTRA.value))
@@ -203,7 +203,7 @@ def _gpus(text: str | None) -> int:
 
 
 def _seconds(text: str) -> int:
-  """Of minutes, minutes:seconds, hours:minutes:seconds, days-hours[:minutes[:seconds]]."""
+  """Seconds of minutes, minutes:seconds, hours:minutes:seconds, days-hours[:minutes[:seconds]]."""
   days, dash, rest = text.rpartition('-')
   if not re.fullmatch(r'(\d+-\d+(:\d+){0,2})|\d+(:\d+){0,2}', text):
     raise errors.UsageError(f'--slurm_time={text}: minutes, hours:minutes:seconds or days-hours')
@@ -255,7 +255,7 @@ def _alive(job: str) -> bool:
 
 
 def _follow(directory: pathlib.Path, job: str, num_tasks: int, tail: int | None = None) -> int:
-  """Shows the logs until the job has ended; its exit status, the worst of its tasks."""
+  """Shows the logs until the job has ended; returns the greatest exit status of its tasks."""
   tasks = range(num_tasks) if num_tasks > 1 else [None]
   names = {k: job if k is None else f'{job}_{k}' for k in tasks}
   logs = [shell.Log(directory / f'{name}.out', '' if k is None else f'{k}: ', tail)

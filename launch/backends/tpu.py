@@ -1,13 +1,14 @@
 """A TPU VM of Google Cloud: made with gcloud, given the code, trained on, and deleted.
 
-The code of this checkout goes to every worker, where it is installed and run as a process of its
-own that a lost connection does not end; its log is followed and its status taken. When the run is
-done the VM is deleted; after an error or Ctrl-C it is kept, and how to delete it is said. The same
-command again follows a run that goes on, and starts one that has stopped.
+The code of this checkout is copied to every worker, installed there, and run in a process that a
+lost connection does not end; its log is followed, and the command ends with its status. When the
+run is done the VM is deleted. After an error or Ctrl-C it is kept, and the command that deletes it
+is printed. The same command again follows a run that is still going, and starts one that has
+stopped.
 
-A relative WORKDIR is copied to a new VM's disk, and back when the run has ended. Workers that share
-a run, and a spot VM, which takes its disk with it, need an absolute one on a share that --tpu_setup
-mounts. All programs of a sweep run on the one TPU, in turn.
+A relative WORKDIR is copied to a new VM's disk, and back when the run has ended. Several workers of
+one run, and a spot VM, which loses its disk when it is taken away, need an absolute WORKDIR on a
+share that --tpu_setup mounts. All programs of a sweep run on the one TPU, one after another.
 """
 
 import io
@@ -68,7 +69,7 @@ _PACK = 'bash gen_models/pack.sh'
 
 
 class Options(NamedTuple):
-  """What the flags say, see their help."""
+  """The values of the flags, whose help describes them."""
 
   type: str | None = None
   zone: str | None = None
@@ -102,7 +103,7 @@ class Plan(NamedTuple):
 
 
 def options() -> Options:
-  """Of this command line."""
+  """The options of this command line."""
   return Options(_TYPE.value, _ZONE.value, _NAME.value, _PROJECT.value, _VERSION.value,
                  _SPOT.value, _QUEUED.value, _KEEP.value, tuple(_SETUP.value), _INSTALL.value,
                  tuple(_EXTRA.value))
@@ -135,7 +136,7 @@ def submit(command, workdir: str, *, num_tasks: int, task_flag: str | None, env,
 
 
 def plan(command, workdir: str, options: Options, *, env=None) -> Plan:
-  """What would be run.
+  """All commands and files of a run with these options.
 
   Raises:
     UsageError: flags that cannot work.
@@ -255,7 +256,7 @@ def _run(made: Plan, options: Options, workdir: pathlib.Path, follow: bool) -> i
 
 
 def unpack(archive: pathlib.Path, directory: pathlib.Path) -> None:
-  """Files of the archive below `directory`; links, and what would land elsewhere, are left out."""
+  """Extracts the archive below `directory`, without links and paths that lead elsewhere."""
   safe = {'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}  # from 3.11.4 on
   with tarfile.open(archive) as file:
     for member in file:
@@ -265,7 +266,7 @@ def unpack(archive: pathlib.Path, directory: pathlib.Path) -> None:
 
 
 def pack(made: Plan, run: pathlib.Path | None) -> None:
-  """Writes this checkout's code, the plan's files and what there is of a run to the archive."""
+  """Writes the code of this checkout, the plan's files and the run directory to the archive."""
   root = pathlib.Path(__file__).parents[2]
   if not (root / 'setup.cfg').exists():
     raise shell.Failed(f'{root} is no checkout: --where=tpu sends the code of one')
@@ -302,7 +303,7 @@ def _wait(made: Plan) -> None:
       return
     if state in ('FAILED', 'SUSPENDING', 'SUSPENDED', 'DELETING'):
       raise shell.Failed(f'the queued resource is {state.lower()}: delete it and start again; the '
-                         'run goes on from its last checkpoint')
+                         'run resumes from its last checkpoint')
     time.sleep(POLL_SECONDS)
 
 
@@ -314,7 +315,7 @@ def _live(words: list[str]) -> None:
 
 
 def _watch(made: Plan) -> int:
-  """Shows the log of the first worker until its run has ended; its status."""
+  """Shows the log of the first worker until its run has ended; returns its exit status."""
   position, lost = 1, 0
   while True:
     words = [w.replace('{}', str(position)) for w in made.watch]
@@ -336,7 +337,7 @@ def _watch(made: Plan) -> int:
       raise shell.Failed('no connection to the TPU; the same command follows the run again')
     time.sleep(min(POLL_SECONDS, 2.0**lost))
   if end[1] == b'lost':
-    shell.say('the run ended without a status; the same command goes on from its last checkpoint')
+    shell.say('the run ended without a status; the same command resumes from its last checkpoint')
     return 1
   if int(end[1]):
     shell.say(f'the run ended with status {int(end[1])}')

@@ -89,7 +89,7 @@ def from_topology(label: str, topology: str, hosts: int | None = None) -> tuple[
 
 
 def _generation(flag: str, name: str, known: dict[str, Generation]) -> Generation:
-  """The generation of this name; one that the table does not have has chips and no more."""
+  """The generation of this name; of one that the table does not have only the name is known."""
   if name not in known:
     shell.say(f'warning: {flag}: {name!r} is not known here, it is passed on'
               + errors.near(name, known))

@@ -98,8 +98,8 @@ def _explain(error: Exception) -> str:
     return str(error)
   where = f': {error.filename}' if error.filename else ''
   advice = {
-    errno.ENOSPC: 'make room, and the same command goes on from the last checkpoint',
-    errno.EDQUOT: 'make room, and the same command goes on from the last checkpoint',
+    errno.ENOSPC: 'make room, and the same command resumes from the last checkpoint',
+    errno.EDQUOT: 'make room, and the same command resumes from the last checkpoint',
     errno.EROFS: 'use a directory that can be written to',
     errno.EACCES: 'use a directory that you may write to',
     errno.EEXIST: 'it is a file; use another name for the directory',

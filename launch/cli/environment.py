@@ -1,9 +1,10 @@
 """The environment of a job, by the accelerator it runs on: the one place of such settings.
 
-What the user has set himself, in the environment of the job or by --where_env, wins: a variable of
-his replaces the one below; where the value is a list of compiler flags his come after these, and
-of a flag given twice the compiler takes the last. Those that decide about numbers are set by every
-command, whatever started it (launch/cli/app.py): a run has the same bits by hand and as a job.
+What the user has set, in the environment of the job or by --where_env, takes precedence: a
+variable replaces the one below; where the value is a list of compiler flags, the user's come after
+these, and of a flag given twice the compiler takes the last. The settings that decide about numbers
+are set by every command (launch/cli/jax_setup.py): a run has the same bits from a terminal and as a
+job.
 
 Left out on purpose: --xla_tpu_spmd_rng_bit_generator_unsafe, after which draws depend on how arrays
 are split, and --xla_gpu_autotune_level, which the deterministic setting below has in hand.

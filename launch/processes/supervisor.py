@@ -182,7 +182,7 @@ class Supervisor:
       if isinstance(end, int):
         return end
       if self._asked:
-        say('ended before all was saved; the same command goes on from the last checkpoint')
+        say('ended before all was saved; the same command resumes from the last checkpoint')
         return STOPPED
       if end.status == 1:
         return 1
@@ -191,7 +191,7 @@ class Supervisor:
         return GAVE_UP
       last = end
       if attempt == self._restarts:
-        say(f'{end.message}; gave up after {attempt} restarts: the same command goes on from the '
+        say(f'{end.message}; gave up after {attempt} restarts: the same command resumes from the '
             'last checkpoint')
         return GAVE_UP
       pause = min(_BACKOFF * 2**attempt, _LONGEST_BACKOFF)

@@ -304,7 +304,7 @@ data.source = lambda *args: Vanishing(source(*args))
   assert done.returncode == 1 and 'Traceback' not in done.stderr, done.stderr
   error = one_line(done.stderr)
   assert 'cannot be read: FileNotFoundError' in error and '/data/mnist-00000' in error
-  assert 'goes on from the last checkpoint' in error
+  assert 'resumes from the last checkpoint' in error
   assert 200 <= load.run(tmp_path / 'a').step < 800
   run('train', *args)
   assert parameters(tmp_path / 'a') == parameters(trained)

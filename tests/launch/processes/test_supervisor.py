@@ -95,7 +95,7 @@ def test_it_gives_up_after_so_many_restarts(tmp_path, capfd):
   code = 'distributed.heartbeat(start)\nos.kill(os.getpid(), signal.SIGKILL)'
   assert supervised(tmp_path, code, restarts=2) == supervisor.GAVE_UP
   assert starts(tmp_path) == 3
-  assert 'gave up after 2 restarts: the same command goes on' in capfd.readouterr().err
+  assert 'gave up after 2 restarts: the same command resumes' in capfd.readouterr().err
 
 
 def test_one_that_hangs_is_started_again_however_deaf(tmp_path, capfd):
