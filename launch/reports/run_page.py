@@ -1,36 +1,65 @@
-"""One result in full, as HTML: likelihood beside baselines, other scores, draws."""
+"""One result in full, as elements of a page: likelihood beside baselines, other scores, draws."""
 
-import html
-
-from launch.reports import markup, tables
+from launch.reports import markup, tables, words
+from launch.reports.markup import tag
 from launch.runs.result import Result
 
+_MANY = 12  # rows of a table that is folded
 
-def scores(title: str, result: Result) -> str:
+
+def scores(title: str, result: Result) -> markup.Node:
   """A result in full: likelihood beside baselines, what else was scored, draws."""
-  score, parts = result.score, []
-  images = (f'{score.num_images:,} test images, {result.dataset}, {score.binarisation} '
-            'binarisation')
-  likelihood = tables.likelihood_cells(title, result)
-  if len(likelihood) > 1:
-    parts += ['<h2>Test log-likelihood</h2>',
-              markup.table(likelihood, f'nats per image; {images}', sorts=False)]
-  if note := tables.remark(score):
-    parts.append(f'<p class="soft">{html.escape(note)}</p>')
-  parts += [f'<p class="mark">{html.escape(line)}</p>' for line in score.remarks]
-  others = tables.other_cells(result)
-  if len(others) > 1:
-    parts += ['<h2>Scores</h2>', markup.table(others, images, sorts=False)]
-  return ''.join(parts) + _samples(result)
+  return [likelihood(title, result), samples(result)]
 
 
-def _samples(result: Result) -> str:
-  """Sample scores beside their real-vs-real floors."""
+def likelihood(title: str, result: Result) -> markup.Node:
+  """The likelihood beside baselines, what it is worth, and what else was scored."""
+  score = result.score
+  images = (f'{result.dataset}, {score.num_images:,} test images, {score.binarisation} '
+            'binarisation.')
+  cells, others = tables.likelihood_cells(title, result), tables.other_cells(result)
+  return [
+    [tag('h4', 'Log-likelihood of test images'),
+     markup.table(in_words(cells), f'Nats per image: {images}', sorts=False)]
+    if len(cells) > 1 else None,
+    tag('p', note, class_='soft') if (note := tables.remark(score)) else None,
+    [tag('p', line, class_='mark') for line in score.remarks],
+    long_table('Other scores', others, f'Measured on {images}') if len(others) > 1 else None]
+
+
+def effort(result: Result) -> str:
+  """What the result took: updates, parameters, seconds, machine."""
+  on = f' on {result.machine.name}, jax {result.machine.jax}' if result.machine else ''
+  took = f' in {result.train_seconds:,.0f} seconds' if result.train_seconds else ''
+  size = f'{result.num_parameters:,} numbers trained, ' if result.num_parameters else ''
+  return f'{size}{markup.plural(result.step, "update")}{took}{on}.'
+
+
+def samples(result: Result) -> markup.Node:
+  """Sample scores beside those of real training images."""
   if not result.samples:
-    return ''
+    return None
   first = next(iter(result.samples.values()))
-  note = (f'both sides {result.sample_space}; {first.num_sets} independent sets of {first.n} '
-          'images: mean [least, greatest]')
-  copied = '<p class="mark">Draws are copies of training images.</p>' if result.memorised else ''
-  return ('<h2>Draws against test images</h2>'
-          + markup.table(tables.sample_cells(result), note, sorts=False) + copied)
+  note = (f'Draws and test images, both under {result.sample_space} binarisation: the mean over '
+          f'{markup.plural(first.num_sets, "independent set")} of {first.n:,} images, and in '
+          'brackets the least and the greatest. Real training images show what is attainable.')
+  head, *body = tables.sample_cells(result)
+  cells = [head, *([words.score(name), *rest, words.better(better)]
+                   for name, *rest, better in body)]
+  return [long_table('Draws compared with test images', cells, note),
+          tag('p', 'Draws are copies of training images.', class_='mark')
+          if result.memorised else None]
+
+
+def long_table(title: str, cells: tables.Cells, caption: str) -> markup.Node:
+  """A small table under its title; one of many rows folded."""
+  shown = markup.table(in_words(cells), caption, sorts=False)
+  if len(cells) > _MANY + 1:
+    return markup.folded(f'{title} ({len(cells) - 1} rows)', shown)
+  return [tag('h4', title), shown]
+
+
+def in_words(cells: tables.Cells) -> tables.Cells:
+  """The same table with the heads of its columns in words."""
+  head, *body = cells
+  return [[words.head(column) for column in head], *body]
