@@ -261,7 +261,7 @@ def record_start(workdir: pathlib.Path) -> None:
     starts = files.read_json(path)
   except (FileNotFoundError, ValueError):
     starts = []
-  files.write_json(path, [*starts, environment()])
+  files.write_json(path, [*(starts if isinstance(starts, list) else []), environment()])
 
 
 def other_devices(workdir: pathlib.Path) -> str | None:

@@ -181,5 +181,3 @@ def test_a_large_picture_lies_beside_the_page(tmp_path, monkeypatch):
   assert 'data:image/png' not in page and 'kB lies in page_files/rbm_digits_curves.png' in page
 
 
-def test_markdown_escapes_what_would_break_a_table():
-  assert markup.markdown([['a'], ['x|y\nz']]).splitlines()[-1] == '| x\\|y z |'
