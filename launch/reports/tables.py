@@ -105,7 +105,7 @@ def cells(lines: Sequence[Line]) -> Cells:
   if len({_machine(r) for r in results}) > 1:
     rows = [row | {'on': _machine(r)} for row, r in zip(rows, results, strict=True)]
   rows += [{'model': f'*{name}*', **_likelihood(score)}
-           for name, score in results[0].score.baselines.items()]
+           for name, score in _beside(results).items()]
   if len({r.dataset for r in results}) == 1:
     for row in rows:
       row.pop('data', None)
@@ -113,6 +113,16 @@ def cells(lines: Sequence[Line]) -> Cells:
           if any(row.get(name, numbers.NONE) != numbers.NONE for row in rows)]
   head.sort(key=lambda column: column == 'published')  # it comes last
   return [head, *([row.get(name, numbers.NONE) for name in head] for row in rows)]
+
+
+def _beside(results: Sequence[Result]) -> dict[str, Score]:
+  """Baselines of the first, without those that are one of the results themselves.
+
+  A model such as independent pixels is its own baseline: it is one row and not two.
+  """
+  there = {r.score.test_nats for r in results if r.score.kind == 'exact'}
+  return {name: score for name, score in results[0].score.baselines.items()
+          if score.kind != 'exact' or score.test_nats not in there}
 
 
 def _row(line: Line) -> dict[str, str]:
@@ -221,7 +231,7 @@ def story_notes(lines: Sequence[Line]) -> str:
 
 def likelihood_cells(name: str, result: Result) -> Cells:
   """A run beside its baselines; no rows where nothing has a likelihood."""
-  scores = {name: result.score, **result.score.baselines}
+  scores = {name: result.score, **_beside([result])}
   return [['model', 'test nats', 'kind', 'standard error', 'over images'],
           *([name, numbers.nats(score), score.kind, numbers.error(score),
              numbers.fixed(score.image_standard_error)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from launch import errors
-from launch.reports import collect, curves, markup, report
+from launch.reports import collect, curves, report
 from launch.runs import result as result_lib
 from tests.launch.commands import refused
 from tests.launch.reports import handmade
