@@ -58,7 +58,8 @@ button { font: inherit; color: inherit; background: none; border: 0; padding: 0;
 table { border-collapse: collapse; font-size: .92rem; }
 td.best strong::after { content: " \\2605"; color: var(--mark); }
 .side { display: flex; flex-wrap: wrap; gap: .5rem 2.5rem; align-items: flex-start; }
-.side > * { min-width: 0; max-width: 100%; } .side > figure { flex: 1 1 26rem; max-width: 66rem; }
+.side > * { min-width: 0; max-width: 100%; } .side > figure { flex: 1 1 21rem; max-width: 42rem; }
+.side > figure:has(.many) { flex-basis: 40rem; max-width: 66rem; }
 .side > figure > img { width: 100%; }
 .note { margin: .8rem 0 .2rem; }
 .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }

@@ -51,7 +51,8 @@ class Report:
       body.append(tag('nav', [tag('a', _short(name), href=f'#{i}') for i, name in sections],
                       aria_label='experiments'))
     body.append(_remarks(found.remarks))
-    body += [self._experiment(i, name, [r for r in found.rows if r.experiment == name])
+    headed = len(sections) + len(found.stories) + len(found.audits) > 1
+    body += [self._experiment(i, name, [r for r in found.rows if r.experiment == name], headed)
              for i, name in sections]
     body += [self._story(i, path, story) for i, (path, story) in enumerate(found.stories.items())]
     body += [self._audit(i, path, audits) for i, (path, audits) in enumerate(found.audits.items())]
@@ -60,8 +61,9 @@ class Report:
     files.write_text(self.out, markup.page(title, body, tools))
     return self.out
 
-  def _experiment(self, ident: str, name: str, rows: Sequence[collect.Row]) -> markup.Node:
-    """Table, curves and pictures of one experiment."""
+  def _experiment(self, ident: str, name: str, rows: Sequence[collect.Row],
+                  headed: bool) -> markup.Node:
+    """Table, curves and pictures of one experiment; alone on a page it needs no heading."""
     known = {id(row): _known(row) for row in rows}
     about = next((k for k in known.values() if k.doc), _Known())
     remarks = [remark for row in rows for remark in row.remarks]
@@ -88,7 +90,7 @@ class Report:
       details.append(markup.folded('Committed results of this experiment', markup.table(
         run_page.in_words(tables.cells(committed)), tables.notes(committed))))
     return tag(
-      'section', tag('h2', _short(name)),
+      'section', tag('h2', _short(name)) if headed else None,
       tag('p', name, class_='soft') if name != _short(name) else None,
       tag('p', about.doc) if about.doc else None,
       tag('div', tag('div', shown), drawn.first, class_='side'), drawn.rest, _remarks(remarks),
@@ -123,8 +125,8 @@ class Report:
     how = ((' One line for each configuration.' if several else '')
            + (' The band spans the lowest to the highest seed.' if banded else ''))
     first = self._image(
-      curves.draw(read, at_once, self.files / f'{stem}.png'), '',
-      f'{", ".join(at_once)} during training.{how}')
+      curves.draw(read, at_once, self.files / f'{stem}.png'),
+      'many' if several or len(at_once) > 1 else '', f'{", ".join(at_once)} during training.{how}')
     if len(names) > len(at_once):
       path = curves.draw(read, names, self.files / f'{self._free(f"{stem}_all")}.png')
       count = '' if len(names) <= curves.MOST_PANELS else (
@@ -268,9 +270,11 @@ def _remarks(remarks: Sequence[str]) -> markup.Node:
 
 def _measured_once(read, names: Sequence[str]) -> markup.Node:
   """The numbers of metrics of which there is one a run, as a table instead of an empty plot."""
-  cells = [['configuration', 'metric', 'update', 'value'], *(
-    [label, name, f'{int(c.step[-1]):,}', f'{c.mean[-1]:.5g}'.replace('-', '−')]
+  cells = [['metric', 'update', 'value', 'configuration'], *(
+    [name, f'{int(c.step[-1]):,}', f'{c.mean[-1]:.5g}'.replace('-', '−'), label]
     for label, found in read.items() for name in names if (c := found.get(name)))]
+  if len(read) == 1:  # which one is clear
+    cells = [line[:-1] for line in cells]
   shown = markup.table(cells[:101], 'Measured once, at the update given: means over seeds.')
   return [tag('h3', 'Metrics measured once'), shown] if len(cells) < 12 else markup.folded(
     'Metrics measured once', shown)

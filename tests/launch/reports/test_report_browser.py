@@ -152,3 +152,26 @@ def test_light_and_dark_can_both_be_read(page):
   page.refresh()
   *dark, ground = contrast()
   assert ground < 0.05 and min(dark) > 4.5
+
+
+def test_script_that_got_into_the_page_does_not_run(browser, path, tmp_path):
+  injected = '<script>document.title = "ran"</script><img src="x" onerror="document.title = \'ran\'">'
+  page = tmp_path / 'page.html'
+  page.write_text(path.read_text().replace('<h1>', f'{injected}<h1>', 1))
+  browser.get(page.as_uri())
+  assert browser.find_element('id', 'theme').is_displayed()  # the script of the page did run
+  assert browser.title and browser.title != 'ran'
+  browser.get_log('browser')
+
+
+def test_a_table_that_is_cut_off_says_so(page):
+  page.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', {
+    'width': 390, 'height': 800, 'deviceScaleFactor': 1, 'mobile': True})
+  try:
+    page.refresh()
+    cut = page.execute_script("""
+      return [...document.querySelectorAll('.wide')].filter(x => x.offsetParent)
+        .map(x => [x.scrollWidth > x.clientWidth + 1, !x.nextElementSibling.hidden]);""")
+    assert any(overflows for overflows, _ in cut) and all(a == b for a, b in cut)
+  finally:
+    page.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
