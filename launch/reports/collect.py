@@ -141,7 +141,7 @@ def _committed(result: Result) -> Row:
 def _order(row: Row):
   """By experiment, the best first, what has no likelihood or no score last."""
   nats = row.result.score.headline if row.result else None
-  return (row.experiment, row.result is None, -np.inf if nats is None else -nats, row.name)
+  return (row.experiment, row.result is None, np.inf if nats is None else -nats, row.name)
 
 
 def _rows(runs: Sequence[tuple[pathlib.Path, dict]]) -> Iterator[Row]:

@@ -16,9 +16,11 @@ _FIELDS = ('experiment', 'variant', 'test_nats', 'kind', 'lower', 'upper', 'reso
            'standard_error', 'seed_spread', 'effective_sample_size', 'why', 'num_images',
            'binarisation', 'num_parameters', 'train_seconds', 'seeds', 'step', 'dataset',
            'sample_space', 'memorised', 'protocol')
-# Scores of draws that are read first; the others are folded.
-_FIRST = ('frechet_features', 'sliced_w2_pixels', 'mmd2_features', 'precision_features',
+# Scores of draws that tell which family is best at what, and of these the columns of the table of
+# families; the others are folded.
+_TOLD = ('frechet_features', 'sliced_w2_pixels', 'mmd2_features', 'precision_features',
           'recall_features', 'coverage_features', 'nearest_train_z')
+_FIRST = ('frechet_features', 'precision_features', 'recall_features')
 _LARGEST_PICTURE = 4_000_000  # bytes
 
 
@@ -73,10 +75,10 @@ def _family(workdir: pathlib.Path, i: int, name: str, result: Result) -> markup.
                  if not path.stem.startswith(('curves', 'data')) and path.stem != 'samples')
   variant = f', variant {result.variant}' if result.variant else ''
   return tag('section', tag('h2', name),
-             tag('p', f'{result.experiment}{variant}. {result.protocol}', class_='soft'),
+             tag('p', f'{result.experiment}{variant}. Score: {result.protocol}.', class_='soft'),
              tag('div', [_picture(path, path.stem.replace('_', ' ')) for path in paths],
                  class_='pictures') if paths else None,
-             markup.folded('all scores', run_page.scores(name, result)), id=f'f{i}')
+             markup.folded('All scores', run_page.scores(name, result)), id=f'f{i}')
 
 
 def side_by_side(lines: Sequence[tables.Line]) -> markup.Node:
@@ -92,7 +94,7 @@ def side_by_side(lines: Sequence[tables.Line]) -> markup.Node:
   shown = [markup.table(run_page.in_words([[line[i] for i in first] for line in cells]), note,
                         best={(r, first.index(c)) for r, c in marked if c in first})]
   if len(first) < len(head):
-    shown.append(markup.folded(f'all {len(scored)} scores of draws', markup.table(
+    shown.append(markup.folded(f'All {len(scored)} scores of draws', markup.table(
       run_page.in_words(cells), 'Draws compared with test images.', best=marked)))
   return shown
 
@@ -127,7 +129,7 @@ def _standings(lines: Sequence[tables.Line]) -> dict[str, _Standing]:
                r.score.headline + spread, f'{numbers.nats(r.score)}, {r.score.kind}')
               for name, r in sorted(group, key=lambda line: -line.result.score.headline)]
     found[f'nats per test image, {binarisation} binarisation'] = _Standing(ranked)
-  for score in _FIRST:
+  for score in _TOLD:
     ranked = _ranked(lines, score)
     if len(ranked) > 1:
       samples = {line.name: line.result.samples[score] for line in ranked}

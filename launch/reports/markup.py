@@ -302,7 +302,7 @@ def _numeric(text: str) -> bool:
 
 
 def image(content: bytes, css: str, caption: str, title: Node = None) -> Node:
-  """A PNG as data, with its caption, and with `title` above it.
+  """A PNG as data with its caption below it, or with `title` above it instead.
 
   Raises:
     ValueError: the bytes are no PNG.
@@ -312,7 +312,7 @@ def image(content: bytes, css: str, caption: str, title: Node = None) -> Node:
   return tag('figure', tag('div', title, class_='title') if title else None,
              tag('img', class_=css or None, alt=caption,
                  src=_PNG + base64.b64encode(content).decode()),
-             tag('figcaption', caption))
+             None if title else tag('figcaption', caption))
 
 
 def image_of(path: pathlib.Path, css: str, caption: str, title: Node = None,

@@ -17,6 +17,7 @@ from launch.runs import directory as rundir, load, pictures
 LARGEST = 400_000  # bytes of a picture in the page; a larger one lies beside it
 TOTAL = 30_000_000  # of all pictures
 _MOST_REMARKS = 20
+_CAPTIONS = {'data': 'test images'}
 _COMPARABLE = ('Log-likelihoods are in nats per image; ± is the standard deviation over seeds. '
                'Compare only numbers of the same test images under the same binarisation.')
 
@@ -37,7 +38,7 @@ class Report:
     self.out, self.files = out, folder or out.with_name(f'{out.stem}_files')
     self._single = folder is not None
     self._data_dir, self._pictures, self._room = data_dir, pictures, TOTAL
-    self._metrics, self._taken = metrics, set()
+    self._metrics, self._taken, self._data_shown = metrics, set(), set()
 
   def write(self, found: collect.Found, title: str) -> pathlib.Path:
     """Writes everything and returns the path of the page."""
@@ -156,10 +157,14 @@ class Report:
   def draw(self, directory: pathlib.Path, stem: str) -> tuple[list[tuple[str, pathlib.Path]], str]:
     """([(caption, file)], why there are none) of the grids of one run."""
     try:
-      grids = pictures.grids(load.run(directory, 'last', self._data_dir))
-      return [(caption, pictures.write_png(
-        grid, self.files / f'{self._free(f"{stem}{slug(caption)}")}.png'))
-        for caption, grid in grids.items()], ''
+      run = load.run(directory, 'last', self._data_dir)
+      grids = pictures.grids(run)
+      if (data := run.experiment.dataset) in self._data_shown:
+        grids.pop('data', None)  # the same images stand above
+      self._data_shown.add(data)
+      return [(_CAPTIONS.get(name, name), pictures.write_png(
+        grid, self.files / f'{self._free(f"{stem}{slug(name)}")}.png'))
+        for name, grid in grids.items()], ''
     except Exception as e:  # damage, a training beside it, code of a user: the page goes on
       return [], f'There are no pictures: {collect.line_of(e)}'
 

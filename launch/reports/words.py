@@ -4,7 +4,7 @@ import re
 
 _SCORES = {
   'frechet': 'Fréchet distance', 'sliced_w2': 'sliced Wasserstein distance',
-  'mmd2': 'squared maximum mean discrepancy', 'precision': 'precision', 'recall': 'recall',
+  'mmd2': 'squared MMD', 'precision': 'precision', 'recall': 'recall',
   'density': 'density', 'coverage': 'coverage',
   'nearest_train_z': 'z of the distance to the nearest training image',
   'copies': 'fraction of near copies of training images'}

@@ -155,7 +155,8 @@ def test_light_and_dark_can_both_be_read(page):
 
 
 def test_script_that_got_into_the_page_does_not_run(browser, path, tmp_path):
-  injected = '<script>document.title = "ran"</script><img src="x" onerror="document.title = \'ran\'">'
+  injected = ('<script>document.title = "ran"</script>'
+              '<img src="x" onerror="document.title = \'ran\'">')
   page = tmp_path / 'page.html'
   page.write_text(path.read_text().replace('<h1>', f'{injected}<h1>', 1))
   browser.get(page.as_uri())
