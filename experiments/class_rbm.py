@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gen_models import data
+from gen_models import data, indices
 from gen_models.domains import NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.base import weighted
 from gen_models.estimators.contrastive import contrastive
@@ -75,8 +75,8 @@ def sampler(shape):
     return gibbs.sample(key, rbm, label_rbm.given_label(params, NUM_LABELS, label), 1)
 
   def sample(key, params, num, label):
-    if label is not None and not 0 <= label < NUM_LABELS:
-      raise ValueError(f'classes are 0 to {NUM_LABELS - 1}, asked for {label}')
+    if label is not None:
+      indices.check('label', label, NUM_LABELS, 'classes')
     labels = np.arange(num) % NUM_LABELS if label is None else np.full(num, label)
     draws, means = jax.vmap(of_class, (0, None, 0))(
       jax.random.split(key, num), params, jnp.asarray(labels))

@@ -23,6 +23,7 @@ Cost on 2 CPU cores shared with other work: digits 20 seconds, 500-2000 30 minut
 without a number are not measured.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Literal
 
@@ -32,7 +33,7 @@ import numpy as np
 
 from experiments._common import binary
 from experiments._common.stacks import NUM_CLASSES, Layer, filters, greedy
-from gen_models import data
+from gen_models import data, indices
 from gen_models.domains import (
   Decay,
   Fraction,
@@ -68,10 +69,17 @@ PUBLISHED = {
 
 def sampler(shape, gibbs_steps: int) -> Callable:
   """Experiment.sample of a dbn.Params."""
-  def sample(key, params, num, label=None):
+  @functools.partial(jax.jit, static_argnames='num')
+  def draw(key, params, num, label):
     v_NV, mean_NV = dbn.sample(key, params, num, gibbs_steps, label)
     return Samples(v_NV.reshape(num, *shape), mean_NV.reshape(num, *shape))
-  return jax.jit(sample, static_argnames='num')
+
+  def sample(key, params, num, label=None):
+    if num_labels := dbn.num_labels_of(params):
+      indices.check('label', label, num_labels, 'classes')
+    return draw(key, params, num, label)
+
+  return sample
 
 
 def pictures(shape, gibbs_steps: int, labels: bool) -> Callable:

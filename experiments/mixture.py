@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments._common import dequantised
-from gen_models import data
+from gen_models import data, indices
 from gen_models.domains import NonNegative, NumUpdates, PositiveInt
 from gen_models.estimators.maximum_likelihood import fixed_point, maximum_likelihood
 from gen_models.evaluation import baselines, figures, likelihood
@@ -159,8 +159,8 @@ def sampler(shape, num_labels: int | None) -> Callable:
     if label is not None and num_labels is None:
       raise ValueError(f'no class {label}: classes found without labels have no names; '
                        'train the variant labelled')
-    if label is not None and not 0 <= label < num_labels:
-      raise ValueError(f'no class {label}: there are {num_labels}')
+    if label is not None:
+      indices.check('label', label, num_labels, 'classes')
     return draw(key, params, num, label)
 
   return sample

@@ -19,7 +19,7 @@ import sys
 from absl import flags
 
 from launch import errors
-from launch.cli import app, jax_setup
+from launch.cli import app, flags as shared, jax_setup
 
 _ESTIMATOR = flags.DEFINE_multi_string(
   'estimator', [], 'Name, names with commas between, or path.py:name; repeatable.')
@@ -32,7 +32,7 @@ _DRAWS = flags.DEFINE_integer('draws', 2**14, 'Gradients of each estimator.', lo
 _BURN_IN = flags.DEFINE_integer('burn_in', None, 'Calls before the one that counts, for the memory '
                                 'of an estimator from a file to forget its start; default: enough '
                                 'for persistent chains on that model.', lower_bound=0)
-_SEED = flags.DEFINE_integer('seed', 0, 'Of all draws.')
+_SEED = shared.seed('Of all draws.')
 _JSON = flags.DEFINE_bool('json', False, 'One JSON object a line, one an estimator, and no table.')
 _COORDINATES = flags.DEFINE_bool('coordinates', False, 'Every coordinate in the JSON objects.')
 _CSV = flags.DEFINE_string('csv', None, 'File for every coordinate of what was asked for.')

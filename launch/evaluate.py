@@ -8,18 +8,16 @@ import pathlib
 
 from absl import flags
 
-from launch.cli import app
+from launch.cli import app, flags as shared
 from launch.reports import tables
 from launch.runs import score as score_lib
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory made by launch.train.')
-_CHECKPOINT = flags.DEFINE_enum('checkpoint', 'last', ['last', 'best'],
-                                'The newest checkpoint, or the one with the best headline metric.')
-_DATA_DIR = flags.DEFINE_string('data_dir', None, 'Prepared tfds data; default $TFDS_DATA_DIR.')
+_WORKDIR = shared.workdir('Run directory made by launch.train.')
+_CHECKPOINT = shared.checkpoint()
+_DATA_DIR = shared.data_dir()
 _SAMPLE_SPACE = flags.DEFINE_enum(
   'sample_space', 'own', ['own', 'real', 'dynamic', 'threshold', 'none'],
   'Binarisation under which draws are compared with test images; own: that of the training data.')
-flags.mark_flag_as_required('workdir')
 
 
 def main(argv):

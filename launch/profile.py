@@ -11,21 +11,19 @@ import pathlib
 
 from absl import flags
 
-from launch import errors
-from launch.cli import app, jax_setup, registry
+from gen_models import indices
+from launch.cli import app, flags as shared, jax_setup, registry
 
-_EXPERIMENT = flags.DEFINE_string('experiment', None, 'Name of a file in experiments/, or a path '
-                                  'ending in .py. python -m launch.list shows them.')
-_VARIANT = flags.DEFINE_string('variant', None, "One of the experiment's VARIANTS.")
-_SET = flags.DEFINE_multi_string('set', [], 'name=value: overrides a hyperparameter; repeatable.')
+_EXPERIMENT = shared.experiment()
+_VARIANT = shared.variant()
+_SET = shared.overrides()
 _OUT = flags.DEFINE_string('out', 'runs/profile', 'Directory of the trace.')
 _PHASE = flags.DEFINE_integer('phase', 0, 'Which phase of training, counted from 0.', lower_bound=0)
 _STEPS = flags.DEFINE_integer('steps', None, 'Updates a dispatch; default as in training.',
                               lower_bound=1)
 _TOP = flags.DEFINE_integer('top', 12, 'Operations shown.', lower_bound=1)
 _JSON = flags.DEFINE_bool('json', False, 'One JSON object instead of the table.')
-_DATA_DIR = flags.DEFINE_string('data_dir', None, 'Prepared tfds data; default $TFDS_DATA_DIR.')
-flags.mark_flag_as_required('experiment')
+_DATA_DIR = shared.data_dir()
 
 
 def main(argv):
@@ -33,9 +31,7 @@ def main(argv):
   entry = registry.load(_EXPERIMENT.value)
   values = registry.resolve(entry, _VARIANT.value, _SET.value)
   experiment = entry.experiment(**values)
-  if _PHASE.value >= len(experiment.phases):
-    raise errors.UsageError(f'--phase={_PHASE.value}: {entry.name} has '
-                            f'{len(experiment.phases)}, counted from 0')
+  indices.check('--phase', _PHASE.value, len(experiment.phases), f'phases in {entry.name}')
   jax_setup.setup()
   import jax
 

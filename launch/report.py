@@ -17,17 +17,17 @@ import pathlib
 from absl import flags
 
 from launch import errors
-from launch.cli import app
+from launch.cli import app, flags as shared
 from launch.reports import report
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'One run directory: writes its report.html.')
+_WORKDIR = shared.workdir('One run directory: writes its report.html.', required=False)
 _OUT = flags.DEFINE_string('out', 'report.html', 'The page; its files lie in <name>_files '
                            'beside it.')
 _PICTURES = flags.DEFINE_integer('pictures', 12, 'Configurations of each experiment whose samples '
                                  'and filters are drawn.', lower_bound=0)
 _METRICS = flags.DEFINE_list('metrics', [], 'Metrics whose curves are shown at once, * for any '
                              'characters; default the headline of each experiment.')
-_DATA_DIR = flags.DEFINE_string('data_dir', None, 'Prepared tfds data; default $TFDS_DATA_DIR.')
+_DATA_DIR = shared.data_dir()
 
 
 def main(argv):

@@ -10,25 +10,24 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from gen_models import files
+from gen_models import files, indices
 from launch import errors
-from launch.cli import app
+from launch.cli import app, flags as shared
 from launch.runs import draws, load, pictures
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory made by launch.train.')
+_WORKDIR = shared.workdir('Run directory made by launch.train.')
 _NUM = flags.DEFINE_integer('num', 64, 'How many; the first ones of more than 5000 do not depend '
                             'on their number.', lower_bound=1)
 _OUT = flags.DEFINE_string('out', None, 'A .png: a grid of the mean images p(x | latent). A .npz: '
                            'arrays `draws` and `means`, [num, y, x] in [0, 1].')
 _LABEL = flags.DEFINE_integer('label', None, 'Class to draw from, for models that know classes.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Of the draws; the same seed draws the same.')
+_SEED = shared.seed('Of the draws; the same seed draws the same.')
 _REPLICA = flags.DEFINE_integer('replica', 0, 'Which of the seeds of a --seeds run.', lower_bound=0)
 _COLUMNS = flags.DEFINE_integer('columns', None, 'Of the grid; default: about square.',
                                 lower_bound=1)
-_CHECKPOINT = flags.DEFINE_enum('checkpoint', 'last', ['last', 'best'],
-                                'The newest checkpoint, or the one with the best headline metric.')
-_DATA_DIR = flags.DEFINE_string('data_dir', None, 'Prepared tfds data; default $TFDS_DATA_DIR.')
-flags.mark_flags_as_required(['workdir', 'out'])
+_CHECKPOINT = shared.checkpoint()
+_DATA_DIR = shared.data_dir()
+flags.mark_flag_as_required('out')
 
 
 def main(argv):
@@ -37,9 +36,7 @@ def main(argv):
   if out.suffix not in ('.png', '.npz'):
     raise errors.UsageError(f'--out={out}: write a .png (a grid) or a .npz (arrays)')
   run = load.run(_WORKDIR.value, _CHECKPOINT.value, _DATA_DIR.value)
-  if _REPLICA.value >= run.config['seeds']:
-    raise errors.UsageError(f'--replica={_REPLICA.value}: the run has {run.config["seeds"]} '
-                            'seeds, counted from 0')
+  indices.check('--replica', _REPLICA.value, run.config['seeds'], 'seeds in this run')
   if run.experiment.sample is None:
     raise errors.UsageError(f'{run.config["experiment"]} trains nothing that draws images')
   samples = draws.draw(run, _NUM.value, seed=_SEED.value, replica=_REPLICA.value,

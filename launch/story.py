@@ -21,19 +21,18 @@ from absl import flags
 
 from gen_models import files
 from launch import errors
-from launch.cli import app, registry
+from launch.cli import app, flags as shared, registry
 from launch.reports import comparison, tables
 from launch.runs import numbers, result as result_lib
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the story; made, or gone on with.')
+_WORKDIR = shared.workdir('Directory of the story; made, or gone on with.')
 _STORY = flags.DEFINE_string('story', 'story_digits', 'Name of a file in experiments/, or a path.')
 _ONLY = flags.DEFINE_list('only', [], 'Families to train; default all. The table holds those that '
                           'have been scored.')
-_SET = flags.DEFINE_multi_string('set', [], 'name=value: overrides a hyperparameter of all.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Seed of the (first) run.')
-_SEEDS = flags.DEFINE_integer('seeds', 1, 'Replicas of each family.', lower_bound=1)
-_DATA_DIR = flags.DEFINE_string('data_dir', None, 'Prepared tfds data; default $TFDS_DATA_DIR.')
-flags.mark_flag_as_required('workdir')
+_SET = shared.overrides('name=value: overrides a hyperparameter of all; repeatable.')
+_SEED = shared.seed('Seed of the (first) run.')
+_SEEDS = shared.seeds('Replicas of each family.')
+_DATA_DIR = shared.data_dir()
 
 
 def main(argv):

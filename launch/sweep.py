@@ -25,26 +25,25 @@ import sys
 
 from absl import flags
 
+from gen_models import indices
 from launch import backends, errors
-from launch.cli import app, console, registry
+from launch.cli import app, console, flags as shared, registry
 from launch.processes import distributed
 from launch.sweeps import plan, runner
 
-_EXPERIMENT = flags.DEFINE_string('experiment', None, 'Name of a file in experiments/, or a path '
-                                  'ending in .py. python -m launch.list shows them.')
+_EXPERIMENT = shared.experiment()
 _VARIANTS = flags.DEFINE_list('variants', [], "Of the experiment's VARIANTS, or all; default: the "
                               "experiment's own defaults.")
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the sweep; made, or gone on with.')
-_SET = flags.DEFINE_multi_string(
-  'set', [], 'name=value for all, name=a,b,c for a grid, name=low..high or low..high:log for '
+_WORKDIR = shared.workdir('Directory of the sweep; made, or gone on with.')
+_SET = shared.overrides(
+  'name=value for all, name=a,b,c for a grid, name=low..high or low..high:log for '
   'random search and optuna; repeatable.')
-_SEED = flags.DEFINE_integer('seed', 0, 'The first seed.')
-_SEEDS = flags.DEFINE_integer('seeds', 1, 'Seeds of every point: seed, seed + 1, ...',
-                              lower_bound=1)
+_SEED = shared.seed('The first seed.')
+_SEEDS = shared.seeds('Seeds of every point: seed, seed + 1, ...')
 _SEARCH = flags.DEFINE_enum('search', 'grid', ['grid', 'random', 'optuna'],
                             'How the values of --set are combined.')
 _TRIALS = flags.DEFINE_integer('trials', 16, 'Points of random search and optuna.', lower_bound=1)
-_SEARCH_SEED = flags.DEFINE_integer('search_seed', 0, 'Of what the search draws.')
+_SEARCH_SEED = shared.seed('Of what the search draws.', 'search_seed')
 _BATCH = flags.DEFINE_integer('batch', 8, 'Points that optuna asks for at once, trained together.',
                               lower_bound=1)
 _REPLICAS = flags.DEFINE_enum(
@@ -58,12 +57,9 @@ _EVALUATE = flags.DEFINE_bool('evaluate', True, 'Score every run when it is trai
 _SAMPLE_SPACE = flags.DEFINE_enum('sample_space', 'none', ['none', 'own', 'real', 'dynamic',
                                                            'threshold'],
                                   'Of launch.evaluate; none: draws are not scored.')
-_DATA_DIR = flags.DEFINE_string('data_dir', None, 'Prepared tfds data; default $TFDS_DATA_DIR.')
-_SAVE_MINUTES = flags.DEFINE_float('save_every_minutes', 5.0, 'Time between checkpoints.',
-                                   lower_bound=0.0)
-_ACCEPT_CODE = flags.DEFINE_bool('accept_code', False, 'Resume although a file of yours has '
-                                 'changed since a run was last started; config.json records it.')
-flags.mark_flags_as_required(['experiment', 'workdir'])
+_DATA_DIR = shared.data_dir()
+_SAVE_MINUTES = shared.save_every_minutes()
+_ACCEPT_CODE = shared.accept_code()
 flags.adopt_module_key_flags(backends)
 
 
@@ -144,8 +140,9 @@ def _selected(programs):
   if not _PROGRAMS.value:
     return list(numbered.items())
   for number in _PROGRAMS.value:
-    if not number.isdigit() or int(number) not in numbered:
-      raise errors.UsageError(f'--programs={number}: the plan has 0 to {len(programs) - 1}')
+    if not number.strip().lstrip('-').isdecimal():
+      raise errors.UsageError(f'--programs={number}: write numbers of programs, 0,3')
+    indices.check('--programs', int(number), len(programs), 'programs in the plan')
   return [(int(number), numbered[int(number)]) for number in _PROGRAMS.value]
 
 

@@ -9,6 +9,7 @@ step with the hyperparameters given here.
 
 import contextlib
 import functools
+import itertools
 import pathlib
 import shlex
 import signal
@@ -18,33 +19,28 @@ import time
 from absl import flags
 
 from launch import backends
-from launch.cli import app, console, jax_setup, registry
+from launch.cli import app, console, flags as shared, jax_setup, registry
 from launch.processes import distributed, supervisor
 from launch.runs import directory as rundir, warm_start
 
-_EXPERIMENT = flags.DEFINE_string('experiment', None, 'Name of a file in experiments/, or a path '
-                                  'ending in .py. python -m launch.list shows them.')
-_VARIANT = flags.DEFINE_string('variant', None, "One of the experiment's VARIANTS.")
+_EXPERIMENT = shared.experiment()
+_VARIANT = shared.variant()
 _ESTIMATOR = flags.DEFINE_string(
   'estimator', None, "path.py:name of an estimator of yours that trains in the place of the "
   "experiment's own; what it may be is in launch/cli/estimators.py.")
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Run directory; made, or resumed.')
+_WORKDIR = shared.workdir('Run directory; made, or resumed.')
 _FROM = flags.DEFINE_string('from', None, 'Run directory whose last checkpoint a new run begins '
                            'with, see launch/runs/warm_start.py.')
-_SET = flags.DEFINE_multi_string('set', [], 'name=value: overrides a hyperparameter; repeatable.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Seed of the (first) run.')
-_SEEDS = flags.DEFINE_integer('seeds', 1, 'Replicas with seeds seed, seed + 1, ... in one program.',
-                              lower_bound=1)
+_SET = shared.overrides()
+_SEED = shared.seed('Seed of the (first) run.')
+_SEEDS = shared.seeds('Replicas with seeds seed, seed + 1, ... in one program.')
 _PARALLEL = flags.DEFINE_enum('parallel', 'sharded', ['sharded', 'pmap'],
                               'How a step is spread over devices, see training/parallel.py.')
-_DATA_DIR = flags.DEFINE_string('data_dir', None, 'Prepared tfds data; default $TFDS_DATA_DIR.')
+_DATA_DIR = shared.data_dir()
 _STREAM = flags.DEFINE_bool('stream', False, 'Read batches from disk through grain instead of '
                             'keeping the data on the device; the batches are the same.')
-_SAVE_MINUTES = flags.DEFINE_float('save_every_minutes', 5.0, 'Time between checkpoints.',
-                                   lower_bound=0.0)
-_ACCEPT_CODE = flags.DEFINE_bool('accept_code', False, 'Resume although a file of yours has '
-                                 'changed since the run was last started; config.json records it.')
-flags.mark_flags_as_required(['experiment', 'workdir'])
+_SAVE_MINUTES = shared.save_every_minutes()
+_ACCEPT_CODE = shared.accept_code()
 flags.adopt_module_key_flags(backends)
 flags.adopt_module_key_flags(supervisor)
 
@@ -60,7 +56,7 @@ def main(argv):
     distributed.join()
   entry = registry.load(_EXPERIMENT.value, _ESTIMATOR.value)
   values = registry.resolve(entry, _VARIANT.value, _SET.value)
-  experiment = entry.experiment(**values)
+  entry.experiment(**values)  # says what is wrong with the values themselves
   workdir = pathlib.Path(_WORKDIR.value)
   config = rundir.configuration(entry, _VARIANT.value, values, _SEED.value, _SEEDS.value)
   if elsewhere:
@@ -72,6 +68,8 @@ def main(argv):
     elif _FROM.value and backends.WHERE.value == 'slurm':  # its jobs see the files of this machine
       rundir.read_config(pathlib.Path(_FROM.value))
     sys.exit(backends.submit(backends.command('launch.train'), workdir))
+  # What is wrong with the command is said before the directory is claimed for it.
+  experiment, dataset = prepare(entry, config)
   # Of several processes only the first writes files and prints.
   with rundir.lock(workdir) if distributed.is_first() else contextlib.nullcontext():
     if _FROM.value:
@@ -83,7 +81,7 @@ def main(argv):
       rundir.record_start(workdir)
       console.record(workdir)
     distributed.wait_for_all('the run directory is ours')
-    result = train(entry, experiment, config, workdir, begun, remark)
+    result = train(experiment, dataset, config, workdir, begun, remark)
   several = distributed.count() > 1
   distributed.disconnect()
   if not result.done:
@@ -109,16 +107,35 @@ def _page_separately(workdir):
   return workdir / 'report.html'
 
 
-def train(entry, experiment, config, workdir, begun, remark=None):
-  """Runs the loop with everything that has effects attached to it."""
+def prepare(entry, config):
+  """(experiment, dataset) of a run, which are read and fit together; nothing is written.
+
+  Raises:
+    MissingData: the data are not there.
+    UsageError: memory does not hold so many replicas.
+    ValueError: an experiment whose parts do not fit together.
+  """
   # Imported late: bad flags are answered before anything slow is loaded.
+  from gen_models import data
+  from gen_models.training import hyper, keys, position
+  from launch.runs import memory
+  values = config['hyperparameters']
+  dataset = data.load(entry.experiment(**values).dataset, _DATA_DIR.value)
+  experiment = hyper.bind(entry.experiment, values, dataset.train, dataset.valid)
+  for end in itertools.accumulate(phase.num_steps for phase in experiment.phases):
+    state = position.abstract_state(experiment, end, keys.of_run(0), dataset.train)
+    memory.require_replicas(config['seeds'], state)
+  return experiment, dataset
+
+
+def train(experiment, dataset, config, workdir, begun, remark=None):
+  """Runs the loop with everything that has effects attached to it."""
   from gen_models import data, files
-  from gen_models.training import hyper, keys, loop, metrics, parallel, position
+  from gen_models.training import keys, loop, metrics, parallel, position
   from gen_models.training.hooks import Hooks
   from gen_models.training.record import Diverged
 
-  dataset = data.load(experiment.dataset, _DATA_DIR.value)
-  experiment = hyper.bind(entry.experiment, config['hyperparameters'], dataset.train, dataset.valid)
+
   stream = None
   if _STREAM.value:
     stream = data.source(experiment.dataset, _DATA_DIR.value)

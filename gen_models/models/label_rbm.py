@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from gen_models import indices
 from gen_models.models import rbm, units
 from gen_models.models.machine import Machine
 
@@ -31,7 +32,12 @@ def attach(x_BF, y_B, num_labels: int) -> jax.Array:
 
 
 def given_label(params: rbm.Params, num_labels: int, y) -> rbm.Params:
-  """The machine of p(x, h | y): W and b of the features, c + W_y. y may be traced."""
+  """The machine of p(x, h | y): W and b of the features, c + W_y. y may be traced.
+
+  Raises:
+    ValueError: y is a number, and no class has it.
+  """
+  indices.check('label', y, num_labels, 'classes')
   num_features = len(params.b_V) - num_labels
   return rbm.Params(params.w_VH[:num_features], params.b_V[:num_features],
                     params.c_H + params.w_VH[num_features + y])

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gen_models import indices
 from gen_models.models import bits, gaussian, units
 from gen_models.models.rows import mean_rows
 
@@ -115,10 +116,15 @@ def visible_mean(params, z_N) -> jax.Array:
 
 
 def sample(key, params, num_samples: int, label: int | None = None):
-  """(z, x): z_N ~ Categorical(pi), or all equal to `label`, then x_NV ~ p(x | z)."""
+  """(z, x): z_N ~ Categorical(pi), or all equal to `label`, then x_NV ~ p(x | z).
+
+  Raises:
+    ValueError: label is a number, and no class has it.
+  """
   key_z, key_x = jax.random.split(key)
   z_N = jax.random.categorical(key_z, params.log_pi_Q, shape=(num_samples,))
   if label is not None:
+    indices.check('label', label, len(params.log_pi_Q), 'classes')
     z_N = jnp.full_like(z_N, label)
   if isinstance(params, Params):
     return z_N, bits.bernoulli(key_x, visible_mean(params, z_N))

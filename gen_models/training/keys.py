@@ -34,8 +34,8 @@ def of_run(seed: int, num_seeds: int = 1) -> jax.Array:
 
 
 def of_seeds(seeds) -> jax.Array:
-  """The keys of replicas, [S]: replica i has that of the single run with seeds[i]."""
-  return jax.vmap(jax.random.key)(np.asarray(seeds))
+  """The keys of replicas, [S]: replica i has that of the single run with seeds[i] < 2^32."""
+  return jax.vmap(jax.random.key)(np.asarray(seeds, np.int64).astype(np.uint32))
 
 
 def phase(key: jax.Array, index: int) -> jax.Array:

@@ -357,8 +357,12 @@ def resolve(entry: Entry, variant: str | None = None, overrides=()) -> dict[str,
       raise UsageError(f'variant {variant} of {entry.name} sets {unknown[0]!r}, which is no '
                        'hyperparameter' + near(unknown[0], list(parameters)))
     values.update(entry.variants[variant])
+  given: set[str] = set()
   for override in overrides:
     name, equals, text = override.partition('=')
+    if name in given:
+      raise UsageError(f'--set={name} is given twice: give it once')
+    given.add(name)
     if not equals:
       raise UsageError(f'--set={override}: write --set=name=value')
     if name not in parameters:

@@ -30,7 +30,7 @@ from typing import Any
 import jax
 
 from gen_models import files
-from launch.cli import registry
+from launch.cli import flags, registry
 
 FAILED = 'failed.txt'
 # Of config.json: what may differ between two starts of one run, code after a word of the user's.
@@ -192,7 +192,8 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
            'seeds': int}
   optional = {'code': dict, 'accepted_code': list, 'estimator': str, 'from': dict}
   if not isinstance(config, dict) or not all(
-      isinstance(config.get(k, ()), kind) for k, kind in kinds.items()) or config['seeds'] < 1 or (
+      isinstance(config.get(k, ()), kind) for k, kind in kinds.items()) or not (
+      1 <= config['seeds'] <= flags.MAX_SEEDS) or (
       any(not isinstance(config[k], kind) for k, kind in optional.items() if k in config)) or any(
       not isinstance(c, dict) or not isinstance(c.get('code'), dict)
       for c in config.get('accepted_code', ())) or config.get('accepted_code') == []:

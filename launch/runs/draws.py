@@ -1,14 +1,13 @@
 """Draws of a run, as many as memory holds, computed in batches of a bounded size."""
 
-import os
-import pathlib
-
 import numpy as np
 
+from gen_models import indices
 from gen_models.experiment import Samples
 from gen_models.training import keys
 from launch import errors
 from launch.runs.load import Run
+from launch.runs.memory import free_memory
 
 BATCH = 5000  # of a convolutional generator of 28 x 28 pixels about 1 GB
 
@@ -31,8 +30,12 @@ def draw(run: Run, num: int, *, seed: int = 0, replica: int = 0,
     Samples of NumPy arrays.
 
   Raises:
+    ValueError: there is no such class.
     UsageError: the memory of this machine does not hold them.
   """
+  if label is not None and run.dataset.train.labels is not None:
+    indices.check('--label', label, 1 + int(np.max(run.dataset.train.labels)),
+                  f'classes in {run.dataset.name}')
   key, params = keys.draws(seed), run.params_of(replica)
   _require_memory(num, run.dataset.test.images.shape[1:3])
   if num <= BATCH:
@@ -55,14 +58,3 @@ def _require_memory(num: int, shape) -> None:
       f'--num={num}: draws and means of {shape[0]} x {shape[1]} pixels need {needed / 1e9:,.1f} GB '
       f'of memory, and {free / 1e9:,.1f} GB are free: draw fewer at a time, each with its own '
       '--seed')
-
-
-def free_memory() -> float:
-  """Bytes of this machine that programs can still take, infinite where it does not say."""
-  try:
-    for line in pathlib.Path('/proc/meminfo').read_text(encoding='utf-8').splitlines():
-      if line.startswith('MemAvailable:'):
-        return 1024.0 * int(line.split()[1])
-    return float(os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE'))
-  except (OSError, ValueError):
-    return float('inf')

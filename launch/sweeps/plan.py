@@ -17,6 +17,7 @@ import numpy as np
 
 from launch import errors
 from launch.cli import registry
+from launch.runs.memory import num_bytes
 
 
 class Point(NamedTuple):
@@ -213,13 +214,8 @@ def _bytes(experiment, data) -> tuple[int, int]:
 
   found = jax.eval_shape(lambda key, train: tuple(states(key, train)),
                          jax.eval_shape(lambda: jax.random.key(0)), hyper.shapes(data.train))
-  return (max(2 * _size(state) + _size(state.params) for state in found),
-          _size(hyper.shapes((data.train, data.valid))))
-
-
-def _size(tree) -> int:
-  return sum(int(np.prod(x.shape)) * (8 if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
-                                      else x.dtype.itemsize) for x in jax.tree.leaves(tree))
+  return (max(2 * num_bytes(state) + num_bytes(state.params) for state in found),
+          num_bytes(hyper.shapes((data.train, data.valid))))
 
 
 def describe(found: Sequence[Program], num_devices: int) -> str:

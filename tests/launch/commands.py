@@ -13,8 +13,14 @@ from launch.runs import load
 from tests.launch import forked
 
 ROOT = forked.ROOT
-# Short, and small enough to enumerate at once.
-SMALL = ['--experiment=rbm_digits', '--set=num_hidden=5', '--set=num_steps=800']
+
+
+def small(num_steps):
+  """An experiment of so many updates, small enough to enumerate at once."""
+  return ['--experiment=rbm_digits', '--set=num_hidden=5', f'--set=num_steps={num_steps}']
+
+
+SMALL = small(800)
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.launch.commands import ROOT, SMALL, parameters, refused, run, wait_for
+from tests.launch.commands import ROOT, SMALL, parameters, refused, run, small, wait_for
 
 
 @pytest.fixture(scope='module')
@@ -111,7 +111,7 @@ def test_divergence_stops_with_one_line(tmp_path):
 
 @pytest.mark.slow
 def test_seeds_are_replicas_of_single_runs(tmp_path):
-  args = [*SMALL, '--variant=centred', '--set=num_steps=200']
+  args = [*small(200), '--variant=centred']
   run('train', *args, '--seeds=3', '--seed=4', f'--workdir={tmp_path / "all"}')
   result = json.loads(run('evaluate', f'--workdir={tmp_path / "all"}').stdout.splitlines()[-1])
   assert result['seeds'] == [4, 5, 6] and len(result['per_seed']) == 3
@@ -126,7 +126,7 @@ def test_seeds_are_replicas_of_single_runs(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize('flag', ['--stream', '--parallel=pmap'])
 def test_other_ways_to_read_and_to_spread_end_in_the_same_bits(tmp_path, flag):
-  args = [*SMALL, '--variant=exact', '--set=num_steps=200']
+  args = [*small(200), '--variant=exact']
   run('train', *args, f'--workdir={tmp_path / "plain"}')
   run('train', *args, flag, f'--workdir={tmp_path / "other"}')
   assert parameters(tmp_path / 'plain') == parameters(tmp_path / 'other')
@@ -157,7 +157,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path, trained):
 
 def test_two_processes_cannot_train_in_one_directory(tmp_path):
   workdir = tmp_path / 'shared'
-  args = [*SMALL, '--set=num_steps=1000000', f'--workdir={workdir}']
+  args = [*small(1000000), f'--workdir={workdir}']
   first = subprocess.Popen([sys.executable, '-m', 'launch.train', *args], cwd=ROOT,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
   try:
@@ -180,7 +180,7 @@ def kill_at_random_moments(workdir, trials, seed):
   soon as a save is seen under way. Returns how many left an unfinished save behind.
   """
   rng = random.Random(seed)
-  args = [*SMALL, '--variant=centred', '--set=num_steps=40000', '--save_every_minutes=0',
+  args = [*small(40000), '--variant=centred', '--save_every_minutes=0',
           f'--workdir={workdir}']
   metrics, checkpoints = workdir / 'metrics.jsonl', workdir / 'checkpoints'
   during_save = 0
@@ -213,8 +213,7 @@ def kill_at_random_moments(workdir, trials, seed):
 
 def killed_and_unbroken_agree(tmp_path, trials):
   during_save = kill_at_random_moments(tmp_path / 'killed', trials, seed=1)
-  run('train', *SMALL, '--variant=centred', '--set=num_steps=40000',
-      f'--workdir={tmp_path / "whole"}')
+  run('train', *small(40000), '--variant=centred', f'--workdir={tmp_path / "whole"}')
   assert parameters(tmp_path / 'killed') == parameters(tmp_path / 'whole')
   return during_save
 

@@ -19,7 +19,7 @@ from gen_models.training import checkpoint, keys, metrics, position
 from launch import errors
 from launch.cli import app, registry
 from launch.runs import directory as rundir, load, warm_start
-from tests.launch.commands import ROOT, SMALL, parameters, refused, run, wait_for
+from tests.launch.commands import ROOT, SMALL, parameters, refused, run, small, wait_for
 
 ARGS = [*SMALL, '--variant=pcd', '--save_every_minutes=0']
 
@@ -154,7 +154,7 @@ def test_commands_refuse_what_is_not_theirs(copy, tmp_path):
   assert 'expected float32' in refused('evaluate', f'--workdir={copy}')
   assert 'expected float32' in refused('train', *ARGS, f'--workdir={copy}')
   other = tmp_path / 'other'
-  run('train', *SMALL, '--variant=centred', '--set=num_steps=200', f'--workdir={other}')
+  run('train', *small(200), '--variant=centred', f'--workdir={other}')
   shutil.rmtree(copy / 'checkpoints')
   shutil.copytree(other / 'checkpoints', copy / 'checkpoints')
   assert 'is of another run' in refused('evaluate', f'--workdir={copy}')
@@ -263,7 +263,7 @@ def test_a_file_in_place_of_the_directory_and_no_compilation_cache(tmp_path):
   for place in (tmp_path / 'file', tmp_path / 'file' / 'a'):
     assert 'is a file' in one_line(refused('train', *ARGS, f'--workdir={place}'))
   assert (tmp_path / 'file').read_text() == 'mine'
-  done = run('train', *SMALL, '--set=num_steps=10', f'--workdir={tmp_path / "a"}',
+  done = run('train', *small(10), f'--workdir={tmp_path / "a"}',
              JAX_COMPILATION_CACHE_DIR=str(tmp_path / 'file' / 'cache'))
   assert 'no compilation cache' in done.stderr.splitlines()[0]
   assert 'Traceback' not in done.stderr and 'UserWarning' not in done.stderr

@@ -6,13 +6,13 @@ from PIL import Image
 
 from launch import errors
 from launch.runs import draws, load, pictures
-from tests.launch.commands import SMALL, refused, run
+from tests.launch.commands import refused, run, small
 
 
 @pytest.fixture(name='trained', scope='module')
 def fixture_trained(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('run') / 'a'
-  run('train', *SMALL, '--set=num_steps=100', '--seeds=2', f'--workdir={workdir}')
+  run('train', *small(100), '--seeds=2', f'--workdir={workdir}')
   return workdir
 
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from launch.cli import console
-from tests.launch.commands import ROOT, SMALL, command, run, wait_for
+from tests.launch.commands import ROOT, command, run, small, wait_for
 
 
 @pytest.fixture(name='recorded')
@@ -94,7 +94,7 @@ def test_a_list_that_is_not_read_to_its_end():
 def test_a_run_outlives_its_terminal_and_saves_at_hangup(tmp_path):
   terminal, end = pty.openpty()
   workdir = tmp_path / 'run'
-  words = [*SMALL, '--set=num_steps=1000000', f'--workdir={workdir}']
+  words = [*small(1000000), f'--workdir={workdir}']
   process = subprocess.Popen([sys.executable, '-m', 'launch.train', *words], cwd=ROOT,
                              stdin=end, stdout=end, stderr=end)
   os.close(end)
@@ -113,5 +113,5 @@ def test_a_run_outlives_its_terminal_and_saves_at_hangup(tmp_path):
 
 def test_a_run_where_the_locale_has_only_ascii(tmp_path):
   locale = dict(LC_ALL='POSIX', PYTHONUTF8='0', PYTHONCOERCECLOCALE='0')
-  run('train', *SMALL, '--set=num_steps=20', f'--workdir={tmp_path / "run"}', **locale)
+  run('train', *small(20), f'--workdir={tmp_path / "run"}', **locale)
   assert '−' in (tmp_path / 'run' / 'report.html').read_text(encoding='utf-8')

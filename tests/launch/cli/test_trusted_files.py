@@ -18,7 +18,7 @@ from gen_models.training import checkpoint, keys, position
 from launch import errors, results
 from launch.cli import app, registry
 from launch.runs import directory as rundir, load
-from tests.launch.commands import ROOT, SMALL, refused, run
+from tests.launch.commands import ROOT, SMALL, refused, run, small
 
 EVIL = '''
 import pathlib
@@ -243,5 +243,5 @@ def test_train_report_and_sample_run_no_foreign_file(tmp_path, marker):
 @pytest.mark.slow
 def test_a_directory_whose_name_is_a_command_is_quoted(tmp_path):
   workdir = tmp_path / 'a; touch b'
-  done = run('train', *SMALL, '--set=num_steps=10', f'--workdir={workdir}')
+  done = run('train', *small(10), f'--workdir={workdir}')
   assert f"'--workdir={workdir}'" in done.stdout
