@@ -15,8 +15,8 @@ nats.
 
   pretrained      3.16, one seed, PCA 13.87; --set=pretrain_steps=3000 --set=num_steps=15000
   random_init     without pretraining
-  digits          64-128-64-8 on 8x8 digits
-  digits_random   the same without pretraining
+  digits          0.88, one seed, PCA 1.58; 64-128-64-8 on 8x8 digits
+  digits_random   0.68, one seed; the same without pretraining
 
 Cost on 2 CPU cores shared with other work: digits 30 seconds. Variants without a number are not
 measured.
