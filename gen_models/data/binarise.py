@@ -34,7 +34,7 @@ def check_binarisation(kind: str, levels: int) -> None:
                      "'threshold'")
 
 
-def binarise(key: jax.Array, x_BD: jax.Array, kind: str, levels: int) -> jax.Array:
+def binarise(key: jax.Array | None, x_BD: jax.Array, kind: str, levels: int) -> jax.Array:
   """Pixels as the model sees them.
 
   Dynamic draws are those of bits.bernoulli: P(on) is x / levels to within 2^-24, exactly so at 0
@@ -60,6 +60,8 @@ def binarise(key: jax.Array, x_BD: jax.Array, kind: str, levels: int) -> jax.Arr
   if kind == 'threshold':
     return (2 * x_BD.astype(jnp.int32) >= levels).astype(jnp.float32)
   p_BD = x_BD.reshape(x_BD.shape[0], -1).astype(jnp.float32) / levels
+  if key is None:
+    raise ValueError('a dynamic binarisation draws: give it a key')
   return bernoulli(key, p_BD).reshape(x_BD.shape)
 
 
@@ -84,7 +86,7 @@ def mean_image(arrays, levels: int) -> jax.Array:
   return jnp.mean(x_ND, axis=0, dtype=jnp.float32) / levels
 
 
-def split_key(split: Split) -> jax.Array:
+def split_key(split: Split | None) -> jax.Array:
   """The key of what is drawn once for a split: row i of one shares no noise with row i of another.
 
   Raises:

@@ -25,7 +25,7 @@ Axis suffixes: N M images, D values of an image.
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -177,7 +177,7 @@ def _changed(rng, train_MD, count: int, rows_N) -> np.ndarray:
 
 def _found(sets, kind: str, num_copies: int) -> bool:
   """`memorised` of sets in which the first `num_copies` draws are copies of that kind."""
-  rows = []
+  rows: list[tuple[Any, ...]] = []
   for near_y, fresh, copied, floor in sets:
     mixed = {name: Near(*(np.concatenate([c_N[:num_copies], f_N[num_copies:]])
                           for c_N, f_N in zip(copied[kind][name], fresh[name], strict=True)))

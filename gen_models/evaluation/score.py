@@ -110,7 +110,7 @@ class Fields:
   def __contains__(self, name: str) -> bool:
     return name in self._left
 
-  def take(self, name: str, check: Callable, default=_REQUIRED):
+  def take(self, name: str, check: Callable[[Any, str], Any], default: Any = _REQUIRED) -> Any:
     """The field `name`, checked; `default` where it is absent or, with a default, null."""
     value = self._left.pop(name, None if default is not _REQUIRED else _REQUIRED)
     if value is _REQUIRED:
@@ -313,9 +313,10 @@ class Score:
   @property
   def headline(self) -> float | None:
     """The number to print: test_nats, or, where the sides of a bracket cross, its lowest end."""
+    ends = [end for end in (self.test_nats, self.lower, self.upper) if end is not None]
     if self.test_nats is None or not self.crossed:
       return self.test_nats
-    return min(self.test_nats, self.lower, self.upper)
+    return min(ends)
 
   @property
   def headline_spread(self) -> float | None:
@@ -343,7 +344,8 @@ def combine(scores: Sequence[Score]) -> Score:
     'remarks': tuple(dict.fromkeys(line for score in scores for line in score.remarks))}
   nats = [score.test_nats for score in scores]
   if None not in nats:
-    changed |= {'test_nats': float(np.mean(nats)), 'seed_spread': float(np.std(nats, ddof=1)),
+    changed |= {'test_nats': float(np.mean(np.asarray(nats))),
+                'seed_spread': float(np.std(np.asarray(nats), ddof=1)),
                 'standard_error': _error_of_mean([score.standard_error for score in scores]),
                 'lower': _mean([score.lower for score in scores]),
                 'upper': _mean([score.upper for score in scores]),
@@ -354,7 +356,7 @@ def combine(scores: Sequence[Score]) -> Score:
     changed |= {'test_nats': None, 'remarks': (*changed['remarks'], 'a seed has no likelihood')}
   # A seed lacks the score of a target that it did not reach.
   names = [k for k in first.scores if all(s.scores.get(k) is not None for s in scores)]
-  values = {k: [score.scores[k] for score in scores] for k in names}
+  values = {k: np.asarray([score.scores[k] for score in scores]) for k in names}
   return dataclasses.replace(
     first, **changed, scores={k: float(np.mean(v)) for k, v in values.items()},
     scores_spread={k: float(np.std(v, ddof=1)) for k, v in values.items()})

@@ -345,7 +345,7 @@ def _sha256(value) -> str:
   if isinstance(value, dict):
     data = json.dumps(value, sort_keys=True).encode()
   else:
-    data = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+    data = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
   return hashlib.sha256(data).hexdigest()
 
 

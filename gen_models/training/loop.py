@@ -86,7 +86,8 @@ def fit(experiment: Experiment, train, valid, key, *, start=None, layout: Layout
   run = _Run(experiment, train, valid, key, layout, stream, checkpoints, hooks, judge)
   _check_lengths(run)
   phases, validator = experiment.phases, functools.cache(functools.partial(_validator, run))
-  position, state, previous = Position(), None, None
+  position, previous, first, updates = Position(), None, 0, 0
+  state = last_state = None
   if start is not None:
     state = start[0]._replace(hyper=run.hyper)
     position = position_lib.at_step(phases, start[1])
@@ -102,8 +103,10 @@ def fit(experiment: Experiment, train, valid, key, *, start=None, layout: Layout
       state, updates = _train_phase(run, phase, first, state, updates, validator)
       if updates < phase.num_steps:
         return Result(state, first + updates, False)
+    assert state is not None  # resumed or trained
     previous = parallel.held_whole(step_lib.final_params(state))
     last_state, state = state, None
+  assert last_state is not None  # there is a phase
   return Result(last_state, first + updates, True)
 
 
@@ -189,6 +192,7 @@ def _validator(run: _Run, sequential: bool):
   def validate(own, arrays):
     key, params, hyper = own
     now = experiment.at(hyper) if experiment.at else experiment
+    assert now.validate is not None  # whatever the hyperparameters
     return now.validate(key, params, arrays)
 
   fn = parallel.over_replicas(validate, run.replicated, sequential)
@@ -202,7 +206,9 @@ def _monitor(run: _Run, phase: Phase, runner: parallel.Runner, sequential: bool)
 
   def monitor(own, train, valid):
     key, params, memory, hyper = own
-    return step_lib.at(phase, hyper).monitor(key, params, memory, train, valid)
+    now = step_lib.at(phase, hyper)
+    assert now.monitor is not None  # whatever the hyperparameters
+    return now.monitor(key, params, memory, train, valid)
 
   fn = parallel.over_replicas(monitor, run.replicated, sequential)
   num_rows = len(jax.tree.leaves(run.valid)[0])

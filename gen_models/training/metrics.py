@@ -250,14 +250,15 @@ class Progress(contextlib.AbstractContextManager):
     self._clock, self._metrics = clock, {}
     self._in_place = self._stream.isatty()
     self._interval = 0.1 if self._in_place else 60.0
-    self._start = self._shown_at = self._latest = None
+    self._start: tuple[int, float] | None = None
+    self._shown_at: float | None = None
+    self._latest: str | None = None
 
   def update(self, step: int, metrics: Mapping[str, Any], headline: str | None = None) -> None:
     """Notes where the run is, and shows it if the last line is old enough."""
     now = self._clock()
     # The first update has waited for compilation: speed is measured from there.
-    self._start = self._start or (step, now)
-    first, since = self._start
+    first, since = self._start = self._start or (step, now)
     rate = (step - first) / (now - since) if now > since else None
     self._metrics.update(metrics)
     self._latest = format_progress(step, self._num_steps, rate, self._metrics, headline)
@@ -277,7 +278,7 @@ class Progress(contextlib.AbstractContextManager):
       self._stream.flush()
 
   def _show(self) -> None:
-    line, self._latest = self._latest, None
+    line, self._latest = self._latest or '', None
     if self._in_place:
       columns = shutil.get_terminal_size().columns - 1
       line = '\r' + line[:columns].ljust(columns)

@@ -6,13 +6,14 @@ An update that is zero is not rest: Adam would decay its moments and go on movin
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import optax
 from optax import transforms
 
 
 def players(generator: optax.GradientTransformation, critic: optax.GradientTransformation,
-            generators_turn: Callable | None = None) -> optax.GradientTransformation:
+            generators_turn: Callable[[Any], Any] | None = None) -> optax.GradientTransformation:
   """The optimizer of params that have fields `generator` and `critic`.
 
   Args:
@@ -24,7 +25,12 @@ def players(generator: optax.GradientTransformation, critic: optax.GradientTrans
     a GradientTransformation.
   """
   if generators_turn is not None:
-    generator = transforms.conditionally_mask(generator, generators_turn)
-    critic = transforms.conditionally_mask(critic, lambda step: ~generators_turn(step))
+    generator, critic = _in_turn(generator, critic, generators_turn)
   return optax.partition({'generator': generator, 'critic': critic},
                          lambda params: type(params)(generator='generator', critic='critic'))
+
+
+def _in_turn(generator, critic, generators_turn: Callable[[Any], Any]):
+  """Both, each at rest while the other moves."""
+  return (transforms.conditionally_mask(generator, lambda step, **extra: generators_turn(step)),
+          transforms.conditionally_mask(critic, lambda step, **extra: ~generators_turn(step)))

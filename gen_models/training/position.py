@@ -6,7 +6,7 @@ training begins, all of them are compared.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -73,6 +73,7 @@ def require(position: Position, phases: Sequence[Phase], state) -> None:
 
 def abstract_state(experiment: Experiment, step: int, keys, arrays):
   """Shapes and dtypes of the state saved after `step` updates, counted over all phases."""
+  state: Any = None
   previous = None
   for phase in experiment.phases[:at_step(experiment.phases, step).phase + 1]:
     state = jax.eval_shape(

@@ -106,7 +106,7 @@ class Record:
     self._prefix = experiment.prefix(phase)
     self._pending: _Dispatch | None = None
     self._rung: set[tuple[Alarm, int | None]] = set()
-    self._best = -np.inf
+    self._best: float | np.ndarray = -np.inf
     self.scores: dict[str, np.ndarray] = {}
 
   def put(self, begin: int, end: int, metrics: dict, scores: dict) -> None:
@@ -136,7 +136,8 @@ class Record:
 
     To be asked once for each validation.
     """
-    score = self.scores.get(self._experiment.headline, np.full(self._judge.num_replicas, -np.inf))
+    unknown = np.full(self._judge.num_replicas, -np.inf)
+    score = self.scores.get(self._experiment.headline or '', unknown)
     score = self._judge.ranked(np.atleast_1d(score))
     improved, self._best = bool(np.any(score > self._best)), np.fmax(score, self._best)
     return improved
