@@ -359,7 +359,8 @@ def main(argv):
   env = timing.environment(PACKAGES)
   timing.show_environment(env)
   if flags.FLAGS.json:
-    timing.write_json(flags.FLAGS.json, env, {title: rows})
+    timing.write_json(flags.FLAGS.json, 'gan', f'same players, same start; {flags.FLAGS.rounds} '
+                      'interleaved rounds in one process', env, {title: rows})
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""RBM 784-500: an epoch of CD-1 and of PCD-1, and a Gibbs sweep, beside peers and beside the floor.
+"""RBM 784-500: an epoch of CD-1 and of PCD-1, and a Gibbs step, beside peers and beside the floor.
 
   python -m benchmarks.rbm --json=rbm.json          (peers: pip install "gen_models[bench]")
 
@@ -344,14 +344,15 @@ def main(argv):
            lambda trainers=trainers: check_learnt(trainers, s), 1)
   samplers = [our_sampler(s), sklearn_sampler(s), rbms_sampler(s)]
   samplers = [sampler for sampler in samplers if sampler]
-  report(f'One Gibbs sweep of {s.sweep_chains} chains, {size}',
+  report(f'One Gibbs step of {s.sweep_chains} chains, {size}',
          [sampler.contender for sampler in samplers] + floors(s, sweep_products),
          lambda: check_sampled(samplers), s.sweeps)
 
   env = timing.environment(PACKAGES)
   timing.show_environment(env)
   if flags.FLAGS.json:
-    timing.write_json(flags.FLAGS.json, env, tables)
+    timing.write_json(flags.FLAGS.json, 'rbm', f'{size}, binary images; {rounds} interleaved '
+                      'rounds in one process', env, tables)
 
 
 if __name__ == '__main__':

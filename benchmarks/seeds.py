@@ -1,4 +1,4 @@
-"""Several seeds in one vmapped program against the same runs one after another.
+"""Several seeds in one vmapped program beside the same runs one after another.
 
   python -m benchmarks.seeds --seeds=5
 
@@ -42,7 +42,9 @@ def main(argv):
   env = timing.environment(('jax', 'jaxlib'))
   timing.show_environment(env)
   if _JSON.value:
-    timing.write_json(_JSON.value, env, tables)
+    protocol = (f'{_SEEDS.value} seeds of `rbm_digits`, {_STEPS.value} updates each, compilation '
+                f'included; {_ROUNDS.value} interleaved rounds after a warm-up')
+    timing.write_json(_JSON.value, 'seeds', protocol, env, tables, ours='one program')
 
 
 def fit(experiment, dataset, together: bool):

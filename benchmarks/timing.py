@@ -5,13 +5,16 @@ ratios are taken of medians. Nothing here is a test: times are printed, never as
 """
 
 import collections
+import datetime
 import functools
 import importlib
 import json
 import os
 import pathlib
 import platform
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from importlib import metadata
@@ -120,9 +123,23 @@ def show_environment(env: dict) -> None:
     print(f'{title}: ' + ', '.join(f'{name} {value}' for name, value in env[title].items()))
 
 
-def write_json(path: str, env: dict, tables: dict) -> None:
-  pathlib.Path(path).write_text(
-    json.dumps({'environment': env, 'tables': tables}, indent=1) + '\n', encoding='utf-8')
+def write_json(path: str, benchmark: str, protocol: str, env: dict, tables: dict,
+               ours: str = 'ours') -> None:
+  """Writes a measurement as benchmarks.tables reads it.
+
+  Args:
+    path: of the file.
+    benchmark: name of the module in benchmarks/.
+    protocol: how the times were taken, in one line.
+    env: of `environment`.
+    tables: task -> contender -> of `summarise`, seconds.
+    ours: the contender that ratios are to.
+  """
+  command = shlex.join(['python', '-m', f'benchmarks.{benchmark}', *sys.argv[1:]])
+  pathlib.Path(path).write_text(json.dumps({
+    'benchmark': benchmark, 'command': command, 'protocol': protocol,
+    'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+    'environment': env, 'ours': ours, 'tables': tables}, indent=1) + '\n', encoding='utf-8')
 
 
 def _version(package):

@@ -1,0 +1,105 @@
+"""Makes benchmarks/README.md of the measurements in benchmarks/results/.
+
+  python -m benchmarks.rbm --json=benchmarks/results/rbm-mine.json
+  python -m benchmarks.tables
+
+A measurement is what a benchmark writes with --json: machine, versions, command, and of every
+contender the median, the least and the greatest seconds. `transcribed` says of one that its JSON
+was written later than it was measured, and from what.
+"""
+
+import ast
+import json
+import pathlib
+
+from absl import app
+
+HERE = pathlib.Path(__file__).parent
+RESULTS, README = HERE / 'results', HERE / 'README.md'
+_ORDER = ('rbm', 'vae', 'gan', 'seeds')  # what is not among them comes last
+_TITLES = {'start': 'From the command to the first updates on disk.',
+           'profile': 'Where an update spends its time.'}
+_HEAD = """# Speed
+
+Made by `python -m benchmarks.tables` from `benchmarks/results/`; `make bench` measures anew, and
+`--json=benchmarks/results/NAME.json` of a benchmark adds to this page.
+
+Times are medians over interleaved rounds of one process; in brackets the least and the greatest,
+where they were kept. × says how many times longer something takes than ours. A *floor* is the
+matrix products alone, with none of the work around them. Times of one table were taken on one
+machine; across tables they do not compare.
+"""
+
+
+def load() -> list[dict]:
+  """Every measurement, those of one benchmark together."""
+  found = [json.loads(path.read_text(encoding='utf-8')) for path in sorted(RESULTS.glob('*.json'))]
+  return sorted(found, key=lambda m: (
+    _ORDER.index(m['benchmark']) if m['benchmark'] in _ORDER else len(_ORDER)))
+
+
+def document(measurements: list[dict]) -> str:
+  """The whole page."""
+  parts, before = [_HEAD.strip()], None
+  for m in measurements:
+    if m['benchmark'] != before:
+      parts.append(f'## {m["benchmark"]}\n\n{title(m["benchmark"])}')
+      before = m['benchmark']
+    parts += [_about(m), table(m), *m.get('remarks', [])]
+  return '\n\n'.join(parts) + '\n'
+
+
+def title(benchmark: str) -> str:
+  """The first line of a benchmark's docstring, which is read, not run."""
+  path = HERE / f'{benchmark}.py'
+  if not path.exists():
+    return _TITLES.get(benchmark, '')
+  return ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))).splitlines()[0]
+
+
+def _about(m: dict) -> str:
+  """Machine, versions, protocol and command of a measurement, in two lines."""
+  env = m['environment']
+  machine = env.get('machine') or f'{env["cpu"]}, {env["cores"]} cores, jax on {env["device"]}'
+  versions = ', '.join(f'{name} {version}' for name, version in env.get('versions', {}).items())
+  noted = f' Transcribed from {m["transcribed"]}.' if m.get('transcribed') else ''
+  return (f'**{machine}**' + (f'; {versions}' if versions else '') + f'. `{m["command"]}`: '
+          f'{m["protocol"]}.{noted}')
+
+
+def table(m: dict) -> str:
+  """A row for each contender, a column for each task, in Markdown."""
+  tasks = m['tables']
+  ours = m.get('ours', 'ours')
+  names = list(dict.fromkeys(name for rows in tasks.values() for name in rows))
+  names.sort(key=lambda name: (name != ours, not name.startswith('floor')))
+  lines = [['', *tasks], ['---'] * (len(tasks) + 1)]
+  lines += [[name, *(_cell(name, rows, ours) for rows in tasks.values())] for name in names]
+  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def _cell(name: str, rows: dict[str, dict], ours: str) -> str:
+  """214 ms [210, 220], 2.00×: the median, its spread, and the ratio to ours."""
+  row = rows.get(name)
+  if row is None:
+    return '–'
+  largest = row.get('median', row.get('max'))
+  unit, scale = ('s', 1) if largest >= 1 else ('ms', 1e3)
+  low, high = (f'{scale * row[end]:.3g}' if end in row else None for end in ('min', 'max'))
+  if 'median' not in row:
+    return f'{low} to {high} {unit}'
+  text = f'{scale * row["median"]:.3g} {unit}' + (f' [{low}, {high}]' if low else '')
+  if name == ours or name.startswith('floor') or 'median' not in rows.get(ours, {}):
+    return text
+  return f'{text}, {row["median"] / rows[ours]["median"]:.2f}×'
+
+
+def main(argv):
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+  README.write_text(document(load()), encoding='utf-8')
+  print(README)
+
+
+if __name__ == '__main__':
+  app.run(main)
