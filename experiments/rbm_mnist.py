@@ -58,6 +58,7 @@ from gen_models.samplers import annealing
 
 # Of the code for RBMs that Salakhutdinov gave away, there with momentum 0.5 in the first epochs.
 _AS_PUBLISHED = dict(learning_rate=0.05, momentum=0.9, weight_decay=1e-3)
+SCORING = ('ais_chains', 'ais_temperatures')  # read by `evaluate` alone
 VARIANTS = {
   'cd1': dict(negative='cd', steps=1, num_steps=30_000),
   'cd3': dict(negative='cd', steps=3),

@@ -41,6 +41,7 @@ from gen_models.models import gibbs, rbm, units
 from gen_models.samplers import annealing
 
 NUM_HIDDEN, BATCH_SIZE = 500, 100  # as rbm_mnist's
+SCORING = ('ais_temperatures',)  # read by `evaluate` alone
 VARIANTS = {
   'pcd1': dict(),
   'centred': dict(direction='centred'),

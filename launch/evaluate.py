@@ -1,6 +1,7 @@
 """Scores a run on the test split; the last line printed is one JSON object, kept as result.json.
 
   python -m launch.evaluate --workdir=runs/digits
+  python -m launch.evaluate --workdir=runs/mnist --set=ais_temperatures=30000
 """
 
 import json
@@ -13,6 +14,8 @@ from launch.reports import tables
 from launch.runs import score as score_lib
 
 _WORKDIR = shared.workdir('Run directory made by launch.train.')
+_SET = shared.overrides('name=value: a hyperparameter that only the score reads, such as '
+                        'ais_temperatures; repeatable.')
 _CHECKPOINT = shared.checkpoint()
 _DATA_DIR = shared.data_dir()
 _SAMPLE_SPACE = flags.DEFINE_enum(
@@ -24,7 +27,7 @@ def main(argv):
   app.no_arguments(argv)
   workdir = pathlib.Path(_WORKDIR.value)
   result = score_lib.score(workdir, _CHECKPOINT.value, _DATA_DIR.value, _SAMPLE_SPACE.value,
-                           lambda line: print(line, flush=True))
+                           lambda line: print(line, flush=True), _SET.value)
   print(tables.of_result(result), flush=True)
   if page := app.extra('the page of the run', _page, workdir):
     print(f'page: {page}', flush=True)

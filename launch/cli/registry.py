@@ -35,6 +35,7 @@ class Entry(NamedTuple):
     doc: its docstring.
     code: of a user's file: sha256 of it and of what it imports from its folder, by file name.
     estimator: path.py:name, absolute, of a user's estimator that trains instead of its own.
+    scoring: hyperparameters that only the final score reads: SCORING of the file.
   """
 
   name: str
@@ -44,6 +45,7 @@ class Entry(NamedTuple):
   code: dict[str, str] = {}
   published: dict[str, Published] = {}
   estimator: str | None = None
+  scoring: tuple[str, ...] = ()
 
 
 class Story(NamedTuple):
@@ -259,7 +261,8 @@ def _entry(name: str, module) -> Entry:
   if not callable(getattr(module, 'experiment', None)):
     raise UsageError(f'{name} defines no function `experiment`')
   return Entry(name, module.experiment, getattr(module, 'VARIANTS', {}), module.__doc__ or '',
-               published=getattr(module, 'PUBLISHED', {}))
+               published=getattr(module, 'PUBLISHED', {}),
+               scoring=tuple(getattr(module, 'SCORING', ())))
 
 
 def load_story(name: str) -> Story:
@@ -357,19 +360,39 @@ def resolve(entry: Entry, variant: str | None = None, overrides=()) -> dict[str,
       raise UsageError(f'variant {variant} of {entry.name} sets {unknown[0]!r}, which is no '
                        'hyperparameter' + near(unknown[0], list(parameters)))
     values.update(entry.variants[variant])
-  given: set[str] = set()
+  values |= _typed(entry, overrides)
+  check_values(entry, values)
+  return values
+
+
+def rescored(entry: Entry, values: dict[str, Any], overrides) -> dict[str, Any]:
+  """Hyperparameters of a run that was trained, with `name=value` overrides of how it is scored.
+
+  Raises:
+    UsageError: as `resolve`; or a hyperparameter on which training depends.
+  """
+  typed = _typed(entry, overrides)
+  if trained := [name for name in typed if name not in entry.scoring]:
+    raise UsageError(f'--set={trained[0]}: the run was trained with it; when it is scored, '
+                     f'{entry.name} reads {", ".join(entry.scoring) or "no hyperparameter"} alone')
+  values = values | typed
+  check_values(entry, values)
+  return values
+
+
+def _typed(entry: Entry, overrides) -> dict[str, Any]:
+  """Name -> value of `name=value` words, of the types that the hyperparameters have."""
+  parameters, values = hyperparameters(entry), {}
   for override in overrides:
     name, equals, text = override.partition('=')
-    if name in given:
+    if name in values:
       raise UsageError(f'--set={name} is given twice: give it once')
-    given.add(name)
     if not equals:
       raise UsageError(f'--set={override}: write --set=name=value')
     if name not in parameters:
       raise UsageError(f'{entry.name} has no hyperparameter {name!r}'
                        + near(name, list(parameters)))
     values[name] = parse(name, text, parameters[name].annotation)
-  check_values(entry, values)
   return values
 
 

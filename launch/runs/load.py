@@ -3,6 +3,7 @@
 import os
 import pathlib
 import sys
+from collections.abc import Sequence
 
 import jax
 
@@ -27,10 +28,12 @@ class Run:
     return jax.tree.map(lambda x: x[replica], self.params)
 
 
-def run(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None = None) -> Run:
+def run(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None = None,
+        overrides: Sequence[str] = ()) -> Run:
   """Reads a run; raises ForeignRun, ForeignCheckpoint, DamagedCheckpoint or FileNotFoundError.
 
-  And UsageError where its config.json names code that is not known as the user's.
+  And UsageError where its config.json names code that is not known as the user's, or `overrides`,
+  name=value words, set anything but how the run is scored.
   """
   workdir = pathlib.Path(workdir)
   config, path = rundir.read_config(workdir), workdir / 'config.json'
@@ -38,8 +41,9 @@ def run(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None = 
   if rundir.code(config) is not None and (changed := rundir.changed_code(config, entry.code)):
     print(f'note: {", ".join(changed)} changed since {workdir} was trained; it is read with the '
           'code as it is now', file=sys.stderr)
-  experiment = entry.experiment(
-    **registry.recorded_values(entry, config['hyperparameters'], path))
+  values = registry.rescored(
+    entry, registry.recorded_values(entry, config['hyperparameters'], path), overrides)
+  experiment = entry.experiment(**values)
   jax_setup.setup()
   from gen_models import data
   from gen_models.training import keys, position, step as step_lib
@@ -51,4 +55,5 @@ def run(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None = 
   if restored is None:
     raise FileNotFoundError(f'{workdir} has no checkpoint yet; train first with the same --workdir')
   state, step = restored
-  return Run(config, entry.code, experiment, dataset, step_lib.final_params(state), step)
+  return Run({**config, 'hyperparameters': values}, entry.code, experiment, dataset,
+             step_lib.final_params(state), step)

@@ -5,7 +5,7 @@ import itertools
 import json
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,7 +21,8 @@ UNFINISHED = 'scoring ended before the draws were compared with test images'
 
 
 def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None = None,
-          space: str = 'own', report: Callable[[str], None] = print) -> Result:
+          space: str = 'own', report: Callable[[str], None] = print,
+          overrides: Sequence[str] = ()) -> Result:
   """Scores a run on the test split and writes its result.json.
 
   The likelihood is on disk before anything else is tried: whatever fails after it is a remark in
@@ -33,6 +34,7 @@ def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None 
     data_dir: of prepared data.
     space: binarisation under which draws are compared with test images, 'own' or 'none'.
     report: called with lines of progress.
+    overrides: name=value words for hyperparameters that only the score reads.
 
   Returns:
     What was written.
@@ -42,7 +44,7 @@ def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None 
     OSError: the result cannot be written; it was reported as one line of JSON.
   """
   workdir = pathlib.Path(workdir)
-  run = load.run(workdir, which, data_dir)
+  run = load.run(workdir, which, data_dir, overrides)
   seeds = range(run.config['seed'], run.config['seed'] + run.config['seeds'])
   scores = [_evaluate(run, i, f'seed {seed}: ' if len(seeds) > 1 else '', report)
             for i, seed in enumerate(seeds)]

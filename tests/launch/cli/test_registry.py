@@ -133,3 +133,26 @@ def test_a_default_outside_its_domain_is_refused():
   ('centring', 'float at least 0 and at most 1 | None'), ('chains', 'int that is even')])
 def test_the_list_shows_domains(name, text):
   assert registry.describe(registry.hyperparameters(BOUNDED)[name].annotation) == text
+
+
+def test_what_only_the_score_reads_may_change_when_a_run_is_scored():
+  """Everything else was trained with, and the values must be those that training would take."""
+  entry = registry.load('dbn')
+  trained = registry.resolve(entry, 'digits')
+  found = registry.rescored(entry, trained, ['ais_chains=7', 'importance_samples=3'])
+  assert found == trained | {'ais_chains': 7, 'importance_samples': 3}
+  for words, message in {'num_steps=3': 'trained with it.* reads importance_samples, ais_chains',
+                         'ais_chains=0': 'ais_chains=0: not int', 'ais_chans=3': 'did you mean',
+                         'ais_chains=1 ais_chains=2': 'twice'}.items():
+    with pytest.raises(errors.UsageError, match=message):
+      registry.rescored(entry, trained, words.split())
+  with pytest.raises(errors.UsageError, match='reads no hyperparameter alone'):
+    registry.rescored(registry.load('mixture'), {}, ['num_steps=3'])
+
+
+def test_what_is_declared_to_be_of_the_score_is_a_hyperparameter():
+  for name in registry.names():
+    entry = registry.load(name)
+    assert set(entry.scoring) <= set(registry.hyperparameters(entry))
+    likely = {p for p in registry.hyperparameters(entry) if p.startswith(('ais_', 'importance_'))}
+    assert likely == set(entry.scoring)
