@@ -327,11 +327,16 @@ def test_classes_may_lie_far_apart(components, pseudo_count):
   z_N = np.arange(200) % 2
   x_NV = (draws.normal(size=(200, 3)) + 1e4 * z_N[:, None]).astype(np.float32)
   params = mixture.fit_labelled(x_NV, z_N, 2, components=components, pseudo_count=pseudo_count)
+  every_NV = x_NV.astype(np.float64)
+  common_VV = np.cov(every_NV.T, bias=True)
+  common_VV = 0.99 * common_VV + 0.01 * np.trace(common_VV) / 3 * np.eye(3)
   for q, law in enumerate(laws(params)):
-    c_VV = np.cov(x_NV[z_N == q].T.astype(np.float64), bias=True)
+    own_NV = every_NV[z_N == q]
+    off_V = own_NV.mean(0) - every_NV.mean(0)
+    pseudo_VV = pseudo_count * (common_VV + np.outer(off_V, off_V))
+    c_VV = (100 * np.cov(own_NV.T, bias=True) + pseudo_VV) / (100 + pseudo_count)
     where = np.eye(3) == 1 if components == 'diagonal' else np.ones((3, 3), bool)
-    # The prior adds 1e-6 of the common variance of 2.5e7 to 100 images.
-    np.testing.assert_allclose(law.cov[where], c_VV[where], atol=0.01 + pseudo_count * 2.6e5)
+    np.testing.assert_allclose(law.cov[where], c_VV[where], atol=0.01)
 
 
 def test_a_class_without_a_density_is_refused():
