@@ -180,8 +180,8 @@ def kill_at_random_moments(workdir, trials, seed):
   soon as a save is seen under way. Returns how many left an unfinished save behind.
   """
   rng = random.Random(seed)
-  args = [*small(40000), '--variant=centred', '--save_every_minutes=0',
-          f'--workdir={workdir}']
+  words = [*small(40000), '--variant=centred', f'--workdir={workdir}']
+  args = [*words, '--save_every_minutes=0']
   metrics, checkpoints = workdir / 'metrics.jsonl', workdir / 'checkpoints'
   during_save = 0
   for trial in range(trials):
@@ -207,7 +207,7 @@ def kill_at_random_moments(workdir, trials, seed):
     process.kill()
     process.wait()
     during_save += unfinished(checkpoints)
-  run('train', *args)
+  run('train', *words)
   return during_save
 
 

@@ -150,7 +150,7 @@ def test_a_run_survives_its_time_limit_and_preemption(slurm, tmp_path):
     logged(tmp_path / 'a', job, r'start 3, [^$]*\nresuming .* at step [1-9]\d*')
     assert process.wait(120) == 0, (tmp_path / 'log').read_text()
   log = (tmp_path / 'log').read_text()
-  assert log.count('saved; the same command goes on') == 2 and 'trained 30000 steps' in log
+  assert log.count('saved; the same command resumes') == 2 and 'trained 30000 steps' in log
   subprocess.run([sys.executable, *long, f'--workdir={tmp_path}/b'], cwd=ROOT, env=slurm,
                  check=True, capture_output=True)
   code = ('import pathlib, sys, numpy; from launch.runs import load; a, b = ['
@@ -179,7 +179,7 @@ def test_ctrl_c_stops_following_and_scancel_the_run(slurm, tmp_path):
     subprocess.run(['scancel', job], env=slurm, check=True)
     assert process.wait(60) == 143
   assert 'cancelled' in more.read_text()
-  assert 'saved; the same command goes on' in (tmp_path / 'a/slurm' / f'{job}.out').read_text()
+  assert 'saved; the same command resumes' in (tmp_path / 'a/slurm' / f'{job}.out').read_text()
   assert 'queued again' not in (tmp_path / 'a/slurm' / f'{job}.out').read_text()
   assert job.encode() not in cluster.output(slurm, 'squeue', '--noheader', '--format=%i')
 

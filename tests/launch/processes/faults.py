@@ -194,7 +194,7 @@ def trial(folder: pathlib.Path, fault: str, num_processes: int, rng: random.Rand
     again = fault in ('sigterm', 'supervisor')
     assert status == {'sigterm': 143, 'supervisor': -9}.get(fault, 0), (status, run.output())
     if again:
-      said = re.findall('the same command goes on', run.output())
+      said = re.findall('the same command resumes', run.output())
       assert fault == 'supervisor' or said or struck_at == 0, run.output()
       run.start()
       assert run.wait() == 0, run.output()
