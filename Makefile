@@ -20,10 +20,10 @@ story: .venv/demo.stamp
 	@$(RUN) -m launch.story --workdir=runs/story
 
 test: .venv/test.stamp
-	$(RUN) -m pytest --numprocesses=3 --dist=loadfile --durations=25 -m "not slow"
+	$(RUN) -m pytest --numprocesses=2 --dist=loadfile --durations=25 -m "not slow"
 
 test-all: .venv/test.stamp
-	$(RUN) -m pytest --numprocesses=3 --dist=loadfile --durations=25
+	$(RUN) -m pytest --numprocesses=2 --dist=loadfile --durations=25
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .

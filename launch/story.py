@@ -6,7 +6,7 @@
 A story is a file of experiments/ (or a path ending in .py) with FAMILIES, a dict from a family to
 its (experiment, variant), and SPACE, the binarisation under which the draws of all are compared
 with test images. Each family is an ordinary run in a directory of its own under --workdir; the same
-command again goes on where it stopped. Writes
+command again resumes it. Writes
 
   table.json   a list, one object a family
   report.html  the table, and for each family samples, nearest training images and latents
@@ -14,7 +14,6 @@ command again goes on where it stopped. Writes
 """
 
 import pathlib
-import subprocess
 import sys
 
 from absl import flags
@@ -22,6 +21,7 @@ from absl import flags
 from gen_models import files
 from launch import errors
 from launch.cli import app, flags as shared, registry
+from launch.processes import child
 from launch.reports import comparison, tables
 from launch.runs import numbers, result as result_lib
 
@@ -65,10 +65,9 @@ def launch(told: registry.Story, family: str, workdir: pathlib.Path) -> None:
     ['launch.evaluate', f'--sample_space={told.space}']]
   for module, *options in commands:
     print(f'{family}: {module.removeprefix("launch.")}', flush=True)
-    done = subprocess.run([sys.executable, '-m', module, f'--workdir={workdir}', *options,
-                           *data_dir])
-    if done.returncode:
-      sys.exit(done.returncode)
+    status = child.run(module, [f'--workdir={workdir}', *options, *data_dir])
+    if status:
+      sys.exit(status)
 
 
 if __name__ == '__main__':
