@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
 
 from gen_models.estimators.base import Estimator
@@ -96,8 +97,8 @@ class Samples(NamedTuple):
       none; in [0, 1].
   """
 
-  draws: jax.Array
-  means: jax.Array
+  draws: jax.Array | np.ndarray
+  means: jax.Array | np.ndarray
 
 
 def unlabelled(draw: Callable, shape) -> Callable:

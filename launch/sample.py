@@ -19,7 +19,7 @@ _WORKDIR = shared.workdir('Run directory made by launch.train.')
 _NUM = flags.DEFINE_integer('num', 64, 'How many; the first ones of more than 5000 do not depend '
                             'on their number.', lower_bound=1)
 _OUT = flags.DEFINE_string('out', None, 'A .png: a grid of the mean images p(x | latent). A .npz: '
-                           'arrays `draws` and `means`, [num, y, x] in [0, 1].')
+                           'arrays `draws` and `means`, [num, y, x] in [0, 1].', required=True)
 _LABEL = flags.DEFINE_integer('label', None, 'Class to draw from, for models that know classes.')
 _SEED = shared.seed('Of the draws; the same seed draws the same.')
 _REPLICA = flags.DEFINE_integer('replica', 0, 'Which of the seeds of a --seeds run.', lower_bound=0)
@@ -27,7 +27,6 @@ _COLUMNS = flags.DEFINE_integer('columns', None, 'Of the grid; default: about sq
                                 lower_bound=1)
 _CHECKPOINT = shared.checkpoint()
 _DATA_DIR = shared.data_dir()
-flags.mark_flag_as_required('out')
 
 
 def main(argv):

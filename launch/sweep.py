@@ -119,7 +119,7 @@ def _variants(entry: registry.Entry) -> list[str | None]:
     raise errors.UsageError(f'--variants names {repeated[0]} twice')
   for variant in _VARIANTS.value:
     registry.resolve(entry, variant)
-  return _VARIANTS.value or [None]
+  return [*_VARIANTS.value] or [None]
 
 
 def _submit(programs) -> int:

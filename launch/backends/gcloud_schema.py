@@ -47,7 +47,8 @@ def command(group: str, verb: str, *words: str) -> list[str]:
   Raises:
     Invalid: a flag or the value of one that gcloud would refuse.
   """
-  given = dict(word.partition('=')[::2] for word in words if word.startswith('-'))
+  split = (word.partition('=') for word in words if word.startswith('-'))
+  given = {flag: value for flag, _, value in split}
   schema.check(given, schema_of(group, verb), f'gcloud compute tpus {group} {verb}')
   return ['gcloud', 'compute', 'tpus', group, verb, *words]
 

@@ -145,7 +145,7 @@ def manifest(command, workdir: str, options: Options, *, task: int | None = None
       limits[resource] = amount
   variables = {**environment.environment(accelerator, env or {})}
   variables.setdefault(environment.CACHE, posixpath.join(mount, '.cache', 'jax'))
-  container = {
+  container: dict[str, Any] = {
     'name': 'train', 'image': options.image, 'command': [_literal(w) for w in command],
     'env': [{'name': k, 'value': _literal(v)} for k, v in variables.items()]
            + _processes(name, pods, accelerator),
@@ -155,7 +155,8 @@ def manifest(command, workdir: str, options: Options, *, task: int | None = None
     container['resources'] = {'limits': dict(limits), 'requests': dict(limits)}
   if pods > 1:
     container['ports'] = [{'containerPort': _PORT}]
-  pod = {'restartPolicy': 'Never', 'terminationGracePeriodSeconds': options.grace,
+  pod: dict[str, Any] = {
+    'restartPolicy': 'Never', 'terminationGracePeriodSeconds': options.grace,
          'containers': [container],
          'volumes': [{'name': 'work', 'persistentVolumeClaim': {'claimName': claim}},
                      {'name': 'shm', 'emptyDir': {'medium': 'Memory'}}]}
@@ -310,7 +311,8 @@ class _Reader:
   def __init__(self, name: str, namespace: str):
     self._words = ['kubectl', 'logs', namespace, '--prefix', '--ignore-errors',
                    f'--selector=jobset.sigs.k8s.io/jobset-name={name}', '--max-log-requests=1000']
-    self._process, self._since, self._began = None, ['--tail=-1'], 0.0
+    self._process: subprocess.Popen | None = None
+    self._since, self._began = ['--tail=-1'], 0.0
 
   def start(self) -> None:
     self._began = time.time()
@@ -319,8 +321,10 @@ class _Reader:
 
   def reads(self) -> bool:
     """Whether it still does; when it has stopped, what it showed is not shown again."""
-    if self._process is None or self._process.poll() is None:
-      return self._process is not None
+    if self._process is None:
+      return False
+    if self._process.poll() is None:
+      return True
     if self._process.returncode == 0 and time.time() - self._began > 3:
       self._since = [time.strftime('--since-time=%Y-%m-%dT%H:%M:%SZ', time.gmtime())]
     self._process = None

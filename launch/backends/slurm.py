@@ -151,7 +151,7 @@ def render(command, workdir: str, options: Options, *, num_tasks: int = 1,
             *environment.exports('gpu' if gpus else 'cpu', env or {}),
             *(['export GEN_MODELS_DISTRIBUTED=auto'] if processes > 1 else []),
             'task="$SLURM_JOB_ID"', f'command=({shlex.join(words)})']
-  if num_tasks > 1:
+  if num_tasks > 1 and task_flag:
     lines += ['task="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"',
               f'command+=({shlex.quote(task_flag)}="$SLURM_ARRAY_TASK_ID")']
   status = f'{shlex.quote(str(directory))}"/$task.status"'

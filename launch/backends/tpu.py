@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import flags
 
@@ -141,9 +141,10 @@ def plan(command, workdir: str, options: Options, *, env=None) -> Plan:
   Raises:
     UsageError: flags that cannot work.
   """
-  for flag, value in (('tpu_type', options.type), ('tpu_zone', options.zone)):
-    if not value:
-      raise errors.UsageError(f'--where=tpu needs --{flag}')
+  if not options.type:
+    raise errors.UsageError('--where=tpu needs --tpu_type')
+  if not options.zone:
+    raise errors.UsageError('--where=tpu needs --tpu_zone')
   generation, _, hosts = tpu_slices.from_type(options.type)
   name = shell.check_name('tpu_name', options.name or shell.name_of(workdir), 60)
   gcloud_schema.check_flags(options.zone, options.project)
@@ -234,7 +235,7 @@ def _run(made: Plan, options: Options, workdir: pathlib.Path, follow: bool) -> i
   if not there:
     _live(made.create)
   if made.state:
-    _wait(made)
+    _wait(made.name, made.state)
   if not there or shell.call(made.alive).strip().splitlines()[-1:] != ['running']:
     made.archive.parent.mkdir(parents=True, exist_ok=True)
     pack(made, workdir if not there and made.fetch else None)
@@ -257,7 +258,8 @@ def _run(made: Plan, options: Options, workdir: pathlib.Path, follow: bool) -> i
 
 def unpack(archive: pathlib.Path, directory: pathlib.Path) -> None:
   """Extracts the archive below `directory`, without links and paths that lead elsewhere."""
-  safe = {'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}  # from 3.11.4 on
+  # Python has it from 3.11.4 on.
+  safe: dict[str, Any] = {'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}
   with tarfile.open(archive) as file:
     for member in file:
       if (member.isfile() or member.isdir()) and not member.name.startswith('/') \
@@ -292,12 +294,12 @@ def _exists(made: Plan) -> bool:
   return done.returncode == 0
 
 
-def _wait(made: Plan) -> None:
+def _wait(name: str, words: list[str]) -> None:
   shown = None
   while True:
-    state = shell.call(made.state).strip()
+    state = shell.call(words).strip()
     if state != shown:
-      shell.say(f'queued resource {made.name}: {state.lower()}')
+      shell.say(f'queued resource {name}: {state.lower()}')
       shown = state
     if state == 'ACTIVE':
       return
@@ -320,6 +322,7 @@ def _watch(made: Plan) -> int:
   while True:
     words = [w.replace('{}', str(position)) for w in made.watch]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+      assert process.stdout is not None  # a pipe
       held = b''  # what may be the beginning of the mark
       while chunk := os.read(process.stdout.fileno(), 65536):
         lost, held = 0, held + chunk

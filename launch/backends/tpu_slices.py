@@ -74,13 +74,13 @@ def from_topology(label: str, topology: str, hosts: int | None = None) -> tuple[
   schema.check(topology, _TOPOLOGY, flag)
   generation = _generation(f'--k8s_accelerator={label}', label,
                            {g.label: g for g in GENERATIONS if g.label})
-  if generation.dimensions not in (None, topology.count('x') + 1):
+  if generation.dimensions is not None and generation.dimensions != topology.count('x') + 1:
     raise schema.Invalid(f'{flag}: {label} has {generation.dimensions} dimensions, such as '
                          f'{"x".join("2" * generation.dimensions)}')
   chips = math.prod(map(int, topology.split('x')))
   _warn_of_size(flag, generation, chips)
   expected = _hosts(generation, chips)
-  if hosts in (None, expected):
+  if hosts is None or hosts == expected:
     return -(-chips // expected), expected
   if chips % hosts == 0 and (generation.version is None or (chips, hosts) == (8, 2)):
     return chips // hosts, hosts

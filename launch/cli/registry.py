@@ -339,7 +339,7 @@ def _type_of(default):
   """The type of a hyperparameter that has a default alone."""
   if isinstance(default, tuple):
     kinds = {type(x) for x in default}
-    return tuple[kinds.pop(), ...] if len(kinds) == 1 else tuple
+    return types.GenericAlias(tuple, (kinds.pop(), ...)) if len(kinds) == 1 else tuple
   return type(default) if isinstance(default, (bool, int, float, str)) else inspect.Parameter.empty
 
 

@@ -11,6 +11,7 @@ known when it runs is approved at that moment, and is not part of `code`.
 """
 
 import ast
+import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
@@ -65,12 +66,13 @@ def load(path: pathlib.Path, approve: Approve) -> UserFile:
     approve(file, source)
   _FINDER.serve(_Folder(path.parent, sources, approve))
   name = f'{path.stem}_{trusted_files.digest(bytes(path))[:12]}'
-  spec = importlib.util.spec_from_file_location(
-    name, path, loader=_Loader(name, str(path), sources[path]))
+  loader = _Loader(name, str(path), sources[path])
+  spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+  assert spec is not None  # for its loader is given
   module = importlib.util.module_from_spec(spec)
   sys.modules[name] = module  # dataclasses and flax look there for a class's module
   try:
-    spec.loader.exec_module(module)
+    loader.exec_module(module)
   except Exception as e:
     del sys.modules[name]
     if isinstance(e, UsageError):
@@ -175,7 +177,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
     return self.source_to_code(self._source, self.get_filename(fullname))
 
 
-class _Nothing:
+class _Nothing(importlib.abc.Loader):
   """Loads a package that has no file of its own."""
 
   def create_module(self, spec):

@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent import futures
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -162,7 +162,7 @@ def measure(cases: Sequence[Case], num_draws: int, seed: int = 0,
 def as_dict(row: Row, coordinates: bool = False) -> dict:
   """The object of --json; a number that is not finite is null."""
   found, entry = row.found, row.case.entry
-  result = {
+  result: dict[str, Any] = {
     'name': row.case.name, 'problem': entry.problem, 'biased': found.biased,
     'declared_biased': entry.estimator.biased, 'declared_by_default': not row.case.says,
     'bias_z': found.bias_z, 'threshold': found.threshold, 'num_draws': found.num_draws,

@@ -72,7 +72,7 @@ def profile(experiment, train, key, out: pathlib.Path, *, phase: int = 0,
     repeats: dispatches that are timed, after one that is not.
   """
   from gen_models.training import keys, parallel, step as step_lib
-  previous = None
+  previous, state, one = None, None, experiment.phases[phase]
   for index, one in enumerate(experiment.phases[:phase + 1]):
     hyper = {k: jnp.float32(v) for k, v in experiment.hyper.items()} or ()
     state = parallel.init_states(one, keys.phase(key, index), train, previous, hyper)
@@ -83,7 +83,8 @@ def profile(experiment, train, key, out: pathlib.Path, *, phase: int = 0,
   runner = parallel.runner(one)
   state, arrays = runner.place(state), runner.place_arrays(train)
   began = time.perf_counter()
-  memory = runner.dispatch.lower(state, arrays, num_steps).compile().memory_analysis()
+  dispatch: Any = runner.dispatch  # jitted
+  memory = dispatch.lower(state, arrays, num_steps).compile().memory_analysis()
   compile_seconds = time.perf_counter() - began
   seconds = []
   for _ in range(repeats + 1):
@@ -190,7 +191,7 @@ def table(found: Profile, num_operations: int = 12) -> str:
     f'{found.peak_flops_per_second / 1e9:.4g} (one float32 product of 2048 x 2048 here and now)']
   if found.unknown_loops:
     lines.append(f'{found.unknown_loops} loops of unknown length are counted once')
-  if found.temporary_bytes is not None:
+  if found.argument_bytes is not None and found.temporary_bytes is not None:
     lines.append(f'memory: {found.argument_bytes / 1e6:.4g} MB of arguments, '
                  f'{found.temporary_bytes / 1e6:.4g} MB of temporaries')
   width = max((len(x.name) for x in found.operations[:num_operations]), default=0)

@@ -25,6 +25,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import numpy as np
 
@@ -90,6 +91,7 @@ def join() -> None:
   if is_single():
     return
   seconds = _seconds()
+  options: dict[str, Any]
   if os.environ.get(_COORDINATOR):
     where, options = _explicit()
   elif os.environ['GEN_MODELS_DISTRIBUTED'] == 'auto':
@@ -141,7 +143,7 @@ def _seconds() -> int:
   return int(text)
 
 
-def _explicit():
+def _explicit() -> tuple[str, dict[str, Any]]:
   """(where, arguments of jax.distributed.initialize) from the environment."""
   address = os.environ[_COORDINATOR]
   host, _, port = address.rpartition(':')

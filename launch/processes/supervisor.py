@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import flags
 
@@ -72,7 +72,7 @@ def run(module: str, args: list[str]) -> int:
   Raises:
     ValueError: the host's accelerators do not divide over the processes.
   """
-  return Supervisor([sys.executable, '-m', module, *args], _PROCESSES.value,
+  return Supervisor([sys.executable, '-m', module, *args], _PROCESSES.value or 1,
                     restarts=_RESTARTS.value, hang_seconds=60 * _HANG_MINUTES.value,
                     grace_seconds=_GRACE_SECONDS.value).run()
 
@@ -97,19 +97,22 @@ class Worker:
     if count > 1:
       environment |= {'GEN_MODELS_COORDINATOR': f'127.0.0.1:{port}',
                       'GEN_MODELS_PROCESSES': str(count), 'GEN_MODELS_PROCESS': str(index)}
-    output = {} if index == 0 else {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT}
+    output: dict[str, Any] = {} if index == 0 else {
+      'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT}
     # A session of its own: Ctrl-C reaches the workers only through the supervisor.
-    self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL,
-                                    pass_fds=[self._file.fileno()], start_new_session=True,
-                                    **output)
+    self.process: subprocess.Popen[bytes] = subprocess.Popen(
+      command, env=environment, stdin=subprocess.DEVNULL, pass_fds=[self._file.fileno()],
+      start_new_session=True, **output)
     self.muted, self._held = False, []
-    self._seen, self._at = None, time.monotonic()
+    self._seen: int | None = None
+    self._at = time.monotonic()
     if index:
-      self._reader = threading.Thread(target=self._pass_on, daemon=True)
+      self._reader = threading.Thread(target=self._pass_on, args=(self.process.stdout,),
+                                      daemon=True)
       self._reader.start()
 
-  def _pass_on(self):
-    for line in self.process.stdout:
+  def _pass_on(self, output):
+    for line in output:
       # Errors are held back: most of them only repeat the error of another worker.
       if self._held or line.startswith(b'error: '):
         self._held.append(line)
@@ -148,6 +151,7 @@ class Worker:
       self._reader.join(timeout=1)
       for line in self._held:
         self._show(line)
+    if self.process.stdout is not None:
       self.process.stdout.close()
     self._file.close()
 
@@ -307,7 +311,8 @@ def _devices(index: int, count: int) -> dict[str, str]:
   if (count > 1 or max(virtual) > 1) and 'PJRT_NPROC' not in os.environ:
     # jax's threads: fewer than twice its devices can wait for each other for ever. Not an affinity:
     # pinned to one core, a worker and the thread that serves its sockets wait for each other.
-    share = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    share = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else (
+      os.cpu_count() or 1)
     environment['PJRT_NPROC'] = str(max(2 * max(virtual), share // count))
   if count == 1 or os.environ.get('JAX_PLATFORMS') == 'cpu':
     return environment

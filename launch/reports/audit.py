@@ -3,6 +3,7 @@
 import math
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -105,7 +106,8 @@ _NO_NOISE = 1e-4  # sqrt(variance) of an estimator without noise is rounding, be
 
 def _legend():
   from matplotlib.lines import Line2D
-  shapes = {'bias found, with its interval': dict(marker='o', color=_BESIDE),
+  shapes: dict[str, dict[str, Any]] = {
+    'bias found, with its interval': dict(marker='o', color=_BESIDE),
             'none found: |bias| is below': dict(marker='v', color=_BESIDE, markerfacecolor='w'),
             'asked for': dict(marker='s', color=_ASKED),
             'not as declared, or a biased coordinate': dict(marker='s', color=_WRONG)}
@@ -194,13 +196,15 @@ def _label(axis, marks) -> None:
                          fontsize=8, va='center', arrowprops=dict(
                            arrowstyle='-', color='0.7', linewidth=0.5, shrinkB=3, relpos=(0, 0.5)))
     text.set_in_layout(False)
+    box = None
     for move in moves:
       text.set_position(move)
       text.update_positions(renderer)
       box = Text.get_window_extent(text, renderer)  # without its line
       if not any(box.overlaps(other) for other in taken):
         break
-    taken.append(box)
+    if box is not None:
+      taken.append(box)
 
 
 def _coordinates(axis, row) -> None:

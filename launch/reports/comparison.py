@@ -1,6 +1,7 @@
 """A story: families side by side, as a table, a page and a picture."""
 
 import io
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -125,9 +126,9 @@ def _standings(lines: Sequence[tables.Line]) -> dict[str, _Standing]:
   """Measure in words -> its standing; only what two families have under the same conditions."""
   found = {}
   for binarisation, group in _comparable(lines).items():
-    ranked = [(name, r.score.headline - (spread := r.score.headline_spread or 0.0),
-               r.score.headline + spread, f'{numbers.nats(r.score)}, {r.score.kind}')
-              for name, r in sorted(group, key=lambda line: -line.result.score.headline)]
+    ranked = [(name, _nats(r) - (spread := r.score.headline_spread or 0.0),
+               _nats(r) + spread, f'{numbers.nats(r.score)}, {r.score.kind}')
+              for name, r in sorted(group, key=lambda line: -_nats(line.result))]
     found[f'nats per test image, {binarisation} binarisation'] = _Standing(ranked)
   for score in _TOLD:
     ranked = _ranked(lines, score)
@@ -135,7 +136,7 @@ def _standings(lines: Sequence[tables.Line]) -> dict[str, _Standing]:
       samples = {line.name: line.result.samples[score] for line in ranked}
       found[f'{words.score(score)} ({words.better(samples[ranked[0].name].better)})'] = _Standing(
         [(name, s.value if s.low is None else s.low, s.value if s.high is None else s.high,
-          numbers.significant(s.value, 3)) for name, s in samples.items()],
+          numbers.significant(s.value, 3)) for name, s in samples.items() if s.value is not None],
         numbers.significant(samples[ranked[0].name].floor, 3))
   for what, field in (('numbers that training sets, fewest', 'num_parameters'),
                       ('training seconds, fewest', 'train_seconds')):
@@ -143,6 +144,11 @@ def _standings(lines: Sequence[tables.Line]) -> dict[str, _Standing]:
     if len(known) > 1:
       found[what] = _Standing([(name, x, x, f'{x:,.0f}') for x, name in known])
   return found
+
+
+def _nats(result) -> float:
+  """The headline of a result that is compared by it; worse than any where there is none."""
+  return -math.inf if result.score.headline is None else result.score.headline
 
 
 def _comparable(lines: Sequence[tables.Line]) -> dict[str, list[tables.Line]]:
@@ -169,7 +175,7 @@ def _ranked(lines: Sequence[tables.Line], score: str) -> list[tables.Line]:
 def _marked(lines: Sequence[tables.Line], head: Sequence[str]) -> set[tuple[int, int]]:
   """(row, column) of the best cell of each column of the table of families."""
   places = {line.name: i for i, line in enumerate(lines, 1)}
-  found = {(places[max(group, key=lambda line: line.result.score.headline).name], 1)
+  found = {(places[max(group, key=lambda line: _nats(line.result)).name], 1)
            for group in _comparable(lines).values()}
   for column, name in enumerate(head):
     if len(ranked := _ranked(lines, name)) > 1:

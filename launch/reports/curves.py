@@ -89,8 +89,8 @@ def draw(rows: Mapping[str, Mapping[str, Curve]], names: Sequence[str], path: pa
   figure, axes = plt.subplots(lines, columns, squeeze=False, layout='constrained',
                               figsize=(9.5 if len(rows) > 1 else 6.5, 3.6) if one
                               else (3.9 * columns, 2.8 * lines))
-  colours = plt.get_cmap('tab10').colors if len(rows) <= 10 else plt.get_cmap('turbo')(
-    np.linspace(0.05, 0.95, len(rows)))
+  colours = (plt.get_cmap('tab10')(np.arange(len(rows))) if len(rows) <= 10
+             else plt.get_cmap('turbo')(np.linspace(0.05, 0.95, len(rows))))
   handles = {}
   for axis in axes.flat[len(names):]:
     axis.axis('off')

@@ -13,7 +13,7 @@ import html
 import pathlib
 import re
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from gen_models import files
 
@@ -172,7 +172,7 @@ class Element(NamedTuple):
   children: tuple['Node', ...]
 
 
-Node = Element | str | None | Iterable['Node']
+Node: TypeAlias = 'Element | str | None | Iterable[Node]'
 _NAME = re.compile(r'[a-z][a-z0-9-]*')
 _EMPTY = ('br', 'img', 'input', 'link', 'meta')
 _PNG = 'data:image/png;base64,'

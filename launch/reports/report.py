@@ -45,7 +45,7 @@ class Report:
     files.directory(self.files)
     names = list(dict.fromkeys(row.experiment for row in found.rows))
     sections = [(f'e{i}', name) for i, name in enumerate(names)]
-    body = [tag('header', tag('h1', title),
+    body: list[markup.Node] = [tag('header', tag('h1', title),
                 tag('p', f'{_summary(found.rows)} {_COMPARABLE}', class_='soft')
                 if found.rows else None)]
     if len(sections) > 1:

@@ -135,7 +135,7 @@ def _row(line: Line) -> dict[str, str]:
   row |= {name.replace('_', ' '): numbers.other(score, name) for name in score.scores}
   row |= {'seeds': str(len(r.seeds)), 'updates': numbers.whole(r.step),
           'seconds': numbers.fixed(r.train_seconds, 0)}
-  if (found := published(r.experiment)).get(r.variant):
+  if r.variant is not None and (found := published(r.experiment)).get(r.variant):
     row['published'] = str(found[r.variant])
   return row
 

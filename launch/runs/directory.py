@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 
@@ -230,14 +230,14 @@ def environment() -> dict[str, Any]:
       versions[package] = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
       versions[package] = 'not installed'
-  device = jax.devices()[0]
+  device, config = jax.devices()[0], cast(Any, jax.config)
   return {
     'time': _now(),
     'command': shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
     'versions': versions, 'platform': device.platform, 'device_kind': device.device_kind,
     'num_devices': jax.device_count(), 'num_processes': jax.process_count(),
     'num_cores': os.cpu_count(), 'machine': platform.machine(),
-    'matmul_precision': jax.config.jax_default_matmul_precision,
+    'matmul_precision': config.jax_default_matmul_precision,
     'xla_flags': os.environ.get('XLA_FLAGS', ''),
     'git_commit': git_commit()}
 

@@ -1,5 +1,7 @@
 """Draws of a run, as many as memory holds, computed in batches of a bounded size."""
 
+from typing import Any
+
 import numpy as np
 
 from gen_models import indices
@@ -40,7 +42,7 @@ def draw(run: Run, num: int, *, seed: int = 0, replica: int = 0,
   _require_memory(num, run.dataset.test.images.shape[1:3])
   if num <= BATCH:
     return Samples(*map(np.asarray, run.experiment.sample(key, params, num, label)))
-  made = None
+  made: Any = None
   for i, first in enumerate(range(0, num, BATCH)):
     batch = run.experiment.sample(keys.batch_of_draws(key, i), params, BATCH, label)
     if made is None:

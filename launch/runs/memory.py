@@ -28,7 +28,8 @@ def require_replicas(seeds: int, state) -> None:
     state: of one of them, arrays or their shapes.
   """
   limits = [(device.memory_stats() or {}).get('bytes_limit') for device in jax.local_devices()]
-  free = float(sum(limits)) if all(limits) else free_memory()
+  known = [limit for limit in limits if limit]
+  free = float(sum(known)) if len(known) == len(limits) else free_memory()
   needed = 2.0 * seeds * num_bytes(state)
   if needed > free:
     most = int(free / (2.0 * num_bytes(state)))

@@ -152,10 +152,11 @@ def reached(run, workdir: pathlib.Path) -> list[dict[str, float]]:
   first = [next((line['step'] for line in lines
                  if headline in line and np.ravel(line[headline])[i] >= target), None)
            for i in range(run.config['seeds'])]
-  if None in first:
+  reached = [step for step in first if step is not None]
+  if len(reached) < len(first):
     return []
   seconds = training_seconds(lines, headline)
-  return [{'seconds_to_target': seconds[step], 'updates_to_target': step} for step in first]
+  return [{'seconds_to_target': seconds[step], 'updates_to_target': step} for step in reached]
 
 
 def training_seconds(lines: list[dict], headline: str) -> dict[int, float]:

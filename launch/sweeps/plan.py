@@ -95,7 +95,7 @@ def axes(entry: registry.Entry, overrides: Sequence[str],
     UsageError: unknown name, a value of the wrong type, a range where there is nothing to draw.
   """
   parameters = registry.hyperparameters(entry)
-  found = {}
+  found: dict[str, list | Range] = {}
   for override in overrides:
     name, equals, text = override.partition('=')
     if not equals:
@@ -126,9 +126,9 @@ def axes(entry: registry.Entry, overrides: Sequence[str],
   return found
 
 
-def grid(choices: Mapping[str, list]) -> Iterator[dict[str, Any]]:
-  """Every combination."""
-  for values in itertools.product(*choices.values()):
+def grid(choices: Mapping[str, list | Range]) -> Iterator[dict[str, Any]]:
+  """Every combination of lists; parsed without ranges there are no others."""
+  for values in itertools.product(*(x for x in choices.values() if isinstance(x, list))):
     yield dict(zip(choices, values, strict=True))
 
 

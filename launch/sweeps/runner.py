@@ -100,7 +100,8 @@ class Sweep:
         untrained = [p for p in rest if not self._trained(p)]
         if untrained and not self._train(program._replace(points=untrained), should_stop):
           return False
-        if self._sample_space is not None and not self._score(rest, should_stop):
+        if self._sample_space is not None and not self._score(
+            rest, self._sample_space, should_stop):
           return False
     print(self.table(points), flush=True)
     return True
@@ -187,13 +188,13 @@ class Sweep:
         fan.wait()
     return result.done
 
-  def _score(self, points, should_stop) -> bool:
+  def _score(self, points, space: str, should_stop) -> bool:
     from launch.runs import score as score_lib
     for point in points:
       if should_stop():
         return False
       if self.state_of(point) == 'open':
-        score_lib.score(self.directory(point), data_dir=self._data_dir, space=self._sample_space,
+        score_lib.score(self.directory(point), data_dir=self._data_dir, space=space,
                         report=lambda line, name=point.name: print(f'{name}: {line}', flush=True))
     return True
 
@@ -238,7 +239,8 @@ class Sweep:
 def _memory() -> int | None:
   """Bytes of the smallest device, where it says so."""
   limits = [(d.memory_stats() or {}).get('bytes_limit') for d in jax.local_devices()]
-  return min(limits) if all(limits) else None
+  known = [limit for limit in limits if limit]
+  return min(known) if len(known) == len(limits) else None
 
 
 def _say(line: str) -> None:

@@ -69,7 +69,7 @@ def run(sweep: runner.Sweep, variants: Sequence[str | None], axes: Mapping, fixe
       if len(values) < len(mine) or None in values:
         study.tell(number, state=optuna.trial.TrialState.FAIL)  # a seed of it diverged
       else:
-        study.tell(number, float(np.mean(values)))
+        study.tell(number, float(np.mean(np.asarray(values, float))))
   if study.get_trials(states=[optuna.trial.TrialState.COMPLETE]):
     best = study.best_trial
     print(f'best of {len(study.get_trials())}: {headline} {best.value:.4g} with '
