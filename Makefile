@@ -1,7 +1,7 @@
 # make demo    trains an RBM on handwritten digits and writes runs/demo/report.html
 # make story   trains every family on the digits, writes runs/story/report.html and table.json
 # make test    all tests but the slow ones;  make test-all  those too
-# make lint    style and unused code
+# make lint    style, unused code, types
 # make docs    the documentation, docs/_build/html; executes its notebooks
 # make bench   speed beside peers (installs them)
 
@@ -27,6 +27,7 @@ test-all: .venv/test.stamp
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .
+	$(BIN)/pyrefly check
 
 docs: .venv/docs.stamp
 	$(RUN) -m sphinx -q -W --keep-going -b html docs docs/_build/html
