@@ -17,7 +17,7 @@ report 1.25 % for 500-500-2000 after up-down fine-tuning, which is not done here
   labelled         500-500-2000, labels beside the features of the top layer
   digits           -16.86 +- 0.05, 5 seeds; 64-64 on 8x8 digits, threshold; the
                    upper layer starts as the lower upside down: the bound starts at its exact nats
-  digits_labelled  -17.58, estimate -16.57, one seed; 64-64, labels beside the features of the top layer
+  digits_labelled  -17.58, estimate -16.57, one seed; 64-64, labels at the top
 
 Cost on 2 CPU cores shared with other work: digits 20 seconds, 500-2000 30 minutes. Variants
 without a number are not measured.

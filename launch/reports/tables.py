@@ -104,8 +104,10 @@ def cells(lines: Sequence[Line]) -> Cells:
   rows = [_row(line) for line in lines]
   if len({_machine(r) for r in results}) > 1:
     rows = [row | {'on': _machine(r)} for row, r in zip(rows, results, strict=True)]
-  rows += [{'model': f'*{name}*', **_likelihood(score)}
-           for name, score in _beside(results).items()]
+  for dataset in dict.fromkeys(r.dataset for r in results):
+    beside = _beside([r for r in results if r.dataset == dataset])
+    rows += [{'model': f'*{name}*', 'data': dataset, **_likelihood(score)}
+             for name, score in beside.items()]
   if len({r.dataset for r in results}) == 1:
     for row in rows:
       row.pop('data', None)

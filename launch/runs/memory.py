@@ -35,8 +35,8 @@ def require_replicas(seeds: int, state) -> None:
     most = int(free / (2.0 * num_bytes(state)))
     if not most:
       raise errors.UsageError(
-        f'a run of these sizes needs about {needed / seeds / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB '
-        'are free: choose smaller layers, or fewer chains')
+        f'a run of these sizes needs about {needed / seeds / 1e9:,.1f} GB, and {free / 1e9:,.1f} '
+        'GB are free: choose smaller layers, or fewer chains')
     raise errors.UsageError(
       f'--seeds={seeds}: replicas in one program need about {needed / 1e9:,.1f} GB, and '
       f'{free / 1e9:,.1f} GB are free, which hold {most}: train the others by another command, in '

@@ -83,6 +83,9 @@ def test_more_replicas_than_memory_holds_are_refused(monkeypatch):
   memory.require_replicas(100, state)
   with pytest.raises(errors.UsageError, match='--seeds=101: .* which hold 100'):
     memory.require_replicas(101, state)
+  monkeypatch.setattr(memory, 'free_memory', lambda: 8000.0)
+  with pytest.raises(errors.UsageError, match='a run of these sizes needs .* smaller layers'):
+    memory.require_replicas(1, state)
 
 
 def test_a_hyperparameter_is_set_once():

@@ -50,6 +50,13 @@ def test_what_was_published_comes_last():
   assert table[0][-1] == 'published' and '−86.34' in table[1][-1] and table[2][-1] == '–'
 
 
+def test_every_data_set_has_its_own_baselines():
+  table = tables.cells(rows(same, lambda row: {'dataset': 'digits'}))
+  beside = [row for row in table[1:] if row[0].startswith('*')]
+  assert [row[table[0].index('data')] for row in beside] == ['mnist'] * 2 + ['digits'] * 2
+  assert len([row for row in tables.cells(rows(same, same)) if row[0].startswith('*')]) == 2
+
+
 def test_a_sample_size_says_of_how_many_chains():
   mine = rows(lambda row: {'effective_sample_size': 12.3, 'num_chains': 100},
               lambda row: {'effective_sample_size': 12.3, 'num_chains': 1000})
