@@ -7,6 +7,7 @@ import pytest
 from tests.launch.commands import refused, run
 
 TWO = """
+'''Two families of a user.'''
 from experiments import rbm_digits
 from gen_models.evaluation import likelihood
 
@@ -49,7 +50,10 @@ def test_the_page_and_the_picture(workdir):
   page = (workdir / 'report.html').read_text()
   assert 'http' not in page.replace('http-equiv', '')
   assert '>few</th>' in page and '>no_density</th>' in page
-  assert page.count('data:image/png;base64,') == 2 * 4  # data, samples, neighbours, filters
+  # Test images once, and of both families samples, neighbours, filters.
+  assert page.count('data:image/png;base64,') == 1 + 2 * 3
+  run = (workdir / 'few' / 'report.html').read_text()
+  assert 'Two families of a user.' in run and 'valid_nats' in run
   assert (workdir / 'story.png').stat().st_size > 1000
 
 
