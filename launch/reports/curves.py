@@ -87,8 +87,8 @@ def draw(rows: Mapping[str, Mapping[str, Curve]], names: Sequence[str], path: pa
   lines = max(1, -(-len(names) // columns))
   one = len(names) == 1
   figure, axes = plt.subplots(lines, columns, squeeze=False, layout='constrained',
-                              figsize=(9.5 if len(rows) > 1 else 6.5, 3.6) if one
-                              else (3.9 * columns, 2.8 * lines))
+                              figsize=(3.9 * columns, 2.8 * lines) if not one
+                              else (9.5, 3.6) if len(rows) > 1 else (4.6, 3.1))
   colours = (plt.get_cmap('tab10')(np.arange(len(rows))) if len(rows) <= 10
              else plt.get_cmap('turbo')(np.linspace(0.05, 0.95, len(rows))))
   handles = {}
@@ -108,8 +108,9 @@ def draw(rows: Mapping[str, Mapping[str, Curve]], names: Sequence[str], path: pa
                            loc='outside right upper', fontsize=8, frameon=False, labelcolor=_INK)
     for text in legend.get_texts():
       text.set_parse_math(False)
+  dpi = 150 if one and len(rows) == 1 else 110  # about as many pixels, whatever the size
   with files.replacing(path, binary=True) as file:
-    figure.savefig(file, dpi=110, transparent=True, format='png')
+    figure.savefig(file, dpi=dpi, transparent=True, format='png')
   plt.close(figure)
   return path
 

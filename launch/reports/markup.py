@@ -68,7 +68,8 @@ td, th { padding: .3rem 1.1rem .3rem 0; text-align: left; border-bottom: 1px sol
 th { font-weight: 600; }
 thead th { border-bottom: 1px solid var(--soft); white-space: normal; vertical-align: bottom;
   max-width: 10rem; min-width: 4rem; overflow-wrap: normal; }
-tbody th { font-weight: 500; }
+tbody th { font-weight: 500; white-space: normal; max-width: 21rem; overflow-wrap: break-word; }
+td.text { white-space: normal; min-width: 11rem; max-width: 19rem; overflow-wrap: break-word; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 th.number { text-align: right; }
 tr.beside { color: var(--soft); font-style: italic; }
@@ -175,6 +176,7 @@ class Element(NamedTuple):
 Node: TypeAlias = 'Element | str | None | Iterable[Node]'
 _NAME = re.compile(r'[a-z][a-z0-9-]*')
 _EMPTY = ('br', 'img', 'input', 'link', 'meta')
+_LONG = 20  # characters of text that may be broken into lines
 _PNG = 'data:image/png;base64,'
 
 
@@ -275,7 +277,7 @@ def table(cells: Sequence[Sequence[str]], caption: str, *, sorts: bool = True,
   numeric = [all(_numeric(row[i]) for row in body) for i in range(len(head))]
 
   def cell(i, j, text):
-    number = numeric[j] and 'number'
+    number = 'number' if numeric[j] else 'text' if len(text) > _LONG else None
     if (i, j) not in best:
       return tag('td', text, class_=number)
     return tag('td', tag('strong', text), tag('span', ' best', class_='unseen'),

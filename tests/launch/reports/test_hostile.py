@@ -152,6 +152,16 @@ def test_rows_and_files_that_would_have_one_name_get_two(tmp_path):
   assert len(stems) == len({stem.lower() for stem in stems}) == 5
 
 
+def test_what_checkpoints_hold_is_not_looked_at(tmp_path):
+  """A training beside the report makes and removes folders there at any moment."""
+  run = handmade.run(tmp_path / 'a')
+  (run / 'checkpoints' / '1').mkdir(parents=True)
+  for name in ('config.json', 'metadata.json'):
+    (run / 'checkpoints' / '1' / name).write_text('half')
+  found = collect.gather([tmp_path])
+  assert len(found.rows) == 1 and not found.remarks
+
+
 def test_two_thousand_metrics_take_seconds(tmp_path):
   run = handmade.run(tmp_path / 'runs' / 'a')
   with open(run / 'metrics.jsonl', 'w') as file:
