@@ -16,6 +16,7 @@ from gen_models import _lazy
 if TYPE_CHECKING:
   from gen_models import (
     data,
+    domains,
     estimators,
     evaluation,
     models,
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
     training,
   )
   from gen_models.estimators.base import Estimator, Memory
-  from gen_models.experiment import Alarm, Experiment, Phase, Samples
+  from gen_models.experiment import Alarm, Experiment, Phase, Published, Samples
 
-__all__ = ['Alarm', 'Estimator', 'Experiment', 'Memory', 'Phase', 'Samples', 'data', 'estimators',
-           'evaluation', 'models', 'problems', 'samplers', 'training']
+__all__ = ['Alarm', 'Estimator', 'Experiment', 'Memory', 'Phase', 'Published', 'Samples', 'data',
+           'domains', 'estimators', 'evaluation', 'models', 'problems', 'samplers', 'training']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('data', 'estimators', 'evaluation', 'models', 'problems', 'samplers', 'training'),
+  ('data', 'domains', 'estimators', 'evaluation', 'models', 'problems', 'samplers', 'training'),
   {'Estimator': 'gen_models.estimators.base', 'Memory': 'gen_models.estimators.base',
-   **dict.fromkeys(('Alarm', 'Experiment', 'Phase', 'Samples'), 'gen_models.experiment')})
+   **dict.fromkeys(('Alarm', 'Experiment', 'Phase', 'Published', 'Samples'),
+                   'gen_models.experiment')})

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gen_models import data
+from gen_models.data.binarise import Split
 from gen_models.evaluation import baselines, likelihood
 from gen_models.models import gaussian
 
@@ -16,7 +17,7 @@ BINARISATION = 'real, dequantised'
 PROTOCOL = 'exact density of test images in [0, 1], dequantised once by uniform noise'
 
 
-def fixed(arrays, levels: int, split: data.Split) -> jax.Array:
+def fixed(arrays, levels: int, split: Split) -> jax.Array:
   """A split as vectors [N, V]: the one draw on which every number is reported."""
   images = jnp.asarray(arrays.images)
   return gaussian.dequantise(data.split_key(split), images.reshape(len(images), -1), levels)

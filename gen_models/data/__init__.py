@@ -2,7 +2,6 @@
 
 from gen_models.data.binarise import (
   KINDS,
-  Split,
   binarise,
   binarise_real,
   fixed,
@@ -26,7 +25,7 @@ from gen_models.data.sources import (
   with_validation,
 )
 
-__all__ = ['KINDS', 'Arrays', 'Dataset', 'MissingData', 'Split', 'Window', 'batches',
+__all__ = ['KINDS', 'Arrays', 'Dataset', 'MissingData', 'Window', 'batches',
            'binarise', 'binarise_real', 'check_horizon', 'fixed', 'fixed_split', 'levels', 'load',
            'mean_image', 'names', 'num_train', 'row_at', 'rows_of_step', 'shape', 'source',
            'split_key', 'with_validation']

@@ -7,6 +7,7 @@ from gen_models import _lazy
 if TYPE_CHECKING:
   from gen_models.evaluation import (
     baselines,
+    copies,
     deep,
     features,
     figures,
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     modes,
     monitors,
     samples,
+    score,
   )
   from gen_models.evaluation.gradients import (
     Audit,
@@ -26,13 +28,13 @@ if TYPE_CHECKING:
   )
 
 __all__ = [
-  'Audit', 'ContractError', 'audit', 'baselines', 'check', 'deep', 'features', 'figures',
-  'gradients', 'importance', 'likelihood', 'modes', 'monitors', 'samples', 'stopwatch']
+  'Audit', 'ContractError', 'audit', 'baselines', 'check', 'copies', 'deep', 'features', 'figures',
+  'gradients', 'importance', 'likelihood', 'modes', 'monitors', 'samples', 'score', 'stopwatch']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('baselines', 'deep', 'features', 'figures', 'gradients', 'importance', 'likelihood',
-   'modes', 'monitors', 'samples'),
+  ('baselines', 'copies', 'deep', 'features', 'figures', 'gradients', 'importance', 'likelihood',
+   'modes', 'monitors', 'samples', 'score'),
   {'Audit': 'gen_models.evaluation.gradients',
    'ContractError': 'gen_models.evaluation.gradients',
    'audit': 'gen_models.evaluation.gradients',

@@ -7,17 +7,18 @@ from gen_models import _lazy
 if TYPE_CHECKING:
   from gen_models.samplers import (
     annealing,
+    searches,
     tempering,
   )
   from gen_models.samplers.annealing import Bracket, Estimate
   from gen_models.samplers.tempering import Ladder
 
 __all__ = [
-  'Bracket', 'Estimate', 'Ladder', 'annealing', 'tempering']
+  'Bracket', 'Estimate', 'Ladder', 'annealing', 'searches', 'tempering']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('annealing', 'tempering'),
+  ('annealing', 'searches', 'tempering'),
   {'Bracket': 'gen_models.samplers.annealing',
    'Estimate': 'gen_models.samplers.annealing',
    'Ladder': 'gen_models.samplers.tempering'})

@@ -7,11 +7,15 @@ from gen_models import _lazy
 if TYPE_CHECKING:
   from gen_models.training import (
     checkpoint,
+    hooks,
     hyper,
+    keys,
     loop,
     metrics,
     parallel,
     players,
+    position,
+    record,
     replicas,
     step,
   )
@@ -21,12 +25,13 @@ if TYPE_CHECKING:
   from gen_models.training.step import TrainState
 
 __all__ = [
-  'Checkpoints', 'Metrics', 'Result', 'TrainState', 'checkpoint', 'fit', 'hyper', 'loop',
-  'metrics', 'parallel', 'players', 'replicas', 'step']
+  'Checkpoints', 'Metrics', 'Result', 'TrainState', 'checkpoint', 'fit', 'hooks', 'hyper',
+  'keys', 'loop', 'metrics', 'parallel', 'players', 'position', 'record', 'replicas', 'step']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('checkpoint', 'hyper', 'loop', 'metrics', 'parallel', 'players', 'replicas', 'step'),
+  ('checkpoint', 'hooks', 'hyper', 'keys', 'loop', 'metrics', 'parallel', 'players', 'position',
+   'record', 'replicas', 'step'),
   {'Checkpoints': 'gen_models.training.checkpoint',
    'Metrics': 'gen_models.training.metrics',
    'Result': 'gen_models.training.loop',

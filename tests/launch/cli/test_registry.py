@@ -52,6 +52,12 @@ def test_unknown_variant_and_experiment_list_near_matches():
     registry.load('os')
 
 
+def test_files_and_packages_that_begin_with_an_underscore_are_no_experiments():
+  assert not [name for name in registry.names() if name.startswith('_') or '.' in name]
+  with pytest.raises(errors.UsageError, match="unknown experiment '_common'"):
+    registry.load('_common')
+
+
 def test_an_experiment_may_be_a_file(tmp_path):
   path = tmp_path / 'mine.py'
   path.write_text('"""Mine."""\ndef experiment(*, size: int = 3):\n  return size\n')
