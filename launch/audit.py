@@ -2,8 +2,9 @@
 
   python -m launch.audit --estimator=cd1                       # beside the others of its model
   python -m launch.audit --estimator=mine.py:cd1               # one in your own file
-  python -m launch.audit --estimator=mine.py:score --model=belief_net
-  python -m launch.audit --model=vae                           # all of one model
+  python -m launch.audit --estimator=mine.py:score --problem=belief_net
+  python -m launch.audit --estimator=mine.py:score --problem=mine.py:PROBLEM
+  python -m launch.audit --problem=vae                         # all of one problem
   python -m launch.audit --all
 
 An estimator in a file is an Estimator, a function of no arguments that returns one, a function
@@ -23,8 +24,10 @@ from launch.cli import app, flags as shared, jax_setup
 
 _ESTIMATOR = flags.DEFINE_multi_string(
   'estimator', [], 'Name, names with commas between, or path.py:name; repeatable.')
-_MODEL = flags.DEFINE_string('model', None, 'Small model to audit on: of an estimator from a file '
-                             '(default rbm); alone, of all its estimators.')
+_PROBLEM = flags.DEFINE_string(
+  'problem', None, 'Small model and loss to audit on: of an estimator from a file (default rbm), a '
+  'name or path.py:name of a gen_models.problems.entry.Problem; alone, all its estimators.')
+flags.DEFINE_alias('model', 'problem')
 _ALL = flags.DEFINE_bool('all', False, 'Every registered estimator, each on its own model.')
 _COMPARE = flags.DEFINE_bool('compare', None, 'Show the registered estimators of the same model '
                              'too; default yes, with --json no. They never decide the status.')
@@ -50,7 +53,7 @@ def main(argv):
   from launch.reports import audit as report
   compare = _COMPARE.value if _COMPARE.value is not None else not _JSON.value
   references = [name for value in _ESTIMATOR.value for name in value.split(',') if name]
-  cases = audit.cases(references, _MODEL.value, _ALL.value, compare, _BURN_IN.value)
+  cases = audit.cases(references, _PROBLEM.value, _ALL.value, compare, _BURN_IN.value)
   rows = audit.measure(cases, _DRAWS.value, _SEED.value,
                        lambda line: print(line, file=sys.stderr, flush=True))
   asked = [row for row in rows if row.case.asked]

@@ -130,7 +130,8 @@ def saturated(g, c, x_B):
 
 def _game(name, critic_loss, generator_loss):
   return Problem(f'gan_{name}', PARAMS, BATCH, game(critic_loss, generator_loss),
-                 f'adversarial game of numbers: both losses, {name.replace("_", " ")}')
+                 'adversarial game of numbers',
+                 f"each player's own loss, {name.replace('_', ' ')}")
 
 
 MINIMAX = _game('minimax', told_apart, saturated)

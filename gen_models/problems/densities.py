@@ -38,16 +38,17 @@ def _loss(log_likelihood):
 
 
 LINEAR = Problem('linear_rbm', MACHINE, REAL, _loss(linear_rbm.log_likelihood),
-                 'linear Boltzmann machine, 4 visible and 3 hidden Gaussian units: -log p(v)',
+                 'linear Boltzmann machine, 4 visible and 3 hidden Gaussian units', '-log p(v)',
                  BURN_IN)
 MEASURED_LINEAR = Problem('measured_linear_rbm', MEASURED, REAL, _loss(linear_rbm.log_density),
-                          'the same with mean and scale of its own: -log p(x)', BURN_IN)
+                          'linear Boltzmann machine with mean and scale of its own', '-log p(x)',
+                          BURN_IN)
 GAUSSIAN = Problem('gaussian', jax.tree.map(lambda x: x[0], NORMALS.classes), REAL,
-                   _loss(gaussian.log_likelihood), 'Gaussian of 4 dimensions: -log p(x)')
+                   _loss(gaussian.log_likelihood), 'Gaussian of 4 dimensions', '-log p(x)')
 BERNOULLIS = Problem('mixture', MIXTURE, BINARY, _loss(mixture.log_likelihood),
-                     'mixture of 3 classes of 4 Bernoulli units: -log p(x)')
+                     'mixture of 3 classes of 4 Bernoulli units', '-log p(x)')
 GAUSSIANS = Problem('gaussian_mixture', NORMALS, REAL, _loss(mixture.log_likelihood),
-                    'mixture of 2 Gaussians of 4 dimensions: -log p(x)')
+                    'mixture of 2 Gaussians of 4 dimensions', '-log p(x)')
 PROBLEMS = (LINEAR, MEASURED_LINEAR, GAUSSIAN, BERNOULLIS, GAUSSIANS)
 
 

@@ -45,7 +45,8 @@ class Problem(NamedTuple):
     params: where gradients are taken.
     batch: what an estimator sees at every call.
     loss: (params, batch) -> scalar, exact.
-    description: one line: the model, its size, the loss.
+    description: the model and its size, in a few words.
+    objective: the loss, in a few words.
     burn_in: calls after which chains, baselines and averages have forgotten their start.
   """
 
@@ -54,6 +55,7 @@ class Problem(NamedTuple):
   batch: Any
   loss: ExactLoss
   description: str
+  objective: str
   burn_in: int = 0
 
   def entry(self, estimator: Estimator, burn_in: int = 0, deterministic: bool = False) -> Entry:

@@ -63,11 +63,12 @@ def code_loss(params, v_BV):
 
 
 STACKED = Problem('stack', STACK, V_BV, stack_loss,
-                  'deep belief network 4-5-4, its top layer: -E_q(h | v) log p(h)', BURN_IN)
+                  'deep belief network 4-5-4, its top layer', '-E_q(h | v) log p(h)', BURN_IN)
 STACKED_LABELS = Problem('stack_labels', LABELLED, (V_BV, Y_B), labelled_loss,
-                         'deep belief network 4-(5 + 3 labels)-4: -E_q(h | v) log p(h, y)', BURN_IN)
+                         'deep belief network 4-(5 + 3 labels)-4', '-E_q(h | v) log p(h, y)',
+                         BURN_IN)
 CODES = Problem('code_rbm', CODE, V_BV, code_loss,
-                'Boltzmann machine, 4 binary visible and 2 Gaussian hidden units: -log p(v)', 60)
+                'Boltzmann machine, 4 binary visible and 2 Gaussian hidden units', '-log p(v)', 60)
 PROBLEMS = (STACKED, STACKED_LABELS, CODES)
 
 

@@ -33,7 +33,7 @@ def _machine(name: str, visible, hidden, sizes, scale: float, batch,
     return -jnp.mean(machine.log_likelihood(params, v_BV))
 
   return machine, Problem(name, params, jnp.asarray(batch, jnp.float32), loss,
-                          f'machine of {of}: -log p(v)', BURN_IN)
+                          f'machine of {of}', '-log p(v)', BURN_IN)
 
 
 _real = _draws.normal(size=(6, 4))
@@ -73,9 +73,9 @@ def label_loss(params, v_BV):
 
 
 JOINT = Problem('class_rbm', LABELS_PARAMS, LABELS_BATCH, joint_loss,
-                'class RBM, 4 features, 3 classes, 3 hidden units: -log p(x, y)', BURN_IN)
+                'class RBM, 4 features, 3 classes, 3 hidden units', '-log p(x, y)', BURN_IN)
 LABEL = Problem('class_rbm_given', LABELS_PARAMS, LABELS_BATCH, label_loss,
-                'class RBM, 4 features, 3 classes, 3 hidden units: -log p(y | x)')
+                'class RBM, 4 features, 3 classes, 3 hidden units', '-log p(y | x)')
 
 
 def hybrid_loss(params, v_BV):
@@ -84,7 +84,7 @@ def hybrid_loss(params, v_BV):
 
 
 HYBRID = Problem('class_rbm_hybrid', LABELS_PARAMS, LABELS_BATCH, hybrid_loss,
-                 'class RBM: -log p(y | x) - 0.1 log p(x, y)', BURN_IN)
+                 'class RBM', '-log p(y | x) - 0.1 log p(x, y)', BURN_IN)
 
 
 def normalised_loss(params, x_BV):
@@ -97,7 +97,7 @@ NORMALISED = Problem(
   'normalised_gaussian_rbm', Normalised(
     _spread(4), 1 + _spread(4, scale=0.2)**2, GAUSSIAN_PROBLEM.params),
   3 * GAUSSIAN_PROBLEM.batch + 1, normalised_loss,
-  'the Gaussian machine behind a normalisation: -log p(v)', BURN_IN)
+  'the Gaussian machine behind a normalisation', '-log p(v)', BURN_IN)
 PROBLEMS = (SPIN, POTTS_PROBLEM, GAUSSIAN_PROBLEM, RECTIFIED_PROBLEM, CODES_PROBLEM, JOINT, LABEL,
             HYBRID, NORMALISED)
 

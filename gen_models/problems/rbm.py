@@ -40,7 +40,7 @@ def rbm_loss(params, v_BV):
 
 
 RBM = Problem('rbm', PARAMS, BATCH, rbm_loss,
-              'restricted Boltzmann machine, 5 visible and 4 hidden units: -log p(v)', BURN_IN)
+              'restricted Boltzmann machine, 5 visible and 4 hidden units', '-log p(v)', BURN_IN)
 
 SPARSE = sparsity(rbm, level=0.2, weight=0.5)
 
@@ -51,7 +51,7 @@ def sparse_loss(params, v_BV):
 
 
 SPARSE_RBM = Problem('sparse_rbm', PARAMS, BATCH, sparse_loss,
-                     'the same machine: -log p(v) and a sparsity target', BURN_IN)
+                     RBM.description, '-log p(v) and a sparsity target', BURN_IN)
 PROBLEMS = (RBM, SPARSE_RBM)
 
 ENTRIES = {

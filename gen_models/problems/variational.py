@@ -123,12 +123,24 @@ def belief_terms(params, x_BV, num_units):
   return log_p, log_q
 
 
-def belief_loss(num_units):
-  """-mean_b sum_z q(z | x_b) (log p(x_b, z) - log q(z | x_b))."""
+def belief_loss(num_units, samples: int = 1):
+  """-mean_b E[log (1/K) sum_k exp(l_kb)], a sum over all K-tuples of z; l = log p(x, z) - log q."""
   def loss(params, x_BV):
     log_p, log_q = belief_terms(params, x_BV, num_units)
-    return -jnp.mean(jnp.sum(jnp.exp(log_q) * (log_p - log_q), axis=0))
+    tuples_TK = np.array(list(itertools.product(range(len(log_q)), repeat=samples)))
+    l_TKB, log_q_TKB = (log_p - log_q)[tuples_TK], log_q[tuples_TK]
+    bound_TB = jax.nn.logsumexp(l_TKB, axis=1) - np.log(samples)
+    return -jnp.mean(jnp.sum(jnp.exp(jnp.sum(log_q_TKB, axis=1)) * bound_TB, axis=0))
   return loss
+
+
+def bound_by_score(samples: int) -> v.Rule:
+  """The bound of K samples L for latents without a path: w = softmax(l), and L as the reward."""
+  def coefficients(l_KB):
+    w_KB = jax.nn.softmax(l_KB, axis=0)
+    bound_B = jax.nn.logsumexp(l_KB, axis=0) - np.log(samples)
+    return v.Coefficients(w_KB, bound_B - w_KB)
+  return v.Rule(samples, coefficients)
 
 
 ELBO = bound_loss(log_weights_one, 1, 1, 32)
@@ -138,25 +150,34 @@ TWO_ELBO = bound_loss(log_weights_two, 2, 1, 16)
 TWO_IWAE2 = bound_loss(log_weights_two, 2, 2, 24)
 BELIEF_ELBO = belief_loss((3,))
 DEEP_ELBO = belief_loss((3, 2))
+BELIEF_IWAE2, BELIEF_IWAE3 = belief_loss((3,), 2), belief_loss((3,), 3)
+DEEP_IWAE2 = belief_loss((3, 2), 2)
 
 
-def _of(name, params, batch, loss, description):
-  return Problem(name, params, batch, loss, description, burn_in=3)
+def _of(name, params, batch, loss, description, objective):
+  return Problem(name, params, batch, loss, description, objective, burn_in=3)
 
 
 VAE = _of('vae', ONE_PARAMS, REAL_BATCH, ELBO,
-          'linear Gaussian autoencoder, 2 visible units, 1 latent (variational.ONE): -ELBO')
-VAE_BETA = _of('vae_beta', ONE_PARAMS, REAL_BATCH, ELBO_BETA3, 'the same: -ELBO, beta 3')
-VAE_IWAE2 = _of('vae_iwae2', ONE_PARAMS, REAL_BATCH, IWAE2, 'the same: -IWAE of 2 samples')
+          'linear Gaussian autoencoder, 2 visible units, 1 latent (variational.ONE)', '-ELBO')
+VAE_BETA = VAE._replace(name='vae_beta', loss=ELBO_BETA3, objective='-ELBO, beta 3')
+VAE_IWAE2 = VAE._replace(name='vae_iwae2', loss=IWAE2, objective='-IWAE of 2 samples')
 TWO_LAYERS = _of('vae_two_layers', TWO_PARAMS, REAL_BATCH, TWO_ELBO,
-                 'the same with 2 layers of 1 latent (variational.TWO): -ELBO')
-TWO_LAYERS_IWAE2 = _of('vae_two_layers_iwae2', TWO_PARAMS, REAL_BATCH, TWO_IWAE2,
-                       'the same: -IWAE of 2 samples')
+                 'Gaussian autoencoder of 2 layers of 1 latent (variational.TWO)', '-ELBO')
+TWO_LAYERS_IWAE2 = TWO_LAYERS._replace(
+  name='vae_two_layers_iwae2', loss=TWO_IWAE2, objective='-IWAE of 2 samples')
 BELIEF_NET = _of('belief_net', BELIEF_PARAMS, BINARY_BATCH, BELIEF_ELBO,
-                 'sigmoid belief net, 4 visible and 3 hidden units (variational.BELIEF): -ELBO')
+                 'sigmoid belief net, 4 visible and 3 hidden units (variational.BELIEF)', '-ELBO')
 DEEP_BELIEF_NET = _of('deep_belief_net', DEEP_PARAMS, BINARY_BATCH, DEEP_ELBO,
-                      'sigmoid belief net 4-3-2 (variational.DEEP_BELIEF): -ELBO')
-PROBLEMS = (VAE, VAE_BETA, VAE_IWAE2, TWO_LAYERS, TWO_LAYERS_IWAE2, BELIEF_NET, DEEP_BELIEF_NET)
+                      'sigmoid belief net 4-3-2 (variational.DEEP_BELIEF)', '-ELBO')
+BELIEF_NET_IWAE2 = BELIEF_NET._replace(
+  name='belief_net_iwae2', loss=BELIEF_IWAE2, objective='-IWAE of 2 samples')
+BELIEF_NET_IWAE3 = BELIEF_NET._replace(
+  name='belief_net_iwae3', loss=BELIEF_IWAE3, objective='-IWAE of 3 samples')
+DEEP_BELIEF_NET_IWAE2 = DEEP_BELIEF_NET._replace(
+  name='deep_belief_net_iwae2', loss=DEEP_IWAE2, objective='-IWAE of 2 samples')
+PROBLEMS = (VAE, VAE_BETA, VAE_IWAE2, TWO_LAYERS, TWO_LAYERS_IWAE2, BELIEF_NET, BELIEF_NET_IWAE2,
+            BELIEF_NET_IWAE3, DEEP_BELIEF_NET, DEEP_BELIEF_NET_IWAE2)
 
 _of_one, _of_two, _of_belief = (functools.partial(v.variational, m) for m in (ONE, TWO, BELIEF))
 
@@ -179,4 +200,8 @@ ENTRIES = {
   'rloo2': BELIEF_NET.entry(_of_belief(v.rloo(2))),
   'rloo3': BELIEF_NET.entry(_of_belief(v.rloo(3))),
   'two_layers_rloo2': DEEP_BELIEF_NET.entry(v.variational(DEEP_BELIEF, v.rloo(2))),
+  'belief_bound2': BELIEF_NET_IWAE2.entry(_of_belief(bound_by_score(2))),
+  'belief_bound3': BELIEF_NET_IWAE3.entry(_of_belief(bound_by_score(3))),
+  'two_layers_belief_bound2': DEEP_BELIEF_NET_IWAE2.entry(
+    v.variational(DEEP_BELIEF, bound_by_score(2))),
 }

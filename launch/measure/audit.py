@@ -6,6 +6,7 @@ nothing to remember, or of loss(key, params, batch) -> (scalar, metrics), whose 
 Bare functions declare nothing, which counts as unbiased.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -17,7 +18,7 @@ import jax
 
 from gen_models.evaluation import gradients
 from gen_models.problems import catalogue as problems
-from gen_models.problems.entry import Entry
+from gen_models.problems.entry import Entry, Problem
 from launch import errors
 from launch.cli import estimators, registry
 
@@ -30,12 +31,14 @@ class Case(NamedTuple):
   Attributes:
     name: as it was asked for.
     entry: the estimator on its problem.
+    problem: the loss whose gradient is enumerated.
     asked: whether the user asked for it, or it stands beside for comparison.
     says: whether it declares its bias itself; a bare function does not.
   """
 
   name: str
   entry: Entry
+  problem: Problem
   asked: bool = True
   says: bool = True
 
@@ -56,13 +59,14 @@ class Row(NamedTuple):
     return math.isfinite(self.found.bias_z)
 
 
-def cases(references: Sequence[str], model: str | None, everything: bool = False,
+def cases(references: Sequence[str], name: str | None, everything: bool = False,
           compare: bool = True, burn_in: int | None = None) -> list[Case]:
   """What is to be audited, problem by problem.
 
   Args:
     references: names of the registry or path.py:name.
-    model: the problem of estimators from files, rbm if None; alone, all estimators of that problem.
+    name: the problem of estimators from files, also path.py:name, rbm if None; without references,
+      all estimators of that problem.
     everything: every registered estimator.
     compare: beside what was asked for, the registered estimators of the same problems.
     burn_in: of estimators from files; None is the problem's own.
@@ -70,20 +74,21 @@ def cases(references: Sequence[str], model: str | None, everything: bool = False
   Raises:
     UsageError: nothing to audit, or an estimator, file or problem that does not exist.
   """
-  if model is not None and model not in problems.PROBLEMS:
-    raise errors.UsageError(f'unknown model {model!r}'
-                              + errors.near(model, list(problems.PROBLEMS)))
+  problem = None if name is None else problem_of(name)
   if everything:
-    if references or model:
-      raise errors.UsageError('--all is every estimator: leave out --estimator and --model')
-    asked = [Case(name, entry) for name, entry in problems.ENTRIES.items()]
+    if references or problem:
+      raise errors.UsageError('--all is every estimator: leave out --estimator and --problem')
+    asked = [_known(name) for name in problems.ENTRIES]
   elif references:
-    asked = [case(reference, model, burn_in) for reference in dict.fromkeys(references)]
-  elif model:
-    asked = _registered(model)
+    asked = [case(reference, problem, burn_in) for reference in dict.fromkeys(references)]
+  elif problem:
+    asked = _registered(problem.name)
+    if not asked:
+      raise errors.UsageError(f'--problem={name} has no estimator of ours: '
+                              '--estimator=path.py:name')
   else:
     raise errors.UsageError('audit what? --estimator=name or --estimator=path.py:name, '
-                              '--model=name or --all' + errors.near('', list(problems.ENTRIES)))
+                            '--problem=name or --all' + errors.near('', list(problems.ENTRIES)))
   names = {c.name for c in asked}
   order = dict.fromkeys(c.entry.problem for c in asked)
   return [c for problem in order for c in (
@@ -91,17 +96,64 @@ def cases(references: Sequence[str], model: str | None, everything: bool = False
     *(c._replace(asked=False) for c in _registered(problem) if compare and c.name not in names))]
 
 
-def description(problem: str) -> str:
-  """The small model in a few words, for the head of its table."""
-  return problems.PROBLEMS[problem].description
+def head(problem: Problem) -> str:
+  """The small model and the loss, for the head of a table."""
+  return f'{problem.name}: {problem.description}; the gradient of {problem.objective}'
 
 
 def _registered(problem: str) -> list[Case]:
-  return [Case(name, entry) for name, entry in problems.ENTRIES.items() if entry.problem == problem]
+  return [_known(name) for name, entry in problems.ENTRIES.items() if entry.problem == problem]
 
 
-def case(reference: str, model: str | None = None, burn_in: int | None = None) -> Case:
+def _known(name: str) -> Case:
+  entry = problems.ENTRIES[name]
+  return Case(name, entry, problems.PROBLEMS[entry.problem])
+
+
+def problem_of(name: str) -> Problem:
+  """The problem of the catalogue, or `path.py:name` of a Problem of the user's.
+
+  Raises:
+    UsageError: there is none, or its loss cannot be enumerated as it stands.
+  """
+  if '.py' not in name:
+    if name not in problems.PROBLEMS:
+      raise errors.UsageError(f'unknown problem {name!r}; one in a file is path.py:name'
+                              + errors.near(name, list(problems.PROBLEMS)))
+    return problems.PROBLEMS[name]
+  thing = registry.attribute(name, 'problem')
+  if not isinstance(thing, Problem):
+    raise errors.UsageError(f'{name} is of type {type(thing).__name__}; a problem is a '
+                            'gen_models.problems.entry.Problem')
+  problem = thing._replace(name=name)
+  with _in_one_line(f'{name}: its loss of its parameters and batch'):
+    gradient = jax.eval_shape(jax.grad(problem.loss), problem.params, problem.batch)
+  if not jax.tree.leaves(gradient):
+    raise errors.UsageError(f'{name} has no parameters')
+  return problem
+
+
+@contextlib.contextmanager
+def _in_one_line(what: str):
+  """What the code of a user raises where shapes do not fit, as one line that begins with `what`."""
+  try:
+    yield
+  except errors.UsageError:
+    raise
+  except gradients.ContractError as e:
+    raise errors.UsageError(f'{what}: {e}') from e
+  except Exception as e:
+    message = next(iter(str(e).splitlines()), '')
+    raise errors.UsageError(f'{what}: {type(e).__name__}: {message}') from e
+
+
+def case(reference: str, problem: Problem | None = None, burn_in: int | None = None) -> Case:
   """The case of one reference.
+
+  Args:
+    reference: a name of the catalogue, or path.py:name.
+    problem: of an estimator from a file; rbm if None.
+    burn_in: of an estimator from a file; None is the problem's own.
 
   Raises:
     UsageError: no such estimator, file or name, or something that is no estimator.
@@ -112,20 +164,25 @@ def case(reference: str, model: str | None = None, burn_in: int | None = None) -
       raise errors.UsageError(
         f'unknown estimator {reference!r}; one in a file is path.py:name'
         + errors.near(reference, list(problems.ENTRIES)))
-    if model not in (None, entry.problem):
-      raise errors.UsageError(f'{reference} is an estimator of {entry.problem}, not of {model}')
-    return Case(reference, entry)
-  problem = problems.PROBLEMS[model or 'rbm']
+    if problem is not None and problem.name != entry.problem:
+      raise errors.UsageError(
+        f'{reference} is an estimator of {entry.problem}, not of {problem.name}')
+    return _known(reference)
+  problem = problem or problems.PROBLEMS['rbm']
   thing = registry.attribute(reference, 'estimator')
-  if estimators.is_loss(thing):
-    _check_loss(reference, thing, problem.params, problem.batch)
-  estimator, says = estimators.lift(reference, thing)
-  entry = problem.entry(estimator, problem.burn_in if burn_in is None else burn_in)
-  try:
+  with _in_one_line(reference if problem.name == 'rbm' else f'{reference} on {problem.name}'):
+    if estimators.is_loss(thing):
+      _check_loss(reference, thing, problem.params, problem.batch)
+    estimator, says = estimators.lift(reference, thing)
     gradients.check(estimator, problem.params, problem.batch)
-  except gradients.ContractError as e:
-    raise errors.UsageError(f'{reference}: {e}') from e
-  return Case(reference, entry, says=says)
+  entry = problem.entry(estimator, problem.burn_in if burn_in is None else burn_in)
+  return Case(reference, entry, problem, says=says)
+
+
+def others(problem: Problem) -> list[Problem]:
+  """Problems of the catalogue with the same model and batch, and another loss."""
+  return [other for other in problems.PROBLEMS.values() if other.loss is not problem.loss
+          and other.params is problem.params and other.batch is problem.batch]
 
 
 def _check_loss(name: str, loss: Callable, params, batch) -> None:
@@ -163,7 +220,8 @@ def as_dict(row: Row, coordinates: bool = False) -> dict:
   """The object of --json; a number that is not finite is null."""
   found, entry = row.found, row.case.entry
   result: dict[str, Any] = {
-    'name': row.case.name, 'problem': entry.problem, 'biased': found.biased,
+    'name': row.case.name, 'problem': entry.problem,
+    'objective': row.case.problem.objective, 'biased': found.biased,
     'declared_biased': entry.estimator.biased, 'declared_by_default': not row.case.says,
     'bias_z': found.bias_z, 'threshold': found.threshold, 'num_draws': found.num_draws,
     'error_rate': ERROR_RATE, 'bias_norm': found.bias_norm,
@@ -179,6 +237,15 @@ def as_json(row: Row, coordinates: bool = False) -> str:
   return json.dumps(as_dict(row, coordinates), allow_nan=False)
 
 
+def _against(case: Case) -> str:
+  """The loss that an estimator from a file was held against, and which others there are."""
+  if case.name in problems.ENTRIES:
+    return ''
+  known = ', '.join(f'--problem={p.name} ({p.objective})' for p in others(case.problem))
+  return (f', against {case.problem.objective}; if it estimates another loss, say so: '
+          + (f'{known} or ' if known else '') + '--problem=path.py:name')
+
+
 def disagreements(rows: Sequence[Row]) -> list[str]:
   """One line for each estimator asked for that is not what it declares."""
   lines = []
@@ -191,7 +258,7 @@ def disagreements(rows: Sequence[Row]) -> list[str]:
       why = 'its gradient is nan or infinite'
     elif found.biased:
       why = (f'|z| {found.bias_z:.1f} at {worst_coordinates(found)[0].name} is above '
-             f'{found.threshold:.1f} ({found.num_draws} draws)')
+             f'{found.threshold:.1f} ({found.num_draws} draws)' + _against(row.case))
     else:
       why = (f'no bias is found: |z| {found.bias_z:.1f} is below {found.threshold:.1f} '
              f'({found.num_draws} draws; more may find it)')

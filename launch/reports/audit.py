@@ -16,11 +16,11 @@ from launch.measure import audit
 def table(rows: Sequence[audit.Row]) -> str:
   """A table for each problem, for people."""
   parts = []
-  for problem in dict.fromkeys(row.case.entry.problem for row in rows):
+  for name, problem in {row.case.problem.name: row.case.problem for row in rows}.items():
     head = ('', 'declared', 'found', '|bias|', 'interval', 'largest |z|', 'variance', 'snr',
             'us a step')
-    cells = [head, *(_cells(row) for row in rows if row.case.entry.problem == problem)]
-    parts.append(f'{problem}: {audit.description(problem)}\n' + _aligned(cells, 3))
+    cells = [head, *(_cells(row) for row in rows if row.case.problem.name == name)]
+    parts.append(f'{audit.head(problem)}\n' + _aligned(cells, 3))
   found = rows[0].found
   parts.append(f'{found.num_draws} draws at fixed parameters and batch against the enumerated '
                f'gradient. All coordinates lie in their\nintervals, and |bias| in its own, with '

@@ -181,6 +181,87 @@ def test_a_model_and_a_burn_in_can_be_chosen(mine, tmp_path):
   assert audit.case(f'{mine}:made', burn_in=0).entry.burn_in == 0
 
 
+VIMCO = '''
+import jax
+import jax.numpy as jnp
+from gen_models import estimators as v
+from gen_models.problems.variational import BELIEF
+
+def vimco():
+  """Mnih & Rezende (2016), two samples: the bound less that of the other alone."""
+  def coefficients(l_KB):
+    w_KB, bound_B = jax.nn.softmax(l_KB, axis=0), jax.nn.logsumexp(l_KB, axis=0) - jnp.log(2)
+    return v.Coefficients(w_KB, bound_B - l_KB[::-1] - w_KB)
+  return v.variational(BELIEF, v.Rule(2, coefficients))
+'''
+
+
+def test_an_estimator_of_another_loss_is_told_which_losses_there_are(tmp_path):
+  """VIMCO is unbiased for the bound of two samples that it is made for, and not for the ELBO."""
+  path = tmp_path / 'mine.py'
+  path.write_text(VIMCO)
+  right, wrong = (audit.measure(audit.cases([f'{path}:vimco'], name, compare=False), 2**14)[0]
+                  for name in ('belief_net_iwae2', 'belief_net'))
+  assert not right.found.biased and not audit.disagreements([right])
+  assert wrong.found.biased and wrong.found.bias_z > 2 * wrong.found.threshold
+  line, = audit.disagreements([wrong])
+  assert 'against -ELBO; if it estimates another loss' in line
+  assert '--problem=belief_net_iwae2 (-IWAE of 2 samples)' in line
+  head = report.table([right]).splitlines()[0]
+  assert head.startswith('belief_net_iwae2: sigmoid belief net')
+  assert head.endswith('; the gradient of -IWAE of 2 samples')
+  assert audit.as_dict(right)['objective'] == '-IWAE of 2 samples'
+
+
+PROBLEM = '''
+import jax
+import jax.numpy as jnp
+from gen_models.problems.entry import Problem
+
+def square(params, x_B):
+  return 0.5 * jnp.mean(jnp.square(params - x_B))
+
+MINE = Problem('mine', jnp.float32(1.0), jnp.arange(4.0), square, 'one number', 'half the square')
+CROOKED = MINE._replace(loss=lambda params, batch: params @ batch)
+VECTOR = MINE._replace(loss=lambda params, batch: params * batch)
+number = 3
+
+def right(key, params, memory, x_B):
+  return params - jax.random.choice(key, x_B), memory, {}
+
+def wrong(key, params, memory, x_B):
+  return params - jax.random.choice(key, x_B[1:]), memory, {}
+'''
+
+
+def test_a_problem_of_ones_own(tmp_path):
+  path = tmp_path / 'mine.py'
+  path.write_text(PROBLEM)
+  cases = audit.cases([f'{path}:right', f'{path}:wrong'], f'{path}:MINE')
+  right, wrong = audit.measure(cases, 1024)
+  assert not right.found.biased and wrong.found.biased
+  assert right.found.bias_norm < 0.2 and abs(wrong.found.bias_norm - 0.5) < 0.2
+  assert report.table([right]).splitlines()[0] == (
+    f'{path}:MINE: one number; the gradient of half the square')
+  line, = audit.disagreements([right, wrong])
+  assert 'against half the square' in line
+  for problem, message in {'CROOKED': 'CROOKED: its loss of .*Error', 'VECTOR': 'TypeError',
+                           'number': 'number is of type int; a problem is',
+                           'MEIN': 'mean MINE'}.items():
+    with pytest.raises(errors.UsageError, match=message) as caught:
+      audit.cases([f'{path}:right'], f'{path}:{problem}')
+    assert '\n' not in str(caught.value)
+  with pytest.raises(errors.UsageError, match='has no estimator of ours'):
+    audit.cases([], f'{path}:MINE')
+
+
+def test_shapes_that_do_not_fit_are_one_line(mine):
+  for name in ('cd1', 'loss'):
+    with pytest.raises(errors.UsageError, match=f'mine.py:{name} on vae: ') as caught:
+      audit.cases([f'{mine}:{name}'], 'vae')
+    assert '\n' not in str(caught.value)
+
+
 def test_a_gradient_of_nan_is_biased_and_said_to_be(mine):
   row, = measured([f'{mine}:lost'])
   assert row.found.biased and not row.finite
