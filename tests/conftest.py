@@ -1,4 +1,4 @@
-"""For all tests: a key used twice is an error, and compiled programs outlive the process.
+"""For all tests: a key used twice is an error; compiled programs are kept on disk, not in memory.
 
 The check mistakes the transpose that vmap puts before a scan over keys for a use of them (jax
 0.10), so tests that vmap such a scan say `with jax.debug_key_reuse(False)`.
@@ -23,23 +23,31 @@ jax.config.update('jax_compilation_cache_dir', os.environ.get(
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
 
 
-@pytest.fixture(scope='module', autouse=True)
+class _Memory:
+  """Of this process, in bytes: what it may hold before compiled programs are freed."""
+
+  least = limit = 1.2e9
+  more = 0.5e9  # than what stays, arrays of fixtures for example, so that it is not freed in vain
+
+
+@pytest.fixture(autouse=True)
 def programs_are_freed():
-  """Frees what has been compiled where it is much: the programs of all files hold gigabytes."""
+  """Frees what has been compiled where it is much: the programs of all tests hold gigabytes."""
   yield
-  if _resident_bytes() > 700e6:
+  if _resident_bytes() > _Memory.limit:
     jax.clear_caches()
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # glibc alone keeps and gives back
       ctypes.CDLL(None).malloc_trim(0)
+    _Memory.limit = max(_Memory.least, _resident_bytes() + _Memory.more)
 
 
 def _resident_bytes() -> float:
-  """Memory of this process, infinite where the system does not say."""
+  """Memory that this process holds, 0 where the system does not say."""
   try:
     pages = int(pathlib.Path('/proc/self/statm').read_text().split()[1])
   except OSError:
-    return float('inf')
+    return 0.0
   return float(pages * os.sysconf('SC_PAGE_SIZE'))
 
 
