@@ -27,7 +27,7 @@ test-all: .venv/test.stamp
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .
-	$(BIN)/pyrefly check
+	$(BIN)/pyrefly check --python-interpreter-path $(RUN)
 
 docs: .venv/docs.stamp
 	$(RUN) -m sphinx -q -W --keep-going -b html docs docs/_build/html
