@@ -7,7 +7,7 @@ Floats may be traced, so a sweep over learning rates is a vmap: training/hyper.p
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -48,6 +48,39 @@ class Alarm(NamedTuple):
   advice: str = ''
 
 
+class Init(Protocol):
+  """Parameters at the start of a phase."""
+
+  def __call__(self, key: jax.Array, arrays: Any, previous_params: Any, /) -> Any:
+    """A tree of arrays; previous_params are those of the phase before, None in the first."""
+    ...
+
+
+class BatchAt(Protocol):
+  """The batch of a step, a pure function of it."""
+
+  def __call__(self, key: jax.Array, arrays: Any, step: Any, /) -> Any:
+    """What the estimator sees at this step; the key is the same at every step."""
+    ...
+
+
+class Check(Protocol):
+  """A look at the first batch before anything is compiled."""
+
+  def __call__(self, params: Any, batch: Any, /) -> None:
+    """Raises ValueError where the data are not what the model is of; params are shapes."""
+    ...
+
+
+class Monitor(Protocol):
+  """Metrics that params alone do not give, such as how chains mix."""
+
+  def __call__(self, key: jax.Array, params: Any, memory: Any, train: Any, valid: Any,
+               /) -> dict[str, Any]:
+    """Scalars, jit-able; train has as many rows as valid."""
+    ...
+
+
 class Phase(NamedTuple):
   """One stretch of training; greedy stacking and fine-tuning are several in a row.
 
@@ -73,18 +106,18 @@ class Phase(NamedTuple):
   """
 
   name: str
-  init: Callable
+  init: Init
   estimator: Estimator
   optimizer: optax.GradientTransformation
-  batch_at: Callable
+  batch_at: BatchAt
   num_steps: int
   batch_size: int
   average: float = 0.0
   unroll: int = 1
-  check: Callable | None = None
-  monitor: Callable | None = None
+  check: Check | None = None
+  monitor: Monitor | None = None
   alarms: tuple[Alarm, ...] = ()
-  at: Callable | None = None
+  at: Callable[[Any], 'Phase'] | None = None
 
 
 class Samples(NamedTuple):
@@ -101,17 +134,58 @@ class Samples(NamedTuple):
   means: jax.Array | np.ndarray
 
 
-def unlabelled(draw: Callable, shape) -> Callable:
+class Draw(Protocol):
+  """Draws of a model without classes, as vectors."""
+
+  def __call__(self, key: jax.Array, params: Any, num: int, /) -> tuple[jax.Array, jax.Array]:
+    """(draws, means), [num, V]; the key is consumed."""
+    ...
+
+
+class Sampler(Protocol):
+  """Draws of a model, as images."""
+
+  def __call__(self, key: jax.Array, params: Any, num: int, label: int | None, /) -> Samples:
+    """`num` of them, of a class or of all (None); ValueError where the model has no classes."""
+    ...
+
+
+class Evaluate(Protocol):
+  """The final scores of a run."""
+
+  def __call__(self, key: jax.Array, params: Any, data: Any, report: Callable[[str], None],
+               /) -> Any:
+    """A score of evaluation.likelihood, `data` being the Dataset; `report` takes progress lines."""
+    ...
+
+
+class Validate(Protocol):
+  """Metrics of the validation split while training."""
+
+  def __call__(self, key: jax.Array, params: Any, arrays: Any, /) -> dict[str, Any]:
+    """Scalars, jit-able, cheap."""
+    ...
+
+
+class Pictures(Protocol):
+  """Pictures of a report, besides its curves."""
+
+  def __call__(self, key: jax.Array, params: Any, data: Any, /) -> dict[str, Any]:
+    """Name -> grid of images [rows, cols, y, x] in [0, 1]; `data` is the Dataset."""
+    ...
+
+
+def unlabelled(draw: Draw, shape) -> Sampler:
   """Experiment.sample of a model without classes: draw(key, params, num) -> (draws, means) [N, V].
 
   The sampler raises ValueError when asked for a class.
   """
-  draw = jax.jit(draw, static_argnums=2)
+  jitted = jax.jit(draw, static_argnums=2)
 
   def sample(key, params, num, label=None):
     if label is not None:
       raise ValueError(f'asked for class {label}, but this model was trained without classes')
-    return Samples(*(x.reshape(num, *shape) for x in draw(key, params, num)))
+    return Samples(*(x.reshape(num, *shape) for x in jitted(key, params, num)))
 
   return sample
 
@@ -149,18 +223,18 @@ class Experiment(NamedTuple):
   dataset: str
   binarisation: str
   phases: tuple[Phase, ...]
-  evaluate: Callable
-  validate: Callable | None = None
+  evaluate: Evaluate
+  validate: Validate | None = None
   headline: str | None = None
-  pictures: Callable | None = None
-  sample: Callable | None = None
+  pictures: Pictures | None = None
+  sample: Sampler | None = None
   steps_per_dispatch: int = 100
   num_validations: int = 10
   validate_every: int | None = None
   protocol: str = ''
   target: float | None = None
   hyper: dict[str, Any] = {}
-  at: Callable | None = None
+  at: Callable[[Any], 'Experiment'] | None = None
 
   @property
   def validation_interval(self) -> int:

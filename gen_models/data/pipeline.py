@@ -10,6 +10,7 @@ a few steps. At the same step both give the same bits. Axes: B batch, D pixels, 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ def check_horizon(num_steps: int, batch_size: int) -> None:
 
 
 def batches(batch_size: int, binarisation: str, levels: int, *,
-            flat: bool = True, with_labels: bool = False) -> Callable:
+            flat: bool = True, with_labels: bool = False) -> Callable[[jax.Array, Any, Any], Any]:
   """Batches of a data set, resident on the device or streamed to it.
 
   Args:

@@ -1,12 +1,12 @@
 """Pictures as arrays: grids of images in [0, 1], [rows, columns, height, width]."""
 
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gen_models.evaluation.samples import squared_distances
+from gen_models.experiment import Pictures
 
 
 def tile(grid, gap: int = 1, background: float = 0.5) -> np.ndarray:
@@ -55,7 +55,7 @@ def neighbours(samples_NYX, train_MYX, rows: int = 8, columns: int = 8,
   return np.asarray(groups.reshape(rows, columns, *samples_NYX.shape[1:]))
 
 
-def rbm_filters(shape, *, rows: int = 8, columns: int = 8) -> Callable:
+def rbm_filters(shape, *, rows: int = 8, columns: int = 8) -> Pictures:
   """(key, params, dataset) -> the filters of an RBM.
 
   They are columns of W, those with the largest norm first, scaled together so that 0 is mid-grey.

@@ -14,15 +14,14 @@ count as what they are: stuck. tau stops at 2 T + 1 when T steps are watched.
 Axis suffixes: B images, C chains, V visible.
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from gen_models import data
-from gen_models.experiment import Alarm
+from gen_models.experiment import Alarm, Monitor
 from gen_models.models import gibbs
 
 SLOW = ('chains hardly move at these parameters; try more Gibbs steps an update, parallel '
@@ -39,7 +38,15 @@ ALARMS = (
         'held-out ones; try weight decay, fewer hidden units, or stopping here'))
 
 
-def of_chains(model: Any, binarisation: str, levels: int, *, num_steps: int = 100):
+class Model(gibbs.Model, Protocol):
+  """A machine that also has a free energy, as gen_models.models.rbm has."""
+
+  def free_energy(self, params: Any, v_BV: jax.Array, /) -> jax.Array:
+    """F(v), [B] nats."""
+    ...
+
+
+def of_chains(model: Model, binarisation: str, levels: int, *, num_steps: int = 100) -> Monitor:
   """Phase.monitor of a machine that sees binarised images.
 
   Args:
@@ -51,7 +58,15 @@ def of_chains(model: Any, binarisation: str, levels: int, *, num_steps: int = 10
     params, data.fixed(arrays, binarisation, levels, split=split)), num_steps=num_steps)
 
 
-def of_machine(model: Any, see: Callable, *, num_steps: int = 100):
+class See(Protocol):
+  """A machine and its data as it sees them, from the parameters and a split of a run."""
+
+  def __call__(self, params: Any, arrays: Any, split: data.Split, /) -> tuple[Any, jax.Array]:
+    """(the machine's own parameters, what it sees [B, V])."""
+    ...
+
+
+def of_machine(model: Model, see: See, *, num_steps: int = 100) -> Monitor:
   """Phase.monitor of a machine whose negative phase has chains (without, the gap alone).
 
   Args:
@@ -85,7 +100,7 @@ def at_model(chains):
   return chains.at_model if hasattr(chains, 'at_model') else chains
 
 
-def autocorrelation(key, model: Any, params, chains, num_steps: int) -> jax.Array:
+def autocorrelation(key, model: gibbs.Model, params, chains, num_steps: int) -> jax.Array:
   """rho(1), .., rho(T) of chains about their common mean, [T]."""
   mean_V = chains.v_CV.mean(0)
   start_CV = chains.v_CV - mean_V

@@ -29,6 +29,7 @@ Axis suffixes: N M images, D values of an image, U directions.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -148,8 +149,8 @@ def compare(x_ND, y_ND, shape) -> dict[str, float]:
 # The table.
 
 
-def table(key, draw: Callable, test_ND, train_MD, *, shape, num_sets: int = 5, cap: int = 2000,
-          intensities_MD=None) -> dict[str, dict]:
+def table(key, draw: Callable[[jax.Array, int], Any], test_ND, train_MD, *, shape,
+          num_sets: int = 5, cap: int = 2000, intensities_MD=None) -> dict[str, dict]:
   """Every score of a model, with its floor.
 
   A set is n draws, n test images and n training images at random, n = min(test, train, cap); draws

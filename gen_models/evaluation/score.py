@@ -20,6 +20,7 @@ _LONGEST_TEXT = 20_000  # characters
 _MOST_ENTRIES = 10_000  # of one object or list
 _DEEPEST = 12  # objects in objects
 _REQUIRED = object()
+_Check = Callable[[Any, str], Any]  # of a value and its name: what is kept of it, or Malformed
 
 
 class Malformed(ValueError):
@@ -83,7 +84,7 @@ def known(value, name: str) -> dict[str, Any]:
   return value
 
 
-def sequence(of: Callable) -> Callable:
+def sequence(of: _Check) -> _Check:
   """The check of a list whose items pass `of`."""
   def check(value, name):
     if not isinstance(value, list):
@@ -94,7 +95,7 @@ def sequence(of: Callable) -> Callable:
   return check
 
 
-def named(of: Callable) -> Callable:
+def named(of: _Check) -> _Check:
   """The check of an object whose values pass `of`."""
   def check(value, name):
     return {k: of(v, f'{name}.{k}') for k, v in mapping(value, name).items()}
@@ -110,7 +111,7 @@ class Fields:
   def __contains__(self, name: str) -> bool:
     return name in self._left
 
-  def take(self, name: str, check: Callable[[Any, str], Any], default: Any = _REQUIRED) -> Any:
+  def take(self, name: str, check: _Check, default: Any = _REQUIRED) -> Any:
     """The field `name`, checked; `default` where it is absent or, with a default, null."""
     value = self._left.pop(name, None if default is not _REQUIRED else _REQUIRED)
     if value is _REQUIRED:
@@ -367,7 +368,7 @@ def _as_seed(score: Score) -> Seed:
                                             per_seed=()).to_json())
 
 
-def _if_all(what: Callable, values: list):
+def _if_all(what: Callable[[list], Any], values: list):
   """what(values), None where one of them is."""
   return None if None in values else what(values)
 

@@ -153,9 +153,9 @@ class _Program(NamedTuple):
   """
 
   runner: parallel.Runner
-  rows: Callable
-  scores: Callable
-  close: Callable
+  rows: Callable[[int, int], Any]
+  scores: Callable[[Any, int], dict[str, Any]]
+  close: Callable[[], None]
 
 
 def _compile(run: _Run, phase: Phase, state, validator: Callable) -> _Program:

@@ -70,12 +70,12 @@ class Runner(NamedTuple):
       what this process reads; ValueError where these are not those of its devices.
   """
 
-  place: Callable
-  place_arrays: Callable
-  replicate: Callable
-  dispatch: Callable
-  collect: Callable
-  share: Callable = lambda: (0, 1)
+  place: Callable[[Any], Any]
+  place_arrays: Callable[[Any], Any]
+  replicate: Callable[[Any], Any]
+  dispatch: Callable[[Any, Any, int], tuple[Any, dict[str, Any]]]
+  collect: Callable[[Any], Any]
+  share: Callable[[], tuple[int, int]] = lambda: (0, 1)
 
 
 def runner(phase: Phase, how: str = 'sharded', *, devices=None, replicated: bool = False,
@@ -113,7 +113,7 @@ def _require_divisible(what: str, size: int, num_devices: int):
                      f'use a multiple of {num_devices}')
 
 
-def _on_chains(tree, fn: Callable, other: Callable):
+def _on_chains(tree, fn: Callable[[Any], Any], other: Callable[[Any], Any]):
   """fn on the leaves that have chains on their axis, other on the rest of a TrainState."""
   memory = Memory(jax.tree.map(fn, tree.memory.chains), jax.tree.map(other, tree.memory.shared))
   return jax.tree.map(other, tree._replace(memory=None))._replace(memory=memory)

@@ -43,8 +43,8 @@ class Collective(NamedTuple):
     mean: tree -> tree, floating leaves averaged over devices, others as they are.
   """
 
-  local: Callable = lambda key, batch: (key, batch)
-  mean: Callable = lambda tree: tree
+  local: Callable[[jax.Array, Any], tuple[jax.Array, Any]] = lambda key, batch: (key, batch)
+  mean: Callable[[Any], Any] = lambda tree: tree
 
 
 def final_params(state: TrainState):
