@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gen_models import data
+from gen_models.data.binarise import Split
 from gen_models.experiment import Alarm, Monitor
 from gen_models.models import gibbs
 
@@ -61,7 +62,7 @@ def of_chains(model: Model, binarisation: str, levels: int, *, num_steps: int = 
 class See(Protocol):
   """A machine and its data as it sees them, from the parameters and a split of a run."""
 
-  def __call__(self, params: Any, arrays: Any, split: data.Split, /) -> tuple[Any, jax.Array]:
+  def __call__(self, params: Any, arrays: Any, split: Split, /) -> tuple[Any, jax.Array]:
     """(the machine's own parameters, what it sees [B, V])."""
     ...
 
