@@ -26,6 +26,8 @@ _STORY = flags.DEFINE_multi_string('story', [], 'Directory of a launch.story who
 
 def main(argv):
   app.no_arguments(argv)
+  if not (tables.ROOT / 'setup.cfg').exists():
+    raise errors.UsageError(f'{tables.ROOT} is no checkout: results are kept in one')
   tables.RESULTS.mkdir(exist_ok=True)
   add(_ADD.value)
   for directory in _STORY.value:

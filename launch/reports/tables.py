@@ -16,7 +16,7 @@ from launch.cli import registry
 from launch.runs import numbers, result as result_lib
 from launch.runs.result import Result
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[2]  # of a checkout, or where packages are installed
 RESULTS = ROOT / 'experiments' / 'results'
 Cells = list[list[str]]
 
