@@ -16,8 +16,8 @@ At the best critic, L_f of minimax is 2 log 2 - 2 JS(p, q), of hinge 2 - 2 TV(p,
 
 Alternating moves are turns: an update moves one player, and the gradient of the one that rests is
 not computed. So a generator's gradient is always taken at the critic's newest parameters. The rule
-of turns goes to the estimator and to the optimizer (training.players), which must leave the moments
-of the resting player alone.
+of turns goes to the estimator and to the optimizer (training.players), which must not touch the
+moments of the resting player.
 
 `model` is anything that reads like gen_models.models.gan: generate(key, params, num) -> x~_BV,
 critic(params, x_BV) -> [M], and params with fields generator and critic.
@@ -160,7 +160,7 @@ def turns(critic_steps: int = 1) -> TurnRule:
 
 
 class Turn(NamedTuple):
-  """What is remembered between turns.
+  """The memory between turns.
 
   Attributes:
     step: updates done, float32 (exact below 2^24): the dtype of the checkpoints written so far.

@@ -11,10 +11,10 @@ import jax
 
 
 class Memory(NamedTuple):
-  """What an estimator remembers.
+  """The memory of an estimator between steps.
 
   Attributes:
-    chains: a tree whose leaves have chains on the leading axis; spread over devices.
+    chains: a tree whose leaves have chains on the leading axis; distributed over devices.
     shared: a tree that is the same on every device; what devices compute differently of it is
       averaged where it is floating. Integers, such as counters, must not depend on the batch.
   """

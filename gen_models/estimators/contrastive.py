@@ -30,7 +30,7 @@ from gen_models.models.rows import mean_rows
 
 
 class Shared(NamedTuple):
-  """What is remembered that has no chains."""
+  """The part of the memory that has no chains."""
 
   negative: Any
   direction: Any

@@ -10,7 +10,7 @@ With D_VH, d_V, d_H the plain differences of <v h>, <v>, <h> between data and mo
   natural       centred, divided by the diagonal of the Fisher information
 
 All but `plain` end with b: d_V' - D'.lambda, c: d_H' - mu.D', which undoes what a step in W does to
-the means. They are maps by memory from before the batch, so they bias nothing: E[direction] is the
+the means. What they remember is from before the batch, so they bias nothing: E[direction] is the
 direction of the exact gradient, which is what an estimator's `target` says.
 
 Axis suffixes: B batch, C chains, V visible, H hidden.
@@ -41,7 +41,7 @@ class Init(Protocol):
   """The memory of a direction before the first step."""
 
   def __call__(self, model: Model, params: Any, /) -> Any:
-    """Arrays without chains, from what the layers say alone."""
+    """Arrays without chains, from the means of the layers."""
     ...
 
 

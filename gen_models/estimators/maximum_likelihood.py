@@ -49,7 +49,7 @@ def fixed_point(update: Update, log_likelihood: LogLikelihood) -> base.Estimator
 
   Args:
     update: (params, batch) -> params.
-    log_likelihood: (params, batch) -> [B] nats, for the metric `loss` alone, of params before.
+    log_likelihood: (params, batch) -> [B] nats, only for the metric `loss`, of params before.
   """
 
   def grad(key, params, memory, batch):

@@ -1,7 +1,7 @@
 """Negative phases: the ways to E[. | model] in the gradient of a Boltzmann machine.
 
   reconstruction      CD-k: a few Gibbs steps from the data; biased
-  persistent          PCD-k: chains that go on from update to update
+  persistent          PCD-k: chains that continue from update to update
   fast_persistent     PCD with a quickly decaying copy of the weights that drives chains on
   mean_field, tap     no sampling: fixed points of the first and second order of Plefka's expansion
   coupled             unbiased at any parameters: pairs of chains until they meet
@@ -105,7 +105,7 @@ def reconstruction(steps: int = 1) -> Negative:
 
 
 def persistent(chains: int, steps: int = 1) -> Negative:
-  """PCD-k: `chains` Gibbs chains that go on from one update to the next, k Gibbs steps each.
+  """PCD-k: `chains` Gibbs chains that continue from one update to the next, k Gibbs steps each.
 
   Also called stochastic maximum likelihood. With params held still the chains reach p(v)
   and the gradient is unbiased; while params move they lag (Younes, 1999; Tieleman, 2008).
@@ -239,7 +239,7 @@ def _fixed_point(num_points: int, iterations: int, damping: float, second_order:
 def coupled(chains: int, steps: int = 1, max_steps: int = 1000) -> Negative:
   """E[f] = E[f(x_k) + sum_{t=k+1}^{tau-1} (f(x_t) - f(y_{t-1}))], x_t and y_t of one law: unbiased.
 
-  Two chains run from v drawn by the visible biases alone, y one Gibbs step behind x, coupled so
+  Two chains run from v drawn from the visible biases, y one Gibbs step behind x, coupled so
   that they meet (x_tau = y_{tau-1}) and stay together: every unit of both is drawn by one uniform
   number. Nothing is remembered between updates and no burn-in is left out; the price is a random
   number of Gibbs steps and now and then a large correction.

@@ -6,14 +6,14 @@
                    + c_kb d log q(z_kb | x_b)         along the parameters, z held: the score
                    + d_kb (d l_kb / d z) (d z / d params)   the path through the samples
 
-A rule says the multiples a, c and d, functions of l alone; they are what tells ELBO, IWAE, STL,
-DReG, REINFORCE and RLOO apart, and each is a few lines below. `path` holds the parameters of the
-densities while samples move, through all stochastic layers (holding the distributions instead
-would lose what flows through the layers above).
+A rule says the multiples a, c and d, functions of l; ELBO, IWAE, STL, DReG, REINFORCE and RLOO
+differ in nothing else, and each is a few lines below. `path` holds the parameters of the densities
+while samples move, through all stochastic layers (holding the distributions instead would lose what
+flows through the layers above). Discrete samples do not move: a rule with a path refuses them.
 
 `model` is anything that reads like vae.Model: encode, sample_posterior, log_likelihood, log_prior,
-log_posterior, and kl for the analytic bound. With beta the prior and posterior terms of l are
-multiplied by it.
+log_posterior, has_path, and kl for the analytic bound. With beta the prior and posterior terms of l
+are multiplied by it.
 
 Axis suffixes: B batch, K samples, V visible.
 """
@@ -72,7 +72,7 @@ class Coefficients(NamedTuple):
 
 
 class Coefficient(Protocol):
-  """The multiples of a rule, from log-weights alone."""
+  """The multiples of a rule, functions of the log-weights."""
 
   def __call__(self, l_KB: jax.Array, /) -> Coefficients:
     """Those of K samples of each image; no gradient flows through it."""
@@ -149,7 +149,7 @@ def dreg(samples: int) -> Rule:
 
 
 def reinforce(samples: int = 1) -> Rule:
-  """The mean of l by its score alone, for latents without a path (Williams, 1992)."""
+  """The mean of l by its score, without a path, for latents without a path (Williams, 1992)."""
   _require_samples(samples)
 
   def coefficients(l_KB):

@@ -1,4 +1,4 @@
-"""What to watch while a Boltzmann machine trains: do its chains mix, and does it overfit?
+"""Monitors of a Boltzmann machine in training: do its chains mix, and does it overfit?
 
   free_energy_gap         mean F(valid) - mean F(train): grows as the model learns its training
                           images by heart (Hinton, 2012, A practical guide)
@@ -68,7 +68,7 @@ class See(Protocol):
 
 
 def of_machine(model: Model, see: See, *, num_steps: int = 100) -> Monitor:
-  """Phase.monitor of a machine whose negative phase has chains (without, the gap alone).
+  """Phase.monitor of a machine whose negative phase has chains (without, only the gap).
 
   Args:
     model: reads like gen_models.models.rbm.

@@ -120,9 +120,9 @@ def log_partition(params: Params) -> jax.Array:
 
 
 def features(key, params: Params, v_BV, propagate: Propagate) -> jax.Array:
-  """What the top layer sees of v: h_{L-1} ~ q(. | v), or `feature_means`; [B, F].
+  """The top layer's input for v: h_{L-1} ~ q(. | v), or `feature_means`; [B, F].
 
-  The key is consumed by 'samples' alone.
+  Only 'samples' consumes the key.
   """
   if propagate == 'means':
     return feature_means(params, v_BV)

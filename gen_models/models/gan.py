@@ -33,7 +33,7 @@ class Params(NamedTuple):
 
 
 class Model(NamedTuple):
-  """What the players are.
+  """The players and their networks.
 
   Attributes:
     generator_net: [B, Z] -> [B, V].

@@ -115,7 +115,7 @@ def _bernoulli() -> Family:
 
 
 def gaussian(scale: float | None = None, floor: float = 0.0) -> Family:
-  """N(m, s^2). Two outputs a unit, m then t with s = floor + exp(t); or, with `scale`, m alone.
+  """N(m, s^2). Two outputs a unit, m then t with s = floor + exp(t); or, with `scale`, only m.
 
   A floor bounds the density where data hardly vary: without it, a pixel that is always 0 is worth
   as many nats as s allows.
@@ -169,7 +169,7 @@ class Params(NamedTuple):
 
 
 class Model(NamedTuple):
-  """What the layers are. Build it with `model` or belief_net.model.
+  """The layers and their networks. Build it with `model` or belief_net.model.
 
   Attributes:
     encoders: networks of q, from x upwards.

@@ -67,11 +67,11 @@ def game(critic_loss, generator_loss):
   return loss
 
 
-def told_apart(g, c, x_B):
+def classification(g, c, x_B):
   return -jnp.mean(log_sigmoid(f(c, x_B))) - over_z(lambda x: log_sigmoid(-f(c, x)), g)
 
 
-def fooled(g, c, x_B):
+def non_saturating(g, c, x_B):
   del x_B
   return -over_z(lambda x: log_sigmoid(f(c, x)), g)
 
@@ -80,12 +80,12 @@ def witness(g, c, x_B):
   return over_z(lambda x: f(c, x), g) - jnp.mean(f(c, x_B))
 
 
-def pushed(g, c, x_B):
+def critic_mean(g, c, x_B):
   del x_B
   return -over_z(lambda x: f(c, x), g)
 
 
-def margins(g, c, x_B):
+def hinge_margins(g, c, x_B):
   return (jnp.mean(jnp.maximum(0, 1 - f(c, x_B)))
           + over_z(lambda x: jnp.maximum(0, 1 + f(c, x)), g))
 
@@ -113,7 +113,7 @@ def packed(g, c, x_B):
           - W_K @ log_sigmoid(-f(c, sums_KK)) @ W_K)
 
 
-def packed_fooled(g, c, x_B):
+def packed_non_saturating(g, c, x_B):
   del x_B
   x_K = g[0] + g[1] * Z_K
   return -W_K @ log_sigmoid(f(c, x_K[:, None] + x_K)) @ W_K
@@ -134,14 +134,14 @@ def _game(name, critic_loss, generator_loss):
                  f"each player's own loss, {name.replace('_', ' ')}")
 
 
-MINIMAX = _game('minimax', told_apart, saturated)
-NON_SATURATING = _game('non_saturating', told_apart, fooled)
-HINGE = _game('hinge', margins, pushed)
-WASSERSTEIN = _game('wasserstein', witness, pushed)
-WASSERSTEIN_GP = _game('wasserstein_gp', plus(witness, slopes_between), pushed)
+MINIMAX = _game('minimax', classification, saturated)
+NON_SATURATING = _game('non_saturating', classification, non_saturating)
+HINGE = _game('hinge', hinge_margins, critic_mean)
+WASSERSTEIN = _game('wasserstein', witness, critic_mean)
+WASSERSTEIN_GP = _game('wasserstein_gp', plus(witness, slopes_between), critic_mean)
 RELATIVISTIC = _game('relativistic', pairs(1), pairs(-1))
 RELATIVISTIC_R1_R2 = _game('relativistic_r1_r2', plus(pairs(1), slopes), pairs(-1))
-PACKED = _game('packed', packed, packed_fooled)
+PACKED = _game('packed', packed, packed_non_saturating)
 PROBLEMS = (MINIMAX, NON_SATURATING, HINGE, WASSERSTEIN, WASSERSTEIN_GP, RELATIVISTIC,
             RELATIVISTIC_R1_R2, PACKED)
 

@@ -1,4 +1,4 @@
-"""What is known of an estimator, and of the problem it is audited on."""
+"""Problems with a known gradient, and estimators of it with what is known of them."""
 
 from typing import Any, NamedTuple, Protocol
 

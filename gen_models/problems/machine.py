@@ -65,7 +65,7 @@ def joint_loss(params, v_BV):
 
 
 def label_loss(params, v_BV):
-  """-mean log p(y | x), from free energies alone."""
+  """-mean log p(y | x), from free energies."""
   x_BF, y_BQ = v_BV[:, :-NUM_LABELS], v_BV[:, -NUM_LABELS:]
   free_BQ = jnp.stack([rbm.free_energy(params, label_rbm.attach(
     x_BF, jnp.full(len(x_BF), y), NUM_LABELS)) for y in range(NUM_LABELS)], axis=-1)

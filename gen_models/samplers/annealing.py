@@ -36,7 +36,7 @@ class Estimate(NamedTuple):
 
   Attributes:
     log_partition: the estimate, low in expectation.
-    standard_error: of the estimate, from the spread of the weights (delta method).
+    standard_error: of the estimate, from the variance of the weights (delta method).
     effective_sample_size: (sum w)^2 / sum w^2, between 1 and the number of chains.
     log_weights_C: log (Z / Z_0) by each chain.
     num_temperatures: steps of the schedule.
@@ -361,7 +361,7 @@ def effective_sample_size(log_w_C) -> float:
 def estimate(base_log_partition: float, log_w_C: np.ndarray, num_temperatures: int) -> Estimate:
   """log Z_0 + log mean w, with sd(log mean w) ~= sd(w) / (sqrt(C) mean(w))."""
   w_C = np.exp(log_w_C - log_w_C.max())
-  # One chain has no spread to measure: say so with nan, not with 0.
+  # One chain has no variance to measure: say so with nan, not with 0.
   error = (w_C.std(ddof=1) / w_C.mean() / np.sqrt(len(w_C))) if len(w_C) > 1 else float('nan')
   return Estimate(base_log_partition + log_w_C.max() + float(np.log(w_C.mean())), float(error),
                   effective_sample_size(log_w_C), log_w_C, num_temperatures)

@@ -7,7 +7,7 @@ rung, and neighbours r, r + 1 exchange v with probability
   min(1, exp(forth + back)),    forth = F_r(v_r) - F_{r+1}(v_r),
                                 back  = F_{r+1}(v_{r+1}) - F_r(v_{r+1}),
 
-F the free energies: h is summed out and drawn again after the swap. A state that a machine alone
+F the free energies: h is summed out and drawn again after the swap. A state that a single machine
 would never leave is carried down to where states mix, and others come up. `scaled` makes the
 rungs one machine at rising inverse temperatures; `stacked` any machines of one shape, as snapshots
 of a training run, between which a mode appears slowly where temperature lets it appear at once.
@@ -57,7 +57,7 @@ class Ladder(NamedTuple):
 
 
 class Work(NamedTuple):
-  """What it takes to move a state to the neighbouring machine, nats, of one step [P, C].
+  """The work of moving a state to the neighbouring machine, nats, of one step [P, C].
 
   Attributes:
     forth_PC: log f_{r+1}(v_r) - log f_r(v_r), with f = exp(-F) and r = 0, ..., R - 2.
@@ -174,7 +174,7 @@ def step(key, params_R: rbm.Params | Scaled, ladder: Ladder) -> tuple[Ladder, Wo
 
   v ~ p_r(v | h); pairs (0, 1), (2, 3), ... exchange their v, then (1, 2), (3, 4), ...;
   h ~ p_r(h | v). Leaves prod_r p_r(v_r, h_r) invariant. Costs two batched products [R, C, V] x
-  [R, V, H] of Gibbs and one for each set of pairs; of Scaled machines, the two of Gibbs alone.
+  [R, V, H] of Gibbs and one for each set of pairs; of Scaled machines, only the two of Gibbs.
 
   Args:
     key: consumed.
@@ -254,7 +254,7 @@ def _evaluated(params_R, v_RCV, u_RCH) -> _Evaluated:
 
 
 def _exchange(key, params_R, state: _Evaluated, parity: int) -> tuple[_Evaluated, Work]:
-  """Swaps v of rungs (r, r + 1), r = parity, parity + 2, ...; work of these pairs alone."""
+  """Swaps v of rungs (r, r + 1), r = parity, parity + 2, ...; work of these pairs."""
   rungs, chains, _ = state.v_RCV.shape
   low_P = np.arange(parity, rungs - 1, 2)
   partner_R, pair_R = np.arange(rungs), np.zeros(rungs, int)
@@ -298,7 +298,7 @@ def bracket(key, params_R: rbm.Params, start_CV, *, num_steps: int = 1000, burn_
       20 units in its smaller layer.
     start_CV: zeros and ones [C, V], training images; C is the number of chains of either ladder.
     num_steps: T, measured, of each ladder.
-    burn_in: steps of each ladder before them; as many more, spread over the rungs, pass the first
+    burn_in: steps of each ladder before them; as many more, divided among the rungs, pass the first
       states on (`passed_on`).
     chunk: steps in one compiled program.
     report: called with a line of progress after each chunk.

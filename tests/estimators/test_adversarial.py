@@ -1,4 +1,4 @@
-"""Losses against divergences, the order of moves against a loop by hand, the Dirac GAN."""
+"""Losses against divergences, the order of moves against a loop written out, the Dirac GAN."""
 
 import math
 

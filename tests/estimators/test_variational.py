@@ -49,7 +49,7 @@ def test_the_oracle_has_converged(loss, finer, atol):
 
 
 def test_the_elbo_of_a_linear_gaussian_model_is_its_closed_form():
-  # E_q[log p(x | z)] - KL, by hand, for z ~ N(m, s^2), x ~ N(w z + b, SCALE^2).
+  # E_q[log p(x | z)] - KL, written out, for z ~ N(m, s^2), x ~ N(w z + b, SCALE^2).
   params, x_BV = problems.ONE_PARAMS, np.asarray(problems.REAL_BATCH, np.float64)
   encoder, = params.encoder[0].values()
   m_B, t_B = (x_BV @ np.asarray(encoder['w_DF']) + np.asarray(encoder['b_F'])).T

@@ -1,4 +1,4 @@
-"""Networks against NumPy: the pass, the losses' gradients by hand, the unrolled stack."""
+"""Networks against NumPy: the pass, the losses' gradients written out, the unrolled stack."""
 
 import jax
 import jax.numpy as jnp

@@ -61,7 +61,7 @@ def test_free_energy_and_log_partition(num_visible, num_hidden, scale):
 @pytest.mark.parametrize('num_visible, num_hidden', [(1, 1), (3, 5), (5, 3), (15, 14), (13, 15)])
 def test_log_partition_and_its_gradient_are_the_moments(num_visible, num_hidden):
   # The last two enumerate 2^14 hidden and 2^13 visible states, four blocks and two; the oracle
-  # sums over the visible ones with the hidden summed by hand.
+  # sums over the visible ones with the hidden summed one by one.
   params = machine(num_visible, num_hidden, 0.5)
   w_VH, b_V, c_H = oracle.float64(params)
   v_AV = oracle.states(num_visible)
