@@ -107,8 +107,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
       jnp.concatenate([mean_F, jnp.full(NUM_LABELS, 1 / NUM_LABELS)])))
 
   def errors(params, arrays, split):
-    x_NF = data.fixed(arrays, binarisation, levels, split=split)
-    return classify(params, x_NF, arrays.labels)
+    return classify(params, data.fixed(arrays, binarisation, levels, split=split), arrays.labels)
 
   def validate(key, params, arrays):
     del key
