@@ -2,13 +2,19 @@
 
 import importlib.resources
 import inspect
+import pkgutil
 import subprocess
 import sys
 import types
+import typing
 
 import pytest
 
 import gen_models as gm
+from gen_models.estimators import base
+from gen_models.estimators.directions import Direction
+from gen_models.estimators.negative import Negative
+from gen_models.estimators.variational import Rule
 
 PACKAGES = ('gen_models', *(f'gen_models.{name}' for name in (
   'data', 'estimators', 'evaluation', 'models', 'problems', 'samplers', 'training')))
@@ -32,6 +38,17 @@ def test_every_module_of_a_package_is_public():
     folder = importlib.resources.files(package)
     modules = {path.name[:-3] for path in folder.iterdir() if path.name.endswith('.py')}
     assert modules - {'__init__'} <= set(module.__all__), package
+
+
+def test_every_estimator_and_every_part_of_one_is_public():
+  made = (base.Estimator, Negative, Direction, Rule)
+  found = set()
+  for module in pkgutil.iter_modules(gm.estimators.__path__, 'gen_models.estimators.'):
+    for name, fn in inspect.getmembers(importlib.import_module(module.name), inspect.isfunction):
+      if (name[0] != '_' and fn.__module__ == module.name
+          and typing.get_type_hints(fn).get('return') in made):
+        found.add(name)
+  assert len(found) > 25 and found <= set(gm.estimators.__all__), found - set(gm.estimators.__all__)
 
 
 def test_a_name_is_the_same_from_both_ends():
