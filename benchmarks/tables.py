@@ -14,6 +14,8 @@ import pathlib
 
 from absl import app
 
+from gen_models import files
+
 HERE = pathlib.Path(__file__).parent
 RESULTS, README = HERE / 'results', HERE / 'README.md'
 _ORDER = ('rbm', 'vae', 'gan', 'seeds')  # what is not among them comes last
@@ -97,7 +99,7 @@ def _cell(name: str, rows: dict[str, dict], ours: str) -> str:
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
-  README.write_text(document(load()), encoding='utf-8')
+  files.write_text(README, document(load()))
   print(README)
 
 

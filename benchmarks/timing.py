@@ -23,6 +23,8 @@ from typing import NamedTuple
 import jax
 import threadpoolctl
 
+from gen_models import files
+
 INSTALL = 'pip install "gen_models[bench]"'
 
 
@@ -136,10 +138,10 @@ def write_json(path: str, benchmark: str, protocol: str, env: dict, tables: dict
     ours: the contender that ratios are to.
   """
   command = shlex.join(['python', '-m', f'benchmarks.{benchmark}', *sys.argv[1:]])
-  pathlib.Path(path).write_text(json.dumps({
+  files.write_text(path, json.dumps({
     'benchmark': benchmark, 'command': command, 'protocol': protocol,
     'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-    'environment': env, 'ours': ours, 'tables': tables}, indent=1) + '\n', encoding='utf-8')
+    'environment': env, 'ours': ours, 'tables': tables}, indent=1) + '\n')
 
 
 def _version(package):

@@ -1,5 +1,6 @@
 """Run directories from elsewhere: one that is bad is one remark, and the others are shown."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -8,8 +9,10 @@ import time
 
 import pytest
 
+from gen_models.training import metrics
 from launch import errors
 from launch.reports import collect, report
+from launch.runs import directory
 from tests.launch.reports import handmade
 from tests.launch.reports.test_markup import EVIL, Parsed
 
@@ -117,9 +120,24 @@ def test_nothing_is_read_through_a_link(tmp_path):
   assert 'PRIVATE' not in page and 'warnings.txt is left out: a symbolic link' in page
 
 
+def test_nothing_is_written_through_a_link(tmp_path):
+  (tmp_path / 'private').write_text('PRIVATE\n')
+  run = handmade.run(tmp_path / 'run', scored=False)
+  for name in ('.lock', 'metrics.tmp', 'environment.json', 'report.html'):
+    (run / name).symlink_to(tmp_path / 'private')
+  with pytest.raises(OSError, match='symbolic link'), directory.lock(run):
+    pass
+  with metrics.Metrics(run, resume_step=500) as writer:
+    writer.write(600, {'loss': 1.0})
+  with contextlib.suppress(OSError):
+    directory.record_start(run)
+  report.of_run(run)
+  assert (tmp_path / 'private').read_text() == 'PRIVATE\n'
+  assert metrics.history(run / 'metrics.jsonl')['loss'].step.tolist() == [600]
+
+
 @pytest.mark.parametrize('content', ['3', '[]', '{}', 'null', '[3]', DEEP, ''])
 def test_any_environment_can_be_shown_and_added_to(tmp_path, content):
-  from launch.runs import directory
   run = handmade.run(tmp_path / 'a', scored=False)
   (run / 'environment.json').write_text(content)
   assert 'learning_rate' in report._config(run)
