@@ -6,10 +6,10 @@
   python -m launch.report --workdir=runs/digits
 
 Every DIR is a run directory, or holds some at any depth, as that of a sweep does; runs that differ
-in their seeds alone are one row. Committed results (experiments/results) and what
-`launch.audit --json` printed into a .json file below DIR are shown too. PNG of every figure, CSV
-and Markdown of every table lie in a folder beside the page. --workdir writes DIR/report.html of one
-run, as launch.train does.
+only in their seeds are one row. Committed results (experiments/results) and what
+`launch.audit --json` printed into a .json file below DIR are shown too. A run that cannot be read is
+a remark on the page. PNG files of every figure, CSV and Markdown files of every table lie in a
+folder beside the page. --workdir writes DIR/report.html of one run, as launch.train does.
 """
 
 import pathlib

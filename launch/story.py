@@ -50,7 +50,8 @@ def main(argv):
   files.write_json(workdir / 'table.json', [comparison.row(*line) for line in lines])
   picture = app.extra('the picture of the families', comparison.picture, workdir,
                       [line.name for line in lines], workdir / 'story.png')
-  page = app.extra('the page of the story', comparison.write, workdir, told.name, lines)
+  page = app.extra('the page of the story', comparison.write, workdir, told.name, lines,
+                   told.doc)
   print(numbers.plain(tables.text(tables.story_cells(lines, every=True))))
   print('\n'.join(str(path) for path in (workdir / 'table.json', page, picture) if path))
 

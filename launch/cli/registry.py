@@ -54,6 +54,7 @@ class Story(NamedTuple):
   name: str
   families: dict[str, tuple[str, str | None]]
   space: str
+  doc: str = ''
 
 
 _STORIES = 'story_'  # files of experiments/ that begin so are stories
@@ -276,7 +277,7 @@ def load_story(name: str) -> Story:
     raise UsageError(f'{name} is no story: it lacks FAMILIES or SPACE')
   for experiment, variant in module.FAMILIES.values():
     resolve(load(experiment), variant)
-  return Story(name, module.FAMILIES, module.SPACE)
+  return Story(name, module.FAMILIES, module.SPACE, module.__doc__ or '')
 
 
 def attribute(reference: str, what: str) -> Any:

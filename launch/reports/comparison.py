@@ -32,18 +32,20 @@ def row(family: str, result: Result) -> dict:
           **value.get('scores', {}), 'samples': value.get('samples', {})}
 
 
-def write(workdir: pathlib.Path, name: str, lines: Sequence[tables.Line]) -> pathlib.Path:
-  """Writes report.html and returns its path."""
+def write(workdir: pathlib.Path, name: str, lines: Sequence[tables.Line],
+          doc: str = '') -> pathlib.Path:
+  """Writes report.html and returns its path; doc is the docstring of the story."""
   path = workdir / 'report.html'
-  files.write_text(path, report(workdir, name, lines))
+  files.write_text(path, report(workdir, name, lines, doc))
   return path
 
 
-def report(workdir: pathlib.Path, name: str, lines: Sequence[tables.Line]) -> str:
+def report(workdir: pathlib.Path, name: str, lines: Sequence[tables.Line], doc: str = '') -> str:
   """One self-contained page: samples of all families, what each is best at, then each in full."""
   seeds = len(lines[0].result.seeds)
   body = [
     tag('h1', f'{markup.plural(len(lines), "family", "families")} on {lines[0].result.dataset}'),
+    tag('p', first) if (first := markup.first_paragraph(doc)) else None,
     tag('p', f'Every family was trained on the same images, {markup.plural(seeds, "seed")} each, '
         'and scored on the same test images.', class_='soft'),
     tag('h2', 'Samples side by side'), _glance(workdir, lines),

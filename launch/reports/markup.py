@@ -336,6 +336,11 @@ def plural(count: int, one: str, several: str | None = None) -> str:
   return f'{count:,} {one if count == 1 else several or one + "s"}'
 
 
+def first_paragraph(doc: str | None) -> str:
+  """What a docstring says first, on one line of bounded length."""
+  return ' '.join((doc or '').strip().split('\n\n')[0].split())[:1000]
+
+
 def markdown(cells: Sequence[Sequence[str]]) -> str:
   """The same table as Markdown."""
   head, *body = ([c.replace('|', '\\|').replace('\n', ' ') for c in row] for row in cells)

@@ -241,20 +241,16 @@ def _known(row: collect.Row) -> _Known:
   """Of experiments of the project, and of files that the user has named before."""
   try:
     if not row.directories:
-      return _Known(_first_paragraph(registry.load_recorded(
+      return _Known(markup.first_paragraph(registry.load_recorded(
         row.experiment, pathlib.Path('config.json')).doc))
     path = row.directories[0] / 'config.json'
     entry = registry.load_recorded(row.experiment, path)
     experiment = entry.experiment(
       **registry.recorded_values(entry, row.config['hyperparameters'], path))
-    return _Known(_first_paragraph(entry.doc), experiment.headline,
+    return _Known(markup.first_paragraph(entry.doc), experiment.headline,
                   sum(phase.num_steps for phase in experiment.phases))
   except Exception:  # code of a user, hyperparameters of someone: the page needs neither
     return _Known()
-
-
-def _first_paragraph(doc: str | None) -> str:
-  return ' '.join((doc or '').strip().split('\n\n')[0].split())[:1000]
 
 
 def _summary(rows: Sequence[collect.Row]) -> str:

@@ -54,6 +54,7 @@ def test_the_page_and_the_picture(workdir):
   assert page.count('data:image/png;base64,') == 1 + 2 * 3
   run = (workdir / 'few' / 'report.html').read_text()
   assert 'Two families of a user.' in run and 'valid_nats' in run
+  assert 'Two families of a user.' in page
   assert (workdir / 'story.png').stat().st_size > 1000
 
 
