@@ -7,8 +7,8 @@
 
 Every DIR is a run directory, or holds some at any depth, as that of a sweep does; runs that differ
 only in their seeds are one row. Committed results (experiments/results) and what
-`launch.audit --json` printed into a .json file below DIR are shown too. A run that cannot be read is
-a remark on the page. PNG files of every figure, CSV and Markdown files of every table lie in a
+`launch.audit --json` printed into a .json file below DIR are shown too. A run that cannot be read
+is a remark on the page. PNG files of every figure, CSV and Markdown files of every table lie in a
 folder beside the page. --workdir writes DIR/report.html of one run, as launch.train does.
 """
 
