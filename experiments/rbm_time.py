@@ -15,7 +15,7 @@ standard deviations over three seeds, each a run of its own on one core, another
 nats as of rbm_mnist, from 3,000 temperatures, at the end of the run.
 
                                                      seconds      updates
-  centred  -86.11 +- 0.09  [-86.10, -86.92]         60 +-   7  11,000 of 30,000; not resolved
+  centred  -86.92          [-86.10, -86.92]         60 +-   7  11,000 of 30,000; not resolved
   pcd1     -87.14 +- 0.08  [-87.30, -86.77]         90 +-   4  16,000 of 30,000
   fpcd1    -87.15 +- 0.13  [-87.33, -87.16]        123 +-  25  16,333 of 30,000
   pcd5     -87.69 +- 0.04  [-88.13, -87.57]        208 +-   3  12,333 of 20,000

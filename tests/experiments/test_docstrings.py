@@ -13,6 +13,7 @@ import pytest
 
 from launch.cli import registry
 from launch.reports import tables
+from launch.runs.result import Result
 
 NUMBER = r'-?[\d,]+\.\d+'
 ROW = re.compile(rf'(?P<value>{NUMBER})(?: \+- +(?P<spread>[\d.]+))?(?: %)?'
@@ -31,13 +32,19 @@ FURTHER = {
 
 
 def committed() -> dict[tuple[str, str], dict]:
-  """(experiment, variant) -> its result; of a story where there is no other."""
+  """(experiment, variant) -> its result; of a story where there is no other.
+
+  `test_nats` and `seed_spread` are what tables print: where the sides of a bracket cross, the
+  lower one, without a spread.
+  """
+  stories, runs = ([json.loads(path.read_text(encoding='utf-8')) for path in sorted(
+    tables.RESULTS.glob(pattern))] for pattern in ('story_*.json', '*-*.json'))
   found = {}
-  for path in sorted(tables.RESULTS.glob('story_*.json')):
-    for row in json.loads(path.read_text(encoding='utf-8'))['rows']:
-      found[row['experiment'], row['variant']] = row
-  return found | {(r['experiment'], r['variant']): r for r in map(
-    lambda path: json.loads(path.read_text(encoding='utf-8')), tables.RESULTS.glob('*-*.json'))}
+  for result in (*(row for story in stories for row in story['rows']), *runs):
+    score = Result.from_json(result).score
+    found[result['experiment'], result['variant']] = result | {
+      'test_nats': score.headline, 'seed_spread': score.headline_spread}
+  return found
 
 
 RESULTS = committed()
