@@ -73,7 +73,8 @@ td.text { white-space: normal; min-width: 11rem; max-width: 19rem; overflow-wrap
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 th.number { text-align: right; }
 tr.beside { color: var(--soft); font-style: italic; }
-th button { font-weight: inherit; } th button::after { content: "\\a0\\2195"; color: var(--soft); }
+th button { font-weight: inherit; text-align: inherit; }
+th button::after { content: "\\a0\\2195"; color: var(--soft); }
 th[aria-sort=ascending] button::after { content: "\\a0\\2191"; color: inherit; }
 th[aria-sort=descending] button::after { content: "\\a0\\2193"; color: inherit; }
 .pictures { display: grid; gap: 1rem 1.5rem; align-items: start;

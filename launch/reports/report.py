@@ -70,7 +70,7 @@ class Report:
     remarks = [remark for row in rows for remark in row.remarks]
     scored = [tables.Line(row.name, row.result) for row in rows if row.result]
     sole = len(rows) == 1 and bool(rows[0].directories)
-    shown = [self._table(name, tables.cells(scored), tables.notes(scored))] if scored else []
+    shown = [self._table(name, tables.cells(scored), f'{tables.notes(scored)}.')] if scored else []
     if sole and scored:  # what the table says stands below in full
       shown = [run_page.likelihood(*scored[0]), tag('p', run_page.effort(scored[0].result),
                                                     class_='soft')]
@@ -89,7 +89,7 @@ class Report:
     committed = tables.of_experiment(name, tables.load()) if trained else []
     if committed:
       details.append(markup.folded('Committed results of this experiment', markup.table(
-        run_page.in_words(tables.cells(committed)), tables.notes(committed))))
+        run_page.in_words(tables.cells(committed)), f'{tables.notes(committed)}.')))
     return tag(
       'section', tag('h2', _short(name)) if headed else None,
       tag('p', name, class_='soft') if name != _short(name) else None,
