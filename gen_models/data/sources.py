@@ -240,7 +240,7 @@ def _splits(name, recipe, data_dir, cache_dir):
           f'{name} {recipe.version}: no prepared data in {recipe.path(name, data_dir)} and no '
           f'decoded copy in {folder}. If you have it, set TFDS_DATA_DIR or pass --data_dir; to '
           f"download it: pip install 'gen_models[prepare]' && python -m launch.prepare {name}")
-    arrays = _decode(recipe.path(name, data_dir), recipe.splits)
+    arrays = _decode(recipe.path(name, data_dir), name, recipe.splits)
     cache.write(folder, arrays, origin=info)
   return {split: Arrays(arrays[f'{split}-images'], arrays.get(f'{split}-labels'))
           for split in recipe.splits}
@@ -251,25 +251,43 @@ def _info(name, recipe, data_dir):
   path = recipe.path(name, data_dir) / 'dataset_info.json'
   if not path.exists():
     return None
-  info = json.loads(path.read_text(encoding='utf-8'))
+  try:
+    info = json.loads(path.read_text(encoding='utf-8'))
+    rows = {split['name']: [sum(map(int, split['shardLengths'])), int(split['numBytes'])]
+            for split in info['splits']}
+  except (ValueError, LookupError, TypeError, AttributeError) as e:
+    raise _damaged(path, name, e) from e
   if info.get('fileFormat') != 'array_record':
     raise MissingData(
         f'{name} {recipe.version} in {path.parent} is stored as {info.get("fileFormat")}, which '
         f'only TensorFlow reads; prepare it again as array_record in another directory: '
         f'python -m launch.prepare {name} --data_dir=DIR')
-  return {split['name']: [sum(map(int, split['shardLengths'])), int(split['numBytes'])]
-          for split in info['splits']}
+  return rows
 
 
-def _decode(path, splits):
+def _damaged(path, name, error) -> MissingData:
+  """The error of a prepared file that does not read."""
+  why = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
+  return MissingData(f'{path} is damaged ({why}): prepare {name} again in another directory, '
+                     f'python -m launch.prepare {name} --data_dir=DIR')
+
+
+def _decode(path, name, splits):
   """{'<split>-images': uint8 [N, ...], '<split>-labels': int32 [N]} from the array_record files."""
   import tensorflow_datasets as tfds  # slow to import, and needed only on a cache miss
   arrays = {}
-  builder: Any = tfds.builder_from_directory(path)
+  try:
+    builder: Any = tfds.builder_from_directory(path)
+  except Exception as e:  # of many kinds, by what is wrong in the files beside the records
+    raise _damaged(path / 'dataset_info.json or features.json', name, e) from e
   for split in splits:
-    source = builder.as_data_source(split)
-    records = [source[i] for i in range(len(source))]
-    arrays[f'{split}-images'] = np.stack([record['image'] for record in records])
-    if 'label' in records[0]:
-      arrays[f'{split}-labels'] = np.array([record['label'] for record in records], np.int32)
+    try:
+      source = builder.as_data_source(split)
+      records = [source[i] for i in range(len(source))]
+      arrays[f'{split}-images'] = np.stack([record['image'] for record in records])
+      if 'label' in records[0]:
+        arrays[f'{split}-labels'] = np.array([record['label'] for record in records], np.int32)
+    except Exception as e:  # the reader of records has its own
+      shards = sorted(path.glob(f'*-{split}.array_record*')) or [path / f'*-{split}.array_record']
+      raise _damaged(' or '.join(map(str, shards)), name, e) from e
   return arrays

@@ -248,12 +248,13 @@ class Checkpoints(contextlib.AbstractContextManager):
     manifest = self._item(step, manifest=ocp.args.JsonRestore())['manifest']
     if not isinstance(manifest, dict):
       raise _Damage('manifest: not a JSON object')
-    if manifest.pop('sha256', None) != _sha256(manifest) or manifest['step'] != step:
+    if manifest.pop('sha256', None) != _sha256(manifest) or manifest.get('step') != step:
       raise _Damage('manifest: its sha256 or step is not the one saved')
-    if manifest['format'] != FORMAT:
+    if manifest.get('format') != FORMAT:
       raise ForeignCheckpoint(
-        f'checkpoint {step} in {self.directory} has format {manifest["format"]}, this version '
+        f'checkpoint {step} in {self.directory} has format {manifest.get("format")}, this version '
         f'reads {FORMAT}: use the version that wrote it, or another --workdir')
+    _require_fields(manifest)
     return manifest
 
   def _read(self, step, example):
@@ -276,6 +277,8 @@ class Checkpoints(contextlib.AbstractContextManager):
       host = arrays.get(path, np.zeros(shape, dtype))
       if (host.shape, host.dtype, _sha256(host)) != (shape, dtype, saved[path]['sha256']):
         raise _Damage(f'leaf {path}: its bytes are not those saved')
+      if (saved[path]['key'] is not None) != _is_key(leaf):
+        raise _Damage(f'leaf {path}: it is a key in one of manifest and run alone')
       restored.append(_place(host, leaf, saved[path]['key']))
     return jax.tree.unflatten(jax.tree.structure(example), restored)
 
@@ -305,6 +308,25 @@ class Checkpoints(contextlib.AbstractContextManager):
 
 class _Damage(Exception):
   """Why one step is not good, in one line."""
+
+
+def _require_fields(manifest: dict) -> None:
+  """Raises _Damage unless the manifest has the fields that `save` writes, of their types.
+
+  Its sha256 fits: it was written so, by another program or to mislead.
+  """
+  for name in ('identity', 'metrics', 'leaves'):
+    if not isinstance(manifest.get(name), dict):
+      raise _Damage(f'manifest: {name} is {type(manifest.get(name)).__name__}, not an object')
+  for name, value in manifest['metrics'].items():
+    values = value if isinstance(value, list) else [value]
+    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
+      raise _Damage(f'manifest: metric {name} is not a number or a list of them')
+  for path, leaf in manifest['leaves'].items():
+    kinds = {'kind': str, 'key': (str, type(None)), 'sha256': str}
+    if not isinstance(leaf, dict) or not all(
+        field in leaf and isinstance(leaf[field], kind) for field, kind in kinds.items()):
+      raise _Damage(f'manifest: leaf {path} lacks its kind, key or sha256')
 
 
 def _leaves(tree) -> dict:
@@ -337,7 +359,10 @@ def _place(host, leaf, key):
     array = jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
   else:
     array = jnp.asarray(host)
-  return jax.random.wrap_key_data(array, impl=key) if key else array
+  try:
+    return array if key is None else jax.random.wrap_key_data(array, impl=key)
+  except (ValueError, TypeError) as e:
+    raise _Damage(f'manifest: {key!r} is no kind of keys') from e
 
 
 def _sha256(value) -> str:

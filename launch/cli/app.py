@@ -38,6 +38,9 @@ def run(main) -> None:
       raise
     except Exception as e:  # sorted below
       lost = distributed.lost_peer(e)
+      if not lost and not _expected(e) and (why := _no_device() or _no_home(e)):
+        print(f'error: {why}', file=sys.stderr)
+        distributed.leave(1)
       if not lost and not _expected(e):
         if not distributed.is_awaited():
           raise
@@ -90,6 +93,30 @@ def _expected(error: Exception) -> bool:
   # By module and not by class: naming the classes would import all their rooms.
   return type(error).__module__.split('.')[0] in ('gen_models', 'launch', 'experiments') or \
     isinstance(error, (ValueError, OSError, FloatingPointError))
+
+
+def _no_device() -> str | None:
+  """Why JAX has no device where the user has said which it is to use, None where it has one.
+
+  JAX raises errors of many kinds there, an AssertionError among them.
+  """
+  platforms = os.environ.get('JAX_PLATFORMS')
+  if not platforms or 'jax' not in sys.modules:
+    return None
+  try:
+    sys.modules['jax'].devices()
+  except Exception as e:
+    why = next(iter(str(e).splitlines()), '')
+    return (f'JAX_PLATFORMS={platforms}: there is no such device here{": " * bool(why)}{why}; '
+            'unset it, or set JAX_PLATFORMS=cpu')
+  return None
+
+
+def _no_home(error: Exception) -> str | None:
+  """What to do where pathlib finds no home directory."""
+  if isinstance(error, RuntimeError) and 'home directory' in str(error):
+    return 'there is no home directory: set HOME, or the directory itself by its flag or variable'
+  return None
 
 
 def _explain(error: Exception) -> str:

@@ -1,5 +1,7 @@
 """Set-up of JAX: the same numbers in every command, and a cache of compiled programs."""
 
+import importlib.util
+import mmap
 import os
 import pathlib
 import sys
@@ -7,6 +9,7 @@ import tempfile
 
 from absl import logging
 
+from launch import errors
 from launch.cli import environment
 
 
@@ -14,21 +17,63 @@ def setup() -> None:
   """Products and sums that are the same on every run, compilation cache, quiet logs.
 
   Call before the first computation: XLA reads its flags once.
+
+  Raises:
+    UsageError: JAX_ENABLE_X64 is set, or XLA_FLAGS has a flag that would end the process.
   """
   import jax
+  if jax.config.jax_enable_x64:
+    raise errors.UsageError('JAX_ENABLE_X64 is set: every number here is of float32, and so is '
+                            'what is compared with the committed results; unset it')
+  if unknown := unknown_flags(os.environ.get('XLA_FLAGS', '')):
+    raise errors.UsageError(f'XLA_FLAGS has {unknown[0]}, which this jaxlib does not know: take it '
+                            'out, or XLA ends the process')
   os.environ.update(environment.of_numbers(os.environ))
   # JAX has read its own variable by now.
   jax.config.update('jax_default_matmul_precision', os.environ['JAX_DEFAULT_MATMUL_PRECISION'])
   logging.set_verbosity(logging.INFO if '-v' in sys.argv else logging.WARNING)
-  cache = os.environ.get('JAX_COMPILATION_CACHE_DIR') or str(
-    pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
-    / 'gen_models' / 'jax')
+  jax.config.update('jax_compilation_cache_dir', _cache())
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+
+
+def _cache() -> str | None:
+  """The directory of compiled programs, None where there can be none."""
+  why, cache = 'there is no home directory', None
   try:
+    cache = os.environ.get('JAX_COMPILATION_CACHE_DIR') or str(
+      pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
+      / 'gen_models' / 'jax')
     pathlib.Path(cache).mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=cache).close()
+    return cache
   except OSError as e:
-    logging.warning('no compilation cache, programs are compiled every time: %s: %s', e.strerror,
-                    cache)
-    cache = None
-  jax.config.update('jax_compilation_cache_dir', cache)
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+    why = f'{e.strerror}: {cache}'
+  except RuntimeError:  # of pathlib: neither $HOME nor an entry of the user
+    pass
+  logging.warning('no compilation cache, programs are compiled every time: %s', why)
+  return None
+
+
+def unknown_flags(flags: str) -> list[str]:
+  """Flags of XLA_FLAGS whose names occur in no library of jaxlib or of its plugins.
+
+  XLA ends the process on a flag that it does not know, before anything can be said.
+  """
+  names = [word.partition('=')[0] for word in flags.split() if word.startswith('--')]
+  ours = {word.partition('=')[0] for word in environment.defaults('gpu')['XLA_FLAGS'].split()}
+  wanted = {name for name in names if name not in ours}
+  for path in _libraries() if wanted else ():
+    with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+      wanted -= {name for name in wanted if text.find(name[2:].encode() + b'\0') >= 0}
+  return [name for name in names if name in wanted]
+
+
+def _libraries() -> list[pathlib.Path]:
+  """Shared libraries that register flags of XLA; small ones are wrappers."""
+  found = []
+  spec = importlib.util.find_spec('jaxlib')
+  for folder in (spec.submodule_search_locations or ()) if spec else ():
+    installed = pathlib.Path(folder)
+    found += [*installed.rglob('*.so'), *installed.parent.glob('jax_*/**/*.so'),
+              *installed.parent.glob('libtpu/*.so')]
+  return [path for path in found if path.stat().st_size > 2**20]

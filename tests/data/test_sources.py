@@ -176,3 +176,23 @@ def test_official_sets_are_what_they_are_known_to_be(real, name, mean, labels):
   again = real(name)
   assert time.perf_counter() - started < 1.0
   np.testing.assert_array_equal(again.test.images, data.test.images)
+
+
+@pytest.mark.parametrize('damage', [
+  '{', '[]', '{"fileFormat": "array_record"}',
+  '{"fileFormat": "array_record", "splits": [{"name": "train"}]}'])
+def test_a_damaged_dataset_info_is_named(tiny_mnist, tmp_path, damage):
+  info, = tiny_mnist.rglob('dataset_info.json')
+  info.write_text(damage)
+  with pytest.raises(MissingData, match='dataset_info.json is damaged .*launch.prepare mnist') as e:
+    load('mnist', tiny_mnist, tmp_path / 'cache')
+  assert '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize('keep', [0, 100])
+def test_a_damaged_array_record_is_named(tiny_mnist, tmp_path, keep):
+  shard, = tiny_mnist.rglob('mnist-train.array_record*')
+  shard.write_bytes(shard.read_bytes()[:keep])
+  with pytest.raises(MissingData, match=rf'{shard.name} is damaged') as e:
+    load('mnist', tiny_mnist, tmp_path / 'cache')
+  assert '\n' not in str(e.value)

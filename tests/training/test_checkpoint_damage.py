@@ -199,3 +199,50 @@ def test_kills_while_saving_leave_no_bad_restore(tmp_path, warnings):
   checkpoints.save(last + 1, state)
   checkpoints.close()
   assert not list(tmp_path.glob('*tmp*'))
+
+
+def forge(directory, step, change):
+  """Changes a manifest and makes its sha256 fit again."""
+  path = directory / str(step) / 'manifest' / 'metadata'
+  manifest = json.loads(path.read_text())
+  del manifest['sha256']
+  change(manifest)
+  manifest['sha256'] = checkpoint._sha256(manifest)
+  path.write_text(json.dumps(manifest))
+
+
+LEAF = ".params['w']"
+FORGERIES = {
+  **{f'no {name}': lambda m, name=name: m.pop(name)
+     for name in ('step', 'identity', 'metrics', 'leaves')},
+  **{f'{name} is {value!r}': lambda m, name=name, value=value: m.update({name: value})
+     for name in ('identity', 'metrics', 'leaves') for value in (None, 3, [], 'x')},
+  'a metric is a word': lambda m: m.update(metrics={'score': 'best'}),
+  'a metric is ragged': lambda m: m.update(metrics={'score': [[1, 2], 3]}),
+  'a metric is an object': lambda m: m.update(metrics={'score': {}}),
+  'a leaf is null': lambda m: m['leaves'].update({LEAF: None}),
+  'a leaf lacks its sha256': lambda m: m['leaves'][LEAF].pop('sha256'),
+  'a leaf lacks its kind': lambda m: m['leaves'][LEAF].pop('kind'),
+  'a kind is a number': lambda m: m['leaves'][LEAF].update(kind=3),
+  'an array is a key': lambda m: m['leaves'][LEAF].update(key='fry'),
+  'a key is of no kind': lambda m: m['leaves']['.key'].update(key='skeleton'),
+  'a key is an array': lambda m: m['leaves']['.key'].update(key=None),
+}
+
+
+@pytest.mark.parametrize('change', FORGERIES.values(), ids=FORGERIES)
+def test_a_forged_manifest_is_a_damaged_checkpoint(tmp_path, change):
+  """Its sha256 fits, but not its fields: the step before is taken, and nothing else is raised."""
+  save_steps(tmp_path, 1, 2)
+  assert LEAF in json.loads((tmp_path / '2' / 'manifest' / 'metadata').read_text())['leaves']
+  forge(tmp_path, 2, change)
+  checkpoints = open_in(tmp_path, best_metric='score')
+  restored, step = checkpoints.restore(make_state(0))
+  assert step == 1 and bits(restored) == bits(make_state(1))
+
+
+def test_a_manifest_without_a_format_is_of_another_version(tmp_path):
+  save_steps(tmp_path, 1)
+  forge(tmp_path, 1, lambda m: m.pop('format'))
+  with pytest.raises(checkpoint.ForeignCheckpoint, match='format None'):
+    open_in(tmp_path).restore(make_state(0))
