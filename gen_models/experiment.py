@@ -98,9 +98,9 @@ class Phase(NamedTuple):
     check: (params, batch) -> None, called once with the shapes of params and the first batch,
       before anything is compiled; raises ValueError where the data are not what the model is of.
     monitor: (key, params, memory, train, valid) -> dict of scalars, jit-able, called where
-      `validate` is: what params alone do not tell, such as how chains mix. train has as many rows
-      as valid.
-    alarms: limits of metrics; a run that crosses one says so and goes on.
+      `validate` is: what parameters do not tell by themselves, such as how chains mix. train has
+      as many rows as valid.
+    alarms: limits of metrics; a run that crosses one says so and continues.
     at: hyper -> this phase with these float hyperparameters, which may be traced; None where they
       are constants of the program. Bound by training.hyper.bind.
   """
@@ -215,6 +215,10 @@ class Experiment(NamedTuple):
     protocol: one line that says what the numbers mean.
     target: a value of the headline; the seconds of training until it was first reached, without
       those of validation, are a score, `seconds_to_target`, the updates `updates_to_target`.
+    check: (params, arrays) -> None, called before anything is trained with the shapes of the last
+      phase's parameters and of the training split; raises ValueError where `evaluate` could not do
+      its work, such as an enumeration of too many states. jax.eval_shape of what it computes will
+      do. None: nothing is known of the evaluation before.
     hyper: name -> value of the float hyperparameters that are arguments of the compiled programs;
       of replicas, arrays over them. Bound by training.hyper.bind, like
     at: hyper -> this experiment with these.
@@ -233,6 +237,7 @@ class Experiment(NamedTuple):
   validate_every: int | None = None
   protocol: str = ''
   target: float | None = None
+  check: Callable | None = None
   hyper: dict[str, Any] = {}
   at: Callable[[Any], 'Experiment'] | None = None
 

@@ -6,11 +6,11 @@
       --set=learning_rate=1e-3..0.3:log --workdir=runs/random
 
 Points that differ in seeds and float hyperparameters are replicas of one program. Every replica is
-a run in a directory of its own, WORKDIR/<point>/seed<k>, with the bits of launch.train with its
-flags: evaluate, sample, report and train itself take it from there. One that meets a number that is
-not finite is frozen, says why in failed.txt, and the others go on. The same command again goes on
-where it stopped; what is finished is not run again, and more variants, values or seeds may be asked
-for in the same WORKDIR.
+a run in a directory of its own, WORKDIR/<point>/seed<k>, bitwise identical to that of launch.train
+with its flags: evaluate, sample, report and train itself take it from there. One that meets a
+number that is not finite is frozen, says why in failed.txt, and the others continue. The same
+command again resumes; what is finished is not run again, and more variants, values or seeds may be
+asked for in the same WORKDIR.
 
 With --where=slurm, tpu or k8s every program is a task of a job there.
 
@@ -34,7 +34,7 @@ from launch.sweeps import plan, runner
 _EXPERIMENT = shared.experiment()
 _VARIANTS = flags.DEFINE_list('variants', [], "Of the experiment's VARIANTS, or all; default: the "
                               "experiment's own defaults.")
-_WORKDIR = shared.workdir('Directory of the sweep; made, or gone on with.')
+_WORKDIR = shared.workdir('Directory of the sweep; made, or resumed.')
 _SET = shared.overrides(
   'name=value for all, name=a,b,c for a grid, name=low..high or low..high:log for '
   'random search and optuna; repeatable.')
@@ -106,7 +106,10 @@ def main(argv):
     if backends.DRY_RUN.value:
       return
     console.record(_WORKDIR.value)
-    done = sweep.run(_selected(programs))
+    selected = _selected(programs)
+    done = sweep.run(selected)
+    if done:
+      sweep.require_some([point for _, program in selected for point in program.points])
   if not done:
     print('stopped and saved; the same command resumes from there')
     sys.exit(128 + signal.SIGTERM)

@@ -3,7 +3,7 @@
   python -m launch.train --experiment=rbm_digits --variant=pcd --workdir=runs/digits
   python -m launch.train --experiment=rbm_mnist --workdir=runs/mnist --set=num_hidden=250 --seeds=4
 
---from=OLD begins with the last checkpoint of another run of the same shapes and goes on from its
+--from=OLD begins with the last checkpoint of another run of the same shapes and continues from its
 step with the hyperparameters given here.
 """
 
@@ -62,7 +62,7 @@ def main(argv):
   if elsewhere:
     if (workdir / 'config.json').exists():
       if _FROM.value and (origin_there := rundir.read_config(workdir).get('from')):
-        config['from'] = origin_there  # compared where the run is gone on with
+        config['from'] = origin_there  # compared where the run is resumed
       # Another run is refused now, not in the queue.
       rundir.claim(workdir, config, _ACCEPT_CODE.value)
     elif _FROM.value and backends.WHERE.value == 'slurm':  # its jobs see the files of this machine
@@ -71,7 +71,9 @@ def main(argv):
   # What is wrong with the command is said before the directory is claimed for it.
   experiment, dataset = prepare(entry, config)
   # Of several processes only the first writes files and prints.
-  with rundir.lock(workdir) if distributed.is_first() else contextlib.nullcontext():
+  lock = (rundir.lock(workdir) if distributed.is_first()
+          else contextlib.nullcontext(lambda: None))
+  with lock as require:
     if _FROM.value:
       config['from'] = warm_start.find(pathlib.Path(_FROM.value), workdir, config, experiment,
                                        _DATA_DIR.value)
@@ -81,7 +83,7 @@ def main(argv):
       rundir.record_start(workdir)
       console.record(workdir)
     distributed.wait_for_all('the run directory is ours')
-    result = train(experiment, dataset, config, workdir, begun, remark)
+    result = train(experiment, dataset, config, workdir, begun, remark, require)
   several = distributed.count() > 1
   distributed.disconnect()
   if not result.done:
@@ -128,25 +130,19 @@ def prepare(entry, config):
   return experiment, dataset
 
 
-def train(experiment, dataset, config, workdir, begun, remark=None):
+def train(experiment, dataset, config, workdir, begun, remark, require):
   """Runs the loop with everything that has effects attached to it."""
-  from gen_models import data, files
-  from gen_models.training import keys, loop, metrics, parallel, position
+  from gen_models import data
+  from gen_models.training import keys, loop, parallel
   from gen_models.training.hooks import Hooks
   from gen_models.training.record import Diverged
 
-
-  stream = None
-  if _STREAM.value:
-    stream = data.source(experiment.dataset, _DATA_DIR.value)
+  stream = data.source(experiment.dataset, _DATA_DIR.value) if _STREAM.value else None
   key = keys.of_run(config['seed'], config['seeds'])
-  total = sum(phase.num_steps for phase in experiment.phases)
   checkpoints = rundir.open_checkpoints(workdir, config, experiment,
-                                        save_interval_minutes=_SAVE_MINUTES.value)
+                                        save_interval_minutes=_SAVE_MINUTES.value, require=require)
   with checkpoints:
-    start = position.restore(experiment, checkpoints, key, dataset.train)
-    if start is None and 'from' in config:
-      start = warm_start.begin(config, experiment, dataset.train, checkpoints)
+    start = _start(experiment, dataset.train, key, config, checkpoints)
     step = start[1] if start else 0
     if distributed.is_first() and (begun or start):
       print(f'resuming {workdir} at step {step}', flush=True)
@@ -155,35 +151,54 @@ def train(experiment, dataset, config, workdir, begun, remark=None):
     fit = functools.partial(
       loop.fit, experiment, dataset.train, dataset.valid, key, start=start,
       layout=parallel.Layout(_PARALLEL.value), stream=stream, checkpoints=checkpoints)
+    stop = distributed.StopTogether() if distributed.count() > 1 else app.StopOnSignal()
     if not distributed.is_first():
-      with distributed.StopTogether() as should_stop:
+      with stop as should_stop:
         return fit(hooks=Hooks(on_metrics=lambda step, values: distributed.heartbeat(step),
                                should_stop=should_stop))
-    seconds_before = max(metrics.spent(workdir / 'metrics.jsonl', step),
-                         config.get('from', {}).get('seconds', 0.0))
-    began = time.monotonic()
-    stop = distributed.StopTogether() if distributed.count() > 1 else app.StopOnSignal()
-    with (stop as should_stop,
-          metrics.Metrics(workdir, resume_step=step) as writer,
-          metrics.Progress(total) as progress):
-      def on_alarm(step, message, replica):
-        del replica  # seeds share this run directory, and alarms ring for any of them
-        line = f'warning: step {step}: {message}'
-        files.append_line(workdir / 'warnings.txt', line)
-        print('\n' + line if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
-
-      def on_metrics(step, values):
-        values = {**values, 'seconds': seconds_before + time.monotonic() - began}
-        writer.write(step, values)
-        distributed.heartbeat(step)
-        progress.update(step, values, experiment.headline)
-
+    with stop as should_stop, _reporting(experiment, config, workdir, step) as hooks:
       try:
-        return fit(hooks=Hooks(on_metrics, on_alarm, should_stop=should_stop))
+        return fit(hooks=hooks._replace(should_stop=should_stop))
       except Diverged as e:
         checkpoints.wait()  # what it offers may be under way
         mine = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
         raise Diverged(f'{e}:\n{warm_start.offer(config, workdir, mine)}') from e
+
+
+def _start(experiment, arrays, key, config, checkpoints):
+  """(state, step) that training resumes from or begins --from; None at the beginning."""
+  from gen_models.training import position
+  start = position.restore(experiment, checkpoints, key, arrays)
+  if start is None and 'from' in config:
+    start = warm_start.begin(config, experiment, arrays, checkpoints)
+  return start
+
+
+@contextlib.contextmanager
+def _reporting(experiment, config, workdir, step):
+  """Hooks that write metrics and warnings to the run directory and progress to the screen."""
+  from gen_models import files
+  from gen_models.training import metrics
+  from gen_models.training.hooks import Hooks
+  seconds_before = max(metrics.spent(workdir / 'metrics.jsonl', step),
+                       config.get('from', {}).get('seconds', 0.0))
+  began = time.monotonic()
+  total = sum(phase.num_steps for phase in experiment.phases)
+  with (metrics.Metrics(workdir, resume_step=step) as writer,
+        metrics.Progress(total) as progress):
+    def on_alarm(step, message, replica):
+      del replica  # seeds share this run directory, and alarms ring for any of them
+      line = f'warning: step {step}: {message}'
+      files.append_line(workdir / 'warnings.txt', line)
+      print('\n' + line if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
+
+    def on_metrics(step, values):
+      values = {**values, 'seconds': seconds_before + time.monotonic() - began}
+      writer.write(step, values)
+      distributed.heartbeat(step)
+      progress.update(step, values, experiment.headline)
+
+    yield Hooks(on_metrics, on_alarm)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,10 @@
-"""Monitors of a Boltzmann machine in training: do its chains mix, and does it overfit?
+"""Monitors of a Boltzmann machine in training: does it learn, do its chains mix, does it overfit?
+
+  interaction_gap         E_q F - mean F(train), q = prod_i p_train(v_i): an upper bound in nats on
+                          mean log p(train) - mean log q(train), as log Z >= H(q) - E_q F; 0 where
+                          F is additive over pixels, as it is once every hidden unit is constant
+  dead_units              share of Bernoulli hidden units with p(h_j = 1 | v) < 0.01 on all images,
+  saturated_units         and > 0.99 on all of them: neither kind tells images apart
 
   free_energy_gap         mean F(valid) - mean F(train): grows as the model learns its training
                           images by heart (Hinton, 2012, A practical guide)
@@ -11,19 +17,20 @@
 Covariances are taken about the mean of all chains, so chains that each stay in a mode of their own
 count as what they are: stuck. tau stops at 2 T + 1 when T steps are watched.
 
-Axis suffixes: B images, C chains, V visible.
+Axis suffixes: B images, C chains, V visible, H hidden.
 """
 
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from gen_models import data
 from gen_models.data.binarise import Split
 from gen_models.experiment import Alarm, Monitor
-from gen_models.models import gibbs
+from gen_models.models import gibbs, units
 
 SLOW = ('chains hardly move at these parameters; try more Gibbs steps an update, parallel '
         'tempering, or a smaller learning rate')
@@ -35,6 +42,12 @@ ALARMS = (
         'an update, more chains, or a smaller learning rate'),
   Alarm('chain_extreme', above=100.0, advice='real-valued units are blowing up; normalise the '
         'data, bound the variance, or use a smaller learning rate'),
+  Alarm('dead_units', above=0.5, advice='most hidden units are off on every image; try a smaller '
+        'learning rate'),
+  Alarm('saturated_units', above=0.5, advice='most hidden units are on for every image; try a '
+        'smaller learning rate'),
+  Alarm('interaction_gap', below=0.1, advice='the model is no better than independent pixels; try '
+        'a smaller learning rate, or more updates'),
   Alarm('free_energy_gap', above=15.0, advice='training images have become far likelier than '
         'held-out ones; try weight decay, fewer hidden units, or stopping here'))
 
@@ -68,7 +81,7 @@ class See(Protocol):
 
 
 def of_machine(model: Model, see: See, *, num_steps: int = 100) -> Monitor:
-  """Phase.monitor of a machine whose negative phase has chains (without, only the gap).
+  """Phase.monitor of a machine whose negative phase has chains (without chains, what needs none).
 
   Args:
     model: reads like gen_models.models.rbm.
@@ -80,7 +93,9 @@ def of_machine(model: Model, see: See, *, num_steps: int = 100) -> Monitor:
     (machine, v_BV), (_, u_BV) = see(params, train, 'train'), see(params, valid, 'valid')
     params = machine
     of_train = jnp.mean(model.free_energy(params, v_BV))
-    metrics = {'free_energy_gap': jnp.mean(model.free_energy(params, u_BV)) - of_train}
+    metrics = {'free_energy_gap': jnp.mean(model.free_energy(params, u_BV)) - of_train,
+               'interaction_gap': jnp.mean(model.free_energy(params, shuffled(v_BV))) - of_train,
+               **constant_units(model, params, v_BV)}
     chains = at_model(memory.chains)
     if chains == ():
       return metrics
@@ -94,6 +109,27 @@ def of_machine(model: Model, see: See, *, num_steps: int = 100) -> Monitor:
       'autocorrelation_time': autocorrelation_time(rho_T)}
 
   return monitor
+
+
+def shuffled(v_BV) -> jax.Array:
+  """Every pixel from another image, with the marginals of the images as they are, [B, V].
+
+  Column i is turned by the fraction i / golden ratio of the rows, so that neighbours are from
+  images far apart and no random number is needed.
+  """
+  num_rows, num_pixels = v_BV.shape
+  turns_V = (0.618 * num_rows * np.arange(num_pixels)).astype(np.int32)
+  rows_BV = (np.arange(num_rows, dtype=np.int32)[:, None] + turns_V) % num_rows
+  return jnp.take_along_axis(v_BV, rows_BV, axis=0)
+
+
+def constant_units(model: Any, params, v_BV) -> dict[str, jax.Array]:
+  """Shares of hidden units that are off, or on, on all images; {} where they are not Bernoulli."""
+  if model.hidden != units.BERNOULLI:
+    return {}
+  p_BH = model.hidden.mean(params.c_H, v_BV @ params.w_VH)
+  return {'dead_units': jnp.mean(jnp.max(p_BH, axis=0) < 0.01),
+          'saturated_units': jnp.mean(jnp.min(p_BH, axis=0) > 0.99)}
 
 
 def at_model(chains):

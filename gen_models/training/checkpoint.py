@@ -25,7 +25,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -62,7 +62,10 @@ class Checkpoints(contextlib.AbstractContextManager):
     keep_best: so many steps with the best `best_metric` (of replicas: the mean).
     best_metric: name of the ranking entry of `metrics`; None ranks nothing.
     best_mode: 'max' or 'min'.
+    ranked_after: only steps after this one are ranked: those of the last phase, say, since earlier
+      ones train another model.
     read_only: neither save nor tidy, for a reader beside a running training.
+    require: called before every save; raises where the directory is no longer this run's.
 
   Raises:
     ValueError: best_mode is neither, or keep_last < 1.
@@ -70,7 +73,8 @@ class Checkpoints(contextlib.AbstractContextManager):
 
   def __init__(self, directory, *, identity: Mapping[str, Any],
                save_interval_minutes: float = 10.0, keep_last: int = 2, keep_best: int = 1,
-               best_metric: str | None = None, best_mode: str = 'max', read_only: bool = False):
+               best_metric: str | None = None, best_mode: str = 'max', ranked_after: int = 0,
+               read_only: bool = False, require: Callable[[], None] = lambda: None):
     if best_mode not in ('max', 'min'):
       raise ValueError(f"best_mode must be 'max' or 'min', not {best_mode!r}")
     if keep_last < 1:
@@ -81,7 +85,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     self._interval = 60 * save_interval_minutes
     self._keep_last, self._keep_best = keep_last, keep_best
     self._best_metric, self._sign = best_metric, 1 if best_mode == 'max' else -1
-    self._read_only = read_only
+    self._ranked_after, self._read_only, self._require = ranked_after, read_only, require
     self._saved_at = time.monotonic()
     self._manager = ocp.CheckpointManager(
       self.directory,
@@ -111,12 +115,13 @@ class Checkpoints(contextlib.AbstractContextManager):
       metrics: name -> float or array of floats over replicas.
 
     Raises:
-      SaveFailed: this save, or the previous one while it was written.
+      SaveFailed: this save, or the previous one while it was written; and whatever `require` does.
     """
     self._saved_at = time.monotonic()
     step = int(step)
     if self._read_only or step in self.all_steps():
       return
+    self._require()
     # The host view of a CPU array shares its buffer: only a copy outlives a donation.
     leaves = {path: jnp.copy(x) if isinstance(x, jax.Array) else np.array(x)
               for path, x in _leaves(state).items()}
@@ -233,7 +238,7 @@ class Checkpoints(contextlib.AbstractContextManager):
 
   def _score(self, step, metrics) -> None:
     value = float(np.mean(metrics.get(self._best_metric, math.nan)))
-    if not math.isnan(value):
+    if step > self._ranked_after and not math.isnan(value):
       self._scores[step] = self._sign * value
 
   def _item(self, step, **args):

@@ -2,8 +2,8 @@
 
 An experiment is a pure function of its hyperparameters, so a float need not be a constant of the
 program: as an argument it can differ between the replicas of one vmap, and a run with another
-learning rate finds its programs in the compilation cache. A run alone is compiled in the same way
-as in a sweep, so that both compute the same numbers.
+learning rate finds its programs in the compilation cache. A single run is compiled in the same way
+as a sweep, so that both compute the same numbers.
 
 A float that decides what is computed (whether a moving average is kept, or a check that raises)
 cannot be an argument; it is found by tracing without computing anything.
@@ -17,7 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_models.experiment import Experiment
-from gen_models.training import step as step_lib
+from gen_models.training import checks
+
+# What code that needs a number may say of one without a value: jax's own errors are TypeErrors. An
+# error that does not come from the tracer comes again without it, see `traceable`.
+_OF_A_TRACER = (TypeError, ValueError, AttributeError, IndexError)
 
 
 def bind(build: Callable[..., Experiment], values: Mapping[str, Any], train, valid,
@@ -53,11 +57,19 @@ def bind(build: Callable[..., Experiment], values: Mapping[str, Any], train, val
 
 def traceable(build: Callable[..., Experiment], values: Mapping[str, Any], train,
               valid) -> list[str]:
-  """Names of the floats among `values` that no program's structure depends on."""
-  build(**values)  # what is wrong with the values themselves is said here, and not mistaken below
+  """Names of the floats among `values` that no program's structure depends on.
+
+  Whoever trains asks for these first, so this is where the experiment is checked as a whole.
+
+  Raises:
+    Unfit: the experiment could not be trained or validated on data of these shapes.
+  """
+  experiment = build(**values)
   floats = [name for name, value in values.items() if isinstance(value, float)]
-  if not floats or _traces(build, values, floats, train, valid):
+  if floats and _traces(build, values, floats, train, valid):
     return floats
+  # Whatever is wrong with the experiment itself is said here, and not mistaken below.
+  checks.check(experiment, train, valid)
   found = []
   for name in floats:
     if _traces(build, values, [*found, name], train, valid):
@@ -65,29 +77,15 @@ def traceable(build: Callable[..., Experiment], values: Mapping[str, Any], train
   return found
 
 
-def shapes(tree):
-  """Shapes and dtypes of a tree of arrays."""
-  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
-
-
 def _traces(build, values, names, train, valid) -> bool:
   """Whether all programs of the experiment can be traced with these as arguments."""
-  def everything(hyper, key, train, valid):
-    experiment, params = build(**{**values, **hyper}), None
-    for phase in experiment.phases:
-      state = step_lib.init_state(key, phase, train, params)
-      state, _ = step_lib.train_step(phase, state, train)
-      params = step_lib.final_params(state)
-      if phase.monitor:
-        phase.monitor(key, state.params, state.memory, train, valid)
-      if experiment.validate:
-        experiment.validate(key, params, valid)
-    return params
+  def everything(hyper, *args):
+    return checks.trace(build(**{**values, **hyper}), *args)
 
   hyper = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in names}
   key = jax.eval_shape(lambda: jax.random.key(0))
   try:
-    jax.eval_shape(everything, hyper, key, shapes(train), shapes(valid))
-  except Exception:  # whatever the code of an experiment may say of a number without a value
+    jax.eval_shape(everything, hyper, key, checks.shapes(train), checks.shapes(valid))
+  except _OF_A_TRACER:
     return False
   return True

@@ -92,11 +92,11 @@ def fit(experiment: Experiment, train, valid, key, *, start=None, layout: Layout
     state = start[0]._replace(hyper=run.hyper)
     position = position_lib.at_step(phases, start[1])
     position_lib.require(position, phases, state)
+  _check_data(run, position)
   for index in range(position.phase, len(phases)):
     phase, first = phases[index], position_lib.first_step(phases, index)
     updates = position.updates if index == position.phase else 0
     if updates < phase.num_steps:
-      _check_data(run, phase, previous)
       if state is None:
         state = parallel.init_states(phase, keys.phase(key, index), train, previous, run.hyper,
                                      sequential=layout.sequential is not False)
@@ -243,15 +243,23 @@ def _check_lengths(run: _Run) -> None:
                      f'steps_per_dispatch {experiment.steps_per_dispatch}')
 
 
-def _check_data(run: _Run, phase: Phase, previous) -> None:
-  """Raises ValueError for chains that do not divide and for data that are not the model's."""
-  state = jax.eval_shape(functools.partial(parallel.init_states, phase), run.key, run.train,
-                         previous, run.hyper)
-  if run.layout.how != 'replicas':
-    parallel.check_chains(state, run.key.ndim, len(run.layout.devices or jax.devices()))
-  if phase.check and run.stream is None:
-    key = run.key[0] if run.replicated else run.key
-    params = state.params
-    if run.replicated:
-      params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), params)
-    phase.check(params, jax.jit(phase.batch_at)(keys.data(key), run.train, jnp.int32(0)))
+def _check_data(run: _Run, position: Position) -> None:
+  """Raises ValueError for chains that do not divide and for data that are not the model's.
+
+  Of every phase that is not over, before the first update: by shapes, and by the first batch.
+  """
+  previous = None
+  for index, phase in enumerate(run.experiment.phases):
+    state = jax.eval_shape(functools.partial(parallel.init_states, phase), run.key, run.train,
+                           previous, run.hyper)
+    previous = step_lib.final_params(state)
+    if Position(index, phase.num_steps) <= position:
+      continue
+    if run.layout.how != 'replicas':
+      parallel.check_chains(state, run.key.ndim, len(run.layout.devices or jax.devices()))
+    if phase.check and run.stream is None:
+      key, params = run.key, state.params
+      if run.replicated:
+        key = key[0]
+        params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), params)
+      phase.check(params, jax.jit(phase.batch_at)(keys.data(key), run.train, jnp.int32(0)))

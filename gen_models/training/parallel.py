@@ -177,7 +177,7 @@ def put(x, sharding):
 
 
 def put_copy(x, sharding):
-  """put, of which nothing is shared with x; device_put alone may keep the buffer that it is given.
+  """put, of which nothing is shared with x; device_put itself may keep the buffer that it is given.
 
   Its own may_alias=False does not prevent that where x already lies on one of several devices.
   """
@@ -191,7 +191,7 @@ def put_everywhere(tree):
 
 
 def held_whole(tree):
-  """The tree with every leaf on this process alone; of several processes, replicated leaves."""
+  """The tree with every leaf held by this process; of several processes, replicated leaves."""
   return jax.tree.map(lambda x: x if getattr(x, 'is_fully_addressable', True) else np.asarray(x),
                       tree)
 

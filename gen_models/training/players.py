@@ -2,7 +2,7 @@
 
   generator's turn:  g <- g + u_g(dL_g/dg),   f and its optimizer's state stay;   else the reverse
 
-An update that is zero is not rest: Adam would decay its moments and go on moving by them.
+An update that is zero is not rest: Adam would decay its moments and keep moving by them.
 """
 
 from collections.abc import Callable

@@ -71,6 +71,23 @@ def require(position: Position, phases: Sequence[Phase], state) -> None:
         f'phase {phase.name}')
 
 
+def require_aligned(position: Position, there: Sequence[Phase], here: Sequence[Phase]) -> None:
+  """Raises Misplaced unless a position in the phases `there` is the same one in those `here`.
+
+  The phases before it must have the same names and lengths; the one at hand must be long enough.
+  """
+  for old, new in zip(there[:position.phase], here, strict=False):
+    if (old.name, old.num_steps) != (new.name, new.num_steps):
+      raise Misplaced(f'phase {old.name} had {old.num_steps} updates there and is over; here phase '
+                      f'{new.name} has {new.num_steps}')
+  at = there[position.phase]
+  if position.phase >= len(here) or here[position.phase].name != at.name:
+    raise Misplaced(f'it stands in phase {at.name}, and this run has another or none in its place')
+  if position.updates > here[position.phase].num_steps:
+    raise Misplaced(f'it has made {position.updates} updates of phase {at.name}, and this run asks '
+                    f'for {here[position.phase].num_steps}')
+
+
 def abstract_state(experiment: Experiment, step: int, keys, arrays):
   """Shapes and dtypes of the state saved after `step` updates, counted over all phases."""
   state: Any = None

@@ -1,7 +1,7 @@
 """Replicas that train in one program and are saved as runs of their own.
 
 Each has a directory with checkpoints that `launch.train` would have written, so a replica can be
-scored, drawn from or gone on with alone.
+scored, drawn from or resumed as a single run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -62,11 +62,11 @@ class Cohort(NamedTuple):
 
 
 def cohorts(children: Sequence[Checkpoints], restore: Callable) -> list[Cohort]:
-  """Where each replica can be gone on with, those at the same step together.
+  """Where each replica can be resumed, those at the same step together.
 
   Replicas are saved at the same steps one after another, so that one killed in between leaves them
-  one save apart: the newest step that all of them have is where all go on. One whose checkpoint of
-  that step is damaged goes on from its own newest good one, in a cohort of its own.
+  one save apart: the newest step that all of them have is where all resume. One whose checkpoint of
+  that step is damaged resumes from its own newest good one, in a cohort of its own.
 
   Args:
     children: checkpoints of each replica.

@@ -24,7 +24,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, cast
 
 import jax
@@ -43,8 +43,12 @@ class ForeignRun(ValueError):
 
 
 @contextlib.contextmanager
-def lock(workdir: pathlib.Path):
+def lock(workdir: pathlib.Path) -> Generator[Callable[[], None], None, None]:
   """Holds `workdir` for this process; released by the system however the process ends.
+
+  Yields:
+    a function that raises ForeignRun once the directory is no longer the one that is held: it was
+    removed, and a run that was begun in its place holds a lock of its own.
 
   Raises:
     ForeignRun: another process holds it.
@@ -56,7 +60,18 @@ def lock(workdir: pathlib.Path):
     except BlockingIOError:
       raise ForeignRun(f'another process is training in {workdir}; wait for it, stop it, or use '
                        'another --workdir') from None
-    yield
+
+    def require() -> None:
+      held = os.fstat(file.fileno())
+      with contextlib.suppress(OSError):
+        there = (workdir / '.lock').lstat()
+        if (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino):
+          return
+      raise ForeignRun(f'{workdir} was removed or replaced while this run trained in it: nothing '
+                       'more is saved there; train again, in another --workdir')
+
+    require()
+    yield require
 
 
 def configuration(entry: registry.Entry, variant: str | None, values: dict[str, Any],
@@ -287,12 +302,13 @@ def other_devices(workdir: pathlib.Path) -> str | None:
 def open_checkpoints(workdir, config, experiment, **options):
   """The run's checkpoints; its identity is the configuration less the variant's name.
 
-  Files count as config.json has them: one may have been recorded by another path.
+  Files count as config.json has them: one may have been recorded by another path. The best
+  checkpoint is of the last phase: earlier phases train other models.
 
   Raises:
     OSError: they are to be written, and their directory cannot be.
   """
-  from gen_models.training import checkpoint
+  from gen_models.training import checkpoint, position
   directory = pathlib.Path(workdir) / 'checkpoints'
   if directory.is_dir() and not options.get('read_only'):
     _require_writable(directory)
@@ -300,8 +316,9 @@ def open_checkpoints(workdir, config, experiment, **options):
   if (pathlib.Path(workdir) / 'config.json').exists():
     there = read_config(workdir)
     identity |= {name: there[name] for name in ('experiment', 'estimator') if name in there}
+  before_last = position.first_step(experiment.phases, len(experiment.phases) - 1)
   return checkpoint.Checkpoints(directory, identity=identity, best_metric=experiment.headline,
-                                **options)
+                                ranked_after=before_last, **options)
 
 
 def _require_writable(directory: pathlib.Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import jax
 
+from launch import errors
 from launch.cli import jax_setup, registry
 from launch.runs import directory as rundir
 
@@ -32,8 +33,8 @@ def run(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None = 
         overrides: Sequence[str] = ()) -> Run:
   """Reads a run; raises ForeignRun, ForeignCheckpoint, DamagedCheckpoint or FileNotFoundError.
 
-  And UsageError where its config.json names code that is not known as the user's, or `overrides`,
-  name=value words, set anything but how the run is scored.
+  And UsageError where its config.json names code that is not known as the user's, `overrides`,
+  name=value words, set anything but how the run is scored, or `which` is 'best' and there is none.
   """
   workdir = pathlib.Path(workdir)
   config, path = rundir.read_config(workdir), workdir / 'config.json'
@@ -49,7 +50,7 @@ def run(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None = 
   from gen_models.training import keys, position, step as step_lib
   dataset = data.load(experiment.dataset, data_dir)
   with rundir.open_checkpoints(workdir, config, experiment, read_only=True) as checkpoints:
-    step = checkpoints.best_step() if which == 'best' else None
+    step = _best_step(workdir, experiment, checkpoints) if which == 'best' else None
     restored = position.restore(experiment, checkpoints,
                                 keys.of_run(config['seed'], config['seeds']), dataset.train, step)
   if restored is None:
@@ -57,3 +58,15 @@ def run(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None = 
   state, step = restored
   return Run({**config, 'hyperparameters': values}, entry.code, experiment, dataset,
              step_lib.final_params(state), step)
+
+
+def _best_step(workdir: pathlib.Path, experiment, checkpoints) -> int:
+  """The step of the last phase with the best headline."""
+  if experiment.headline is None:
+    raise errors.UsageError(f'{workdir}: the experiment has no headline metric by which a '
+                            'checkpoint could be the best: use --checkpoint=last')
+  step = checkpoints.best_step()
+  if step is None:
+    raise errors.UsageError(f'{workdir} has no checkpoint with {experiment.headline_metric} yet: '
+                            'train on, or use --checkpoint=last')
+  return step

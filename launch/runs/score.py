@@ -144,7 +144,7 @@ def reached(run, workdir: pathlib.Path) -> list[dict[str, float]]:
 
   Nothing of any where there is no target, or one of the seeds never reached it.
   """
-  target, headline = run.experiment.target, run.experiment.headline
+  target, headline = run.experiment.target, run.experiment.headline_metric
   if target is None:
     return []
   from gen_models.training import metrics

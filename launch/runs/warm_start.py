@@ -1,10 +1,14 @@
 """A run that begins with the last checkpoint of another one, and how to offer that.
 
 `launch.train --from=OLD` takes the whole state of OLD's last good checkpoint (parameters,
-optimizer, the estimator's memory, averages, key) and goes on from its step with the hyperparameters
-of the new run. config.json has `from`: the directory, the step, the sha256 of the checkpoint's
-manifest and the seconds of training behind it; so what the run began with is part of what it is.
-The state becomes the first checkpoint of the new run: once it is written, OLD may be deleted.
+optimizer, the estimator's memory, averages, key) and continues from its step with the
+hyperparameters of the new run. The phases before the one that OLD stands in must be as long as they
+were, and something must be left to do: so what config.json says of the new run is true of all its
+updates from there on. A longer last phase has the schedules of its new length.
+
+config.json has `from`: the directory, the step, the sha256 of the checkpoint's manifest and the
+seconds of training behind it; so what the run began with is part of what it is. The state becomes
+the first checkpoint of the new run: once it is written, OLD may be deleted.
 """
 
 import pathlib
@@ -13,6 +17,7 @@ import shlex
 from typing import Any
 
 from launch import errors
+from launch.cli import registry
 from launch.runs import directory as rundir
 
 
@@ -28,7 +33,8 @@ def find(old: pathlib.Path, workdir: pathlib.Path, config: dict[str, Any], exper
     data_dir: of prepared data.
 
   Raises:
-    UsageError: OLD has no checkpoint, or one of other shapes or seeds.
+    UsageError: OLD has no checkpoint, one of other shapes or seeds, one that is not a position in
+      the phases of the new run, or one after which nothing is left to do.
   """
   directory = str(old.absolute())
   if (workdir / 'config.json').exists():
@@ -36,14 +42,19 @@ def find(old: pathlib.Path, workdir: pathlib.Path, config: dict[str, Any], exper
     if recorded and recorded.get('directory') == directory:
       return recorded
   from gen_models import data
-  from gen_models.training import metrics
+  from gen_models.training import metrics, position
   there = rundir.read_config(old)
   if differing := [k for k in ('seed', 'seeds') if there[k] != config[k]]:
     name = differing[0]
-    raise errors.UsageError(f'--from={old} has {name} {there[name]}: its random numbers are gone '
-                            f'on with, so give --{name}={there[name]}')
+    raise errors.UsageError(f'--from={old} has {name} {there[name]}: its random numbers are '
+                            f'continued, so give --{name}={there[name]}')
   train = data.load(experiment.dataset, data_dir).train
-  _, step, sha256 = _restore(old, config, experiment, train)
+  phases = experiment.phases
+  _, step, sha256 = _restore(old, config, experiment, train, phases_there=_phases_of(old, there))
+  if step == (total := position.first_step(phases, len(phases))):
+    raise errors.UsageError(f'--from={old} has made all {total} updates that this run asks for: '
+                            'nothing is left to do; ask for more updates'
+                            + (f' of phase {phases[-1].name}' if len(phases) > 1 else ''))
   return {'directory': directory, 'step': step, 'sha256': sha256,
           'seconds': metrics.spent(old / 'metrics.jsonl', step)}
 
@@ -66,23 +77,45 @@ def begin(config: dict[str, Any], experiment, train, checkpoints):
   return state, step
 
 
-def _restore(old, config, experiment, train, step=None):
-  """(state, step, sha256) of a checkpoint of `old`, in the shapes of the new run."""
-  from gen_models.training import checkpoint, keys, position
-  there = rundir.read_config(old)
+def _phases_of(old, there):
+  """The phases of the run in `old`; None where its code is not at hand, or not known."""
+  path = old / 'config.json'
   try:
-    with rundir.open_checkpoints(old, there, experiment, read_only=True) as checkpoints:
-      found = position.restore(experiment, checkpoints,
-                               keys.of_run(config['seed'], config['seeds']), train, step)
+    entry = registry.load_recorded(there['experiment'], path)
+    return entry.experiment(
+      **registry.recorded_values(entry, there['hyperparameters'], path)).phases
+  except errors.UsageError:
+    return None
+
+
+def _restore(old, config, experiment, train, step=None, phases_there=None):
+  """(state, step, sha256) of a checkpoint of `old`, in the shapes and phases of the new run."""
+  from gen_models.training import checkpoint, keys, position
+  key, phases = keys.of_run(config['seed'], config['seeds']), experiment.phases
+
+  def example(step):
+    if phases_there:
+      position.require_aligned(position.at_step(phases_there, step), phases_there, phases)
+    return position.abstract_state(experiment, step, key, train)
+
+  try:
+    with rundir.open_checkpoints(old, rundir.read_config(old), experiment,
+                                 read_only=True) as checkpoints:
+      found = checkpoints.restore(example, step)
       if found is None:
         raise errors.UsageError(f'--from={old} has no checkpoint yet')
-      return *found, checkpoints.fingerprint(found[1])
+      state, step = found
+      position.require(position.at_step(phases, step), phases, state)
+      return state, step, checkpoints.fingerprint(step)
   except (checkpoint.ForeignCheckpoint, FileNotFoundError) as e:
     raise errors.UsageError(f'cannot begin --from={old}: {e}') from e
+  except position.Misplaced as e:
+    raise errors.UsageError(f'cannot begin --from={old}: {e}; give what sets the updates of the '
+                            'phases as it was there, or train without --from') from e
 
 
 def offer(config: dict[str, Any], workdir: pathlib.Path, module_flags) -> str:
-  """The command that goes on from the last checkpoint with a smaller learning rate.
+  """The command that continues from the last checkpoint with a smaller learning rate.
 
   Args:
     config: of the run that diverged.
@@ -93,7 +126,7 @@ def offer(config: dict[str, Any], workdir: pathlib.Path, module_flags) -> str:
   rates = [name for name in values if 'rate' in name]
   if not isinstance(values.get('learning_rate'), float):
     which = f'; it has {", ".join(rates)}' if rates else ''
-    return (f'to go on with smaller steps, lower what sets them by --set in another --workdir, '
+    return (f'to continue with smaller steps, lower what sets them by --set in another --workdir, '
             f'--from={shlex.quote(str(workdir))}{which}')
   rate = float(f'{values["learning_rate"] / 10:.3g}')
   other = re.sub(r'-lr[^/]*$', '', str(workdir)) + f'-lr{rate:g}'

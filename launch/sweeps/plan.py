@@ -203,7 +203,7 @@ def programs(entry: registry.Entry, all_points: Sequence[Point], dataset,
 
 def _bytes(experiment, data) -> tuple[int, int]:
   """(of one replica, of the data), the largest over phases."""
-  from gen_models.training import hyper, step as step_lib
+  from gen_models.training import checks, step as step_lib
 
   def states(key, train):
     params = None
@@ -213,9 +213,9 @@ def _bytes(experiment, data) -> tuple[int, int]:
       yield state
 
   found = jax.eval_shape(lambda key, train: tuple(states(key, train)),
-                         jax.eval_shape(lambda: jax.random.key(0)), hyper.shapes(data.train))
+                         jax.eval_shape(lambda: jax.random.key(0)), checks.shapes(data.train))
   return (max(2 * num_bytes(state) + num_bytes(state.params) for state in found),
-          num_bytes(hyper.shapes((data.train, data.valid))))
+          num_bytes(checks.shapes((data.train, data.valid))))
 
 
 def describe(found: Sequence[Program], num_devices: int) -> str:

@@ -16,6 +16,10 @@ from launch.runs import directory as rundir, result as result_lib
 from launch.sweeps import plan
 
 
+class AllFailed(ValueError):
+  """No run of a sweep came to its end."""
+
+
 class Sweep:
   """The points of one experiment below one directory.
 
@@ -112,15 +116,15 @@ class Sweep:
     points = program.points
     configs = [self.config(p) for p in points]
     with contextlib.ExitStack() as stack:
-      begun = False
+      begun, locks = False, []
       for point, config in zip(points, configs, strict=True):
-        stack.enter_context(rundir.lock(self.directory(point)))
+        locks.append(stack.enter_context(rundir.lock(self.directory(point))))
         begun |= rundir.claim(self.directory(point), config)
       first = self.entry.experiment(**points[0].values)
       dataset = self._dataset(first.dataset)
       children = [stack.enter_context(rundir.open_checkpoints(
-        self.directory(p), config, first, save_interval_minutes=self._save_minutes))
-        for p, config in zip(points, configs, strict=True)]
+        self.directory(p), config, first, require=lock, save_interval_minutes=self._save_minutes))
+        for p, config, lock in zip(points, configs, locks, strict=True)]
       if (self.directory(points[0]) / 'checkpoints').exists() and begun:
         print('resuming what is there', flush=True)
 
@@ -219,8 +223,7 @@ class Sweep:
 
   def objective(self) -> str:
     """What `value` is of."""
-    headline = self.entry.experiment(
-      **registry.resolve(self.entry)).headline
+    headline = self.entry.experiment(**registry.resolve(self.entry)).headline_metric
     return 'test nats per image' if self._sample_space is not None else headline or 'nothing'
 
   def value(self, point: plan.Point, headline: bool = False) -> float | None:
@@ -231,9 +234,17 @@ class Sweep:
       nats = result_lib.read(directory / 'result.json').score.headline
       if nats is not None:
         return nats
-    name = self.entry.experiment(**point.values).headline
+    name = self.entry.experiment(**point.values).headline_metric
     history = metrics.history(directory / 'metrics.jsonl')
     return float(history[name].value[-1]) if name in history else None
+
+
+  def require_some(self, points: Sequence[plan.Point]) -> None:
+    """Raises AllFailed where every one of these points failed."""
+    failed = [p for p in points if self.state_of(p).startswith('failed')]
+    if points and len(failed) == len(points):
+      raise AllFailed(f'all {len(failed)} runs failed, the first with: '
+                      f'{self.state_of(failed[0]).removeprefix("failed: ")}')
 
 
 def _memory() -> int | None:

@@ -1,8 +1,8 @@
 """Search that learns from what it has seen: optuna asks for points, batches of them train together.
 
 The objective is the last value of the experiment's headline metric, a mean over seeds; larger is
-better. The study is optuna.log in the sweep's directory: the same command goes on from it. What is
-drawn depends on the search seed and the trials before alone, so a search that was interrupted asks
+better. The study is optuna.log in the sweep's directory: the same command resumes it. What is
+drawn depends only on the search seed and the trials before, so a search that was interrupted asks
 for the same points as one that was not.
 """
 
@@ -21,17 +21,16 @@ def run(sweep: runner.Sweep, variants: Sequence[str | None], axes: Mapping, fixe
 
   Raises:
     UsageError: optuna is not installed, several variants, or an experiment without a headline.
+    AllFailed: every trial.
   """
   try:
     import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
   except ImportError:
     raise errors.UsageError("--search=optuna needs optuna: pip install 'gen_models[optuna]'; "
                             '--search=random needs nothing') from None
   if len(variants) > 1:
     raise errors.UsageError('optuna compares points of one variant; give one, or --search=random')
-  headline = sweep.entry.experiment(**registry.resolve(sweep.entry, variants[0])).headline
+  headline = sweep.entry.experiment(**registry.resolve(sweep.entry, variants[0])).headline_metric
   if headline is None:
     raise errors.UsageError(f'{sweep.entry.name} has no headline metric to search by')
   first = next(plan.draws(axes, 1, seed))
@@ -40,41 +39,62 @@ def run(sweep: runner.Sweep, variants: Sequence[str | None], axes: Mapping, fixe
         flush=True)
   if dry_run:
     return True
-  optuna.logging.set_verbosity(optuna.logging.WARNING)
-  sweep.workdir.mkdir(parents=True, exist_ok=True)
-  backend = JournalFileBackend(str(sweep.workdir / 'optuna.log'))
-  study = optuna.create_study(storage=JournalStorage(backend), study_name=sweep.entry.name,
-                              direction='maximize', load_if_exists=True)
-  running = optuna.trial.TrialState.RUNNING
-  while True:
-    # Those that an interrupted search had asked for come first.
-    asked = [(t.number, t.user_attrs['point']) for t in study.get_trials(states=[running])
-             if 'point' in t.user_attrs]
-    told = len(study.get_trials(deepcopy=False)) - len(asked)
-    while len(asked) < min(batch, trials - told):
-      study.sampler = optuna.samplers.TPESampler(seed=seed + told + len(asked), constant_liar=True)
-      trial = study.ask()
-      point = {name: _suggest(trial, name, axis) for name, axis in axes.items()}
-      trial.set_user_attr('point', point)
-      asked.append((trial.number, point))
-    if not asked:
-      break
+  study = _study(sweep, optuna)
+  while asked := _ask(study, axes, batch, trials, seed):
     points = plan.points(sweep.entry, variants, [point for _, point in asked], seeds, fixed)
     unique = list({p.name: p for p in points}.values())
     if not sweep.run(list(enumerate(sweep.programs(unique)))):
       return False
     for number, point in asked:
-      mine = plan.points(sweep.entry, variants, [point], seeds, fixed)
-      values = [sweep.value(p, headline=True) for p in mine if sweep.state_of(p) == 'done']
-      if len(values) < len(mine) or None in values:
-        study.tell(number, state=optuna.trial.TrialState.FAIL)  # a seed of it diverged
-      else:
-        study.tell(number, float(np.mean(np.asarray(values, float))))
-  if study.get_trials(states=[optuna.trial.TrialState.COMPLETE]):
-    best = study.best_trial
-    print(f'best of {len(study.get_trials())}: {headline} {best.value:.4g} with '
-          + ' '.join(f'--set={k}={v}' for k, v in best.user_attrs['point'].items()))
+      _tell(study, number, sweep, plan.points(sweep.entry, variants, [point], seeds, fixed))
+  num = len(study.get_trials(deepcopy=False))
+  if not study.get_trials(states=[optuna.trial.TrialState.COMPLETE]):
+    raise runner.AllFailed(f'all {num} trials failed, none has a last value of {headline}: '
+                           f'failed.txt and metrics.jsonl of the runs in {sweep.workdir} show why')
+  best = study.best_trial
+  print(f'best of {num}: {headline} {best.value:.4g} with '
+        + ' '.join(f'--set={k}={v}' for k, v in best.user_attrs['point'].items()))
   return True
+
+
+def _study(sweep: runner.Sweep, optuna):
+  """The study of the sweep's directory, begun or resumed."""
+  from optuna.storages import JournalStorage
+  from optuna.storages.journal import JournalFileBackend
+  optuna.logging.set_verbosity(optuna.logging.WARNING)
+  sweep.workdir.mkdir(parents=True, exist_ok=True)
+  backend = JournalFileBackend(str(sweep.workdir / 'optuna.log'))
+  return optuna.create_study(storage=JournalStorage(backend), study_name=sweep.entry.name,
+                             direction='maximize', load_if_exists=True)
+
+
+def _ask(study, axes: Mapping, batch: int, trials: int, seed: int) -> list[tuple[int, dict]]:
+  """(number, point) of the next trials; [] when all were told.
+
+  Those that an interrupted search had asked for come first.
+  """
+  from optuna.samplers import TPESampler
+  from optuna.trial import TrialState
+  asked = [(t.number, t.user_attrs['point']) for t in study.get_trials(states=[TrialState.RUNNING])
+           if 'point' in t.user_attrs]
+  told = len(study.get_trials(deepcopy=False)) - len(asked)
+  while len(asked) < min(batch, trials - told):
+    study.sampler = TPESampler(seed=seed + told + len(asked), constant_liar=True)
+    trial = study.ask()
+    point = {name: _suggest(trial, name, axis) for name, axis in axes.items()}
+    trial.set_user_attr('point', point)
+    asked.append((trial.number, point))
+  return asked
+
+
+def _tell(study, number: int, sweep: runner.Sweep, points: Sequence[plan.Point]) -> None:
+  """The mean over seeds, or that the trial failed, where one of them diverged."""
+  from optuna.trial import TrialState
+  values = [sweep.value(p, headline=True) for p in points if sweep.state_of(p) == 'done']
+  if len(values) < len(points) or None in values:
+    study.tell(number, state=TrialState.FAIL)
+  else:
+    study.tell(number, float(np.mean(np.asarray(values, float))))
 
 
 def _suggest(trial, name: str, axis):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gen_models import data
+from gen_models.estimators.base import Memory
 from gen_models.evaluation import monitors
 from gen_models.experiment import Alarm
 from gen_models.models import gibbs, rbm
@@ -67,6 +68,41 @@ def test_autocorrelation_time_of_a_geometric_decay():
   np.testing.assert_allclose(monitors.autocorrelation_time(rho_T), 3.0, rtol=1e-6)
   # What comes back after a zero is noise.
   assert monitors.autocorrelation_time(jnp.asarray([0.5, -0.1, 0.4])) == 2.0
+
+
+def gap_of(params, v_BV):
+  """interaction_gap as the monitor has it."""
+  monitor = monitors.of_machine(rbm, lambda params, v_BV, split: (params, v_BV))
+  return monitor(jax.random.key(0), params, Memory(), v_BV, v_BV)['interaction_gap']
+
+
+def test_the_interaction_gap_bounds_what_a_model_gains_over_independent_pixels():
+  _, chains = at_equilibrium(2**12)
+  v_BV, states_AV = chains.v_CV, jnp.asarray(oracle.states(len(PARAMS.b_V)), jnp.float32)
+  mean_V = v_BV.mean(0)
+
+  def log_q(v_NV):
+    return jnp.sum(jnp.where(v_NV > 0.5, jnp.log(mean_V), jnp.log1p(-mean_V)), axis=1)
+
+  f_A, q_A = rbm.free_energy(PARAMS, states_AV), jnp.exp(log_q(states_AV))
+  exact = jnp.sum(q_A * f_A) - jnp.mean(rbm.free_energy(PARAMS, v_BV))
+  spread = float(jnp.sqrt(jnp.sum(q_A * f_A**2) - jnp.sum(q_A * f_A)**2))
+  gap = float(gap_of(PARAMS, v_BV))
+  assert abs(gap - exact) < 4 * spread / 2**6  # 4 standard errors: of 16,000 orders of rows, one
+  gain = float(jnp.mean(rbm.log_likelihood(PARAMS, v_BV)) - jnp.mean(log_q(v_BV)))
+  assert 0.02 < gain < exact
+
+
+@pytest.mark.parametrize('bias, metric', [(-30.0, 'dead_units'), (30.0, 'saturated_units')])
+def test_a_machine_of_constant_units_is_independent_pixels(bias, metric):
+  _, chains = at_equilibrium(200)
+  constant = PARAMS._replace(c_H=jnp.full_like(PARAMS.c_H, bias))
+  assert abs(gap_of(constant, chains.v_CV)) < 1e-4
+  shares = monitors.constant_units(rbm, constant, chains.v_CV)
+  assert {name for name, share in shares.items() if share == 1.0} == {metric}
+  assert set(map(float, monitors.constant_units(rbm, PARAMS, chains.v_CV).values())) == {0.0}
+  rung = [a.metric for a in monitors.ALARMS if a.metric in (metric, 'interaction_gap')]
+  assert sorted(rung) == sorted((metric, 'interaction_gap'))
 
 
 def watched(estimator, alarms=monitors.ALARMS):

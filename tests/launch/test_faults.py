@@ -347,6 +347,24 @@ def test_a_lock_left_by_a_dead_process_holds_nobody(tmp_path):
     pass
 
 
+def test_a_run_whose_directory_was_replaced_saves_nothing_there(tmp_path):
+  """rm -rf under a live run, then another run in its place."""
+  workdir = tmp_path / 'run'
+  entry = registry.load('rbm_digits')
+  values = registry.resolve(entry, 'pcd', ['num_hidden=5'])
+  config, experiment = rundir.configuration(entry, 'pcd', values), entry.experiment(**values)
+  with (rundir.lock(workdir) as require,
+        rundir.open_checkpoints(workdir, config, experiment, require=require) as checkpoints):
+    checkpoints.save(100, {'w': jnp.zeros(3)})
+    checkpoints.wait()
+    shutil.rmtree(workdir)
+    with pytest.raises(rundir.ForeignRun, match='was removed or replaced'):
+      checkpoints.save(200, {'w': jnp.zeros(3)})
+    with rundir.lock(workdir), pytest.raises(rundir.ForeignRun, match='was removed or replaced'):
+      checkpoints.save(200, {'w': jnp.zeros(3)})
+    assert [path.name for path in workdir.iterdir()] == ['.lock']
+
+
 @pytest.mark.slow
 def test_metrics_torn_by_a_crash(trained, copy):
   """Half a line, or the zeros that a file system leaves for what it had not written."""

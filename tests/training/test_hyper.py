@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_models.training import hyper, loop, parallel, position
+from gen_models import data
+from gen_models.models import rbm
+from gen_models.training import checks, hyper, loop, parallel, position
 from tests.training import toy
 
 
@@ -75,3 +77,47 @@ def test_hyperparameters_are_not_saved(tmp_path):
     fit(bind(), jax.random.key(3), checkpoints=checkpoints)
     state, step = position.restore(build(), checkpoints, jax.random.key(3), toy.arrays())
   assert step == 20 and state.hyper == ()
+
+
+def refused(experiment, labels=True):
+  arrays, valid = toy.arrays(), toy.arrays(12)
+  if not labels:
+    arrays, valid = arrays._replace(labels=None), valid._replace(labels=None)
+  with pytest.raises(checks.Unfit) as caught:
+    hyper.traceable(lambda **values: experiment, {'learning_rate': 0.1}, arrays, valid)
+  return str(caught.value)
+
+
+def second(**changes):
+  return toy.experiment(toy.phase('cd', name='first'),
+                        toy.phase('cd', name='second')._replace(**changes))
+
+
+@pytest.mark.parametrize('experiment, labels, message', [
+  (second(batch_at=data.batches(8, 'dynamic', 255, with_labels=True)), False,
+   'phase second: batches with labels, but the data have no labels'),
+  (second(batch_size=-5), True, 'phase second: batch_size is -5'),
+  (second(init=lambda key, arrays, previous: rbm.Params(
+    jnp.zeros((12, 0)), jnp.zeros(12), jnp.zeros(0))), True,
+   'phase second: parameter .w_VH has the shape (12, 0)'),
+  (second(monitor=lambda key, params, memory, train, valid: {'x': params.b_V + params.c_H}), True,
+   'the monitor of phase second: add got incompatible shapes'),
+  (toy.experiment(validate=lambda key, params, arrays: {
+    'nats': jnp.mean(rbm.log_likelihood(
+      rbm.Params(jnp.zeros((60, 60)), jnp.zeros(60), jnp.zeros(60)), jnp.zeros((1, 60))))}), True,
+   'validation in phase rbm: exact log Z would enumerate 2^60 states'),
+  (toy.experiment(check=lambda params, arrays: jax.eval_shape(
+    rbm.log_partition, params._replace(c_H=params.c_H[:3]))), True, 'evaluation: ')])
+def test_what_would_fail_after_hours_is_refused_at_once(experiment, labels, message):
+  error = refused(experiment, labels)
+  assert error.startswith(message) and '\n' not in error
+
+
+def test_an_error_that_is_no_matter_of_shapes_is_shown():
+  def broken(**values):
+    def validate(key, params, arrays):
+      raise KeyError('a fault of the code')
+    return toy.experiment(validate=validate)
+
+  with pytest.raises(KeyError, match='a fault of the code'):
+    hyper.traceable(broken, VALUES, toy.arrays(), toy.arrays(12))

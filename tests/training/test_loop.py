@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from gen_models.training import checkpoint, hyper, keys, loop, position, record
+from gen_models.training import checkpoint, hyper, keys, loop, parallel, position, record
 from gen_models.training.hooks import Hooks
 from tests.training import toy
 
@@ -185,3 +186,49 @@ def test_validations_are_spread_over_a_phase_in_whole_dispatches(num_steps, chan
   values = {'validate_every': None, **changes}
   experiment = toy.experiment(toy.phase(num_steps=num_steps), steps_per_dispatch=10, **values)
   assert experiment.validation_interval == expected
+
+
+def test_a_longer_last_phase_has_the_schedule_of_its_new_length(tmp_path):
+  def scheduled(num_steps, schedule):
+    return toy.experiment(toy.phase('exact', learning_rate=schedule, num_steps=num_steps))
+
+  short, long = (optax.linear_schedule(0.4, 0.0, num_steps) for num_steps in (20, 40))
+  with open_checkpoints(tmp_path) as checkpoints:
+    before, _ = fit(scheduled(20, short), checkpoints=checkpoints)
+    start = position.restore(scheduled(40, long), checkpoints, jax.random.key(3), toy.arrays())
+    longer, _ = fit(scheduled(40, long), start=start)
+  both, _ = fit(scheduled(40, lambda count: jnp.where(count < 20, short(count), long(count))))
+  assert longer.step == 40
+  # Another program rounds otherwise, by 1e-7; the rates of the old length would be 0 from there on.
+  np.testing.assert_allclose(longer.state.params.w_VH, both.state.params.w_VH, atol=1e-5)
+  assert not np.allclose(longer.state.params.w_VH, before.state.params.w_VH, atol=1e-2)
+
+
+def test_the_best_is_of_the_last_phase(tmp_path):
+  """The first phase climbs, the second only falls: its first validation is its best."""
+  experiment = toy.experiment(toy.phase('exact', num_steps=60, name='up'),
+                              toy.phase('exact', learning_rate=-0.2, num_steps=60, name='down'))
+  with open_checkpoints(tmp_path, keep_last=1, ranked_after=60) as checkpoints:
+    _, lines = fit(experiment, checkpoints=checkpoints)
+    checkpoints.wait()
+    assert checkpoints.best_step() == 80 and checkpoints.all_steps() == [80, 120]
+  scores = {step: m[f'{name}/valid_nats'] for step, m in lines for name in ('up', 'down')
+            if f'{name}/valid_nats' in m}
+  assert scores[60] > scores[80] > scores[120]
+  assert experiment.headline_metric == 'down/valid_nats'
+
+
+@pytest.mark.parametrize('count, step, message', [
+  (10, 15, 'has made 10 updates .* after 15 of 20 updates of phase first'),
+  (10, 35, 'has made 10 updates .* after 15 of 30 updates of phase second'),
+  (10, 60, 'only 50 steps'),
+  (11, 10, 'optimizer has counted 11')])
+def test_a_state_that_is_not_where_it_is_said_to_be_is_refused(count, step, message):
+  experiment = toy.experiment(toy.phase('cd', num_steps=20, name='first',
+                                        learning_rate=lambda count: 0.1),
+                              toy.phase('cd', num_steps=30, name='second'))
+  state = parallel.init_states(experiment.phases[0], jax.random.key(0), toy.arrays())
+  state = state._replace(step=jnp.int32(10), opt_state=optax.tree_utils.tree_set(
+    state.opt_state, count=jnp.int32(count)))
+  with pytest.raises(position.Misplaced, match=message):
+    fit(experiment, start=(state, step))

@@ -27,8 +27,8 @@ def written(directory, nats, every=4):
 
 
 def run(target, seeds=1):
-  return types.SimpleNamespace(experiment=types.SimpleNamespace(target=target, headline='nats'),
-                               config={'seeds': seeds})
+  experiment = types.SimpleNamespace(target=target, headline_metric='nats')
+  return types.SimpleNamespace(experiment=experiment, config={'seeds': seeds})
 
 
 def test_seconds_to_a_target_are_those_of_training(tmp_path):
