@@ -31,7 +31,8 @@ def _server():
 def run(module, *args, check=True, **env):
   """`python -m launch.module args`; what it printed."""
   words, environment = list(map(str, args)), {**os.environ, **env}
-  if _server().can_run(environment):
+  # Elsewhere libraries of the system forbid a fork.
+  if sys.platform == 'linux' and _server().can_run(environment):
     done = _server().run(f'launch.{module}', words, environment, timeout=200)
   else:
     done = subprocess.run([sys.executable, '-m', f'launch.{module}', *words], cwd=ROOT,

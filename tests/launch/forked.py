@@ -47,7 +47,7 @@ class Server:
       pid = int(self._process.stdout.readline())
       ready, _, _ = select.select([self._process.stdout], [], [], timeout)
       if not ready:
-        os.kill(pid, signal.SIGKILL)
+        os.killpg(pid, signal.SIGKILL)
       status = int(self._process.stdout.readline())
       stdout, stderr = (pathlib.Path(p).read_text(encoding='utf-8') for p in (out, err))
     if not ready:
@@ -72,6 +72,7 @@ def _serve() -> dict | None:
 
 def _become(task: dict) -> None:
   """Gives this process the streams, arguments and variables of a command."""
+  os.setpgid(0, 0)  # so that it can be ended with its children
   for descriptor, path in ((0, os.devnull), (1, task['out']), (2, task['err'])):
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(file, descriptor)
