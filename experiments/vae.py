@@ -135,7 +135,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
 
   def validate(key, params, arrays):
     x_NV = data.fixed(arrays, binarisation, levels, split='valid')
-    log_p_N, _ = importance.log_likelihoods(key, model.log_weights, params, x_NV, 10)
+    log_p_N, *_ = importance.log_likelihoods(key, model.log_weights, params, x_NV, 10)
     return {'valid_bound_10': jnp.mean(log_p_N)}
 
   def pictures(key, params, dataset):

@@ -3,33 +3,53 @@
   log p(x) >= E[log (1/K) sum_k w_k],    w_k = p(x, z_k) / q(z_k | x),    z_k ~ q(z | x),
 
 tighter with every sample (Burda, Grosse & Salakhutdinov, 2016). Samples are drawn some hundred at a
-time and forgotten: of each image a running log-sum-exp of l and of 2 l is kept, so memory does not
-grow with K, and images are scored some at a time, so neither with N.
+time and forgotten: of each image running log-sum-exps of l and of 2 l are kept and the largest
+weights (evaluation.weights), so memory grows as the square root of K, and images are scored some at
+a time, so not with N.
 
-  effective sample size of an image   (sum_k w_k)^2 / sum_k w_k^2  =: S
-  Monte Carlo variance of its bound   1 / S - 1 / K, to first order (delta method).
+  effective sample size of an image   (sum_k w_k)^2 / sum_k w_k^2
 
-Axis suffixes: N images, B images at once, K samples at once, V visible. Nats.
+The standard error is the jackknife's, of fewer than 4 samples that of repeats; whether weights
+carry the number at all is told by Pareto k.
+
+Axis suffixes: N images, B images at once, K samples at once, M largest weights, V visible. Nats.
 """
 
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gen_models.evaluation import likelihood
+from gen_models.evaluation import likelihood, weights as weights_lib
 
 _ROWS = 1000  # samples times images at once: large products whose activations stay in the cache
 
 
+class Weights(NamedTuple):
+  """Of B images.
+
+  Attributes:
+    log_mean_B: log (1/K) sum_k w_k.
+    sample_size_B: effective sample size.
+    log_top_MB: the largest log-weights, evaluation.weights.num_top(K) of them.
+    log_rest_B, log_rest_squares_B: log of the sum of the other weights, and of their squares.
+  """
+
+  log_mean_B: jax.Array
+  sample_size_B: jax.Array
+  log_top_MB: jax.Array
+  log_rest_B: jax.Array
+  log_rest_squares_B: jax.Array
+
+
 def log_mean_weight(key, log_weights: Callable, params, x_BV, num_samples: int,
-                    at_once: int) -> tuple[jax.Array, jax.Array]:
-  """(log (1/K) sum_k w_k, effective sample size), [B] each, `at_once` samples in memory.
+                    at_once: int) -> Weights:
+  """The weights of K samples of each image, `at_once` samples in memory.
 
   Args:
     key: consumed.
@@ -39,23 +59,30 @@ def log_mean_weight(key, log_weights: Callable, params, x_BV, num_samples: int,
     num_samples: K in all.
     at_once: samples drawn at a time.
   """
+  num_top = weights_lib.num_top(num_samples)
+
   def body(carry, step):
     l_KB = log_weights(jax.random.fold_in(key, step), params, x_BV, at_once)
     drawn_K = step * at_once + jnp.arange(at_once)
     l_KB = jnp.where(drawn_K[:, None] < num_samples, l_KB, -jnp.inf)
-    first_B, second_B = carry
+    first_B, second_B, top_MB, rest_B, squares_B = carry
+    sorted_KB = jnp.sort(jnp.concatenate([top_MB, l_KB]), axis=0)
+    below_KB, top_MB = sorted_KB[:-num_top], sorted_KB[-num_top:]
     return (jnp.logaddexp(first_B, jax.nn.logsumexp(l_KB, axis=0)),
-            jnp.logaddexp(second_B, jax.nn.logsumexp(2 * l_KB, axis=0))), None
+            jnp.logaddexp(second_B, jax.nn.logsumexp(2 * l_KB, axis=0)), top_MB,
+            jnp.logaddexp(rest_B, jax.nn.logsumexp(below_KB, axis=0)),
+            jnp.logaddexp(squares_B, jax.nn.logsumexp(2 * below_KB, axis=0))), None
 
-  start = (jnp.full(len(x_BV), -jnp.inf),) * 2
-  (first_B, second_B), _ = lax.scan(body, start, jnp.arange(-(-num_samples // at_once)))
-  return first_B - math.log(num_samples), jnp.exp(2 * first_B - second_B)
+  none_B = jnp.full(len(x_BV), -jnp.inf)
+  start = (none_B, none_B, jnp.full((num_top, len(x_BV)), -jnp.inf), none_B, none_B)
+  (first_B, second_B, *largest), _ = lax.scan(
+    body, start, jnp.arange(-(-num_samples // at_once)))
+  return Weights(first_B - math.log(num_samples), jnp.exp(2 * first_B - second_B), *largest)
 
 
 @functools.partial(jax.jit, static_argnames=('log_weights', 'num_samples'))
-def log_likelihoods(key, log_weights: Callable, params, x_NV,
-                    num_samples: int) -> tuple[jax.Array, jax.Array]:
-  """log_mean_weight of many images, [N] each, a group at a time; jitted, arguments alike."""
+def log_likelihoods(key, log_weights: Callable, params, x_NV, num_samples: int) -> Weights:
+  """log_mean_weight of many images, a group at a time; jitted, arguments alike."""
   at_once = min(num_samples, 100)
   images = min(max(1, _ROWS // at_once), len(x_NV))
   num_groups = -(-len(x_NV) // images)
@@ -67,7 +94,10 @@ def log_likelihoods(key, log_weights: Callable, params, x_NV,
     return log_mean_weight(key, log_weights, params, x_NV[rows_B], num_samples, at_once)
 
   results = lax.map(group, (jax.random.split(key, num_groups), rows.reshape(num_groups, images)))
-  return tuple(x.reshape(-1)[:len(x_NV)] for x in results)
+  top_MN = jnp.moveaxis(results.log_top_MB, 1, 0).reshape(-1, num_groups * images)
+  flat = results._replace(log_top_MB=None)
+  flat = jax.tree.map(lambda x: x.reshape(-1)[:len(x_NV)], flat)
+  return flat._replace(log_top_MB=top_MN[:, :len(x_NV)])
 
 
 def bound(key, model: Any, params, x_NV, *, binarisation: str, num_samples: int = 5000,
@@ -86,20 +116,43 @@ def bound(key, model: Any, params, x_NV, *, binarisation: str, num_samples: int 
 
   Returns:
     likelihood.score: `lower` is test_nats, `effective_sample_size` the mean over images of how many
-    of the K count, `smallest_effective_sample_size` that of the worst image, and
-    `num_importance_samples` K.
+    of the K count, `smallest_effective_sample_size` that of the worst image,
+    `num_importance_samples` K, `standard_error_method` 'jackknife' or 'repeats', and from 25
+    samples on `pareto_k` and `hollow` (evaluation.weights).
   """
   results = []
   for i, part_NV in enumerate(np.array_split(np.asarray(x_NV, np.float32), min(10, len(x_NV)))):
-    results.append(jax.device_get(log_likelihoods(
-      jax.random.fold_in(key, i), model.log_weights, params, part_NV, num_samples)))
+    results.append(_scored(jax.random.fold_in(key, i), model, params, part_NV, num_samples))
     if report:
-      report(f'importance sampling: {sum(len(r[0]) for r in results)} of {len(x_NV)} images')
-  log_p_N, size_N = (np.concatenate(r).astype(np.float64) for r in zip(*results, strict=True))
-  variance_N = np.maximum(1 / size_N - 1 / num_samples, 0)
+      done = sum(len(r.log_mean_B) for r in results)
+      report(f'importance sampling: {done} of {len(x_NV)} images')
+  log_p_N, size_N = (np.concatenate([r[i] for r in results]).astype(np.float64) for i in (0, 1))
+  weights = weights_lib.Summary(
+    np.concatenate([r.log_top_MB for r in results], axis=1),
+    *(np.concatenate([r[i] for r in results]) for i in (3, 4)), num_samples)
+  few = num_samples < weights_lib.FEWEST
+  variance_N = _repeated(key, model, params, x_NV, num_samples, log_p_N) if few else (
+    weights_lib.log_mean_variance(weights))
   return likelihood.score(
     log_p_N, kind='bound', binarisation=binarisation, lower=float(log_p_N.mean()),
     standard_error=float(np.sqrt(variance_N.sum()) / len(log_p_N)),
+    standard_error_method='repeats' if few else 'jackknife',
     effective_sample_size=float(size_N.mean()),
     smallest_effective_sample_size=float(size_N.min()), num_importance_samples=num_samples,
-    **details)
+    **weights_lib.remarks(weights), **details)
+
+
+def _scored(key, model, params, x_NV, num_samples: int) -> Weights:
+  return jax.device_get(log_likelihoods(key, model.log_weights, params,
+                                        np.asarray(x_NV, np.float32), num_samples))
+
+
+def _repeated(key, model, params, x_NV, num_samples: int, log_p_N) -> np.ndarray:
+  """Variance of each image's bound, [N], over draws of it; some 20 deviations in all at least."""
+  repeats = [log_p_N]
+  for i in range(1 + -(-20 // len(x_NV))):
+    repeats.append(np.concatenate([
+      _scored(jax.random.fold_in(jax.random.fold_in(key, 2**31 + i), j), model, params, part_NV,
+              num_samples).log_mean_B
+      for j, part_NV in enumerate(np.array_split(x_NV, min(10, len(x_NV))))]).astype(np.float64))
+  return np.var(repeats, axis=0, ddof=1)

@@ -2,18 +2,8 @@
 
   nats = (1/N) sum_n log p(x_n)
 
-A score is a dict that goes into the run and into tables as it stands:
-
-  test_nats               mean log-likelihood per image, nats, negative for discrete data
-  kind                    'exact' | 'ais' | 'bracket' | 'bound' | 'none'
-  standard_error          of test_nats as an estimate of this very sum: that of log Z; 0 when exact
-  lower, upper            test_nats from both sides; equal when exact, None where no such bound ran
-  effective_sample_size   of the importance weights; None when exact
-  image_standard_error    sd over the N images / sqrt(N): luck of the test set, not of the estimate
-  num_images, binarisation
-  scores                  what else is measured, name -> float; seeds are averaged as nats are
-
-A model without a likelihood has test_nats None, kind 'none' and a line `why`.
+A score is a dict that goes into the run as it stands; evaluation.score.Score is the same as a typed
+record and says what every key means.
 
 Axis suffixes: N images, V visible.
 """
@@ -29,10 +19,13 @@ from gen_models.models import rbm, units
 from gen_models.samplers import annealing, searches, tempering
 
 
-def score(log_p_N, *, kind: str, binarisation: str, standard_error: float = 0.0,
+def score(log_p_N, *, kind: str, binarisation: str, standard_error: float | None = 0.0,
           effective_sample_size: float | None = None, lower: float | None = None,
           upper: float | None = None, **details) -> dict:
-  """The dict described above, from log p of each image.
+  """The JSON of evaluation.score.Score, from log p of each image.
+
+  A standard error that is not finite, such as that of one chain, is None: nothing tells it. So is
+  the image_standard_error of a single image.
 
   Raises:
     FloatingPointError: a likelihood is not finite.
@@ -44,10 +37,13 @@ def score(log_p_N, *, kind: str, binarisation: str, standard_error: float = 0.0,
   nats = float(log_p_N.mean())
   if kind == 'exact':
     lower = upper = nats
+  if standard_error is not None and not np.isfinite(standard_error):
+    standard_error = None
   return {
     'test_nats': nats, 'kind': kind, 'standard_error': standard_error,
     'effective_sample_size': effective_sample_size, 'lower': lower, 'upper': upper,
-    'image_standard_error': float(log_p_N.std(ddof=1) / np.sqrt(len(log_p_N))),
+    'image_standard_error': (float(log_p_N.std(ddof=1) / np.sqrt(len(log_p_N)))
+                             if len(log_p_N) > 1 else None),
     'num_images': len(log_p_N), 'binarisation': binarisation, **details}
 
 
@@ -162,7 +158,7 @@ def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: st
   agree = resolved(z, resolved_nats)
   log_z = z.log_partition if agree else max(z.lower.log_partition, z.upper.log_partition)
   return score(minus_energy - log_z, kind='bracket', binarisation=binarisation,
-               standard_error=max(z.lower.standard_error, z.upper.standard_error),
+               standard_error=float(np.maximum(z.lower.standard_error, z.upper.standard_error)),
                effective_sample_size=min(z.lower.effective_sample_size,
                                          z.upper.effective_sample_size),
                lower=lower, upper=upper, resolved=agree, log_partition=log_z,
@@ -175,7 +171,8 @@ def _looked_at(found: searches.Searched) -> dict:
   return {'path': found.path, 'strata': found.num_strata, 'uncovered_strata': found.uncovered,
           'log_partition_floor': found.floor, 'distinct_states': found.num_states,
           'bases': {name: {'log_partition': base.log_partition,
-                           'standard_error': base.standard_error,
+                           'standard_error': (base.standard_error
+                                              if np.isfinite(base.standard_error) else None),
                            'effective_sample_size': base.effective_sample_size,
                            'num_chains': len(base.log_weights_C)}
                     for name, base in found.bases.items()}}

@@ -129,7 +129,7 @@ def _standings(lines: Sequence[tables.Line]) -> dict[str, _Standing]:
   found = {}
   for binarisation, group in _comparable(lines).items():
     ranked = [(name, _nats(r) - (spread := r.score.headline_spread or 0.0),
-               _nats(r) + spread, f'{numbers.nats(r.score)}, {r.score.kind}')
+               _nats(r) + spread, f'{numbers.nats(r.score)}, {numbers.kind(r.score)}')
               for name, r in sorted(group, key=lambda line: -_nats(line.result))]
     found[f'nats per test image, {binarisation} binarisation'] = _Standing(ranked)
   for score in _TOLD:

@@ -148,7 +148,7 @@ def published(experiment: str) -> dict[str, Published]:
 
 
 def _likelihood(score: Score) -> dict[str, str]:
-  return {'test nats': numbers.nats(score), 'kind': score.kind,
+  return {'test nats': numbers.nats(score), 'kind': numbers.kind(score),
           'standard error': numbers.error(score)}
 
 
@@ -205,7 +205,7 @@ def story_cells(lines: Sequence[Line], every: bool = False) -> Cells:
     names = [name for name in _STORY_SCORES if name in names]
   head = ['family', 'test nats', 'kind', 'binarisation', 'parameters', 'seconds',
           *(name if every else _STORY_SCORES[name] for name in names)]
-  body = [[name, numbers.nats(r.score), r.score.kind, r.score.binarisation,
+  body = [[name, numbers.nats(r.score), numbers.kind(r.score), r.score.binarisation,
            numbers.whole(r.num_parameters), numbers.fixed(r.train_seconds, 0),
            *(_sample(r.samples, score, 'value') for score in names)] for name, r in lines]
   if scored:
@@ -235,7 +235,7 @@ def likelihood_cells(name: str, result: Result) -> Cells:
   """A run beside its baselines; no rows where nothing has a likelihood."""
   scores = {name: result.score, **_beside([result])}
   return [['model', 'test nats', 'kind', 'standard error', 'over images'],
-          *([name, numbers.nats(score), score.kind, numbers.error(score),
+          *([name, numbers.nats(score), numbers.kind(score), numbers.error(score),
              numbers.fixed(score.image_standard_error)]
             for name, score in scores.items() if score.test_nats is not None)]
 
@@ -256,8 +256,8 @@ def sample_cells(result: Result) -> Cells:
 
 def remark(score: Score) -> str:
   """What a reader must know about the kind of number, as sentences."""
-  error = ('' if score.standard_error is None
-           else f' Standard error {numbers.fixed(score.standard_error)}.')
+  known = numbers.error(score)
+  error = '' if known == numbers.NONE else f' Standard error {known}.'
   size = ('' if not score.effective_sample_size
           else f' Effective sample size {numbers.sample_size(score)}.')
   if score.kind == 'none':
@@ -272,7 +272,11 @@ def remark(score: Score) -> str:
             f'from both sides: {"resolved" if score.resolved else "NOT RESOLVED"}.{crossed}{error}'
             f'{size}')
   if score.kind == 'bound':
-    return f'A lower bound in expectation.{error}{size}'
+    hollow = ('' if not score.hollow else ' HOLLOW: too few importance weights carry it for its '
+              'error, or its distance from the likelihood, to be known.')
+    inside = ('' if score.resolved is not False else ' The bracket of log Z inside it is NOT '
+              'RESOLVED; the larger side is taken.')
+    return f'A lower bound in expectation.{hollow}{inside}{error}{size}'
   return ''
 
 

@@ -32,8 +32,18 @@ def nats(score: Score) -> str:
 
 
 def error(score: Score) -> str:
-  """The standard error of the estimate, 0 where the number is exact."""
-  return '0' if score.kind == 'exact' else fixed(score.standard_error)
+  """The standard error of the estimate, 0 where the number is exact, a dash where it is not known.
+
+  An importance-weighted bound of before the jackknife has that of the delta method, which is no
+  error where the weights collapse: it is not shown.
+  """
+  if score.kind == 'exact':
+    return '0'
+  old = score.num_importance_samples is not None and 'standard_error_method' not in score.details
+  if old and score.details.get('smallest_effective_sample_size', 0) < 20:
+    return NONE
+  value = score.standard_error
+  return fixed(value, 2) if value is None or abs(value) >= 0.005 else significant(value, 1)
 
 
 def sides(score: Score) -> str:
@@ -44,12 +54,19 @@ def sides(score: Score) -> str:
           + ('' if score.resolved else ', not resolved'))
 
 
+def kind(score: Score) -> str:
+  """The kind, and that its weights are hollow, or the bracket inside a bound not resolved."""
+  marks = [mark for mark, holds in (('hollow', score.hollow), (
+    'not resolved', score.kind == 'bound' and score.resolved is False)) if holds]
+  return ', '.join([score.kind, *marks])
+
+
 def sample_size(score: Score) -> str:
-  """The effective sample size and, of annealing, of how many chains."""
+  """The effective sample size and of how many chains or samples."""
   if not score.effective_sample_size:
     return NONE
-  return fixed(score.effective_sample_size, 0) + (
-    f' of {score.num_chains:,}' if score.num_chains is not None else '')
+  many = score.num_chains if score.num_chains is not None else score.num_importance_samples
+  return fixed(score.effective_sample_size, 0) + (f' of {many:,}' if many is not None else '')
 
 
 def other(score: Score, name: str) -> str:

@@ -82,7 +82,7 @@ def test_the_standard_error_is_the_spread_over_keys():
 @pytest.mark.parametrize('num_samples, at_once', [(20, 7), (21, 7), (5, 5), (3, 8)])
 def test_streaming_is_the_sum_over_all_samples(num_samples, at_once):
   key, x_BV = jax.random.key(3), jnp.asarray(IMAGES[:4])
-  log_mean, size = importance.log_mean_weight(key, MODEL.log_weights, PARAMS, x_BV, num_samples,
+  log_mean, size, *_ = importance.log_mean_weight(key, MODEL.log_weights, PARAMS, x_BV, num_samples,
                                               at_once)
   chunks = [MODEL.log_weights(jax.random.fold_in(key, i), PARAMS, x_BV, at_once)
             for i in range(-(-num_samples // at_once))]
@@ -96,7 +96,7 @@ def test_streaming_is_the_sum_over_all_samples(num_samples, at_once):
 def test_every_image_gets_its_own_number(monkeypatch):
   # Groups of 4 images, the last not full.
   monkeypatch.setattr(importance, '_ROWS', 400)
-  log_p_N, size_N = importance.log_likelihoods(
+  log_p_N, size_N, *_ = importance.log_likelihoods(
     jax.random.key(4), MODEL.log_weights, PARAMS, IMAGES[:10], 4000)
   assert log_p_N.shape == size_N.shape == (10,)
   error_N = np.sqrt(1 / np.asarray(size_N) - 1 / 4000)

@@ -1,9 +1,11 @@
 """Tables of committed results."""
 
+import dataclasses
 import json
 
 import pytest
 
+from gen_models.evaluation.score import Score
 from launch.reports import tables
 from launch.runs import numbers
 from launch.runs.result import Result
@@ -72,6 +74,30 @@ def test_where_sides_cross_the_lower_one_is_printed_without_a_spread():
   crossed = {'lower': -86.6, 'upper': -112.25, 'test_nats': -92.92, 'resolved': False}
   table = tables.cells(rows(same, lambda row: crossed))
   assert column(table, 'test nats')[:2] == ['−86.48 ± 0.26', '−112.25']
+
+
+def bound(**changes):
+  return Score.from_json({
+    'test_nats': -90.0, 'kind': 'bound', 'num_images': 300, 'binarisation': 'dynamic',
+    'standard_error': 0.004, 'standard_error_method': 'jackknife', 'effective_sample_size': 16.2,
+    'num_importance_samples': 5000, **changes})
+
+
+def test_a_hollow_bound_is_marked_as_an_unresolved_bracket_is():
+  assert numbers.kind(bound()) == 'bound' and 'HOLLOW' not in tables.remark(bound())
+  assert numbers.kind(bound(hollow=True)) == 'bound, hollow'
+  assert 'HOLLOW' in tables.remark(bound(hollow=True))
+  assert numbers.kind(bound(resolved=False)) == 'bound, not resolved'
+  assert numbers.sample_size(bound()) == '16 of 5,000'
+
+
+def test_an_error_is_never_rounded_to_nothing():
+  assert numbers.error(bound()) == '0.004' and numbers.error(bound(standard_error=None)) == '–'
+  assert numbers.error(bound(standard_error=0.123)) == '0.12'
+  # Of before: the delta method's, where one weight is all there is of some image.
+  old = bound(standard_error_method=None, smallest_effective_sample_size=1.001)
+  old = dataclasses.replace(old, details={'smallest_effective_sample_size': 1.001})
+  assert numbers.error(old) == '–'
 
 
 @pytest.mark.parametrize('value, num, text', [
