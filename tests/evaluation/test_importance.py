@@ -79,6 +79,27 @@ def test_the_standard_error_is_the_spread_over_keys():
   assert 0.7 < np.mean([s['standard_error'] for s in scores]) / spread < 1.3
 
 
+@pytest.mark.parametrize('num_samples, method', [(1, 'repeats'), (2, 'repeats'), (5, 'jackknife')])
+def test_few_samples_have_a_standard_error_too(num_samples, method):
+  """The delta method has 0 with one sample, half the spread over keys with two."""
+  scores = [bound(seed, num_samples=num_samples) for seed in range(100)]
+  spread = np.std([s['test_nats'] for s in scores], ddof=1)
+  found = np.mean([s['standard_error'] for s in scores])
+  assert 0.75 < found / spread < 1.3, found / spread  # the spread is known to 7 percent
+  assert scores[0]['standard_error_method'] == method and 'hollow' not in scores[0]
+
+
+def test_a_bound_says_when_its_weights_do_not_carry_it():
+  """An encoder far too narrow: some weights are never drawn that would be most of the mean."""
+  layer = PARAMS.encoder[0]['Dense_0']
+  narrow = PARAMS._replace(encoder=({'Dense_0': {**layer, 'b_F': layer['b_F'] - jnp.array(
+    [0.0, 3.0])}},))
+  sound, hollow = bound(num_samples=1000), bound(params=narrow, num_samples=1000)
+  assert sound['hollow'] is False and hollow['hollow'] is True
+  assert hollow['pareto_k']['median'] > 0.7 > sound['pareto_k']['median']
+  assert hollow['test_nats'] < exact(PARAMS, IMAGES).mean() - 0.1
+
+
 @pytest.mark.parametrize('num_samples, at_once', [(20, 7), (21, 7), (5, 5), (3, 8)])
 def test_streaming_is_the_sum_over_all_samples(num_samples, at_once):
   key, x_BV = jax.random.key(3), jnp.asarray(IMAGES[:4])
