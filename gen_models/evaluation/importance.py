@@ -148,9 +148,9 @@ def _scored(key, model, params, x_NV, num_samples: int) -> Weights:
 
 
 def _repeated(key, model, params, x_NV, num_samples: int, log_p_N) -> np.ndarray:
-  """Variance of each image's bound, [N], over draws of it; some 20 deviations in all at least."""
+  """Variance of each image's bound, [N], over draws of it; 200 deviations in all at least."""
   repeats = [log_p_N]
-  for i in range(1 + -(-20 // len(x_NV))):
+  for i in range(-(-200 // len(x_NV))):
     repeats.append(np.concatenate([
       _scored(jax.random.fold_in(jax.random.fold_in(key, 2**31 + i), j), model, params, part_NV,
               num_samples).log_mean_B
