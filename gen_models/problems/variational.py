@@ -126,7 +126,7 @@ def belief_terms(params, x_BV, num_units):
 def belief_loss(num_units, samples: int = 1):
   """-mean_b E[log (1/K) sum_k exp(l_kb)], a sum over all K-tuples of z; l = log p(x, z) - log q."""
   def loss(params, x_BV):
-    log_p, log_q = belief_terms(params, x_BV, num_units)
+    log_p, log_q = map(jnp.asarray, belief_terms(params, x_BV, num_units))
     tuples_TK = np.array(list(itertools.product(range(len(log_q)), repeat=samples)))
     l_TKB, log_q_TKB = (log_p - log_q)[tuples_TK], log_q[tuples_TK]
     bound_TB = jax.nn.logsumexp(l_TKB, axis=1) - np.log(samples)

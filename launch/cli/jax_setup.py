@@ -22,7 +22,7 @@ def setup() -> None:
     UsageError: JAX_ENABLE_X64 is set, or XLA_FLAGS has a flag that would end the process.
   """
   import jax
-  if jax.config.jax_enable_x64:
+  if jax.numpy.result_type(float) != jax.numpy.float32:
     raise errors.UsageError('JAX_ENABLE_X64 is set: every number here is of float32, and so is '
                             'what is compared with the committed results; unset it')
   if unknown := unknown_flags(os.environ.get('XLA_FLAGS', '')):
