@@ -140,8 +140,8 @@ def test_list_shows_what_can_be_set():
 
 def test_sigterm_saves_and_the_same_command_goes_on(tmp_path, trained):
   workdir = tmp_path / 'stopped'
-  command = [sys.executable, '-m', 'launch.train', *SMALL, '--variant=pcd', f'--workdir={workdir}',
-             '--set=num_steps=200000']
+  command = [sys.executable, '-m', 'launch.train', *small(200000), '--variant=pcd',
+             f'--workdir={workdir}']
   process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
   wait_for(workdir / 'metrics.jsonl', 2)
   process.send_signal(signal.SIGTERM)
