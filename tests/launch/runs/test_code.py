@@ -162,7 +162,8 @@ def test_a_users_estimator_is_in_the_configuration_by_its_name(mine, tmp_path):
     registry.load_recorded('rbm_digits', tmp_path, made['estimator'])
   with pytest.raises(errors.UsageError, match='one phase, and .* has layer1, layer2'):
     registry.load('dbn', f'{path}:mine').experiment()
-  assert 'estimators.py:mine' in collect.label(made)
+  row, = collect.gather([tmp_path]).rows
+  assert 'estimators.py:mine' in row.name
 
 
 def test_helpers_of_one_name_in_two_folders_are_both_recorded(mine, tmp_path):
