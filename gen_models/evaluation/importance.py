@@ -127,9 +127,9 @@ def bound(key, model: Any, params, x_NV, *, binarisation: str, num_samples: int 
       done = sum(len(r.log_mean_B) for r in results)
       report(f'importance sampling: {done} of {len(x_NV)} images')
   log_p_N, size_N = (np.concatenate([r[i] for r in results]).astype(np.float64) for i in (0, 1))
+  rest_N, rest_squares_N = (np.concatenate([r[i] for r in results]) for i in (3, 4))
   weights = weights_lib.Summary(
-    np.concatenate([r.log_top_MB for r in results], axis=1),
-    *(np.concatenate([r[i] for r in results]) for i in (3, 4)), num_samples)
+    np.concatenate([r.log_top_MB for r in results], axis=1), rest_N, rest_squares_N, num_samples)
   few = num_samples < weights_lib.FEWEST
   variance_N = _repeated(key, model, params, x_NV, num_samples, log_p_N) if few else (
     weights_lib.log_mean_variance(weights))
