@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from gen_models.estimators import base
-from gen_models.problems import entry, registry
+from gen_models.problems import catalogue, entry
 from tests.estimators import test_battery
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -38,7 +38,7 @@ def test_every_make_target_named_exists():
 def test_the_battery_holds_every_estimator_of_the_catalogue():
   # Add an estimator: "From then on test_battery.py holds it", with no list of its own to forget.
   in_battery = {p.values[0] for p in test_battery.every_estimator.args[1]}
-  assert in_battery == set(registry.ENTRIES)
+  assert in_battery == set(catalogue.ENTRIES)
   families = set(re.findall(r'`(gen_models/problems)/', checklist('Add an estimator')))
   assert families == {'gen_models/problems'}
 
