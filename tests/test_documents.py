@@ -120,9 +120,80 @@ def test_workspace_examples_run(tmp_path):
   assert '"kind": "exact"' in output.splitlines()[-1]
 
 
-@pytest.mark.parametrize('name', ['README.md', 'WORKSPACE.md', 'CHANGELOG.md'])
-def test_files_named_in_documents_exist(name):
-  text = (ROOT / name).read_text()
-  rooms = 'gen_models|experiments|launch|tests|benchmarks'
-  for path in re.findall(rf'`((?:{rooms})/[\w/.]+\.\w+)`', text):
-    assert (ROOT / path).exists(), path
+DOCUMENTS = [*ROOT.glob('*.md'), *(p for p in (ROOT / 'docs').rglob('*.md')
+                                   if not {'_build', 'reference', 'project'} & set(p.parts))]
+every_document = pytest.mark.parametrize(
+  'path', DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+
+
+@every_document
+def test_files_named_in_documents_exist(path):
+  text = path.read_text(encoding='utf-8')
+  rooms = 'gen_models|experiments|launch|tests|benchmarks|docs'
+  for name in re.findall(rf'`((?:{rooms})/[\w/.]+\.\w+)`', text):
+    assert (ROOT / name).exists(), name
+
+
+@every_document
+def test_links_between_documents_lead_somewhere(path):
+  for target in re.findall(r'\]\((?![a-z]+:|#)([^)#\s]+)', path.read_text(encoding='utf-8')):
+    made = {'reference', 'project'} & set(target.split('/'))  # by `make docs`
+    assert made or (path.parent / target).exists(), target
+
+
+@every_document
+def test_tests_named_in_documents_exist(path):
+  for name, test in re.findall(r'`([\w/]+\.py)::(\w+)`', path.read_text(encoding='utf-8')):
+    source = (ROOT / 'tests' / name.removeprefix('tests/')).read_text(encoding='utf-8')
+    assert f'def {test}(' in source, f'{name}::{test}'
+
+
+def test_the_limits_name_a_test_for_every_kind_of_number():
+  text = (ROOT / 'docs/concepts/limits.md').read_text(encoding='utf-8')
+  kinds = re.findall(r'^### `(\w+)`$', text, flags=re.M)
+  assert set(kinds) == {'exact', 'bracket', 'bound', 'none'}
+  assert len(re.findall(r'\.py::test_', text)) > 15
+
+
+def flags_of_commands() -> set[str]:
+  """Every flag that a file of launch/ defines."""
+  return {name for path in (ROOT / 'launch').rglob('*.py') for name in re.findall(
+    r"DEFINE_\w+\(\s*'(\w+)'", path.read_text(encoding='utf-8'))} | {'help', 'helpfull'}
+
+
+@every_document
+def test_commands_in_documents_have_the_flags_they_are_given(path):
+  known, text = flags_of_commands(), path.read_text(encoding='utf-8').replace('\\\n', ' ')
+  for module, rest in re.findall(r'^!?(?:.*&& )?python -m launch\.(\w+)(.*)$', text, flags=re.M):
+    assert (ROOT / 'launch' / f'{module}.py').exists(), module
+    for flag in re.findall(r'(?<=\s)--(\w+)', rest.split('  #')[0]):
+      assert {flag, flag.removeprefix('no')} & known, f'--{flag} of launch.{module}'
+
+
+def files_of(name: str) -> dict[str, str]:
+  """File name -> source of the Python blocks that a page says to save."""
+  text = (ROOT / name).read_text(encoding='utf-8')
+  return dict(re.findall(r'^Save[^`\n]*`(\w+\.py)`:\n\n```python\n(.*?)```', text,
+                         flags=re.S | re.M))
+
+
+@pytest.mark.parametrize('name', [
+  'docs/howto/experiment.md', pytest.param('docs/howto/data.md', marks=pytest.mark.slow)])
+def test_what_a_page_says_to_save_runs(name, tmp_path):
+  """The file is trained from and scored exactly, by the commands of the page that name it."""
+  saved, = files_of(name).items()
+  (tmp_path / saved[0]).write_text(saved[1])
+  lines = [shlex.split(line) for line in commands(name) if 'launch.' in line and '&&' not in line]
+  assert any(f'--experiment={saved[0]}' in words for words in lines)
+  for words in lines:
+    done = subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, capture_output=True,
+                          text=True, timeout=250, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    assert done.returncode == 0, done.stdout + done.stderr
+  assert '"kind": "exact"' in done.stdout.splitlines()[-1]
+
+
+def test_forty_lines_are_forty_lines():
+  text = (ROOT / 'docs/notebooks/forty_lines.md').read_text(encoding='utf-8')
+  cell, = re.findall(r'```{code-cell} ipython3\n:tags: \[forty-lines\]\n(.*?)```', text, flags=re.S)
+  lines = [line for line in cell.splitlines() if line.strip()]
+  assert len(lines) <= 40 and max(map(len, lines)) <= 100
