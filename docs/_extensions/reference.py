@@ -4,6 +4,8 @@ docs/reference/ is made anew at every build, so a module that moves takes its pa
 """
 
 import ast
+import importlib
+import inspect
 import os
 import pathlib
 import re
@@ -47,13 +49,25 @@ def _toc(names) -> list[str]:
 def _room_page(room: str, title: str, names: list[str]) -> str:
   """The package's docstring, and a line for each of its modules: the first of its docstring."""
   from docstrings import convert, escape
-  lines = convert(docstring(ROOT / 'gen_models' / room / '__init__.py').splitlines())
+  lines = [*convert(docstring(ROOT / 'gen_models' / room / '__init__.py').splitlines()), '',
+           *_short_paths(room), '']
   entries = []
   for name in names:
     first = docstring(ROOT / f'{name.replace(".", "/")}.py').partition('\n')[0]
     entries += [f':doc:`{name}`', f'  {escape(first)}']
   return '\n'.join([*_heading(title), *lines, '', *entries, '', '.. toctree::', '   :hidden:', '',
                     *(f'   {name}' for name in names), ''])
+
+
+def _short_paths(room: str) -> list[str]:
+  """The functions and classes that `import gen_models as gm` reaches in a room, as links."""
+  package = importlib.import_module(f'gen_models.{room}')
+  links = []
+  for name in package.__all__:
+    thing = getattr(package, name)
+    if inspect.isclass(thing) or inspect.isfunction(thing):
+      links.append(f':py:obj:`gm.{room}.{name} <{thing.__module__}.{thing.__qualname__}>`')
+  return ['With ``import gen_models as gm``: ' + ', '.join(links) + '.'] if links else []
 
 
 def _rooms() -> dict[str, str]:
