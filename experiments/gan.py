@@ -16,7 +16,7 @@ normalised networks, N(0, 0.02^2) weights, Adam 2e-4 with beta1 0.5, no decay, n
   dcgan           the classical recipe
   digits          rpgan_r1_r2 on 8x8 digits, dense networks of 256
 
-README's tables have digits and rpgan_r1_r2; the others are not measured. Cost on 2 CPU cores shared
+RESULTS.md has digits and rpgan_r1_r2; the others are not measured. Cost on 2 CPU cores shared
 with other work: digits 40 seconds.
 """
 

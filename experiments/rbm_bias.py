@@ -36,7 +36,7 @@ draw does not. At the end, 3 seeds:
 CD's noise is a share of a gradient that gets shorter with more chains. Rested chains, 5,000 steps
 on, show what is left to their finite number.
 
-README's picture: python -m launch.report runs/bias_10 runs/bias_100 runs/bias_1000
+The picture in the documentation: python -m launch.report runs/bias_10 runs/bias_100 runs/bias_1000
 --metrics=bias_cd1,bias_cd25,bias_pcd1,noise_cd1,noise_cd25,noise_pcd1
 
 Cost for three seeds on one core: about 400 seconds, 1,050 with 1,000 chains. Scores are means +-

@@ -2,7 +2,7 @@
 
   python -m launch.story --story=story_digits --workdir=runs/story
 
-Writes runs/story/report.html and table.json; README's first table is this with --seeds=5. Binary
+Writes runs/story/report.html and table.json; README's table is this with --seeds=5. Binary
 images by threshold for the models of binary pixels; draws of all are compared with test images
 under the same threshold.
 """

@@ -13,6 +13,9 @@ from launch.runs.result import Result
 ABOUT = tables.RESULTS / 'about.md'
 _BEGIN, _END = '<!-- {}: python -m launch.results -->', '<!-- end -->'
 
+# The columns of a brief table of families.
+_BRIEF = ('family', 'test nats', 'kind', 'binarisation', 'parameters', 'Fréchet', 'coverage')
+
 
 def results() -> str:
   """The whole of RESULTS.md."""
@@ -71,8 +74,10 @@ def _marked() -> dict[str, str]:
     found[name] = (f'{markup.markdown(tables.cells(mine))}\n\n{tables.notes(mine)}, on machines '
                    'shared with other work.')
   for name, story in tables.stories().items():
-    found[name] = (f'{markup.markdown(tables.story_cells(story.lines))}\n\n'
-                   f'{tables.story_notes(story.lines)}')
+    table, notes = tables.story_cells(story.lines), tables.story_notes(story.lines)
+    found[name] = f'{markup.markdown(table)}\n\n{notes}'
+    brief = tables.columns(table, _BRIEF)
+    found[f'{name}, brief'] = f'{markup.markdown(brief)}\n\n{notes}'
   return found
 
 

@@ -214,6 +214,12 @@ def story_cells(lines: Sequence[Line], every: bool = False) -> Cells:
   return [head, *body]
 
 
+def columns(table: Cells, names: Sequence[str]) -> Cells:
+  """The columns of a table with these heads, in this order."""
+  order = [table[0].index(name) for name in names]
+  return [[row[i] for i in order] for row in table]
+
+
 def _sample(samples, name: str, side: str) -> str:
   """A score of draws, or its floor; a dash where it was not computed."""
   return numbers.significant(getattr(samples[name], side), 3) if name in samples else numbers.NONE

@@ -109,11 +109,11 @@ def test_what_is_no_variable_is_refused(word):
     environment.given([word])
 
 
-def test_readme_commands_render(parse, capsys, tmp_path, monkeypatch):
+def test_commands_of_the_clusters_page_render(parse, capsys, tmp_path, monkeypatch):
   """Each is a dry run, which must not depend on what is installed, and names its experiment."""
   monkeypatch.chdir(tmp_path)
   monkeypatch.setenv('PATH', str(tmp_path))
-  lines = [line for line in commands('README.md') if '--where=' in line]
+  lines = [line for line in commands('docs/howto/clusters.md') if '--where=' in line]
   assert {re.search(r'--where=(\w+)', line)[1] for line in lines} == {'slurm', 'tpu', 'k8s'}
   for line in lines:
     words = shlex.split(line)[3:]
