@@ -7,10 +7,12 @@ subscripts, Greek letters and signs. Everything else in a docstring is text, in 
 `backticks` is markup, so no docstring has to know reStructuredText.
 """
 
+import inspect
 import re
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.inspect import stringify_signature
 
 SECTIONS = {'Args': 'Arguments', 'Attributes': 'Attributes', 'Returns': 'Returns',
             'Raises': 'Raises', 'Yields': 'Yields'}
@@ -200,9 +202,20 @@ def _skip(app, what, name, obj, skip, options):
   return True if type(obj).__name__ == '_tuplegetter' or foreign else None
 
 
+def _on_signature(app, what, name, obj, options, signature, returns):
+  """A protocol of one method is shown with the arguments of a call of it."""
+  if not getattr(obj, '_is_protocol', False) or '__call__' not in vars(obj):
+    return None
+  call = inspect.signature(obj.__call__)
+  call = call.replace(parameters=list(call.parameters.values())[1:])
+  signature, _, returns = stringify_signature(call, unqualified_typehints=True).partition(' -> ')
+  return signature, returns
+
+
 def setup(app):
   app.add_directive('equation', Equation)
   app.add_directive('typeset', Typeset)
   app.connect('autodoc-process-docstring', _on_docstring)
+  app.connect('autodoc-process-signature', _on_signature)
   app.connect('autodoc-skip-member', _skip)
   return {'parallel_read_safe': True, 'parallel_write_safe': True}

@@ -66,8 +66,8 @@ def _short_paths(room: str) -> list[str]:
   for name in package.__all__:
     thing = getattr(package, name)
     if inspect.isclass(thing) or inspect.isfunction(thing):
-      links.append(f':py:obj:`gm.{room}.{name} <{thing.__module__}.{thing.__qualname__}>`')
-  return ['With ``import gen_models as gm``: ' + ', '.join(links) + '.'] if links else []
+      links.append(f':py:obj:`{name} <{thing.__module__}.{thing.__qualname__}>`')
+  return [f'In ``gm.{room}``, with ``import gen_models as gm``: ' + ', '.join(links) + '.'] if links else []
 
 
 def _rooms() -> dict[str, str]:
