@@ -192,8 +192,15 @@ def escape(text: str) -> str:
   return ''.join(parts)
 
 
+def _is_callback(obj) -> bool:
+  """Whether it is a protocol of a call, the type of a function."""
+  return getattr(obj, '_is_protocol', False) and '__call__' in vars(obj)
+
+
 def _on_docstring(app, what, name, obj, options, lines):
   lines[:] = convert(lines)
+  if _is_callback(obj):
+    lines += convert((inspect.getdoc(obj.__call__) or '').splitlines())
 
 
 def _skip(app, what, name, obj, skip, options):
@@ -204,7 +211,7 @@ def _skip(app, what, name, obj, skip, options):
 
 def _on_signature(app, what, name, obj, options, signature, returns):
   """A protocol of one method is shown with the arguments of a call of it."""
-  if not getattr(obj, '_is_protocol', False) or '__call__' not in vars(obj):
+  if not _is_callback(obj):
     return None
   call = inspect.signature(obj.__call__)
   call = call.replace(parameters=list(call.parameters.values())[1:])

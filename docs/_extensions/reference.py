@@ -67,7 +67,8 @@ def _short_paths(room: str) -> list[str]:
     thing = getattr(package, name)
     if inspect.isclass(thing) or inspect.isfunction(thing):
       links.append(f':py:obj:`{name} <{thing.__module__}.{thing.__qualname__}>`')
-  return [f'In ``gm.{room}``, with ``import gen_models as gm``: ' + ', '.join(links) + '.'] if links else []
+  head = f'In ``gm.{room}``, with ``import gen_models as gm``: '
+  return [head + ', '.join(links) + '.'] if links else []
 
 
 def _rooms() -> dict[str, str]:
