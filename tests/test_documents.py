@@ -142,9 +142,10 @@ def test_the_limits_name_a_test_for_every_kind_of_number():
 
 
 def flags_of_commands() -> set[str]:
-  """Every flag that a file of launch/ defines."""
-  return {name for path in (ROOT / 'launch').rglob('*.py') for name in re.findall(
-    r"DEFINE_\w+\(\s*'(\w+)'", path.read_text(encoding='utf-8'))} | {'help', 'helpfull'}
+  """Every flag that a file of launch/ defines by its name; `shared.seed` has a name by default."""
+  return {'help', 'helpfull', 'seed'} | {
+    name for path in (ROOT / 'launch').rglob('*.py') for name in re.findall(
+      r"DEFINE_\w+\(\s*'(\w+)'", path.read_text(encoding='utf-8'))}
 
 
 @every_document
