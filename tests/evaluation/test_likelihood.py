@@ -110,3 +110,16 @@ def test_details_and_bounds_pass_through():
   assert score == {'test_nats': -2.0, 'kind': 'bracket', 'standard_error': 0.1, 'lower': -2.5,
                    'upper': -1.5, 'effective_sample_size': 3.0, 'image_standard_error': 1.0,
                    'num_images': 2, 'binarisation': 'real', 'seeds': 2}
+
+
+@pytest.mark.parametrize('num_chains', [1, 3])
+def test_so_few_chains_have_no_standard_error_and_resolve_nothing(num_chains):
+  options = dict(betas=annealing.linear(20), binarisation='static')
+  scores = [likelihood.ais(jax.random.key(0), PARAMS, V_NV, base_V=PARAMS.b_V,
+                           num_chains=num_chains, **options),
+            likelihood.bracket(jax.random.key(0), PARAMS, V_NV, base_V=PARAMS.b_V,
+                               start_CV=V_NV[:num_chains], burn_in=5, **options)]
+  for score in scores:
+    json.dumps(score, allow_nan=False)
+    assert score['standard_error'] is None and np.isfinite(score['test_nats'])
+  assert scores[1]['resolved'] is False

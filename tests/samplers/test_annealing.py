@@ -141,6 +141,17 @@ def test_one_chain_has_no_standard_error():
   assert np.isnan(found.standard_error) and found.log_partition == 2
 
 
+@pytest.mark.parametrize('num_chains', [4, 10])
+def test_few_chains_have_the_error_of_the_jackknife(num_chains):
+  """Lognormal weights of which few count: the delta method has 0.75 of the spread and less."""
+  log_w_NC = np.random.default_rng(0).normal(size=(2000, num_chains)) * 1.5
+  found = [annealing.estimate(0.0, log_w_C, 1) for log_w_C in log_w_NC]
+  spread = np.std([x.log_partition for x in found])
+  error = np.sqrt(np.mean([x.standard_error**2 for x in found]))
+  assert 0.85 < error / spread < 1.1
+  assert np.isnan(annealing.estimate(0.0, log_w_NC[0, :3], 1).standard_error)
+
+
 def test_the_standard_error_is_the_spread_of_estimates():
   # 400 estimates from 100 log-normal weights each: their sd is known to 4% (1 sd), the mean of the
   # standard errors better; sigma = 0.5 keeps the delta method good to a few percent.
