@@ -24,7 +24,7 @@ from jax import lax
 
 from gen_models.evaluation import likelihood, weights
 from gen_models.models import dbn, label_rbm, units
-from gen_models.samplers import annealing
+from gen_models.samplers import annealing, searches
 
 _BLOCK = 500  # images at once
 
@@ -43,7 +43,7 @@ _enumerated = jax.jit(dbn.log_partition)
 def bracket(key, params: dbn.Params, v_NV, label_N=None, *, max_enumerated: int = 20,
             num_chains: int = 100, betas=None, burn_in: int = 1000,
             report: Callable[[str], None] | None = None) -> annealing.Bracket:
-  """log Z of the top layer: exact where its smaller side has few units, else annealing.bracket.
+  """log Z of the top layer: exact where its smaller side has few units, else searches.bracket.
 
   Annealed from the mean features of the training images and back from features drawn for the first
   of them. With labels, log Z = log sum_y exp(b_y) Z_y, each Z_y by itself, from images of class y.
@@ -55,8 +55,8 @@ def bracket(key, params: dbn.Params, v_NV, label_N=None, *, max_enumerated: int 
     label_N: their classes, where the model has labels.
     max_enumerated: units of the smaller side up to which Z is summed over all states.
     num_chains: C each way, for each label.
-    betas: as annealing.bracket.
-    burn_in: as annealing.bracket.
+    betas: as searches.bracket.
+    burn_in: as searches.bracket.
     report: called with lines of progress.
 
   Returns:
@@ -75,8 +75,8 @@ def bracket(key, params: dbn.Params, v_NV, label_N=None, *, max_enumerated: int 
                                for i in blocks])
     starts = np.resize(np.arange(len(rows_NV)), num_chains)  # again from the first, if too few
     start_CF = _features(key_start, params, jnp.asarray(rows_NV[starts]))
-    return annealing.bracket(key_anneal, machine, units.log_odds(means_NF.mean(0)), start_CF,
-                             betas=betas, burn_in=burn_in, report=report)
+    return searches.bracket(key_anneal, machine, units.log_odds(means_NF.mean(0)), start_CF,
+                            betas=betas, burn_in=burn_in, report=report).bracket
 
   if not num_labels:
     return one(key, top, v_NV)
@@ -96,7 +96,8 @@ def _summed(b_Q, parts) -> annealing.Estimate:
   error = np.linalg.norm(np.exp(log_z_Q - log_z) * [z.standard_error for z in parts])
   return annealing.Estimate(float(log_z), float(error),
                             min(z.effective_sample_size for z in parts),
-                            np.stack([z.log_weights_C for z in parts]), parts[0].num_temperatures)
+                            np.concatenate([z.log_weights_C for z in parts]),
+                            parts[0].num_temperatures)
 
 
 def score(key, params: dbn.Params, v_NV, z: annealing.Bracket, *, num_samples: int = 100,

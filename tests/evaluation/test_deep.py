@@ -37,7 +37,7 @@ def test_log_partition_enumerated_and_annealed_from_both_sides(sizes, num_labels
   for side in (z.lower, z.upper):
     assert abs(side.log_partition - exact.log_partition) < 6 * side.standard_error < 0.1
     assert side.standard_error > 0
-    assert 1 < side.effective_sample_size <= 500
+    assert 1 < side.effective_sample_size <= len(side.log_weights_C) + 1e-6
   assert abs(z.log_partition - exact.log_partition) < 0.05 and lines
 
 
