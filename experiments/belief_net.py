@@ -47,7 +47,7 @@ from gen_models.evaluation import importance
 from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import belief_net, vae
 
-SCORING = ('importance_samples',)  # read by `evaluate` alone
+SCORING = ('importance_samples',)  # read only by `evaluate`
 VARIANTS = {
   'linear_rloo': dict(),
   'linear_reinforce': dict(gradient='reinforce'),

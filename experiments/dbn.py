@@ -54,7 +54,7 @@ from gen_models.models import dbn, label_rbm, rbm, units
 from gen_models.models.rows import mean_rows
 from gen_models.samplers import annealing
 
-SCORING = ('importance_samples', 'ais_chains', 'ais_temperatures')  # read by `evaluate` alone
+SCORING = ('importance_samples', 'ais_chains', 'ais_temperatures')  # read only by `evaluate`
 VARIANTS = {
   'mnist_500_2000': dict(layers='500-2000'),
   'labelled': dict(layers='500-500-2000', labels=True, ais_temperatures=2000),

@@ -7,17 +7,18 @@ Trained on 50,000 images, dynamic binarisation, batch 100; the last 10,000 train
 out for validation. The learning rate falls linearly to 0 and most of the likelihood is won at the
 end of that fall: persistent chains that look lost at half the run (below -110 nats) are fine at 0.
 
-Score: test nats of all 10,000 test images, binarised once, log Z by annealing forth from the base
-rates of the data and back from training images (14,500 temperatures, 100 chains each way), mean +-
-standard deviation over seeds; [the way back, the way forth], resolved when they are less than a nat
-apart. The way forth gives nats that are high in expectation, the way back nats that are low if its
-chains start as the model's states; where back lies above forth by more than noise, the sides cross:
-the number printed is then the lower one, which is not to be compared with others.
+Score: test nats of all 10,000 test images, binarised once. Log Z is annealed forward from the base
+rates of the data and in reverse from training images (14,500 temperatures, 100 chains in each
+direction). Mean +- standard deviation over seeds; [reverse, forward], resolved when they are less
+than a nat apart. Forward annealing gives nats that are high in expectation, reverse annealing nats
+that are low if its chains start as the model's states. Where reverse lies above forward by more
+than noise, the sides cross: the number printed is then the lower one, which is not to be compared
+with others.
 Published, from 60,000 images: CD-25 -86.34.
 
   centred_long  -83.79 +- 0.05  [-83.75, -83.82]   PCD-1, centred gradient, 300,000 updates
   centred       -84.68 +- 0.09  [-84.71, -84.63]   100,000
-  pcd25         -85.42 +- 0.08  [-85.43, -85.44]   60,000, as where nothing is said
+  pcd25         -85.42 +- 0.08  [-85.43, -85.44]   60,000, as in every row without a number
   fpcd1         -86.03 +- 0.19  [-85.99, -86.10]
   cd25_decay    -86.36 +- 0.08  [-86.41, -86.30]   20,000
   pcd1          -86.48 +- 0.26  [-86.51, -86.35]
@@ -31,16 +32,17 @@ Published, from 60,000 images: CD-25 -86.34.
   tap           at 33,000 updates it is nowhere near rest; not scored
 
 Three seeds each. What the published figures were trained with is not known to us; _decay has the
-momentum and the weight cost of the code for RBMs that Salakhutdinov gave away, and comes out where
-CD-25 was published. Without them the two ways contradict each other: back from training images
-CD-25 has -86.60, forth from the base rates, the published protocol, -112.25. Forth bounds the nats
-from above in expectation, so this machine has mass far from the data that the way back never
-visits: it is the way back that flatters.
+momentum and the weight decay of the RBM code that Salakhutdinov published, and reproduces the
+published CD-25. Without them the two directions contradict each other: CD-25 has -86.60 by reverse
+annealing from training images, and -112.25 by forward annealing from the base rates, the published
+protocol. Forward annealing bounds the nats from above in expectation, so this machine has mass far
+from the data that the reverse chains never visit: it is the reverse side that flatters.
 
-Cost for one seed: 5 to 6 seconds of one core a thousand updates with one Gibbs step an update, 3 on
-two; 30 on two with 25 steps. So 10 minutes of one core for centred, half an hour for centred_long.
-An H200 trains three seeds at once: fpcd1 33 seconds, cd25 332, centred 342, with other runs on it.
-Scoring: a minute a seed, and its draws several more (--sample_space=none leaves them out).
+Cost for one seed: a thousand updates with one Gibbs step each take 5 to 6 seconds on one core and 3
+on two; with 25 steps 30 seconds on two. That is 10 minutes of one core for centred, half an hour
+for centred_long. An H200 trains three seeds at once: fpcd1 33 seconds, cd25 332, centred 342, with
+other runs on it. Scoring takes a minute a seed, and its draws several more (--sample_space=none
+leaves them out).
 """
 
 from typing import Literal
@@ -57,9 +59,9 @@ from gen_models.experiment import Experiment, Phase, Published, unlabelled
 from gen_models.models import gibbs, rbm, units
 from gen_models.samplers import annealing
 
-# Of the code for RBMs that Salakhutdinov gave away, there with momentum 0.5 in the first epochs.
+# As in the RBM code that Salakhutdinov published, which has momentum 0.5 in the first epochs.
 _AS_PUBLISHED = dict(learning_rate=0.05, momentum=0.9, weight_decay=1e-3)
-SCORING = ('ais_chains', 'ais_temperatures')  # read by `evaluate` alone
+SCORING = ('ais_chains', 'ais_temperatures')  # read only by `evaluate`
 VARIANTS = {
   'cd1': dict(negative='cd', steps=1, num_steps=30_000),
   'cd3': dict(negative='cd', steps=3),

@@ -6,13 +6,14 @@
 The run of rbm_mnist, judged by the moving average of its parameters. A constant learning rate
 stalls nats below the target, so the rate falls to 0 here too, and each variant has about as many
 updates as it takes to get there; the target is reached late in that fall. The validation likelihood
-is looked at every 1,000 updates: log Z by annealing both ways, 500 temperatures and 100 chains, and
-Bennett's estimate of the two, because the way forth alone has machines in training nats too good.
+is measured every 1,000 updates: log Z by forward and reverse annealing with 500 temperatures and
+100 chains, and Bennett's estimate from both, because forward annealing by itself overestimates the
+likelihood of machines in training by nats.
 
 Score: `seconds_to_target`, seconds of training, compilation included and validation not, until the
 mean over 10,000 validation images is first -90 nats or above, and `updates_to_target`, means +-
-standard deviations over three seeds, each a run of its own on one core, another on the second; test
-nats as of rbm_mnist, from 3,000 temperatures, at the end of the run.
+standard deviations over three seeds, each a single run on one core while another used the second;
+test nats as in rbm_mnist, from 3,000 temperatures, at the end of the run.
 
                                                      seconds      updates
   centred  -86.92          [-86.10, -86.92]         60 +-   7  11,000 of 30,000; not resolved
@@ -23,10 +24,11 @@ nats as of rbm_mnist, from 3,000 temperatures, at the end of the run.
   ptt      -91.91 +- 0.26  [-91.81, -91.91]                    not in 10,000, 650 to 860 seconds
   cd25_decay -86.34 +- 0.09 [-86.54, -86.08]       569 +-   1  12,000 of 20,000; two seeds
 
-CD-1 and CD-3 never get there, see rbm_mnist. On an H200 centred takes 9 seconds (one seed, 11,000
-updates), of which 7 are before the end of the first 100 updates, mostly compilation.
+CD-1 and CD-3 never reach the target, see rbm_mnist. On an H200 centred takes 9 seconds (one seed,
+11,000 updates), of which 7 are before the end of the first 100 updates, mostly compilation.
 
-Cost: 4 minutes of one core a run of 30,000 updates with one Gibbs step an update, looks included.
+Cost: 4 minutes of one core for a run of 30,000 updates with one Gibbs step each, validation
+included.
 """
 
 import jax.numpy as jnp
@@ -41,7 +43,7 @@ from gen_models.models import gibbs, rbm, units
 from gen_models.samplers import annealing
 
 NUM_HIDDEN, BATCH_SIZE = 500, 100  # as rbm_mnist's
-SCORING = ('ais_temperatures',)  # read by `evaluate` alone
+SCORING = ('ais_temperatures',)  # read only by `evaluate`
 VARIANTS = {
   'pcd1': dict(),
   'centred': dict(direction='centred'),

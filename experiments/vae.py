@@ -66,7 +66,7 @@ from gen_models.experiment import Experiment, Phase, Published, unlabelled
 from gen_models.models import convolutions, networks, vae
 
 TWO_LAYERS = dict(latents='100-50', hidden='200-200,100-100')
-SCORING = ('importance_samples',)  # read by `evaluate` alone
+SCORING = ('importance_samples',)  # read only by `evaluate`
 VARIANTS = {
   'vae': dict(),
   'vae5': dict(samples=5),

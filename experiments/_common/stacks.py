@@ -68,7 +68,7 @@ def greedy(layers: list[Layer], *, levels: int, binarisation: str, batch_size: i
 def pretraining(layers: list[tuple], *, steps: int, centring: float | None, levels: int,
                 binarisation: str, batch_size: int, num_steps: int, momentum: float,
                 weight_decay: float) -> tuple[Phase, ...]:
-  """`greedy` by centred CD on means, as backpropagation goes on from it.
+  """`greedy` by centred CD that propagates means, as pretraining for backpropagation.
 
   layers: (model, num_hidden, learning_rate) of each.
   """

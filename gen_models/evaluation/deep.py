@@ -162,7 +162,7 @@ def score(key, params: dbn.Params, v_NV, z: annealing.Bracket, *, num_samples: i
 
 
 def _importance(variance_N, log_top_MN, num_samples: int) -> dict:
-  """What the record says of the weights of the estimate."""
+  """The entry of the record about the importance weights."""
   error = float(np.sqrt(variance_N.sum()) / len(variance_N))
   none_N = np.full(len(variance_N), -np.inf)
   return {'standard_error': error if np.isfinite(error) else None, **weights.remarks(

@@ -2,8 +2,8 @@
 
   nats = (1/N) sum_n log p(x_n)
 
-A score is a dict that goes into the run as it stands; evaluation.score.Score is the same as a typed
-record and says what every key means.
+A score is a dict that is written to the run directory unchanged; evaluation.score.Score is the same
+as a typed record and documents every key.
 
 Axis suffixes: N images, V visible.
 """
@@ -24,7 +24,7 @@ def score(log_p_N, *, kind: str, binarisation: str, standard_error: float | None
           upper: float | None = None, **details) -> dict:
   """The JSON of evaluation.score.Score, from log p of each image.
 
-  A standard error that is not finite, such as that of one chain, is None: nothing tells it. So is
+  A standard error that is not finite, such as that of one chain, is None: it is not known. So is
   the image_standard_error of a single image.
 
   Raises:
@@ -48,7 +48,7 @@ def score(log_p_N, *, kind: str, binarisation: str, standard_error: float | None
 
 
 def no_likelihood(why: str, *, num_images: int, binarisation: str, **details) -> dict:
-  """The dict of a model that has no density; `why` stands where its nats would."""
+  """The score of a model that has no density: no nats, and `why` there are none."""
   return {'test_nats': None, 'kind': 'none', 'why': why, 'standard_error': None,
           'effective_sample_size': None, 'lower': None, 'upper': None,
           'image_standard_error': None, 'num_images': num_images, 'binarisation': binarisation,
@@ -70,9 +70,9 @@ def ais(key, params: rbm.Params, v_NV, *, base_V, binarisation: str, num_chains:
         betas=None, report: Callable[[str], None] | None = None) -> dict:
   """log p(v) = -F(v) - log Z with log Z by annealed importance sampling from `base_V`.
 
-  log Z is low in expectation, hence test_nats high: an estimate that leans to the flattering side
-  by about half its squared standard error, and by more when the effective sample size is small. The
-  bound from the other side is not computed here: `lower` stays None.
+  log Z is low in expectation, hence test_nats is high: it flatters the model by about half its
+  squared standard error, and by more when the effective sample size is small. The bound from the
+  other side is not computed here: `lower` is None.
   """
   units.check_batch(rbm.visible, len(params.b_V), v_NV)
   z = annealing.ais(key, params, base_V, num_chains=num_chains, betas=betas, report=report)
@@ -93,32 +93,32 @@ def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: st
             report: Callable[[str], None] | None = None) -> dict:
   """log p(v) = -F(v) - log Z with log Z from both sides.
 
-  `annealing` goes forth from the base and back from the images (samplers.annealing.bracket);
-  `ladder` has chains at all temperatures that swap, in equilibrium; `trajectory` the same with
-  the machines that training went through as rungs, after the base (samplers.tempering.bracket).
-  Where temperature makes modes appear at once, as in a first-order transition, the first two stay
-  wide and the third has a chance.
+  `annealing` anneals forward from the base and in reverse from the images
+  (samplers.annealing.bracket); `ladder` runs chains at all temperatures, in equilibrium, which
+  swap; `trajectory` does the same with snapshots of the training run as rungs, after the base
+  (samplers.tempering.bracket). Where modes appear abruptly as the temperature falls, as in a
+  first-order transition, the first two brackets stay wide and the third may still resolve.
 
-  All of them agree on the wrong log Z of a machine with a mode that neither the base nor the images
-  lead to. So each is searched (samplers.searches): chains annealed from the uniform base look for
-  such modes, and `lower` has log Z from above with what they find. log Z is moreover at least the
-  log-sum of exp(-F) over every distinct state seen, v_NV among them, so no image has a probability
-  above one.
+  In a machine with a mode that neither the base nor the images lead to, the two sides of any of
+  them agree on the wrong log Z. So a search accompanies each (samplers.searches): chains annealed
+  from the uniform base look for such modes, and `lower` uses the log Z from above that includes
+  what they find. log Z is moreover at least the log-sum of exp(-F) over every distinct state seen,
+  v_NV among them, so no image has a probability above one.
 
-  `upper` has log Z from the base's side, where it is low. test_nats is Bennett's estimate where the
-  bracket is resolved and the lesser of the two sides where it is not. The standard error and the
-  effective sample size are those of the worse side.
+  `upper` uses the log Z from the base's side, which is low. test_nats is Bennett's estimate where
+  the bracket is resolved and the lesser of the two sides where it is not. The standard error and
+  the effective sample size are those of the worse side.
 
   `resolved` is true where the sides are less than `resolved_nats` apart and do not cross by more
   than 4 standard errors of their difference: the searches that `searches` names agree. A mode that
-  none of them finds stays unseen.
+  none of them finds remains undetected.
 
   Args:
     key: consumed.
     params: the RBM.
     v_NV: images to score.
     base_V: visible biases of the base: the log-odds of the data's mean.
-    start_CV: training images [C, V], C the number of chains each way.
+    start_CV: training images [C, V]; C is the number of chains in each direction.
     binarisation: of v_NV.
     method: see above.
     betas: of `annealing`, default annealing.salakhutdinov_murray(); of `ladder`, from 0, default
@@ -133,11 +133,11 @@ def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: st
 
   Returns:
     score of kind 'bracket', with `method`, `resolved`, `log_partition`, `num_chains`,
-    `num_temperatures` (steps from the base to the model) and `searches`: what was looked at.
+    `num_temperatures` (steps from the base to the model) and `searches`, a summary of them.
 
   Raises:
-    ValueError: no such method, a trajectory without history, images that are no states of the
-      model, or as the samplers.
+    ValueError: there is no such method, a trajectory has no history, images are not states of the
+      model, or the sampler refuses its arguments.
   """
   for images_NV in (v_NV, start_CV):
     units.check_batch(rbm.visible, len(params.b_V), images_NV)
@@ -167,7 +167,7 @@ def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: st
 
 
 def _looked_at(found: searches.Searched) -> dict:
-  """What the record says of the searches."""
+  """The entry of the record about the searches."""
   return {'path': found.path, 'strata': found.num_strata, 'uncovered_strata': found.uncovered,
           'log_partition_floor': found.floor, 'distinct_states': found.num_states,
           'bases': {name: {'log_partition': base.log_partition,
@@ -181,8 +181,9 @@ def _looked_at(found: searches.Searched) -> dict:
 def resolved(z: annealing.Bracket, resolved_nats: float = RESOLVED_NATS) -> bool:
   """-4 sd < upper - lower < resolved_nats, sd that of the difference; crossing by less than both.
 
-  Three standard errors of either side must be less than `resolved_nats` too: sides may agree by
-  chance where a few weights decide both. One chain has no standard error and resolves nothing.
+  Three standard errors of either side must be less than `resolved_nats` too, because sides may
+  agree by chance where a few weights decide both. A single chain has no standard error, so its
+  bracket is never resolved.
   """
   width = z.upper.log_partition - z.lower.log_partition
   errors = z.lower.standard_error, z.upper.standard_error

@@ -4,10 +4,11 @@
 
 v_1 drawn from the base f_0 and v_{k+1} from a Markov step that leaves f_{beta_k} invariant. E[w_c]
 is exactly Z / Z_0 for any schedule, so by Jensen the estimate of log Z is low in expectation, and
-log-likelihoods computed with it high; the effective sample size says by how much to worry.
+log-likelihoods computed with it high; a small effective sample size is a warning that they are.
 
-The same path walked back from the model to the base has E[w] = Z_0 / Z, hence a log Z that is high
-in expectation: `bracket` gives both sides, and between them the estimate that uses both.
+Reverse annealing, along the same path from the model to the base, has E[w] = Z_0 / Z, hence a log Z
+that is high in expectation: `bracket` gives both sides, and between them the estimate that uses
+both. Variables called `forth` and `back` belong to the forward and to the reverse direction.
 
 Neal (2001), Annealed importance sampling; Bennett (1976), Efficient estimation of free energy
 differences; Salakhutdinov & Murray (2008), On the quantitative analysis of deep belief networks;
@@ -32,11 +33,11 @@ from gen_models.models import bits, gibbs, rbm
 
 
 class Estimate(NamedTuple):
-  """Of log Z, in nats.
+  """An estimate of log Z, in nats.
 
   Attributes:
     log_partition: the estimate, low in expectation.
-    standard_error: of the estimate, from the variance of the weights; nan of fewer than 4 chains.
+    standard_error: of the estimate, from the variance of the weights; nan for fewer than 4 chains.
     effective_sample_size: (sum w)^2 / sum w^2, between 1 and the number of chains.
     log_weights_C: log (Z / Z_0) by each chain.
     num_temperatures: steps of the schedule.
@@ -74,7 +75,7 @@ def linear(num_steps: int) -> np.ndarray:
 class _Chains(NamedTuple):
   v_CV: jax.Array
   log_w_C: jax.Array
-  lost_C: jax.Array  # what rounding has taken from log_w so far (Kahan, 1965)
+  lost_C: jax.Array  # accumulated rounding error of log_w (Kahan, 1965)
 
 
 def log_ratio(x, beta, step):
@@ -139,8 +140,9 @@ def quick_bennett(key, params: rbm.Params, base_V, start_CV, *, betas,
                   burn_in: int = 100) -> jax.Array:
   """Bennett's estimate of `bracket` as one pure function; scalar nats.
 
-  For twice the work of quick_log_partition: of a model that few temperatures do not follow, the way
-  forth alone has log Z too low by nats, and the likelihood as much too high.
+  Twice the work of quick_log_partition, which is worth it where the temperatures are too few for
+  the model: forward annealing by itself then underestimates log Z by nats, and overestimates the
+  likelihood by as much.
   """
   key_base, key_forth, key_burn, key_back = jax.random.split(key, 4)
   forth_C = _quick(key_forth, params, base_V, _start(key_base, base_V, len(start_CV)), betas)
@@ -209,17 +211,17 @@ class Bracket(NamedTuple):
 
 def bracket(key, params: rbm.Params, base_V, start_CV, *, betas=None, burn_in: int = 1000,
             chunk: int = 500, report: Callable[[str], None] | None = None) -> Bracket:
-  """log Z of an RBM by annealing forth and back over the same temperatures.
+  """log Z of an RBM by forward and reverse annealing over the same temperatures.
 
-  The way back starts from `start_CV` after `burn_in` Gibbs steps at the model itself. Give it
-  training images: starts that share nothing with the way forth, so that a mode which annealing from
-  the base never finds shows as a wide bracket instead of hiding in both ends.
+  The reverse chains start from `start_CV` after `burn_in` Gibbs steps at the model itself. Give
+  them training images: these share nothing with the forward chains, so a mode that annealing from
+  the base never finds shows as a wide bracket instead of being missed by both sides.
 
   Args:
     key: consumed.
     params: the RBM; w_VH [V, H].
     base_V: the base's visible biases, as for `ais`.
-    start_CV: zeros and ones [C, V]; C is the number of chains each way.
+    start_CV: zeros and ones [C, V]; C is the number of chains in each direction.
     betas: increasing from 0 to 1; default salakhutdinov_murray().
     burn_in: Gibbs steps.
     chunk: temperatures in one compiled program.
@@ -241,19 +243,19 @@ def bracket(key, params: rbm.Params, base_V, start_CV, *, betas=None, burn_in: i
 
 
 def both_sides(base: float, forth_C, back_C, num_temperatures: int) -> Bracket:
-  """The bracket of log Z that log-weights forth and back give; `base` is log Z_0."""
+  """The bracket of log Z from forward and reverse log-weights; `base` is log Z_0."""
   reverse = estimate(-base, back_C, num_temperatures)
   return Bracket(base + bennett(forth_C, back_C), estimate(base, forth_C, num_temperatures),
                  reverse._replace(log_partition=-reverse.log_partition))
 
 
 class Walk(NamedTuple):
-  """Chains that went along the temperatures, one way or the other.
+  """Chains annealed in one direction, forward or reverse.
 
   Attributes:
-    v_CV: their states at the model: where they ended on the way forth, where they began on the way
-      back.
-    log_w_C: their log-weights, float64: of Z / Z_0 forth, of Z_0 / Z back.
+    v_CV: their states at the model: the last ones of forward chains, the first ones of reverse
+      chains.
+    log_w_C: their log-weights, float64: of Z / Z_0 if forward, of Z_0 / Z if reverse.
   """
 
   v_CV: jax.Array
@@ -262,7 +264,10 @@ class Walk(NamedTuple):
 
 def forth(key, params: rbm.Params, base_V, num_chains: int, betas, *, chunk: int = 500,
           report: Callable[[str], None] | None = None, name: str = 'ais') -> Walk:
-  """From prod_i Bernoulli(sigma(a_i)) to the model; arguments as of `ais`, betas in full."""
+  """Forward annealing, from prod_i Bernoulli(sigma(a_i)) to the model.
+
+  The arguments are those of `ais`, except that betas must be given.
+  """
   key_base, key_path = jax.random.split(key)
   base_V = jnp.asarray(base_V, jnp.float32)
   return _walk(key_path, params, base_V, _start(key_base, base_V, num_chains), betas, chunk, report,
@@ -271,7 +276,7 @@ def forth(key, params: rbm.Params, base_V, num_chains: int, betas, *, chunk: int
 
 def back(key, params: rbm.Params, base_V, v_CV, betas, *, chunk: int = 500,
          report: Callable[[str], None] | None = None, name: str = 'reverse ais') -> Walk:
-  """From states of the model, zeros and ones [C, V], to prod_i Bernoulli(sigma(a_i))."""
+  """Reverse annealing, from states of the model [C, V] to prod_i Bernoulli(sigma(a_i))."""
   zero_C = jnp.zeros(len(v_CV))
   walk = _walk(key, params, jnp.asarray(base_V, jnp.float32), _Chains(v_CV, zero_C, zero_C),
                betas[::-1], chunk, report, name)
@@ -284,9 +289,10 @@ def settled(key, params: rbm.Params, v_CV, num_steps: int) -> jax.Array:
 
 
 def bennett(forth_C, back_C) -> float:
-  """c with mean_C sigma(forth - c) = mean_C sigma(back + c): log (Z / Z_0).
+  """Bennett's acceptance ratio: c with mean_C sigma(forth - c) = mean_C sigma(back + c).
 
-  forth are log-weights of Z / Z_0, back as many of Z_0 / Z.
+  c estimates log(Z / Z_0). forth_C are forward log-weights, of Z / Z_0; back_C are as many reverse
+  log-weights, of Z_0 / Z.
   """
   def gap(c):
     return (np.mean(0.5 * (1 + np.tanh((forth_C - c) / 2)))
@@ -331,7 +337,7 @@ def require_base(params: rbm.Params, base_V):
 
 def _walk(key, params: rbm.Params, base_V, chains: _Chains, betas, chunk: int, report,
           name: str) -> Walk:
-  """Where chains end, and the log-weights [C] that they gather on the way."""
+  """The states in which chains end, and the log-weights [C] that they accumulate."""
   # The steps are differenced in float64: in float32 beta near 1 would hold only 2 of their digits.
   starts, steps = betas[:-1].astype(np.float32), np.diff(betas).astype(np.float32)
   for i, first in enumerate(range(0, len(steps), chunk)):
@@ -361,7 +367,7 @@ def effective_sample_size(log_w_C) -> float:
 def estimate(base_log_partition: float, log_w_C: np.ndarray, num_temperatures: int) -> Estimate:
   """log Z_0 + log mean w, with sd(log mean w) ~= sd(w) / (sqrt(C) mean(w)).
 
-  The standard error of fewer than 20 chains is the jackknife's, of fewer than 4 there is none: nan.
+  For fewer than 20 chains the standard error is the jackknife's; for fewer than 4 it is nan.
   """
   w_C = np.exp(log_w_C - log_w_C.max())
   if len(w_C) < 20:
@@ -375,8 +381,8 @@ def estimate(base_log_partition: float, log_w_C: np.ndarray, num_temperatures: i
 def jackknife_error(log_w_C) -> float:
   """sqrt((C-1)/C sum_c (a_c - mean a)^2) of log mean w, a_c that of the others; nan if C < 4.
 
-  Its root mean square is within 8 % of the spread from 4 chains on, where the delta method's is
-  half of it when few weights count.
+  With 4 chains or more its root mean square is within 8 % of the standard deviation of repeated
+  estimates; the delta method's is half of that when few weights count.
   """
   log_w_C = np.asarray(log_w_C, np.float64)
   if len(log_w_C) < 4:

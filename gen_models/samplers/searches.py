@@ -1,17 +1,18 @@
 """Searches for mass that a bracket of log Z has not seen, and the bracket that accounts for it.
 
-  log Z <= log Z_0 + log sum_m P_m / r_m,    P_m = P(way forth ends in R_m),
+  log Z <= log Z_0 + log sum_m P_m / r_m,    P_m = P(a forward run ends in R_m),
                                              r_m = E_{v ~ p(v | R_m)}[w_back(v)],
 
-for any partition of the states into strata R_1, ..., R_M. Annealing back from a state of R_m has
-E[w_back] = P_m Z_0 / Z_m: the weights of chains that start in a mode say how often the way forth
-must reach it. Where they say that it must, and it does not, the mode was missed.
+for any partition of the states into strata R_1, ..., R_M. Reverse annealing from states of R_m has
+E[w_back] = P_m Z_0 / Z_m: the weights of reverse chains that start in a mode determine how often
+forward chains must reach it. Where they do not reach it that often, the mode was missed.
 
-Annealing forth from the data's base rates and back from the data agree, to a hundredth of a nat, on
-the wrong log Z when the machine has a second mode that neither leads to. So other chains look for
-it: they are annealed from another base, here the uniform distribution, are left to settle, and walk
-back along the first path. P_m of a stratum in which no way forth ended is not zero but below one in
-so many chains, hence the bound stays large and the bracket opens. If it does, the second base's
+Forward annealing from the data's base rates and reverse annealing from the data agree, to a
+hundredth of a nat, on the wrong log Z when the machine has a second mode that neither leads to. So
+other chains look for it: they are annealed forward from another base, here the uniform
+distribution, equilibrated at the model, and annealed in reverse along the first path. The estimate
+of P_m for a stratum in which no forward chain ended is not zero but of the order of one over the
+number of chains, so the bound stays large and the bracket widens. If it does, the second base's
 path is measured likewise, and the narrower bracket of the two is kept.
 
 Whatever the chains say, log Z is at least the log-sum of exp(-F) over all distinct states seen.
@@ -19,8 +20,8 @@ Whatever the chains say, log Z is at least the log-sum of exp(-F) over all disti
 No search promises anything about a mode that none of them finds.
 
 Jarzynski (1997), Nonequilibrium equality for free energy differences; Crooks (1999), Entropy
-production fluctuation theorem, whose mean over the ways that end in R_m the first line is; Neal
-(2001), Annealed importance sampling.
+production fluctuation theorem, whose mean over the forward runs that end in R_m gives E[w_back];
+Neal (2001), Annealed importance sampling.
 
 Axis suffixes: C chains, N states, V visible, H hidden, M strata. Nats.
 """
@@ -39,16 +40,16 @@ NUM_STRATA = 12
 
 
 class Searched(NamedTuple):
-  """A bracket of log Z, and what was looked at to make it.
+  """A bracket of log Z, with a summary of the searches behind it.
 
   Attributes:
     bracket: log Z in nats; `upper` is that of the strata.
-    path: name of the base of the path that the bracket is along.
-    num_strata: of the partition.
-    bases: name -> annealing.Estimate of the way forth from that base.
-    uncovered: strata in which a search ended but no way forth along the path.
+    path: name of the base whose annealing path gave the bracket.
+    num_strata: number of strata of the partition.
+    bases: name -> annealing.Estimate of forward annealing from that base.
+    uncovered: number of strata in which a search ended but no forward chain of the path did.
     floor: log-sum of exp(-F) over all distinct states seen, nats.
-    num_states: how many these were.
+    num_states: number of distinct states seen.
   """
 
   bracket: annealing.Bracket
@@ -65,8 +66,8 @@ def bracket(key, params: rbm.Params, base_V, start_CV, *, betas=None, burn_in: i
             report: Callable[[str], None] | None = None) -> Searched:
   """`annealing.bracket` together with searches from the uniform base by half as many chains.
 
-  Costs one and a half times annealing.bracket, and once more as much where its sides, or three
-  standard errors, are more than `too_wide` apart and the second path is measured.
+  Costs one and a half times annealing.bracket, and nearly three times where the second path is
+  measured too: where the sides are more than `too_wide` apart, or three standard errors exceed it.
 
   Args:
     key: consumed.
@@ -74,10 +75,10 @@ def bracket(key, params: rbm.Params, base_V, start_CV, *, betas=None, burn_in: i
     base_V: the first base's visible biases: the log-odds of the data's mean.
     start_CV: zeros and ones [C, V]: training images.
     betas: increasing from 0 to 1; default annealing.salakhutdinov_murray().
-    burn_in: Gibbs steps before each way back.
+    burn_in: Gibbs steps before each reverse run.
     chunk: temperatures in one compiled program.
     seen_NV: further states for the floor, such as test images.
-    too_wide: nats.
+    too_wide: width in nats from which the second path is measured.
     report: called with a line of progress after each chunk.
 
   Raises:
@@ -124,7 +125,7 @@ def bracket(key, params: rbm.Params, base_V, start_CV, *, betas=None, burn_in: i
 def beside(key, params: rbm.Params, base_V, start_CV, found: annealing.Bracket, ends_NV, *,
            betas=None, burn_in: int = 1000, chunk: int = 500, seen_NV=None,
            report: Callable[[str], None] | None = None) -> Searched:
-  """A bracket that was made otherwise, with what the searches find and its own chains do not.
+  """A bracket from another method, widened by the mass that only the searches find.
 
     log Z <= upper + sum over the strata in which none of `ends_NV` lies of log Z_0 + log P_m / r_m.
 
@@ -132,11 +133,11 @@ def beside(key, params: rbm.Params, base_V, start_CV, found: annealing.Bracket, 
     key: consumed.
     params: the RBM.
     base_V: as of `bracket`.
-    start_CV: as of `bracket`; as many chains walk back, half as many forth from either base.
-    found: log Z from two ladders, say.
-    ends_NV: states at the model that its chains were in, as independent of each other as can be.
-    betas: of the walks; default annealing.salakhutdinov_murray().
-    burn_in: Gibbs steps before each way back.
+    start_CV: as of `bracket`; as many reverse chains, half as many forward ones from each base.
+    found: the other bracket, such as that of two tempering ladders.
+    ends_NV: states of its chains at the model, as nearly independent as possible.
+    betas: of the annealing runs; default annealing.salakhutdinov_murray().
+    burn_in: Gibbs steps before each reverse run.
     chunk: temperatures in one compiled program.
     seen_NV: further states for the floor.
     report: called with a line of progress after each chunk.
@@ -189,18 +190,19 @@ class _Path:
 
 def stratified(log_z0: float, forth_C, ended_C, back_C, began_C,
                num_strata: int) -> tuple[annealing.Estimate, int]:
-  """log Z from above: log Z_0 + log sum_m P_m / r_m, and how many strata no way forth ended in.
+  """log Z from above: log Z_0 + log sum_m P_m / r_m, and how many strata no forward chain ended in.
 
-  P_m = (n_m + 1/2) / (C + M/2) of n_m ways forth that ended in stratum m (Jeffreys' prior), r_m the
-  mean weight of the ways back that began there. A stratum in which none began counts with what the
-  ways forth that ended there carry. The standard error is that of both, by the delta method.
+  P_m = (n_m + 1/2) / (C + M/2) where n_m forward chains ended in stratum m (Jeffreys' prior); r_m
+  is the mean weight of the reverse chains that began there. A stratum in which no reverse chain
+  began contributes the weights of the forward chains that ended there. The standard error accounts
+  for the noise of P_m and of r_m, by the delta method.
 
   Args:
-    log_z0: of the base.
-    forth_C: log-weights of Z / Z_0.
-    ended_C: strata, integers in [0, M).
-    back_C: log-weights of Z_0 / Z, of as many ways back as there are.
-    began_C: their strata.
+    log_z0: log Z_0 of the base.
+    forth_C: log-weights of Z / Z_0, one for each forward chain.
+    ended_C: strata in which the forward chains ended, integers in [0, M).
+    back_C: log-weights of Z_0 / Z, one for each reverse chain; any number of them.
+    began_C: strata in which the reverse chains began.
     num_strata: M.
   """
   estimate, uncovered, _ = _terms(log_z0, forth_C, ended_C, back_C, began_C, num_strata)
@@ -211,7 +213,7 @@ def _terms(log_z0, forth_C, ended_C, back_C, began_C, num_strata):
   """`stratified`, and its terms: stratum -> log Z_0 + log P_m / r_m."""
   kept = [m for m in range(num_strata) if np.any(ended_C == m) or np.any(began_C == m)]
   total = len(forth_C) + len(kept) / 2
-  spread = _relative_spread(back_C)  # of single ways: where a stratum has only one
+  spread = _relative_spread(back_C)  # over all reverse chains, for strata that have only one
   terms, variances, shares = [], [], []
   for m in kept:
     here_C, there_C = forth_C[ended_C == m], back_C[began_C == m]
@@ -245,7 +247,7 @@ def _relative_spread(log_w_C) -> float:
 
 
 class Partition(NamedTuple):
-  """Strata of the states: the centre nearest to E[h | v]."""
+  """Assigns states to strata: the index of the centre nearest to E[h | v]."""
 
   params: rbm.Params
   centre_MH: np.ndarray
@@ -259,7 +261,7 @@ class Partition(NamedTuple):
 
 
 def partition(params: rbm.Params, states, num_strata: int = NUM_STRATA) -> Partition:
-  """k-means of the hidden means of all states, begun from those farthest from each other.
+  """k-means on the hidden means of all states; the first centres are farthest from each other.
 
   Gonzalez (1985), Clustering to minimize the maximum intercluster distance; Lloyd (1982).
   """

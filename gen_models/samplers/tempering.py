@@ -1,16 +1,17 @@
 """Chains that swap along a ladder of machines: over temperatures, or along a training run.
 
-A ladder is a row of machines, rung 0 easy to draw from and the last one the model. Every rung has
-its own state, and the whole follows prod_r p_r(v_r, h_r): each step draws h | v and v | h on every
-rung, and neighbours r, r + 1 exchange v with probability
+A ladder is a sequence of machines: rung 0 is easy to draw from and the last one is the model. Every
+rung has its own state, and the joint distribution is prod_r p_r(v_r, h_r): each step draws h | v
+and v | h on every rung, and neighbours r, r + 1 swap v with probability
 
   min(1, exp(forth + back)),    forth = F_r(v_r) - F_{r+1}(v_r),
                                 back  = F_{r+1}(v_{r+1}) - F_r(v_{r+1}),
 
 F the free energies: h is summed out and drawn again after the swap. A state that a single machine
-would never leave is carried down to where states mix, and others come up. `scaled` makes the
-rungs one machine at rising inverse temperatures; `stacked` any machines of one shape, as snapshots
-of a training run, between which a mode appears slowly where temperature lets it appear at once.
+would never leave is carried down to rungs that mix, and others come up. `scaled` makes the rungs
+one machine at rising inverse temperatures; `stacked` takes any machines of one shape, such as
+snapshots of a training run, along which a mode can appear gradually that appears abruptly as the
+temperature falls.
 
 The two numbers that decide a swap also measure log Z, since E_r[exp(forth)] = Z_{r+1} / Z_r and
 E_{r+1}[exp(back)] = Z_r / Z_{r+1}:
@@ -19,10 +20,10 @@ E_{r+1}[exp(back)] = Z_r / Z_{r+1}:
   upper   log Z_0 - sum_r log mean exp(back)      high in expectation
 
 and Bennett's acceptance ratio of each pair between them. A ladder that has not mixed is blind to
-what it never visits, on both sides alike. So `bracket` runs two: forth is measured on one that
-grew from rung 0 upwards, back on one that grew from data at the model downwards, and what only one
-of them has seen shows as a bracket that is wide. Where modes gain and lose weight from rung to rung
-and chains do not carry the change, the sums err the other way, and the sides cross.
+what it never visits, on both sides alike. So `bracket` runs two: forth is measured on a ladder
+initialised from rung 0 upwards, back on one initialised from data at the model downwards, and mass
+that only one of them has seen shows as a wide bracket. Where modes gain and lose weight from rung
+to rung faster than chains carry the change, the sums err the other way, and the sides cross.
 
 Swendsen & Wang (1986), Replica Monte Carlo simulation of spin-glasses; Geyer (1991), Markov chain
 Monte Carlo maximum likelihood; Bennett (1976), Efficient estimation of free energy differences;
@@ -57,7 +58,7 @@ class Ladder(NamedTuple):
 
 
 class Work(NamedTuple):
-  """The work of moving a state to the neighbouring machine, nats, of one step [P, C].
+  """The work of moving a state to the neighbouring machine, in nats, at one step [P, C].
 
   Attributes:
     forth_PC: log f_{r+1}(v_r) - log f_r(v_r), with f = exp(-F) and r = 0, ..., R - 2.
@@ -83,11 +84,11 @@ def scaled(params: rbm.Params, base_V, betas) -> rbm.Params:
     params_R, the last rung being the model.
 
   Raises:
-    ValueError: temperatures that do not so increase, or a base of the wrong width.
+    ValueError: the temperatures do not increase so, or the base has the wrong width.
   """
   betas = check_temperatures(betas)
   annealing.require_base(params, base_V)
-  # At beta = 1 nothing of the base is left, to the bit.
+  # At beta = 1 the weight of the base is exactly 0.
   beta_R, rest_R = jnp.float32(betas), jnp.float32(1 - betas)
   return rbm.Params(beta_R[:, None, None] * params.w_VH,
                     rest_R[:, None] * base_V + beta_R[:, None] * params.b_V,
@@ -95,10 +96,10 @@ def scaled(params: rbm.Params, base_V, betas) -> rbm.Params:
 
 
 class Scaled(NamedTuple):
-  """The machines of `scaled`, not written out: all rungs share one W, so they share its products.
+  """The machines of `scaled`, stored once: all rungs share one W, so they share its products.
 
-  What `step` and `run` do with it is what they do with scaled(...), at half the products and a
-  fraction of the memory.
+  `step` and `run` do the same with it as with scaled(...), at half the products and a fraction of
+  the memory.
   """
 
   params: rbm.Params
@@ -128,7 +129,7 @@ def stacked(machines: Sequence[rbm.Params]) -> rbm.Params:
 
 
 def independent(base_V, num_hidden: int) -> rbm.Params:
-  """W = 0, c = 0, b = a: a first rung that is drawn from, and its Z known, exactly."""
+  """W = 0, c = 0, b = a: a first rung with exact draws and a known Z."""
   base_V = jnp.asarray(base_V, jnp.float32)
   return rbm.Params(jnp.zeros((len(base_V), num_hidden)), base_V, jnp.zeros(num_hidden))
 
@@ -150,12 +151,13 @@ def init(key, params_R: rbm.Params, num_chains: int) -> Ladder:
 
 
 def passed_on(key, params_R: rbm.Params, v_CV, num_steps: int, *, down: bool = False) -> Ladder:
-  """From v at rung 0, up: each rung starts where the one before ended, `num_steps` Gibbs steps on.
+  """A ladder initialised rung by rung: each takes `num_steps` Gibbs steps from the one below.
 
-  With `down` from v at the last rung. What cannot cross a barrier stays in the mode it came in, so
-  on the way up the ladder knows too little of the model and on the way down too little of rung 0:
-  either errs to the side that `bracket` makes of it. States that met a rung unprepared may err to
-  both.
+  It begins with v at rung 0 and goes up; with `down` it begins with v at the last rung and goes
+  down. A chain that cannot cross a barrier stays in the mode it came from, so the ladder represents
+  the model too little on the way up and rung 0 too little on the way down: each errs to the side of
+  the bracket that `bracket` uses it for. Rungs that all start from the same states may err to
+  either side.
   """
   def body(v_CV, xs):
     key, params = xs
@@ -182,7 +184,7 @@ def step(key, params_R: rbm.Params | Scaled, ladder: Ladder) -> tuple[Ladder, Wo
     ladder: as of `init`.
 
   Returns:
-    (ladder, work), the work of each pair measured when its turn to swap came.
+    (ladder, work), the work of each pair measured just before its swap.
   """
   key_v, key_h, *keys = jax.random.split(key, 4)
   v_RCV = bits.bernoulli(key_v, jax.nn.sigmoid(_visible_input(params_R, ladder.h_RCH)))
@@ -207,9 +209,9 @@ def run(key, params_R: rbm.Params | Scaled, ladder: Ladder, num_steps: int) -> t
 
 
 def acceptance(work: Work) -> jax.Array:
-  """mean min(1, exp(forth + back)), [P]: the share of swaps accepted of each pair, in [0, 1].
+  """mean min(1, exp(forth + back)), [P]: the fraction of swaps accepted, for each pair.
 
-  A pair near 0 is a gap in the ladder: nothing passes it.
+  A pair near 0 is a gap in the ladder: no state passes it.
   """
   p = jnp.exp(jnp.minimum(0.0, work.forth_PC + work.back_PC))
   return jnp.mean(p, axis=tuple(i for i in range(p.ndim) if i != p.ndim - 2))
@@ -217,7 +219,7 @@ def acceptance(work: Work) -> jax.Array:
 
 class _Evaluated(NamedTuple):
   v_RCV: jax.Array
-  u_RCH: jax.Array  # what v says to the hidden units, `_said`
+  u_RCH: jax.Array  # the input of the hidden units without their biases, `_said`
   f_RC: jax.Array  # F_r(v)
 
 
@@ -231,7 +233,7 @@ def _visible_input(params_R, h_RCH) -> jax.Array:
 
 
 def _said(params_R, v_RCV) -> jax.Array:
-  """v.W_r; of Scaled machines v.W, which is the same on all rungs."""
+  """v.W_r; for Scaled machines v.W, which is the same on all rungs."""
   if isinstance(params_R, Scaled):
     w_VH = params_R.params.w_VH
     return (v_RCV.reshape(-1, len(w_VH)) @ w_VH).reshape(*v_RCV.shape[:-1], -1)
@@ -287,26 +289,26 @@ def bracket(key, params_R: rbm.Params, start_CV, *, num_steps: int = 1000, burn_
             chunk: int = 100, report: Callable[[str], None] | None = None) -> annealing.Bracket:
   """log Z of the last rung, from ladders that start at rung 0 and at `start_CV`.
 
-  Standard errors are taken between chains, which are independent of each other, of each chain's
-  mean over its steps: correlation from step to step and from rung to rung is accounted for. The
-  effective sample size is that of the chains' mean weights at the pair where it is smallest, so at
-  most C however many steps.
+  Standard errors are those between independent chains, from each chain's mean over its steps, so
+  correlation from step to step and from rung to rung is accounted for. The effective sample size is
+  that of the chains' mean weights at the pair where it is smallest, so it is at most C however many
+  steps there are.
 
   Args:
     key: consumed.
     params_R: the machines; the first has W = 0 (`scaled` from beta = 0, `independent`) or at most
       20 units in its smaller layer.
     start_CV: zeros and ones [C, V], training images; C is the number of chains of either ladder.
-    num_steps: T, measured, of each ladder.
-    burn_in: steps of each ladder before them; as many more, divided among the rungs, pass the first
-      states on (`passed_on`).
+    num_steps: T, the measured steps of each ladder.
+    burn_in: steps of each ladder before them; as many more, divided among the rungs, initialise the
+      ladder (`passed_on`).
     chunk: steps in one compiled program.
     report: called with a line of progress after each chunk.
 
   Returns:
-    annealing.Bracket: `lower` low and `upper` high in expectation so far as each ladder has
-    reached its distribution; log_weights_C the sum over pairs of each chain's log mean weight;
-    num_temperatures the pairs.
+    annealing.Bracket: `lower` is low and `upper` high in expectation as far as each ladder has
+    reached equilibrium; log_weights_C is the sum over pairs of each chain's log mean weight;
+    num_temperatures is the number of pairs.
 
   Raises:
     ValueError: one rung, no step, or a first rung of unknown Z.
@@ -373,7 +375,7 @@ def _burn(key, params_R, ladder, num_steps):
 
 def _measured(key, ladder: Ladder, *, params_R, num_steps, burn_in, chunk, report,
               name) -> tuple[Ladder, Work]:
-  """Where the ladder ends; the work of `num_steps` after `burn_in` others, [T, P, C], float64."""
+  """The final ladder, and the work of `num_steps` steps after `burn_in`, [T, P, C], float64."""
   key_burn, key_run = jax.random.split(key)
   for i, first in enumerate(range(0, burn_in, chunk)):
     ladder = _burn(jax.random.fold_in(key_burn, i), params_R, ladder, min(chunk, burn_in - first))

@@ -54,7 +54,7 @@ def test_seeds_of_one_program_are_one_command_and_those_of_several_runs_a_loop()
 
 
 @pytest.mark.parametrize('section, name, numbers', [
-  ('rbm_mnist', 'rbm_mnist-cd25', lambda s: [s.lower, s.upper]),  # back, forth
+  ('rbm_mnist', 'rbm_mnist-cd25', lambda s: [s.lower, s.upper]),  # reverse, forward
   ('dbn', 'dbn-mnist_500_2000', lambda s: [
     s.details['log_partition'], max(s.details['log_partition_sides']),
     s.test_nats + s.details['log_partition'] - max(s.details['log_partition_sides'])])])
@@ -67,7 +67,8 @@ def test_numbers_in_the_words_are_those_of_the_rows(section, name, numbers):
 
 def test_which_side_flatters_is_told_as_the_committed_file_has_it():
   score = committed('rbm_mnist-cd25').score
-  assert score.lower > score.upper + 20  # back from the images above forth from the base
+  assert score.lower > score.upper + 20  # reverse annealing above forward
   assert score.headline == score.upper
   words = ' '.join(documents.results().split())
-  assert 'back from training images it has −86.60, forth, the published protocol, −112.25' in words
+  assert ('−86.60 by reverse annealing from training images, and −112.25 by forward annealing, '
+          'the published protocol') in words
