@@ -1,4 +1,4 @@
-"""What an experiment is: values, no behaviour.
+"""The types of an experiment: values, no behaviour.
 
 An experiment file defines `experiment(...typed keyword hyperparameters...) -> Experiment`
 and VARIANTS, a dict from the name of an ablation to the hyperparameters it changes; where there is
@@ -60,7 +60,7 @@ class BatchAt(Protocol):
   """The batch of a step, a pure function of it."""
 
   def __call__(self, key: jax.Array, arrays: Any, step: Any, /) -> Any:
-    """What the estimator sees at this step; the key is the same at every step."""
+    """The batch of this step, as the estimator sees it; the key is the same at every step."""
     ...
 
 
@@ -73,7 +73,7 @@ class Check(Protocol):
 
 
 class Monitor(Protocol):
-  """Metrics that params alone do not give, such as how chains mix."""
+  """Metrics that need more than the parameters, such as how well chains mix."""
 
   def __call__(self, key: jax.Array, params: Any, memory: Any, train: Any, valid: Any,
                /) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Monitor(Protocol):
 
 
 class Phase(NamedTuple):
-  """One stretch of training; greedy stacking and fine-tuning are several in a row.
+  """One training phase; greedy layers and fine-tuning are several phases, one after another.
 
   Attributes:
     name: shown in logs, names the metrics of this phase.
@@ -121,7 +121,7 @@ class Phase(NamedTuple):
 
 
 class Samples(NamedTuple):
-  """What a model draws.
+  """Draws of a model.
 
   Attributes:
     draws: [N, Y, X], in the space of its training data: zeros and ones where the likelihood is
@@ -250,7 +250,7 @@ class Experiment(NamedTuple):
     return self.steps_per_dispatch * max(1, between)
 
   def prefix(self, phase: Phase) -> str:
-    """What the names of a phase's metrics begin with: its own where there are several, else ''."""
+    """The prefix of a phase's metrics: the name of the phase where there are several, else ''."""
     return f'{phase.name}/' if len(self.phases) > 1 else ''
 
   @property

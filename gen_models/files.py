@@ -25,7 +25,7 @@ import stat
 from collections.abc import Generator, Iterable, Sequence
 from typing import IO, Any
 
-LARGEST_TEXT = 64 * 2**20  # bytes that `read_text` takes unless it is told otherwise
+LARGEST_TEXT = 64 * 2**20  # bytes that `read_text` takes by default
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # Without O_NONBLOCK opening a pipe would wait for its other end.
 _CAREFUL = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK

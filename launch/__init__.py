@@ -1,4 +1,4 @@
-"""The commands, and in packages what several of them share."""
+"""The commands, and packages of what several of them share."""
 
 import importlib.util
 import pathlib

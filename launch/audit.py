@@ -1,6 +1,6 @@
 """Bias, variance and cost of gradient estimators, against the enumerated gradient of a small model.
 
-  python -m launch.audit --estimator=cd1                       # beside the others of its model
+  python -m launch.audit --estimator=cd1                       # with the others of its model
   python -m launch.audit --estimator=mine.py:cd1               # one in your own file
   python -m launch.audit --estimator=mine.py:score --problem=belief_net
   python -m launch.audit --estimator=mine.py:score --problem=mine.py:PROBLEM

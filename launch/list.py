@@ -32,7 +32,7 @@ def describe(entry: registry.Entry, whole: bool = False) -> str:
   width = max(map(len, parameters), default=0)
   lines.append('  hyperparameters (--set=name=value)')
   lines += [f'    {name:{width}}  {registry.describe(p.annotation)} = {p.default}'
-            + ', of the score alone' * (name in entry.scoring) for name, p in parameters.items()]
+            + ', of the score only' * (name in entry.scoring) for name, p in parameters.items()]
   width = max(map(len, entry.variants), default=0)
   lines.append('  variants (--variant=name)')
   lines += [f'    {name:{width}}  ' + ', '.join(f'{k}={v}' for k, v in changes.items())

@@ -19,7 +19,7 @@ from launch.runs import result as result_lib
 from launch.runs.result import Result
 
 _ADD = flags.DEFINE_multi_string('add', [], 'Run directory whose result to keep; repeatable. '
-                               'Runs that differ in their seeds alone are kept as one result.')
+                               'Runs that differ only in their seeds are kept as one result.')
 _STORY = flags.DEFINE_multi_string('story', [], 'Directory of a launch.story whose table and '
                                    'picture to keep; repeatable.')
 
@@ -38,7 +38,7 @@ def main(argv):
 
 
 def add(directories) -> None:
-  """Keeps the results of runs, those that differ in their seeds alone as one.
+  """Keeps the results of runs; those that differ only in their seeds become one.
 
   Raises:
     UsageError: a run that was not scored.
@@ -91,7 +91,7 @@ def _made(result: Result) -> dict:
 
 
 def keep(result: Result) -> Result:
-  """What of a result is worth a file: the score, every seed's own, how it was made, and on what."""
+  """The part of a result that is committed: the score, every seed's own, how and on what it ran."""
   score = dataclasses.replace(result.score, per_seed=tuple(
     dataclasses.replace(seed, details={k: v for k, v in seed.details.items() if k in _OF_A_SEED})
     for seed in result.score.per_seed))

@@ -1,4 +1,4 @@
-"""Trains every family on one data set and sets them side by side: one page, one table.
+"""Trains every family on one data set and compares them: one page, one table.
 
   python -m launch.story --workdir=runs/story
   python -m launch.story --story=story_mnist --workdir=runs/story_mnist
@@ -25,7 +25,7 @@ from launch.processes import child
 from launch.reports import comparison, tables
 from launch.runs import numbers, result as result_lib
 
-_WORKDIR = shared.workdir('Directory of the story; made, or gone on with.')
+_WORKDIR = shared.workdir('Directory of the story: created, or resumed if it exists.')
 _STORY = flags.DEFINE_string('story', 'story_digits', 'Name of a file in experiments/, or a path.')
 _ONLY = flags.DEFINE_list('only', [], 'Families to train; default all. The table holds those that '
                           'have been scored.')

@@ -68,7 +68,7 @@ def main(argv):
     elif _FROM.value and backends.WHERE.value == 'slurm':  # its jobs see the files of this machine
       rundir.read_config(pathlib.Path(_FROM.value))
     sys.exit(backends.submit(backends.command('launch.train'), workdir))
-  # What is wrong with the command is said before the directory is claimed for it.
+  # Errors of the command are reported before the directory is claimed for it.
   experiment, dataset = prepare(entry, config)
   # Of several processes only the first writes files and prints.
   lock = (rundir.lock(workdir) if distributed.is_first()

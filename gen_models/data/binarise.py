@@ -1,11 +1,11 @@
-"""What a model sees of a uint8 pixel x in {0, .., levels}: four answers that must not be confused.
+"""The four binarisations of a uint8 pixel x in {0, .., levels}, which must not be confused.
 
   real        x / levels                       in [0, 1]
   threshold   1[x / levels >= 1/2]             exactly 1/2 turns on
   dynamic     Bernoulli(x / levels)            drawn afresh at every step
   static      x                                already 0/1: levels == 1
 
-Likelihoods under different answers are not comparable: print the kind beside every number.
+Likelihoods under different binarisations are not comparable: print the kind with every number.
 Static is the fixed draw of Larochelle and Murray (2011), dynamic that of Salakhutdinov and Murray
 (2008).
 Axes: B batch, D pixels.
@@ -66,9 +66,9 @@ def binarise(key: jax.Array | None, x_BD: jax.Array, kind: str, levels: int) -> 
 
 
 def binarise_real(key: jax.Array, x_BD: jax.Array, kind: str) -> jax.Array:
-  """Real values in [0, 1], as a model may draw them, seen as the data are; 0 and 1 stay.
+  """Real values in [0, 1], such as a model's draws, binarised as the data are; 0 and 1 stay.
 
-  'dynamic' draws Bernoulli(x), 'threshold' is 1[x >= 1/2], 'real' and 'static' leave x alone.
+  'dynamic' draws Bernoulli(x), 'threshold' is 1[x >= 1/2], 'real' and 'static' return x unchanged.
 
   Raises:
     ValueError: an unknown kind.

@@ -44,7 +44,7 @@ def batches(batch_size: int, binarisation: str, levels: int, *,
     binarisation: one of binarise.KINDS.
     levels: the uint8 value that stands for 1.
     flat: images as [B, D]; otherwise [B, height, width, channels].
-    with_labels: batches are (x, y), y int32 [B]; otherwise x alone.
+    with_labels: batches are (x, y), y int32 [B]; otherwise just x.
 
   Returns:
     batch_at(key, arrays, step) -> float32 [B, D], pure; key is the run's data key, the same at

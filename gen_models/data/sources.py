@@ -55,7 +55,7 @@ class MissingData(FileNotFoundError):
 
 
 class Format(NamedTuple):
-  """What is known of a data set before it is decoded."""
+  """The properties of a data set that are known before it is decoded."""
 
   shape: tuple[int, int]  # height and width of an image
   levels: int  # the uint8 value that stands for 1.0

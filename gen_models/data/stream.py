@@ -114,7 +114,7 @@ class Stream:
       return self._source[int(row)]
     except Exception as e:  # of files that are gone, of a server that is down
       raise ReadFailed(f'record {row} of the data cannot be read: {type(e).__name__}: '
-                       f'{" ".join(str(e).split())[:160]}. Once it can, the same command goes on '
+                       f'{" ".join(str(e).split())[:160]}. Once it can, the same command resumes '
                        'from the last checkpoint') from e
 
 

@@ -14,9 +14,9 @@ At the best critic, L_f of minimax is 2 log 2 - 2 JS(p, q), of hinge 2 - 2 TV(p,
 (critics of slope 1) -W1(p, q), and of relativistic log 2 - JS of the pairs (data, sample) and
 (sample, data).
 
-Alternating moves are turns: an update moves one player, and the gradient of the one that rests is
-not computed. So a generator's gradient is always taken at the critic's newest parameters. The rule
-of turns goes to the estimator and to the optimizer (training.players), which must not touch the
+Alternating moves are turns: an update moves one player, and the gradient of the other is not
+computed. So a generator's gradient is always taken at the critic's newest parameters. The rule of
+turns is given to the estimator and to the optimizer (training.players), which must not change the
 moments of the resting player.
 
 `model` is anything that reads like gen_models.models.gan: generate(key, params, num) -> x~_BV,

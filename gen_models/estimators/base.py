@@ -1,8 +1,7 @@
 """The extension point: how parameters get their gradient.
 
 An estimator is a pair of pure functions. What it must remember between steps (Markov
-chains, moving averages, control variates) lives in `Memory`; what it is told about devices
-is nothing.
+chains, moving averages, control variates) lives in `Memory`. It knows nothing of devices.
 """
 
 from typing import Any, NamedTuple, Protocol

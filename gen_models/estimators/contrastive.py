@@ -37,7 +37,7 @@ class Shared(NamedTuple):
 
 
 class Penalty(Protocol):
-  """A price on parameters and data, added to the loss."""
+  """A penalty on parameters and data, added to the loss."""
 
   def __call__(self, params: Any, v_BV: jax.Array, /) -> jax.Array:
     """Scalar, in nats."""
@@ -186,8 +186,8 @@ def measured(estimator: base.Estimator, model: Any) -> base.Estimator:
     an Estimator with the metrics of `estimator`, and `loss`, -log p(x) in nats, exact.
 
   Raises:
-    ValueError: `estimator` has a target: it maps the gradient of the machine, which cannot be told
-      from the map's in the gradient of all parameters.
+    ValueError: `estimator` has a target: it maps the gradient of the machine, which cannot be
+      separated from the map's in the gradient of all parameters.
   """
   if estimator.target:
     raise ValueError('a direction of the machine is none of the parameters that it is made from: '

@@ -10,8 +10,8 @@ With D_VH, d_V, d_H the plain differences of <v h>, <v>, <h> between data and mo
   natural       centred, divided by the diagonal of the Fisher information
 
 All but `plain` end with b: d_V' - D'.lambda, c: d_H' - mu.D', which undoes what a step in W does to
-the means. What they remember is from before the batch, so they bias nothing: E[direction] is the
-direction of the exact gradient, which is what an estimator's `target` says.
+the means. They depend only on memory from before the batch, so they add no bias: E[direction] is
+the direction of the exact gradient, which an estimator declares as its `target`.
 
 Axis suffixes: B batch, C chains, V visible, H hidden.
 """
@@ -194,7 +194,7 @@ def natural(rate: float = 0.01, damping: float = 0.01) -> Direction:
 
 
 def _offsets(model, params) -> Offsets:
-  """The mean of each layer when the other says nothing."""
+  """The mean of each layer when the input from the other is 0."""
   return Offsets(model.visible.mean(params.b_V, jnp.zeros(params.w_VH.shape[0])),
                  model.hidden.mean(params.c_H, jnp.zeros(params.w_VH.shape[1])))
 

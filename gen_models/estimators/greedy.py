@@ -1,9 +1,9 @@
-"""Layer by layer: the gradient of the top of a stack, everything below held still.
+"""Greedy training: the gradient of the top layer of a stack, with all layers below held fixed.
 
   d/dtheta_L E_q(h | v)[-log p_L(h)],    h the top layer's input, q the frozen layers below:
 
-the part of a deep belief network's bound on -log p(v) that its top layer decides (Hinton, Osindero
-& Teh, 2006). Any estimator of an RBM's gradient will do; it is given h for data.
+the part of a deep belief network's bound on -log p(v) that its top layer determines (Hinton,
+Osindero & Teh, 2006). Any estimator of an RBM's gradient can be used; it is given h as data.
 
 Axis suffixes: B batch, V visible.
 """

@@ -1,4 +1,4 @@
-"""Of -E_data[log p(x)], for models whose likelihood can be computed: its gradient, and what jumps.
+"""Estimators for models whose likelihood can be computed: its gradient, and fixed-point maps.
 
   maximum_likelihood   the exact gradient
   fixed_point          a map whose fixed points are where the gradient is 0: EM, closed forms
@@ -41,11 +41,12 @@ def maximum_likelihood(log_likelihood: LogLikelihood) -> base.Estimator:
 def fixed_point(update: Update, log_likelihood: LogLikelihood) -> base.Estimator:
   """grads = params - update(params, batch): under optax.sgd(1.0) a step goes to update(params).
 
-  So rounds of EM, and closed forms, whose update forgets where it was, are phases of the one loop.
-  The batch is all the data, on one device or sharded: the mean of updates on parts is no update of
-  the whole. Declared biased, for it is not the gradient: that of EM is the gradient times a
-  positive definite matrix that depends on params (Xu & Jordan, 1996), to first order in the step
-  and in the parameters EM averages, which need not be those of the model.
+  So rounds of EM, and closed forms, whose update does not depend on the parameters before it, are
+  training phases of the one loop. The batch is all the data, on one device or sharded: the mean of
+  updates on parts is not the update on the whole. Declared biased, for it is not the gradient: that
+  of EM is the gradient times a positive definite matrix that depends on params (Xu & Jordan, 1996),
+  to first order in the step and in the parameters EM averages, which need not be those of the
+  model.
 
   Args:
     update: (params, batch) -> params.

@@ -28,7 +28,7 @@ class Drawn(NamedTuple):
 
   Attributes:
     v_CV: visible samples, or means that stand for them; each counts 1 / C.
-    y_CH: v.W, what each says to the hidden layer.
+    y_CH: v.W, the input that each gives to the hidden layer.
     correction: added to the moments <v h>, <v>, <h> of these rows, a tuple (w_VH, b_V, c_H);
       None for nothing.
     metrics: scalars.
@@ -71,8 +71,8 @@ class Negative(NamedTuple):
   Attributes:
     init: (key, model, params) -> base.Memory of what persists.
     sample: (key, model, params, memory, y_BH) -> (Drawn, memory); y_BH is v.W of the data.
-    biased: whether the samples stay away from p(v) however long params stand still.
-    learn: (memory, grads) -> memory, what it takes from the gradient it made; None for nothing.
+    biased: whether the samples differ from p(v) however long params are held fixed.
+    learn: (memory, grads) -> memory, updated by the gradient that it made; None for no update.
   """
 
   init: Init
@@ -139,9 +139,9 @@ def fast_persistent(chains: int, steps: int = 1, fast_rate: float = 0.01,
   """FPCD: chains run on params + fast, fast <- decay fast - fast_rate grads.
 
   The fast weights raise the energy wherever chains linger and so drive them on, long before the
-  regular weights would; with params and chains at rest they average to 0, but they make the chains
-  those of another machine: biased. Tieleman & Hinton (2009), Using fast weights to improve
-  persistent contrastive divergence.
+  regular weights would. With params fixed and chains in equilibrium they average to 0, but the
+  chains are those of another machine: biased. Tieleman & Hinton (2009), Using fast weights to
+  improve persistent contrastive divergence.
 
   Args:
     chains, steps: as of `persistent`.

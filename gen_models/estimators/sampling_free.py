@@ -1,4 +1,4 @@
-"""Objectives for Boltzmann machines that need no samples of the model, each exact for what it is.
+"""Objectives for Boltzmann machines that need no samples of the model; each is computed exactly.
 
   pseudo_likelihood   -sum_i log p(v_i | the other v)                    binary visible units
   ratio_matching      sum_i sigma(F(v) - F(v with i flipped))^2           binary visible units
@@ -6,7 +6,8 @@
   discriminative      -log p(y | x)                                       a label beside features
 
 None contains log Z. All but the last have the data's distribution as their minimum where the model
-can be it, yet none is the likelihood: as estimators of its gradient they are biased, and say so.
+can represent it, yet none is the likelihood: as estimators of its gradient they are biased, and
+declare it.
 
 `model` reads like gen_models.models.rbm. Axis suffixes: B batch, V visible, H hidden, Q labels.
 """

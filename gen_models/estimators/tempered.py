@@ -2,7 +2,7 @@
 
 Both remember, for each chain, a state on every rung of a ladder of machines whose last rung is the
 model (gen_models.samplers.tempering), and use the states of that last rung. What a rung low on the
-ladder finds travels up by swaps, so the model's samples change mode long before Gibbs alone would.
+ladder finds travels up by swaps, so the model's samples change mode long before Gibbs steps would.
 
 Axis suffixes: C chains, R rungs, P = R - 1 pairs, V visible, H hidden.
 """
@@ -90,7 +90,7 @@ def tempered(chains: int, rungs: int = 10, steps: int = 1, betas=None) -> Negati
 
 
 class Trajectory(NamedTuple):
-  """Where training has been.
+  """The snapshots of the training run.
 
   Attributes:
     past_P: rbm.Params with a leading axis, snapshots in the order they were taken; those from
@@ -110,10 +110,11 @@ _MEMORY = 0.1  # of the moving average of acceptance
 def trajectory(chains: int, rungs: int = 10, steps: int = 1, threshold: float = 0.3) -> Negative:
   """Parallel trajectory tempering: the rungs are the model as it was earlier in training.
 
-  Temperature takes a machine through phase transitions that training took it through slowly; along
-  the training run itself neighbours stay alike. A snapshot is taken when swaps between the model
-  and the last one are accepted less often than `threshold`; when all rungs are taken, the snapshot
-  between the two most willing pairs makes room. Rungs not yet used are the model itself.
+  Along temperature a machine passes abruptly through phase transitions that training passed
+  gradually; along the training run neighbouring rungs stay similar. A snapshot is taken when swaps
+  between the model and the last one are accepted less often than `threshold`; when all rungs are
+  taken, the snapshot between the two pairs with the highest acceptance is dropped. Rungs not yet
+  used are the model itself.
 
   Bereux, Decelle, Furtlehner, Rosset & Seoane (2025), Fast training and sampling of restricted
   Boltzmann machines.

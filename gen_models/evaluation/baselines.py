@@ -1,4 +1,4 @@
-"""What every model is printed beside: exact densities that need no network and no sampling."""
+"""Baselines for every model: exact densities that need no network and no sampling."""
 
 import jax
 import jax.numpy as jnp

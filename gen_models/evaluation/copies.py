@@ -1,4 +1,4 @@
-"""Are draws copies of training images? Scores beside those of held-out images, and their power.
+"""Whether draws are copies of training images: scores relative to held-out images, and their power.
 
 Of N draws x and N test images y, d_1 and d_2 being the distances to the nearest and to the second
 nearest of all training images,
@@ -14,8 +14,8 @@ nearest of all training images,
 
 Floors are what training images score with themselves left out.
 
-No share of copies is too small to matter and none of these scores sees all: `power` plants copies
-among held-out images and says which are found.
+Even a small fraction of copies matters, and none of these scores detects all of them: `power`
+plants copies among held-out images and reports which are found.
 
 Meehan, Chaudhuri & Dasgupta (2020), A non-parametric test to detect data-copying in generative
 models, whose C_T is nearest_train_z with one cell; Lowe (2004), for the ratio of two distances.

@@ -1,4 +1,4 @@
-"""How likely a deep belief network finds its data: a lower bound and a consistent estimate.
+"""The likelihood of a deep belief network: a lower bound and a consistent estimate.
 
   bound     log p(v) >= (1/K) sum_k log w_k - log Z
   estimate  log p(v) ~= log (1/K) sum_k w_k - log Z,    h_k ~ q(h | v),  w as dbn.log_weights
@@ -45,8 +45,9 @@ def bracket(key, params: dbn.Params, v_NV, label_N=None, *, max_enumerated: int 
             report: Callable[[str], None] | None = None) -> annealing.Bracket:
   """log Z of the top layer: exact where its smaller side has few units, else searches.bracket.
 
-  Annealed from the mean features of the training images and back from features drawn for the first
-  of them. With labels, log Z = log sum_y exp(b_y) Z_y, each Z_y by itself, from images of class y.
+  Annealed forward from the mean features of the training images and in reverse from features drawn
+  for the first of them. With labels, log Z = log sum_y exp(b_y) Z_y; each Z_y is estimated by
+  itself, from images of class y.
 
   Args:
     key: consumed.
@@ -54,7 +55,7 @@ def bracket(key, params: dbn.Params, v_NV, label_N=None, *, max_enumerated: int 
     v_NV: training images.
     label_N: their classes, where the model has labels.
     max_enumerated: units of the smaller side up to which Z is summed over all states.
-    num_chains: C each way, for each label.
+    num_chains: C in each direction, for each label.
     betas: as searches.bracket.
     burn_in: as searches.bracket.
     report: called with lines of progress.

@@ -3,11 +3,11 @@
   phi(x) = P^T flatten(layer_L(.. layer_1(x))),    layer(x) = pool_2x2(relu(conv_3x3(x)))
 
 with as many layers as bring the image to 2 x 2 cells, of 16, 32, 64, .. channels. Filters are
-Gaussian (He) with their mean taken out: what they see first is edges, which tells digits apart
-better than brightness. Pooling sums four cells and halves, which keeps the scale. No biases, so
+Gaussian (He) with their mean subtracted: they respond to edges, which distinguish digits better
+than brightness does. Pooling sums four cells and halves, which keeps the scale. No biases, so
 phi(a x) = a phi(x) for a > 0. P has orthonormal columns. All of it comes from one fixed key: scores
-of one image shape compare across runs and models, those of different shapes do not. What trained
-features would add is knowledge of classes.
+of one image shape compare across runs and models, those of different shapes do not. Unlike trained
+features, these know nothing of classes.
 
 Axis suffixes: N images, D pixels, Y X C height, width and channels, F features.
 """

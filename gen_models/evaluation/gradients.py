@@ -1,4 +1,4 @@
-"""How good is a gradient estimator: bias, variance and signal-to-noise, against the exact gradient.
+"""Bias, variance and signal-to-noise of a gradient estimator, against the exact gradient.
 
   bias = E[g] - target(grad L),    variance = sum_i Var[g_i],    snr = |grad L| / sqrt(variance)
 
@@ -22,11 +22,11 @@ from gen_models.estimators.base import Estimator
 
 
 class ContractError(ValueError):
-  """What an estimator returns is not what gen_models.estimators.base asks for."""
+  """An estimator returned something that breaks the contract of gen_models.estimators.base."""
 
 
 class Audit(NamedTuple):
-  """What was found.
+  """The result of an audit.
 
   Attributes:
     biased: whether the bias is significant at the error rate asked for.
@@ -62,7 +62,7 @@ class Audit(NamedTuple):
 
 
 class Coordinate(NamedTuple):
-  """What was found of one number of the gradient; low and high bound its bias."""
+  """The audit of one coordinate of the gradient; low and high bound its bias."""
 
   name: str
   target: float
@@ -155,10 +155,10 @@ def _leaf(path) -> str:
 
 
 def check(estimator: Estimator, params, batch) -> None:
-  """Holds the shapes of what an estimator returns against the contract, without computing them.
+  """Compares the shapes that an estimator returns with the contract, without computing values.
 
   Raises:
-    ContractError: says which leaf is how, and how it should be.
+    ContractError: names the leaf, the shape that it has and the one that it should have.
   """
   def call(key):
     key_init, key_grad = jax.random.split(key)

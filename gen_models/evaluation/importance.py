@@ -2,15 +2,15 @@
 
   log p(x) >= E[log (1/K) sum_k w_k],    w_k = p(x, z_k) / q(z_k | x),    z_k ~ q(z | x),
 
-tighter with every sample (Burda, Grosse & Salakhutdinov, 2016). Samples are drawn some hundred at a
-time and forgotten: of each image running log-sum-exps of l and of 2 l are kept and the largest
-weights (evaluation.weights), so memory grows as the square root of K, and images are scored some at
-a time, so not with N.
+tighter with every sample (Burda, Grosse & Salakhutdinov, 2016). Samples are drawn a few hundred at
+a time and discarded: for each image only running log-sum-exps of l = log w and of 2 l are kept, and
+the largest weights (evaluation.weights). So memory grows as the square root of K, and, as images
+are scored a few at a time, not with N.
 
   effective sample size of an image   (sum_k w_k)^2 / sum_k w_k^2
 
-The standard error is the jackknife's, of fewer than 4 samples that of repeats; whether weights
-carry the number at all is told by Pareto k.
+The standard error is the jackknife's, or that of repeats with fewer than 4 samples; Pareto k shows
+whether the weights support the number at all.
 
 Axis suffixes: N images, B images at once, K samples at once, M largest weights, V visible. Nats.
 """

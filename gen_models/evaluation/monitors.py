@@ -1,4 +1,4 @@
-"""Monitors of a Boltzmann machine in training: does it learn, do its chains mix, does it overfit?
+"""Monitors of a Boltzmann machine in training: whether it learns, mixes, and overfits.
 
   interaction_gap         E_q F - mean F(train), q = prod_i p_train(v_i): an upper bound in nats on
                           mean log p(train) - mean log q(train), as log Z >= H(q) - E_q F; 0 where
@@ -15,7 +15,7 @@
   chain_extreme           max |v_i| over chains: of real-valued units, the first to blow up
 
 Covariances are taken about the mean of all chains, so chains that each stay in a mode of their own
-count as what they are: stuck. tau stops at 2 T + 1 when T steps are watched.
+count as not mixing. tau is at most 2 T + 1 when T steps are followed.
 
 Axis suffixes: B images, C chains, V visible, H hidden.
 """

@@ -10,16 +10,16 @@ Of N draws x of a model and N test images y, with |.| the Euclidean distance:
   density    mean over x of the number of balls B(y_j) around it, / 5
   coverage   share of balls B(y_j) with some x in them
 
-each on pixels and on features.random_features; and the scores of evaluation.copies, by which draws
-that are copies of training images are told.
+each on pixels and on features.random_features; and the scores of evaluation.copies, which detect
+draws that are copies of training images.
 
-No score sees everything: frechet is blind beyond means and covariances, precision and density to
-what was left out, recall to noise; all of these call copies of training images perfect. The tests
-hold what each one catches. Density can exceed 1, also by collapse.
+No score sees everything: frechet is blind beyond means and covariances, precision and density are
+blind to missing modes, recall is blind to noise, and all of these call copies of training images
+perfect. Tests check what each one catches. Density can exceed 1, also by collapse.
 
-The floor of a score is what N training images get against the same test images, for the scores of
-copies with the training image itself left out. It is no zero: N is finite, and test images may
-differ from training images (other people wrote MNIST's).
+The floor of a score is what N training images get against the same test images; for the scores of
+copies the training image itself is left out. The floor is not zero: N is finite, and test images
+may differ from training images (in MNIST other people wrote them).
 
 Sources: Heusel et al. (2017); Bonneel et al. (2015); Gretton et al. (2012); Kynkaanniemi et al.
 (2019); Naeem et al. (2020).
@@ -86,8 +86,8 @@ def mmd2(x_ND, y_MD, scale=None) -> jax.Array:
   """mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{ij} k(x_i, y_j), scalar.
 
   k(x, y) = mean over w in 1/4, 1, 4 of exp(-|x - y|^2 / (2 w scale)), a mixture of Gaussian
-  kernels: it told corrupted digits from clean ones better than the cubic kernel of KID. For a given
-  scale the estimate is unbiased, so often negative for sets of one distribution.
+  kernels, which separated corrupted digits from clean ones better than the cubic kernel of KID. For
+  a given scale the estimate is unbiased, so it is often negative for sets of one distribution.
 
   Args:
     x_ND: draws.
@@ -154,8 +154,8 @@ def table(key, draw: Callable[[jax.Array, int], Any], test_ND, train_MD, *, shap
   """Every score of a model, with its floor.
 
   A set is n draws, n test images and n training images at random, n = min(test, train, cap); draws
-  and training images are scored against the same test images. Where n takes in the whole test
-  split, that is the same in all sets, whose spread then leaves out the luck of the split.
+  and training images are scored against the same test images. Where n is the whole test split, all
+  sets share it, and their variation then excludes that of the split.
 
   Args:
     key: consumed.

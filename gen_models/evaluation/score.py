@@ -121,7 +121,7 @@ class Fields:
     return check(value, f'{self._where}{name}')
 
   def rest(self) -> dict[str, Any]:
-    """What was not taken: bounded and finite, whatever it means."""
+    """The fields that were not taken: bounded and finite, whatever they mean."""
     for name, value in self._left.items():
       _bounded(value, f'{self._where}{name}', 0)
     return self._left
@@ -206,7 +206,7 @@ _COUNTS = ('num_chains', 'num_temperatures', 'num_samples', 'num_importance_samp
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Score:
-  """What is known of a model's log-likelihood on a test set, and what else was measured.
+  """The record of a model's log-likelihood on a test set, with whatever else was measured.
 
   Attributes:
     test_nats: mean log-likelihood per image, nats, negative for discrete data; None where there is
@@ -214,8 +214,8 @@ class Score:
     kind: 'exact' | 'ais' | 'bracket' | 'bound' | 'none'.
     num_images: N, scored.
     binarisation: of the images; a number without it means nothing.
-    standard_error: of test_nats as an estimate of this very sum: that of log Z and of importance
-      weights; 0 when exact, None where nothing tells it.
+    standard_error: of test_nats as an estimate for these images: that of log Z and of importance
+      weights; 0 when exact, None where it is not known.
     effective_sample_size: of the importance weights; None when exact.
     lower, upper: test_nats from both sides; equal when exact, None where no such bound ran.
     image_standard_error: standard deviation over the N images / sqrt(N): the luck of the test set.
@@ -231,7 +231,7 @@ class Score:
     baselines: scores of simple densities on the same images.
     per_seed: each seed's own.
     remarks: what a reader must know besides, one line each.
-    details: what else the record says, as it stands.
+    details: all other fields of the record, unchanged.
   """
 
   test_nats: float | None
@@ -332,10 +332,10 @@ def _given(record, *names: str) -> dict[str, Any]:
 
 
 def combine(scores: Sequence[Score]) -> Score:
-  """The score of several seeds: means, with the spread beside every seed's own.
+  """The score of several seeds: means, the spread, and every seed's own score.
 
-  Means of bounds are bounds; the weakest effective sample size speaks for all, and one seed that is
-  not resolved, or hollow, for all too.
+  Means of bounds are bounds. The effective sample size is the least of all seeds; the score is
+  resolved only if every seed is, and hollow if any seed is.
   """
   first = scores[0]
   if len(scores) == 1:

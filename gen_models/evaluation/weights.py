@@ -1,16 +1,16 @@
-"""What importance weights say of their mean: its standard error, and whether they carry it.
+"""Diagnostics of importance weights: the standard error of their mean, and whether it is reliable.
 
   standard error  of log (1/K) sum_k w_k, by the jackknife:
                   var = (K-1)/K sum_k (a_k - mean a)^2,    a_k = log(1 - w_k / sum_j w_j)
   Pareto k        shape of the generalised Pareto distribution fitted to the largest weights; above
-                  0.7 their mean has no error that K samples can tell (Vehtari et al., 2024)
+                  0.7, K samples cannot estimate the error of their mean (Vehtari et al., 2024)
 
 The delta method's error, var = 1/S - 1/K with S the effective sample size, is too small wherever S
-is small: measured on Gaussian proposals of 1 to 50 dimensions it is 0.24 to 0.9 of the spread over
-keys, 0 with one sample, while the root mean square of the jackknife's is 0.92 to 1.03 of it from
-4 samples on.
+is small: measured on Gaussian proposals of 1 to 50 dimensions it is 0.24 to 0.9 of the standard
+deviation over keys, and 0 with one sample, while the root mean square of the jackknife's is 0.92 to
+1.03 of it with 4 samples or more.
 
-Only the largest weights enter one by one; of the others sums are enough, so weights can be
+Only the largest weights are kept one by one; sums are enough for the others, so weights can be
 streamed.
 
 Efron & Stein (1981), The jackknife estimate of variance; Zhang & Stephens (2009), A new and
@@ -120,7 +120,7 @@ def generalised_pareto_k(x_MN) -> np.ndarray:
 
 
 def remarks(weights: Summary) -> dict:
-  """What a record says of Pareto k: {'pareto_k': its quantiles, 'hollow': ..}, {} if unknown.
+  """The entries of a record for Pareto k: {'pareto_k': quantiles, 'hollow': ..}, {} if unknown.
 
   hollow is true where more than HOLLOW_SHARE of the images have a k above HOLLOW_K.
   """

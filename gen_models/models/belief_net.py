@@ -18,7 +18,7 @@ def model(num_visible: int, widths: tuple[int, ...] = (200,), hidden: tuple[int,
           activation: networks.Activation = networks.leaky_relu) -> vae.Model:
   """Binary layers of `widths` units over binary x, `hidden` deterministic layers between each two.
 
-  The encoder sees x less the data's mean, which keeps what it says at the start independent of it.
+  The encoder sees x minus the data's mean, so that its output at the start does not depend on it.
   """
   return vae.model(num_visible, widths, (tuple(hidden),) * len(widths), latent=vae.BINARY,
                    activation=activation, learned_prior=True, centred=True)

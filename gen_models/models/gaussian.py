@@ -1,4 +1,4 @@
-"""Multivariate Gaussian: the density that is known from two moments.
+"""Multivariate Gaussian: the density that two moments determine.
 
   p(x) = (2 pi)^(-V/2) |A| exp(-|A (x - m)|^2 / 2),    covariance C = (A'A)^-1
 

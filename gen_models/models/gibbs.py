@@ -3,8 +3,8 @@
   v' ~ p(v | h),    h' ~ p(h | v')
 
 leaves p(v, h) invariant, because each half draws from an exact conditional of it. One such pair is
-a Gibbs step. All units of a layer are drawn at once, for given the other layer they are independent
-(gen_models.models.rbm is the page that says why).
+a Gibbs step. All units of a layer are drawn at once, because given the other layer they are
+independent (gen_models.models.rbm shows why).
 
 `model` is anything that reads like gen_models.models.rbm: see `Model`.
 
@@ -28,7 +28,7 @@ class Params(Protocol):
 
   @property
   def w_VH(self) -> jax.Array:
-    """W, by which the layers hear each other: v.W.h is part of log p."""
+    """The weights W that couple the layers: v.W.h is a term of log p."""
     ...
 
   @property
@@ -80,7 +80,7 @@ class Chains(NamedTuple):
 
 
 def init_chains(key, model: Model, params, num_chains: int) -> Chains:
-  """v from the visible layer where the hidden one says nothing, h ~ p(h | v)."""
+  """v from the visible layer without input from the hidden one, h ~ p(h | v)."""
   key_v, key_h = jax.random.split(key)
   v_CV = model.visible.sample(key_v, params.b_V, jnp.zeros((num_chains, len(params.w_VH))))
   return Chains(v_CV, model.sample_hidden(key_h, params, v_CV))

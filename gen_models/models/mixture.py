@@ -7,7 +7,7 @@
   full       p(x | z = q) = N(x; m_q, C_q)
 
 With one Bernoulli class it is the independent-pixel model. Exact likelihood, fitted by expectation
-maximisation, by gradient, or from known labels: the baselines every other model is printed beside.
+maximisation, by gradient, or from known labels: the baselines of every other model.
 
 EM climbs a posterior: every class is shown, besides the images, a pseudo-images that vary as the
 data do as a whole, so a class to which nothing belongs falls back to the one-class model instead of

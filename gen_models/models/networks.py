@@ -2,7 +2,7 @@
 
   MLP:  x -> W_n f( .. f(W_1 x + b_1) .. ) + b_n
 
-What a network's outputs mean is said by the model that owns it. A vector that is an image is one in
+The model that owns a network defines what its outputs mean. A vector that is an image is one in
 the order [Y, X, C], rows, columns, channels, everywhere.
 
 Axis suffixes: R rows, D inputs, F features, Y X pixels, C channels.

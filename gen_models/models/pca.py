@@ -75,7 +75,7 @@ def principal_angles(a_VR, b_VR) -> jax.Array:
   """Angles between two subspaces spanned by columns, degrees, smallest first (Jordan, 1875).
 
   By their sines, the singular values of (I - A A') B for orthonormal A and B: in float32 a cosine
-  sees nothing below 0.03 degrees (Bjoerck & Golub, 1973). Angles near 90 are as coarse in turn.
+  sees nothing below 0.03 degrees (Bjoerck & Golub, 1973). Sines are as coarse near 90 degrees.
   """
   a_VR, b_VR = (jnp.linalg.qr(x_VR)[0] for x_VR in (a_VR, b_VR))
   off_VR = b_VR - a_VR @ (a_VR.T @ b_VR)

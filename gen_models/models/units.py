@@ -30,8 +30,8 @@ class Layer(Protocol):
 
     p(x | y) = exp(log_base(theta, x) + x.y - cumulant(theta, y)),
 
-  theta the layer's own parameters (an array theta_D, or a NamedTuple of them), y [.., D] what the
-  other layer says. Any two layers make a machine (gen_models.models.machine). To write one:
+  theta the layer's own parameters (an array theta_D, or a NamedTuple of them), y [.., D] the input
+  from the other layer. Any two layers make a machine (gen_models.models.machine). To write one:
   gen_models.models.units.Spin is the shortest.
   """
 

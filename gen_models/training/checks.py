@@ -1,4 +1,4 @@
-"""What can be known of a run before its first update, by shapes alone: nothing is computed.
+"""Checks of a run before its first update, from shapes only: nothing is computed.
 
 Every phase, its monitor, the validation and what an experiment says of its evaluation are traced
 from the shapes of the data. So labels that are missing in the third phase, an enumeration of 2^100

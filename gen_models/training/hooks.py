@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 
 class Hooks(NamedTuple):
-  """What the loop calls while it trains; by default nothing happens.
+  """Functions that the loop calls while it trains; by default they do nothing.
 
   Steps are counted over all phases. `replica` is the number of a replica that is a run of its own,
   and None of a single run or of replicas that share a run directory.

@@ -68,7 +68,7 @@ def traceable(build: Callable[..., Experiment], values: Mapping[str, Any], train
   floats = [name for name, value in values.items() if isinstance(value, float)]
   if floats and _traces(build, values, floats, train, valid):
     return floats
-  # Whatever is wrong with the experiment itself is said here, and not mistaken below.
+  # Errors of the experiment itself are raised here, so that they are not misread below.
   checks.check(experiment, train, valid)
   found = []
   for name in floats:

@@ -34,7 +34,7 @@ class Result(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-  """What stays the same from the first update of a run to the last; see `fit`."""
+  """Everything that does not change during a run; see `fit`."""
 
   experiment: Experiment
   train: Any

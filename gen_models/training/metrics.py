@@ -1,4 +1,4 @@
-"""What a run says about itself: metrics on disk, progress on the screen.
+"""The output of a run: metrics on disk, progress on the screen.
 
 `metrics.jsonl` is the record: one strict JSON object a line, {"step": ..., "time": ..., name: float
 or list of floats over replicas}; floats that JSON cannot hold are the strings "nan", "inf", "-inf".
@@ -221,7 +221,7 @@ def format_progress(step: int, num_steps: int, rate: float | None,
 
 
 def _shown(metrics, headline: str | None) -> list[str]:
-  """The headline, and the loss or what stands for it: a line has room for no more."""
+  """The headline, and the loss or a metric in its place: no more fits on a line."""
   found = []
 
   def latest(fits):

@@ -17,7 +17,7 @@ from gen_models.training import parallel, step as step_lib
 
 
 class Misplaced(ValueError):
-  """A state does not belong to where the run is said to stand."""
+  """A state does not belong to the position at which the run claims to be."""
 
 
 class Position(NamedTuple):
@@ -55,7 +55,8 @@ def at_step(phases: Sequence[Phase], step: int) -> Position:
 def require(position: Position, phases: Sequence[Phase], state) -> None:
   """Raises Misplaced unless state and optimizer have made as many updates as the position says.
 
-  An optimizer may count fewer, as that of a player that moves in turn does, but never more.
+  An optimizer may count fewer, as that of a player does that moves only at its turns, but never
+  more.
   """
   phase = phases[position.phase]
   found = np.unique(np.asarray(state.step))

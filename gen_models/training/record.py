@@ -1,4 +1,4 @@
-"""What a phase has measured: read one dispatch late, checked, reported, ranked.
+"""The metrics of a training phase: read one dispatch late, checked, reported and ranked.
 
 The metrics of a dispatch are read after the next one was launched, so that the device never waits
 for the host, and always before anything is saved: nothing is saved that is not known to be finite.

@@ -13,7 +13,7 @@ from gen_models.training import keys
 
 
 class TrainState(NamedTuple):
-  """All that a run is, between two updates.
+  """The complete state of a run between two updates.
 
   Attributes:
     step: int32, updates done.
@@ -36,7 +36,7 @@ class TrainState(NamedTuple):
 
 
 class Collective(NamedTuple):
-  """What several devices add to the step; on one device, nothing.
+  """The communication between devices in a step; on one device there is none.
 
   Attributes:
     local: (key, batch) -> (key, batch), this device's share.
@@ -48,7 +48,7 @@ class Collective(NamedTuple):
 
 
 def final_params(state: TrainState):
-  """What a run is judged by: the average of its parameters where one is kept, else the last."""
+  """The parameters that are scored: their moving average where one is kept, else the last ones."""
   return state.params if state.average == () else state.average
 
 

@@ -37,7 +37,8 @@ _GPUS = flags.DEFINE_string('slurm_gpus', None, 'GPUs of a node: a number, or ty
 _CPUS = flags.DEFINE_integer('slurm_cpus', None, 'Cores of a process.', lower_bound=1)
 _MEM = flags.DEFINE_string('slurm_mem', None, 'Memory of a node, such as 16G.')
 _GRACE = flags.DEFINE_integer('slurm_grace', 120, 'Seconds before the time limit at which the run '
-                              'is told to save and leave.', lower_bound=1, upper_bound=65535)
+                              'receives a signal to save and leave.', lower_bound=1,
+                              upper_bound=65535)
 _RESTARTS = flags.DEFINE_integer('slurm_restarts', 100, 'How often a job queues itself again.',
                                  lower_bound=0)
 _AT_ONCE = flags.DEFINE_integer('slurm_at_once', None, 'Tasks of an array that run at the same '
@@ -57,7 +58,7 @@ _OWNED = {'array': 'made from the tasks', 'chdir': 'this directory', 'error': 'i
 _FINAL = {'COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT', 'NODE_FAIL', 'OUT_OF_MEMORY', 'BOOT_FAIL',
           'DEADLINE', 'PREEMPTED', 'REVOKED'}
 _SURE = {'COMPLETED', 'FAILED', 'CANCELLED', ''}
-_STOPPED = 143  # launch.train after SIGTERM: saved, goes on when it is started again
+_STOPPED = 143  # launch.train after SIGTERM: saved, resumes when it is started again
 
 
 class Options(NamedTuple):
@@ -295,7 +296,7 @@ def _follow(directory: pathlib.Path, job: str, num_tasks: int, tail: int | None 
           log.show()
       wait = min(wait * 1.5, 15.0)
   except KeyboardInterrupt:
-    shell.say(f'job {job} goes on; scancel {job} ends it, the same command follows it again')
+    shell.say(f'job {job} keeps running; scancel {job} ends it, the same command follows it again')
     return 130
   return _result(directory, job, ended, names)
 

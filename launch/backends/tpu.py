@@ -123,7 +123,7 @@ def submit(command, workdir: str, *, num_tasks: int, task_flag: str | None, env,
   try:
     status = _run(made, chosen, pathlib.Path(workdir), follow)
   except KeyboardInterrupt:
-    shell.say(f'the TPU is kept and what runs on it goes on; {delete}')
+    shell.say(f'the TPU is kept, and the run on it continues; {delete}')
     return 130
   except BaseException:
     shell.say(f'the TPU may exist: {delete}')
@@ -243,7 +243,7 @@ def _run(made: Plan, options: Options, workdir: pathlib.Path, follow: bool) -> i
     _live(made.install)
     _live(made.start)
   else:
-    shell.say('the run goes on already')
+    shell.say('the run is in progress already')
   if not follow:
     return 0
   status = _watch(made)

@@ -1,4 +1,4 @@
-"""What every command shares: its console, signals, and errors that say how to go on."""
+"""The entry of every command: console, signals, and errors that name the remedy."""
 
 import contextlib
 import errno
@@ -22,9 +22,9 @@ T = TypeVar('T')
 def run(main) -> None:
   """app.run, with expected errors as one line on stderr and exit status 1.
 
-  An error that the user can do something about needs no traceback; any other keeps its own. A
-  process that ends with an error waits for nothing: neither for threads of libraries, nor, as one
-  of several processes or of a supervisor, for the others.
+  An error that the user can mend is shown without a traceback; any other keeps its own. A process
+  that ends with an error waits for nothing: neither for threads of libraries nor, where it is one
+  of several processes or has a supervisor, for the others.
   """
   def guarded(argv):
     for number in distributed.stop_signals():
@@ -66,7 +66,7 @@ class _Interrupt:
 
   It raises an exception, so that what is half written is removed. An exception that a handler
   raises is lost where Python happens to run a finaliser or a callback of a library, so a process
-  that is still there after a moment is ended, and so is one that is told a second time.
+  that is still there after a moment is ended, and so is one that receives a second signal.
   """
 
   told = False
@@ -90,13 +90,13 @@ class _Interrupt:
 
 
 def _expected(error: Exception) -> bool:
-  # By module and not by class: naming the classes would import all their rooms.
+  # By module and not by class: naming the classes would import all their packages.
   return type(error).__module__.split('.')[0] in ('gen_models', 'launch', 'experiments') or \
     isinstance(error, (ValueError, OSError, FloatingPointError))
 
 
 def _no_device() -> str | None:
-  """Why JAX has no device where the user has said which it is to use, None where it has one.
+  """Why JAX has no device of the kind that the user asked for; None where it has one.
 
   JAX raises errors of many kinds there, an AssertionError among them.
   """
@@ -113,14 +113,14 @@ def _no_device() -> str | None:
 
 
 def _no_home(error: Exception) -> str | None:
-  """What to do where pathlib finds no home directory."""
+  """The error message where pathlib finds no home directory."""
   if isinstance(error, RuntimeError) and 'home directory' in str(error):
     return 'there is no home directory: set HOME, or the directory itself by its flag or variable'
   return None
 
 
 def _explain(error: Exception) -> str:
-  """What happened, and for trouble with the disk what to do about it."""
+  """The error in one line, with the remedy where it is a full or read-only disk."""
   if not isinstance(error, OSError) or error.errno is None:
     return str(error)
   where = f': {error.filename}' if error.filename else ''
@@ -136,10 +136,10 @@ def _explain(error: Exception) -> str:
 
 
 def extra(what: str, make: Callable[..., T], *args) -> T | None:
-  """make(*args) for something without which the command has done its work all the same.
+  """make(*args) for something that the command can do without.
 
   Returns:
-    What it returns; None where it failed, which is said in one line on stderr.
+    Its value; None where it failed, which is reported in one line on stderr.
   """
   try:
     return make(*args)

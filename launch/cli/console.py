@@ -87,7 +87,7 @@ class _Descriptor(io.FileIO):
         select.select([], [self.fileno()], [])
       return written
     except OSError as e:
-      if e.errno not in (errno.ENOSPC, errno.EDQUOT):  # there may be room again
+      if e.errno not in (errno.ENOSPC, errno.EDQUOT):  # space may be free again later
         # The descriptor itself, so that what libraries and children write does not fail either.
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, self.fileno())

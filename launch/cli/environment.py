@@ -7,7 +7,7 @@ are set by every command (launch/cli/jax_setup.py): a run has the same bits from
 job.
 
 Left out on purpose: --xla_tpu_spmd_rng_bit_generator_unsafe, after which draws depend on how arrays
-are split, and --xla_gpu_autotune_level, which the deterministic setting below has in hand.
+are split, and --xla_gpu_autotune_level, which the deterministic setting below controls.
 """
 
 import re
@@ -34,10 +34,10 @@ SETTINGS = (
   Setting('XLA_FLAGS', '--xla_gpu_enable_latency_hiding_scheduler=true', ('gpu',),
           'the all-reduce of gradients runs while other layers compute; off by default'),
   Setting('XLA_FLAGS', '--xla_gpu_deterministic_ops=true', ('gpu',),
-          'a resumed run ends in the bits of an unbroken one: no atomic sums, no kernels chosen '
-          'by timing', decides_numbers=True),
+          'a resumed run is bitwise identical to an unbroken one: no atomic sums, no kernels '
+          'chosen by timing', decides_numbers=True),
   Setting('XLA_PYTHON_CLIENT_PREALLOCATE', 'true', ('gpu',),
-          'a job has its GPUs alone: one block of memory, no fragments'),
+          'a job has its GPUs to itself: one block of memory, no fragments'),
   Setting('XLA_PYTHON_CLIENT_MEM_FRACTION', '0.9', ('gpu',),
           'how much of it; the default of 0.75 leaves room for other processes, of which there '
           'are none'),

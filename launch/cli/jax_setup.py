@@ -57,7 +57,7 @@ def _cache() -> str | None:
 def unknown_flags(flags: str) -> list[str]:
   """Flags of XLA_FLAGS whose names occur in no library of jaxlib or of its plugins.
 
-  XLA ends the process on a flag that it does not know, before anything can be said.
+  XLA ends the process on a flag that it does not know, before an error can be reported.
   """
   names = [word.partition('=')[0] for word in flags.split() if word.startswith('--')]
   ours = {word.partition('=')[0] for word in environment.defaults('gpu')['XLA_FLAGS'].split()}

@@ -225,12 +225,12 @@ def _is_annotated(annotation) -> bool:
 
 
 def _domains(annotation) -> list:
-  """What of Annotated[type, ...] is a domain: whatever has `holds`, see gen_models/domains.py."""
+  """The domains in Annotated[type, ...]: objects that have `holds`, see gen_models/domains.py."""
   return [x for x in typing.get_args(annotation)[1:] if hasattr(x, 'holds')]
 
 
 def _from_json(value, annotation):
-  """JSON has no tuples: a list is one, but where the annotation says list."""
+  """JSON has no tuples: a list becomes one, unless the annotation says list."""
   annotation = kind(annotation)
   options = [annotation, *typing.get_args(annotation)]
   if isinstance(value, list) and not any((typing.get_origin(a) or a) is list for a in options):
@@ -281,7 +281,7 @@ def load_story(name: str) -> Story:
 
 
 def attribute(reference: str, what: str) -> Any:
-  """What `path.py:name` refers to.
+  """The object that `path.py:name` refers to.
 
   Raises:
     UsageError: no such file, or nothing of that name in it.
@@ -337,7 +337,7 @@ def hyperparameters(entry: Entry) -> dict[str, inspect.Parameter]:
 
 
 def _type_of(default):
-  """The type of a hyperparameter that has a default alone."""
+  """The type of a hyperparameter that has a default but no annotation."""
   if isinstance(default, tuple):
     kinds = {type(x) for x in default}
     return types.GenericAlias(tuple, (kinds.pop(), ...)) if len(kinds) == 1 else tuple

@@ -1,6 +1,6 @@
 """Audits of estimators by name or from a user's file; reports/audit.py prints and draws them.
 
-A reference is a name of the registry, or `path.py:name` of an Estimator, of a function of no
+A reference is a name of the catalogue, or `path.py:name` of an Estimator, of a function of no
 arguments that returns one, of grad(key, params, memory, batch) -> (grads, memory, metrics) with
 nothing to remember, or of loss(key, params, batch) -> (scalar, metrics), whose gradient is taken.
 Bare functions declare nothing, which counts as unbiased.
@@ -44,7 +44,7 @@ class Case(NamedTuple):
 
 
 class Row(NamedTuple):
-  """What was found of a case."""
+  """The audit of a case, and its cost."""
 
   case: Case
   found: gradients.Audit
@@ -61,7 +61,7 @@ class Row(NamedTuple):
 
 def cases(references: Sequence[str], name: str | None, everything: bool = False,
           compare: bool = True, burn_in: int | None = None) -> list[Case]:
-  """What is to be audited, problem by problem.
+  """The cases to be audited, problem by problem.
 
   Args:
     references: names of the registry or path.py:name.
@@ -135,7 +135,7 @@ def problem_of(name: str) -> Problem:
 
 @contextlib.contextmanager
 def _in_one_line(what: str):
-  """What the code of a user raises where shapes do not fit, as one line that begins with `what`."""
+  """Reports an error of a user's code, such as shapes that do not fit, in a line led by `what`."""
   try:
     yield
   except errors.UsageError:
@@ -200,7 +200,7 @@ def measure(cases: Sequence[Case], num_draws: int, seed: int = 0,
   """Audits all cases, as many at a time as there are cores, then times one after the other."""
   def prepare(case):
     entry = case.entry
-    # Accelerators round float32 products to 10 bits unless told otherwise: that would be a bias.
+    # Accelerators round float32 products to 10 bits by default: that would be a bias.
     with jax.default_matmul_precision('highest'):
       key_audit, key_time = jax.random.split(jax.random.key(seed))
       found = gradients.audit(
@@ -238,7 +238,7 @@ def as_json(row: Row, coordinates: bool = False) -> str:
 
 
 def _against(case: Case) -> str:
-  """The loss that an estimator from a file was held against, and which others there are."""
+  """The loss that an estimator from a file was compared with, and which others there are."""
   if case.name in problems.ENTRIES:
     return ''
   known = ', '.join(f'--problem={p.name} ({p.objective})' for p in others(case.problem))

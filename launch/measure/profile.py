@@ -1,10 +1,11 @@
-"""What an update spends its time on: a trace, its operations, and how far from the device's peak.
+"""Profile of an update: a trace, its operations, and the fraction of the device's peak.
 
   fraction of peak = FLOPs of the matrix products of an update / seconds an update / peak
 
 The products are counted in the program before compilation, each loop as often as it runs: the
 compiler's own count takes the body of a loop once. Peak is what one large float32 product reaches
-on this device in this process, so it is no data sheet's and knows of other work on the machine.
+on this device in this process. It is not the figure of a data sheet, and it includes the effect of
+other work on the machine.
 """
 
 import collections
@@ -31,11 +32,11 @@ class Operation(NamedTuple):
 
 
 class Profile(NamedTuple):
-  """What was measured.
+  """The measurements of a profile.
 
   Attributes:
     seconds_per_step: median over dispatches, outside of the trace.
-    compile_seconds: of the program of a dispatch; little where the cache had it.
+    compile_seconds: of the program of a dispatch; small where the cache had it.
     product_flops: of the matrix products and convolutions of an update.
     unknown_loops: loops of unknown length in it, counted once.
     flops_per_second, peak_flops_per_second, fraction_of_peak: as above.

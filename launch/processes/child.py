@@ -9,8 +9,8 @@ from collections.abc import Sequence
 def run(module: str, words: Sequence[str]) -> int:
   """Runs `python -m module words`; returns its exit status.
 
-  Where a signal ends this process meanwhile, the child is told to save and leave. It may need
-  longer for that than this process, and then goes on by itself until it has.
+  Where a signal ends this process meanwhile, the child receives a signal to save and leave. It may
+  need longer for that than this process, and then continues by itself until it has saved.
   """
   with subprocess.Popen([sys.executable, '-m', module, *words]) as process:
     try:

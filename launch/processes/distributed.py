@@ -186,7 +186,7 @@ def _give_up(where, index, seconds) -> None:
 
 
 def is_first() -> bool:
-  """Whether this process writes and speaks for all."""
+  """Whether this process writes files and output for all."""
   return _Process.index == 0
 
 
@@ -220,7 +220,7 @@ def stop_signals() -> list[signal.Signals]:
 class StopTogether:
   """Context in which a signal to stop, to any process, makes all stop after the same dispatch.
 
-  All must call what is returned equally often: they tell each other what they have heard.
+  All must call what is returned equally often: they exchange which signals they have received.
   """
 
   def __enter__(self):
@@ -255,7 +255,7 @@ def run_separately(module: str, *args: str) -> None:
   """Runs `python -m module` on the CPU, in a process that does not join the others.
 
   Raises:
-    OSError: it failed; it has said why.
+    OSError: it failed; its own output says why.
   """
   ours = ('GEN_MODELS_DISTRIBUTED', _COORDINATOR, _PROCESSES, _PROCESS)
   environment = {k: v for k, v in os.environ.items() if k not in ours}

@@ -207,7 +207,7 @@ class Supervisor:
         time.sleep(_POLL)
         if self._asked:
           return STOPPED
-    raise AssertionError('every attempt returns or goes on')
+    raise AssertionError('every attempt returns or is repeated')
 
   def _attempt(self) -> int | Failure:
     """Starts all workers and watches them to their end: the exit status, or why there is none."""

@@ -1,4 +1,4 @@
-"""What launch.audit prints and draws: tables, coordinates as CSV, the picture."""
+"""The output of launch.audit: tables, coordinates as CSV, the picture."""
 
 import math
 import pathlib

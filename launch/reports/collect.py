@@ -1,8 +1,8 @@
-"""What a report shows: runs found in directories, put together in rows.
+"""The contents of a report: runs found in directories, collected in rows.
 
-A row is one configuration with all its seeds: a run with --seeds, or runs that differ in their
-seeds alone. A directory may come from someone else and hold anything: a run that cannot be read is
-a remark, and the others are shown.
+A row is one configuration with all its seeds: a run with --seeds, or runs that differ only in their
+seeds. A directory may come from someone else and hold anything: a run that cannot be read becomes a
+remark, and the others are shown.
 """
 
 import json
@@ -118,7 +118,7 @@ def line_of(error: Exception) -> str:
 
 
 def _add_file(found: Found, path: pathlib.Path) -> None:
-  """What a file of JSON holds, if it is something that a report shows."""
+  """The content of a JSON file, if it is something that a report shows."""
   try:
     objects = _objects(path)
     if story := _story(path, objects):
@@ -172,7 +172,7 @@ def _rows(runs: Sequence[tuple[pathlib.Path, dict]]) -> Iterator[Row]:
 
 
 def _said(run: pathlib.Path) -> Iterator[str]:
-  """What a run says of itself: that it was frozen, its alarms."""
+  """The remarks of a run: that it was frozen, its alarms."""
   for name, what in ((rundir.FAILED, 'frozen: '), ('warnings.txt', '')):
     try:
       text = files.read_text(run / name, _LARGEST_REMARKS)
@@ -287,7 +287,7 @@ def _is_number(value) -> bool:
 
 
 def _story(path: pathlib.Path, objects: list) -> tables.Story | None:
-  """What launch.results keeps of a story, None if it is something else; raises Malformed."""
+  """A story as launch.results keeps it, None if it is something else; raises Malformed."""
   fits = (len(objects) == 1 and isinstance(objects[0], dict)
           and set(objects[0]) == {'command', 'rows'} and isinstance(objects[0]['rows'], list)
           and all(isinstance(r, dict) and {'family', 'samples', 'made'} <= set(r)

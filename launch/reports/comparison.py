@@ -1,4 +1,4 @@
-"""A story: families side by side, as a table, a page and a picture."""
+"""A story: several families of models compared, as a table, a page and a picture."""
 
 import io
 import math
@@ -56,7 +56,7 @@ def report(workdir: pathlib.Path, name: str, lines: Sequence[tables.Line], doc: 
 
 
 def _glance(workdir: pathlib.Path, lines: Sequence[tables.Line]) -> markup.Node:
-  """Test images and samples of every family, small and in one look."""
+  """Test images and samples of every family, small and together."""
   shown = []
   for line in lines:
     if files.is_regular(path := workdir / line.name / 'figures' / 'data.png'):
@@ -103,7 +103,7 @@ def side_by_side(lines: Sequence[tables.Line]) -> markup.Node:
 
 
 def best(lines: Sequence[tables.Line]) -> markup.Node:
-  """For each measure the best family, its value, and those it cannot be told from."""
+  """For each measure the best family, its value, and those that do not differ significantly."""
   cells = [['measure', 'best family', 'value', 'not clearly worse', 'real training images']]
   for measure, standing in _standings(lines).items():
     first, *others = standing.ranked

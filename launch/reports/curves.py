@@ -39,7 +39,7 @@ def read(directories: Sequence[pathlib.Path],
 
   Args:
     directories: of the runs.
-    remark: told in one line of a run whose metrics are not those of a run: it is left out.
+    remark: called with one line about each run that is left out because its metrics do not read.
   """
   from gen_models.training import metrics
   runs = []

@@ -328,7 +328,7 @@ def image_of(path: pathlib.Path, css: str, caption: str, title: Node = None,
 
 
 def folded(summary: str, *body: Node) -> Element:
-  """What is shown when asked for."""
+  """Content that is folded until it is opened."""
   return tag('details', tag('summary', summary), *body)
 
 
@@ -338,7 +338,7 @@ def plural(count: int, one: str, several: str | None = None) -> str:
 
 
 def first_paragraph(doc: str | None) -> str:
-  """What a docstring says first, on one line of bounded length."""
+  """The first sentence of a docstring, on one line of bounded length."""
   return ' '.join((doc or '').strip().split('\n\n')[0].split())[:1000]
 
 

@@ -1,4 +1,4 @@
-"""The page of runs: published beside ours, curves with bands, pictures, audits."""
+"""The page of runs: published values with ours, curves with bands, pictures, audits."""
 
 import json
 import os
@@ -64,7 +64,7 @@ class Report:
 
   def _experiment(self, ident: str, name: str, rows: Sequence[collect.Row],
                   headed: bool) -> markup.Node:
-    """Table, curves and pictures of one experiment; alone on a page it needs no heading."""
+    """Table, curves and pictures of one experiment; a page of only one needs no heading."""
     known = {id(row): _known(row) for row in rows}
     about = next((k for k in known.values() if k.doc), _Known())
     remarks = [remark for row in rows for remark in row.remarks]
@@ -165,7 +165,7 @@ class Report:
       return [(_CAPTIONS.get(name, name), pictures.write_png(
         grid, self.files / f'{self._free(f"{stem}{slug(name)}")}.png'))
         for name, grid in grids.items()], ''
-    except Exception as e:  # damage, a training beside it, code of a user: the page goes on
+    except Exception as e:  # damage, a run still in training, a user's code
       return [], f'There are no pictures: {collect.line_of(e)}'
 
   def _stem(self, *names: str) -> str:
@@ -205,7 +205,7 @@ class Report:
                id=f's{i}', data_experiment=path.stem)
 
   def _audit(self, i: int, path: str, audits: Sequence[dict]) -> markup.Node:
-    """What launch.audit --json printed, as a table."""
+    """The output of launch.audit --json as a table."""
     def number(x):
       return 'not finite' if x is None else f'{x:.3g}'.replace('-', '−')
 
@@ -223,14 +223,14 @@ class Report:
 
 
 class _Drawn(NamedTuple):
-  """The curves that are seen at once, and what is shown when asked for."""
+  """The curves that are visible at first, and those that are folded."""
 
   first: markup.Node = None
   rest: markup.Node = None
 
 
 class _Known(NamedTuple):
-  """What the code of an experiment says of a row, where it is known here."""
+  """The headline, variants and alike from an experiment's code, where it is known here."""
 
   doc: str = ''
   headline: str | None = None

@@ -28,7 +28,7 @@ def likelihood(title: str, result: Result) -> markup.Node:
 
 
 def effort(result: Result) -> str:
-  """What the result took: updates, parameters, seconds, machine."""
+  """The cost of a result: updates, parameters, seconds, machine."""
   on = f' on {result.machine.name}, jax {result.machine.jax}' if result.machine else ''
   took = f' in {result.train_seconds:,.0f} seconds' if result.train_seconds else ''
   size = f'{result.num_parameters:,} numbers trained, ' if result.num_parameters else ''

@@ -153,7 +153,7 @@ def _likelihood(score: Score) -> dict[str, str]:
 
 
 def notes(lines: Sequence[Line]) -> str:
-  """What the numbers of `cells` are of."""
+  """The note below a table of `cells`: images, machines, the meaning of seconds."""
   return (f'{_images(lines)}; {_machines(lines)}. Seconds are wall time of training, all seeds '
           'together')
 
@@ -226,7 +226,7 @@ def _sample(samples, name: str, side: str) -> str:
 
 
 def story_notes(lines: Sequence[Line]) -> str:
-  """What the numbers of a story are of."""
+  """The note below the table of a story: images, seeds, machines, binarisation of draws."""
   first = lines[0].result
   space = next((r.sample_space for _, r in lines if r.samples), None)
   compared = f'; draws compared under {space} binarisation' if space else ''
@@ -261,7 +261,7 @@ def sample_cells(result: Result) -> Cells:
 
 
 def remark(score: Score) -> str:
-  """What a reader must know about the kind of number, as sentences."""
+  """Sentences about the kind of number that a reader must know."""
   known = numbers.error(score)
   error = '' if known == numbers.NONE else f' Standard error {known}.'
   size = ('' if not score.effective_sample_size

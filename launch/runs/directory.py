@@ -222,7 +222,7 @@ def _as_recorded(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _flat(config):
-  """What makes two runs the same; a variant is only a name for hyperparameters.
+  """The fields that decide whether two runs are the same; a variant only names hyperparameters.
 
   Code is compared apart. A file with code counts by its name, wherever it lies.
   """
@@ -281,7 +281,7 @@ def record_start(workdir: pathlib.Path) -> None:
 
 
 def other_devices(workdir: pathlib.Path) -> str | None:
-  """What to say when the last start had other devices than this process: bits may differ.
+  """A note for a run whose last start had other devices than this process: bits may differ.
 
   Call before `record_start`.
   """
@@ -295,8 +295,8 @@ def other_devices(workdir: pathlib.Path) -> str | None:
     return None
   (there, here) = (f'{kind} x {devices} in {processes} process{"es" * (processes > 1)}'
                    for devices, processes, kind in (before, now))
-  return (f'note: it was last started on {there}, now on {here}: it goes on from the same state, '
-          'but sums may be rounded in another order and its bits differ from an unbroken run')
+  return (f'note: it was last started on {there}, now on {here}: it resumes from the same state, '
+          'but sums may be rounded in another order, and its bits differ from an unbroken run')
 
 
 def open_checkpoints(workdir, config, experiment, **options):

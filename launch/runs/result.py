@@ -1,6 +1,6 @@
 """The result of a run, as result.json and experiments/results/ hold it: what was scored, of what.
 
-Runs that differ in their seeds alone are put together here as one result: what evaluate, results
+Runs that differ only in their seeds are merged here into one result: what evaluate, results
 and report call a row.
 """
 
@@ -20,7 +20,7 @@ _SAME_SCORE = ('binarisation', 'kind', 'num_images')
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Machine:
-  """What trained a run."""
+  """The machine on which a run was trained."""
 
   platform: str
   device_kind: str
@@ -154,7 +154,7 @@ class Result:
 
   @property
   def machine(self) -> Machine | None:
-    """What it was trained on; None where that was not recorded."""
+    """The machine that trained it; None where that was not recorded."""
     made = self.made or self.trained
     return Machine.from_json(made, 'made') if made else None
 
@@ -175,7 +175,7 @@ def read(path: pathlib.Path) -> Result:
 
 
 def merge(results: Sequence[Result]) -> Result:
-  """The results of runs that differ in their seeds alone as the result of one run with all of them.
+  """The results of runs that differ only in their seeds, as the result of one run with all of them.
 
   `runs` says how many there were. Seconds are those of all runs; sample scores are means, with the
   least and the greatest of all sets.

@@ -84,7 +84,7 @@ def is_scored(workdir: pathlib.Path) -> bool:
 
 def _evaluate(run, replica: int, prefix: str, report: Callable[[str], None]) -> record.Score:
   """The score of one seed."""
-  # Accelerators round float32 products to 10 bits unless told otherwise; scores must not be.
+  # Accelerators round float32 products to 10 bits by default; scores must not be rounded so.
   with jax.default_matmul_precision('highest'):
     value = run.experiment.evaluate(
       keys.evaluation(run.config['seed'] + replica), run.params_of(replica), run.dataset,
@@ -162,9 +162,9 @@ def reached(run, workdir: pathlib.Path) -> list[dict[str, float]]:
 def training_seconds(lines: list[dict], headline: str) -> dict[int, float]:
   """{step: seconds of training up to it}, of the lines of a metrics.jsonl, without validation.
 
-  A line with the headline was written after a look at validation data, so its own updates count as
-  many seconds as the median of the others has it; where every line is such a one, nothing tells
-  the two apart and seconds are those of both.
+  A line with the headline was written after a validation, so its updates are taken to last as long
+  as the median of the other lines; where every line has a validation, the two cannot be separated
+  and the seconds include both.
   """
   took = [(line['step'] - before['step'], line['seconds'] - before['seconds'], headline in line)
           for before, line in itertools.pairwise([{'step': 0, 'seconds': 0.0}, *lines])]
@@ -175,9 +175,10 @@ def training_seconds(lines: list[dict], headline: str) -> dict[int, float]:
 
 
 def sample_scores(run, space: str) -> dict[str, Any]:
-  """The fields of Result that tell how draws compare with test images.
+  """The fields of Result in which draws are compared with test images.
 
-  Of several seeds, set i of the draws comes from seed i, in turn: their interval holds both.
+  With several seeds, the sets of draws come from the seeds cyclically, so their interval includes
+  the variation between seeds.
   """
   experiment = run.experiment
   from gen_models import data

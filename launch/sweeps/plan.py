@@ -1,4 +1,4 @@
-"""What a sweep runs: points, and the few compiled programs that hold them.
+"""The plan of a sweep: its points, and the few compiled programs that hold them.
 
 A point is a run: a variant, hyperparameters, a seed. Points that differ only in seeds and in floats
 that can be arguments of a program are replicas of one program; a difference in anything else
@@ -37,7 +37,7 @@ class Point(NamedTuple):
 
   @property
   def row(self) -> str:
-    """What it is called with all seeds: pcd,learning_rate=0.1."""
+    """The name of the point with all its seeds: pcd,learning_rate=0.1."""
     parts = [self.variant or 'defaults', *(f'{k}={v}' for k, v in self.swept.items())]
     # Of a name nothing but one path component is made, whatever a string in it says.
     return urllib.parse.quote(','.join(parts), safe=',=+-._').replace('..', '%2E%2E')

@@ -222,7 +222,7 @@ class Sweep:
     return '\n'.join([f'{self.entry.name}: {self.objective()}', *lines])
 
   def objective(self) -> str:
-    """What `value` is of."""
+    """The name of the quantity that `value` measures."""
     headline = self.entry.experiment(**registry.resolve(self.entry)).headline_metric
     return 'test nats per image' if self._sample_space is not None else headline or 'nothing'
 

@@ -321,7 +321,7 @@ def test_a_run_goes_on_without_its_follower(parse, cloud, tmp_path, capfd):
   finally:
     follower.kill()
     follower.wait()
-  assert follower.returncode == 130 and 'goes on already' in err and 'tpu-vm delete a-b' in err
+  assert follower.returncode == 130 and 'in progress already' in err and 'tpu-vm delete a-b' in err
   assert calls(cloud).count('create') == 1 and count.read_text() == '1'
   os.killpg(pid, signal.SIGKILL)  # as the end of the machine would
   assert submit(parse, tmp_path, flags=['--follow']) == 0
