@@ -3,15 +3,15 @@
   python -m launch.train --experiment=autoencoder --variant=pretrained --workdir=runs/autoencoder
   python -m launch.evaluate --workdir=runs/autoencoder
 
-Layers are pretrained greedily as RBMs (CD-1, means passed up, a phase a layer), the last with
-linear hidden units: the code. Unrolled, the net is fine-tuned with Adam on the cross-entropy of
-real-valued pixels, the learning rate falling linearly to 0: that of each variant is the better of
-1e-3 and 3e-3 on validation images. Trained on 50,000 images. Without
-pretraining the weights start as Glorot & Bengio (2010) have it, times 4 for logistic units.
+Layers are pretrained greedily as RBMs (CD-1, means passed up, one training phase for each layer),
+the last with linear hidden units: the code. Unrolled, the net is fine-tuned with Adam on the
+cross-entropy of real-valued pixels, the learning rate falling linearly to 0 from the better of 1e-3
+and 3e-3 on validation images, chosen for each variant. Trained on 50,000 images. Without
+pretraining the weights are initialised as by Glorot & Bengio (2010), times 4 for logistic units.
 
 Score: squared error of a test image, the sum over pixels in [0, 1], mean over all test images
-(mean +- standard deviation over seeds), beside PCA with as many components; an autoencoder has no
-nats.
+(mean +- standard deviation over seeds), compared with PCA of as many components; an autoencoder has
+no likelihood.
 
   pretrained      3.16, one seed, PCA 13.87; --set=pretrain_steps=3000 --set=num_steps=15000
   random_init     without pretraining
@@ -115,7 +115,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
                pretrain_weight_decay: NonNegative = 2e-4, learning_rate: NonNegative = 1e-3,
                batch_size: PositiveInt = 100, num_steps: NumUpdates = 25_000,
                pretrain_steps: NumUpdates | None = None) -> Experiment:
-  """num_steps is of each phase, unless pretrain_steps says otherwise for the RBMs.
+  """num_steps is that of each phase, unless pretrain_steps is given for the RBMs.
 
   code_learning_rate is that of the RBM with linear hidden units.
   """

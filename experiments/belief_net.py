@@ -4,14 +4,14 @@
   python -m launch.evaluate --workdir=runs/sbn
 
 One layer of 200 Bernoulli latents, linear maps or 200-200-200 with leaky ReLU (slope 0.3) between
-it and the pixels, encoder alike on inputs less the data's mean. Batch 50, data dynamically
+it and the pixels, encoder alike on inputs minus the data's mean. Batch 50, data dynamically
 binarised, Adam 1e-4 on encoder and decoder, SGD 1e-2 on the prior's log-odds. The published runs
 take 10^6 updates on 60,000 images; the default here is 100,000 on 50,000 (--set=num_steps=1e6 is
 all of them).
 
 Score: the importance-weighted bound in test nats of all 10,000 test images, binarised once, with
-5000 samples an image, mean +- standard deviation over seeds; beside it `train_elbo` and, of test
-images, `elbo`, both with one sample, which is what the literature prints. Published best training
+5000 samples an image, mean +- standard deviation over seeds; in addition `train_elbo` and, on test
+images, `elbo`, both with one sample, as the literature reports. Published best training
 ELBO, linear (Grathwohl et al., 2018): NVIL -112.5, MuProp -111.7, REBAR -111.6, RELAX -111.20; with
 two linear layers NVIL -99.6, REBAR -98.22, RELAX -98.00.
 
@@ -112,7 +112,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
 
 
 def switches(key, model: vae.Model, params, dataset, num_units: int = 64) -> dict:
-  """What each unit of z_1 does: E[x | it on] - E[x | it off], 0 as mid-grey, the strongest first.
+  """The effect of each unit of z_1: E[x | it on] - E[x | it off], 0 mid-grey, strongest first.
 
   The other units stay as one draw of the prior has them; averaged over 16 draws.
   """

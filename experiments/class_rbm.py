@@ -68,7 +68,7 @@ def classify(params, x_NF, label_N):
 
 
 def sampler(shape):
-  """Experiment.sample: of one class or, where none is asked for, of all in turn."""
+  """Experiment.sample: of one class or, where none is asked for, of all classes cyclically."""
   @jax.jit
   def of_class(key, params, label):
     # The label held, what remains is an ordinary machine.
@@ -91,7 +91,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
                num_hidden: Width = 500, joint_weight: NonNegative = 0.1, steps: PositiveInt = 1,
                chains: PositiveInt = 100, learning_rate: NonNegative = 1e-3,
                batch_size: PositiveInt = 100, num_steps: NumUpdates = 20_000) -> Experiment:
-  """joint_weight is that of -log p(x, y) beside -log p(y | x) in the hybrid."""
+  """joint_weight is the weight of -log p(x, y), added to -log p(y | x), in the hybrid."""
   levels, shape = data.levels(dataset), data.shape(dataset)
   rows = data.batches(batch_size, binarisation, levels, with_labels=True)
 

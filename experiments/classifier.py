@@ -1,18 +1,18 @@
-"""What unsupervised pretraining is worth to a classifier: 784-500-500-2000-10.
+"""The benefit of unsupervised pretraining for a classifier: 784-500-500-2000-10.
 
   python -m launch.train --experiment=classifier --variant=pretrained --workdir=runs/pretrained
   python -m launch.evaluate --workdir=runs/pretrained
 
-Layers of logistic units, pretrained greedily as RBMs (CD-1, means passed up, a phase a layer), then
-all weights fine-tuned by backpropagation of the softmax's cross-entropy with Adam, batch 100, the
-learning rate falling linearly to 0. Pretraining sees every training image and no label. Pixels are
-real values in [0, 1] while pretraining and scoring; while fine-tuning they are by default drawn
-afresh as bits at every step, a noise that keeps the net from learning the training set by heart.
-Without pretraining the weights start as Glorot & Bengio (2010) have it, times 4 for logistic units.
+Layers of logistic units are pretrained greedily as RBMs (CD-1, means passed up, one training phase
+for each layer), then all weights are fine-tuned by backpropagation of the softmax's cross-entropy
+with Adam, batch 100, the learning rate falling linearly to 0. Pretraining sees every training image
+and no label. Pixels are real values in [0, 1] in pretraining and scoring; in fine-tuning they are
+by default drawn afresh as bits at every step, a noise that reduces overfitting. Without pretraining
+the weights are initialised as by Glorot & Bengio (2010), times 4 for logistic units.
 
-Score: error in % on all test images (a classifier has no nats), mean +- standard deviation over
-seeds. Published (Hinton et al., 2006, as Salakhutdinov & Hinton, 2009, quote it): 1.2 % for a
-fine-tuned deep belief network, 1.6 % for backpropagation from random weights.
+Score: error in % on all test images (a classifier has no likelihood of images), mean +- standard
+deviation over seeds. Published (Hinton et al., 2006, as Salakhutdinov & Hinton, 2009, quote it):
+1.2 % for a fine-tuned deep belief network, 1.6 % for backpropagation from random weights.
 
   pretrained              1.29 %, one seed; 50,000 labels, --set=pretrain_steps=10000
                           --set=num_steps=15000
@@ -126,7 +126,7 @@ def log_p_of(params, dataset: data.Dataset, binarisation: str) -> tuple[np.ndarr
 
 
 def reconstruction_error(key, params: dbn.Params, x_NV) -> jax.Array:
-  """While a layer is pretrained: how well it gives back what it sees, squared, a row."""
+  """While a layer is pretrained: the squared reconstruction error of its input, for each row."""
   v_NV = dbn.feature_means(params, x_NV)
   h_NH = rbm.sample_hidden(key, params.layers[-1], v_NV)
   gap_NV = v_NV - rbm.visible_mean(params.layers[-1], h_NH)
@@ -134,7 +134,7 @@ def reconstruction_error(key, params: dbn.Params, x_NV) -> jax.Array:
 
 
 def pictures(binarisation: str, key, params, dataset) -> dict:
-  """The images that the net is most wrong about, and what its first layer looks at."""
+  """The images that the net is most wrong about, and the filters of its first layer."""
   del key
   shape = data.shape(dataset.name)
   log_p_NQ, y_N = log_p_of(params, dataset, binarisation)
@@ -155,7 +155,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
                learning_rate: NonNegative = 1e-3, weight_decay: NonNegative = 0.0,
                batch_size: PositiveInt = 100, num_steps: NumUpdates = 25_000,
                pretrain_steps: NumUpdates | None = None) -> Experiment:
-  """num_steps is of each phase, unless pretrain_steps says otherwise for the RBMs.
+  """num_steps is that of each phase, unless pretrain_steps is given for the RBMs.
 
   binarisation is that of the images fine-tuning sees; num_labelled None means all.
   """

@@ -3,16 +3,17 @@
   python -m launch.train --experiment=dbn --variant=mnist_500_2000 --workdir=runs/dbn
   python -m launch.evaluate --workdir=runs/dbn
 
-One phase a layer, each an RBM by centred PCD-1 on sampled hidden units of the one below, the data
-dynamically binarised, batch 100, the learning rate falling linearly to 0. Trained on 50,000 images.
+One training phase for each layer, an RBM by centred PCD-1 on sampled hidden units of the one below,
+the data dynamically binarised, batch 100, the learning rate falling linearly to 0. Trained on
+50,000 images.
 
 Score: the variational lower bound in test nats of all test images, binarised once, with the larger
-log Z of the top layer of two that are annealed from both sides, or the enumerated one where it is
-small; beside it the importance-weighted estimate with 100 samples. Mean +- standard deviation over
-seeds. The numbers below were scored with Bennett's estimate between the two sides; with the larger
-side 500-2000 has -87.08. Published for it (Salakhutdinov & Murray, 2008): an estimate of about
--84.6. Networks with labels add the error of the class of least free energy; Hinton, Osindero & Teh
-report 1.25 % for 500-500-2000 after up-down fine-tuning, which is not done here.
+log Z of the top layer from forward and reverse annealing, or the enumerated one where the layer is
+small; in addition the importance-weighted estimate with 100 samples. Mean +- standard deviation
+over seeds. The numbers below were scored with Bennett's estimate between the two sides; with the
+larger side 500-2000 has -87.08. Published for it (Salakhutdinov & Murray, 2008): an estimate of
+about -84.6. Networks with labels add the error of the class of least free energy; Hinton, Osindero
+& Teh report 1.25 % for 500-500-2000 after up-down fine-tuning, which is not done here.
 
   mnist_500_2000   -86.99, estimate -84.96, one seed
   labelled         500-500-2000, labels beside the features of the top layer

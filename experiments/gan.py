@@ -1,12 +1,12 @@
-"""Adversarial networks on MNIST: losses and penalties side by side, and the classical recipe.
+"""Adversarial networks on MNIST: losses and penalties compared, and the classical recipe.
 
   python -m launch.train --experiment=gan --variant=rpgan_r1_r2 --workdir=runs/gan
   python -m launch.evaluate --workdir=runs/gan
 
-Pixels are real values in [0, 1]. No likelihood, so no nats: scores of draws beside test images,
+Pixels are real values in [0, 1]. There is no likelihood; scores compare draws with test images,
 mean +- standard deviation over seeds (Frechet distance of pixels; precision; recall).
 An update moves one player; the learning rate falls along a cosine to 0 and the generator that is
-judged is a moving average, except for dcgan, which is Radford, Metz & Chintala (2016) as published:
+scored is a moving average, except for dcgan, which is Radford, Metz & Chintala (2016) as published:
 normalised networks, N(0, 0.02^2) weights, Adam 2e-4 with beta1 0.5, no decay, no average.
 
   non_saturating  with R1 (Mescheder, Geiger & Nowozin, 2018)

@@ -8,7 +8,7 @@ authors' code: generator 4 x 400 with batch normalisation and ReLU, critic 3 x 2
 weights N(0, 0.02^2), 2 latents, Adam 1e-4 with beta1 0.8, both players moved at every update, 400
 epochs of 1000 batches of 100 packs. (Here draws are normalised over their own batch; there, by
 running averages.) The others have dense networks of 128 and a learning rate that falls along a
-cosine to 0, and judge a moving average of the generator.
+cosine to 0, and a moving average of the generator is scored.
 
 Score, of 2,500 draws, mean +- standard deviation over seeds: modes found, share of draws within 3
 sigma of a mode (0.989 for the data), reverse KL of the modes' shares in nats (0.005 for the data).

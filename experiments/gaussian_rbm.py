@@ -5,11 +5,11 @@
 
 Pixels are dequantised and normalised, v = (x - mean) / max(sd, 0.1), so that a pixel which hardly
 ever changes does not become huge when it does; the variance of a unit stays within [0.001, 4]
-whatever the parameters, so nothing can blow up by it (Cho, Ilin & Raiko, 2011). Adam, the learning
+whatever the parameters are, so it cannot diverge (Cho, Ilin & Raiko, 2011). Adam, the learning
 rate falling linearly to 0.
 
 Score: exact nats of test images in [0, 1], log Z by enumerating the hidden units, mean +- standard
-deviation over seeds; a density, to be compared with the Gaussian beside it and with no probability
+deviation over seeds; a density, to be compared with that of the Gaussian and not with probabilities
 of binary images.
 
   digits           44.52 +- 0.05  3 seeds; one full Gaussian 49.84

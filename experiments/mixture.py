@@ -1,4 +1,4 @@
-"""Mixtures: the baselines that every other model is printed beside.
+"""Mixtures: the baselines of every other model.
 
   python -m launch.train --experiment=mixture --variant=em_100 --workdir=runs/mixture
   python -m launch.evaluate --workdir=runs/mixture

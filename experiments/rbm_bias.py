@@ -10,10 +10,10 @@ many times:
   bias      |E[g] - grad| / |grad|, less the part that is noise of the mean
   noise     sqrt(total variance of one draw) / |grad|
 
-CD-k starts at the data, so its error is bias for good. PCD-k starts at the run's own chains: what
-is called its bias is how far E[g | chains] is from the gradient, which holds both what the chains
-lag behind the parameters and the luck of their finite number; variants differ in it, and
-`floor_pcd` says what chains of that number show at rest.
+CD-k starts at the data, so its error is bias that never averages out. PCD-k starts at the run's own
+chains: what is called its bias is the distance of E[g | chains] from the gradient, which includes
+both the lag of the chains behind the parameters and the noise of their finite number; variants
+differ in that number, and `floor_pcd` measures the same for as many chains in equilibrium.
 
 Score: exact test nats; scores bias_*, noise_* are those at the end of training, metrics.jsonl has
 them at every validation. Bengio & Delalleau (2009) and Fischer & Igel (2011) bound the bias of
@@ -21,9 +21,9 @@ CD-k; here it is measured.
 
 Along the run with 100 chains, bias of CD-1, CD-10 and CD-25 (means of 3 seeds): 0.90, 0.68 and 0.47
 after 2,500 updates, 0.95, 0.90 and 0.85 after 12,500, 0.99, 0.97 and 0.94 after 25,000: as weights
-grow k steps from the data reach ever less of the model. From the run's own chains PCD-1 is as far
-off at any one step (0.9 to 1.2, whatever their number): what updates of moving chains average, one
-draw does not. At the end, 3 seeds:
+grow, k steps from the data reach ever less of the model. From the run's own chains PCD-1 is as far
+off at any one step (0.9 to 1.2, whatever their number): its errors average out over the updates of
+moving chains, not within one draw. At the end, 3 seeds:
 
   chains                    10                100               1000
   test nats, exact          -156.11 +- 3.65   -148.03 +- 1.72   -145.04 +- 0.48
@@ -33,8 +33,8 @@ draw does not. At the end, 3 seeds:
   noise CD-25               0.05 +- 0.01      0.06 +- 0.02      0.15 +- 0.02
         PCD, rested chains  0.50 +- 0.08      0.19 +- 0.06      0.14 +- 0.02
 
-CD's noise is a share of a gradient that gets shorter with more chains. Rested chains, 5,000 steps
-on, show what is left to their finite number.
+The noise of CD is relative to a gradient whose norm decreases with more chains. Rested chains,
+which had 5,000 more Gibbs steps, show the error that remains because their number is finite.
 
 The picture in the documentation: python -m launch.report runs/bias_10 runs/bias_100 runs/bias_1000
 --metrics=bias_cd1,bias_cd25,bias_pcd1,noise_cd1,noise_cd25,noise_pcd1

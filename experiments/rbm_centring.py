@@ -1,4 +1,4 @@
-"""What centring buys: 16 hidden units on MNIST and on its negative (Melchior et al., 2016).
+"""The benefit of centring: 16 hidden units on MNIST and on its negative (Melchior et al., 2016).
 
   python -m launch.train --experiment=rbm_centring --variant=centred_flipped --workdir=runs/flipped
   python -m launch.evaluate --workdir=runs/flipped
@@ -19,11 +19,11 @@ standard deviation over seeds. Published, best of the learning rates tried: cent
   plain_flipped     -197.48 +- 5.51  3 seeds
   enhanced_flipped  -143.90 +- 0.35  3 seeds
 
-plain_flipped is never at rest: its validation likelihood moves by ten nats and more from one look
-to the next, so where a run ends is luck. At the best of ten looks (launch.evaluate
---checkpoint=best) it is -184.28 +- 9.44 with learning rate 0.03 (published: -183.36), -188.46 +-
-4.17 with 0.01 and -189.72 +- 4.59 with 0.003; with 0.1 no look of three runs was above -200
-(validation).
+plain_flipped does not converge: its validation likelihood moves by ten nats and more from one
+validation to the next, so where a run ends is chance. At the best of ten validations
+(launch.evaluate --checkpoint=best) it is -184.28 +- 9.44 with learning rate 0.03 (published:
+-183.36), -188.46 +- 4.17 with 0.01 and -189.72 +- 4.59 with 0.003; with 0.1 no validation of three
+runs was above -200.
 
 Cost for three seeds on 2 CPU cores shared with other work: 200 seconds.
 """
@@ -65,7 +65,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
                rate: Fraction = 0.01, start: Literal['log_odds', 'zero'] = 'log_odds',
                learning_rate: NonNegative = 0.01, batch_size: PositiveInt = 100,
                num_steps: NumUpdates = 25_000) -> Experiment:
-  """`start` says where the visible biases begin: at the data's log-odds or at 0."""
+  """`start` is the initial value of the visible biases: the data's log-odds, or 0."""
   levels, shape = data.levels(dataset), data.shape(dataset)
   estimator = contrastive(rbm, boltzmann.negative_phase(negative, chains=chains, steps=steps),
                           direction=boltzmann.direction_of(direction, rate))

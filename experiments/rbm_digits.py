@@ -4,12 +4,12 @@
   python -m launch.evaluate --workdir=runs/digits
 
 Sixteen hidden units can be enumerated, so training curves and test scores are exact nats and the
-estimators can be ranked by what they reach, the exact gradient among them.
+estimators, the exact gradient among them, can be ranked by the score that they reach.
 
 Score: exact test nats of 300 held-out digits, threshold binarisation, mean +- standard deviation
-over 5 seeds; RESULTS.md is made from experiments/results/. Independent pixels score -25.19, a
-mixture of 80 products of Bernoullis -17.55. Cost: 4 to 10 seconds for one seed of cd1 or pcd, 15
-seconds for five in one program (cd25 270, exact 1300), on 2 CPU cores shared with other work.
+over 5 seeds. Independent pixels score -25.19, a mixture of 80 products of Bernoullis -17.55. Cost:
+4 to 10 seconds for one seed of cd1 or pcd, 15 seconds for five in one program (cd25 270, exact
+1300), on 2 CPU cores shared with other work.
 
   cd1         -18.33 +- 0.09
   cd1_samples -18.28 +- 0.11   samples instead of p(h | v) in the last half-step

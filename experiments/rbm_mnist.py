@@ -4,8 +4,9 @@
   python -m launch.evaluate --workdir=runs/mnist
 
 Trained on 50,000 images, dynamic binarisation, batch 100; the last 10,000 training images are held
-out for validation. The learning rate falls linearly to 0 and most of the likelihood is won at the
-end of that fall: persistent chains that look lost at half the run (below -110 nats) are fine at 0.
+out for validation. The learning rate falls linearly to 0, and most of the likelihood is gained at
+the end of that decay: with persistent chains a run may have less than -110 nats halfway and still
+end well.
 
 Score: test nats of all 10,000 test images, binarised once. Log Z is annealed forward from the base
 rates of the data and in reverse from training images (14,500 temperatures, 100 chains in each
@@ -29,9 +30,9 @@ Published, from 60,000 images: CD-25 -86.34.
   cd25         -112.25          [-86.60, -112.25]  not resolved with 1,000 chains
   cd1          -139.50 +- 0.96  [-139.55, -139.30] 30,000
   cd3          -144.57 +- 4.06  [-146.33, -144.51] not resolved with 1,000 chains
-  tap           at 33,000 updates it is nowhere near rest; not scored
+  tap           far from converged after 33,000 updates; not scored
 
-Three seeds each. What the published figures were trained with is not known to us; _decay has the
+Three seeds each. We do not know the hyperparameters of the published figures; _decay has the
 momentum and the weight decay of the RBM code that Salakhutdinov published, and reproduces the
 published CD-25. Without them the two directions contradict each other: CD-25 has -86.60 by reverse
 annealing from training images, and -112.25 by forward annealing from the base rates, the published
@@ -97,7 +98,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] 
   """The learning rate falls linearly to 0; weight decay is on W only.
 
   schedule 'constant' keeps the rate where it is; `average` is the decay of the moving average of
-  parameters that is then judged. ais_chains and ais_temperatures are those of the final score;
+  parameters that is then scored. ais_chains and ais_temperatures are those of the final score;
   14,500 temperatures are the published schedule.
   """
   levels = data.levels(dataset)

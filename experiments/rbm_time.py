@@ -3,9 +3,9 @@
   python -m launch.train --experiment=rbm_time --variant=centred --workdir=runs/time
   python -m launch.evaluate --workdir=runs/time
 
-The run of rbm_mnist, judged by the moving average of its parameters. A constant learning rate
+The run of rbm_mnist, scored by the moving average of its parameters. A constant learning rate
 stalls nats below the target, so the rate falls to 0 here too, and each variant has about as many
-updates as it takes to get there; the target is reached late in that fall. The validation likelihood
+updates as it takes to reach the target, which happens late in that decay. The validation likelihood
 is measured every 1,000 updates: log Z by forward and reverse annealing with 500 temperatures and
 100 chains, and Bennett's estimate from both, because forward annealing by itself overestimates the
 likelihood of machines in training by nats.

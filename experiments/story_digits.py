@@ -1,4 +1,4 @@
-"""Every family on the 8x8 digits, side by side: `make story`.
+"""Every family on the 8x8 digits, compared: `make story`.
 
   python -m launch.story --story=story_digits --workdir=runs/story
 

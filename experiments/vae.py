@@ -212,7 +212,7 @@ def active_units(key, model: vae.Model, params, x_NV) -> list[jax.Array]:
 
 
 def walks(key, model: vae.Model, params, dataset, binarisation: str, steps: int = 9) -> dict:
-  """What a walk in z_1 shows, the most active units, and straight lines between test images."""
+  """Traversals of z_1 along its most active units, and interpolations between test images."""
   x_NV = data.fixed_split(dataset, 'test', binarisation)
   code_NO = model.encode(params, x_NV)
   z = model.sample_posterior(key, params, code_NO, 1)

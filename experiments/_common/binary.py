@@ -1,4 +1,4 @@
-"""Binary images: exact scores, and the baselines that they are printed beside."""
+"""Binary images: exact scores and baselines."""
 
 from gen_models import data
 from gen_models.evaluation import baselines, likelihood

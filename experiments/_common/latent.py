@@ -9,7 +9,7 @@ from gen_models.models import vae
 
 
 def initialiser(model: vae.Model, levels: int):
-  """Phase.init: the untrained model says the data's mean."""
+  """Phase.init: the untrained model has the data's mean."""
   def init(key, arrays, previous_params):
     del previous_params
     return model.init(key, data.mean_image(arrays, levels))

@@ -80,7 +80,7 @@ def pretraining(layers: list[tuple], *, steps: int, centring: float | None, leve
 
 
 def filters(params: dbn.Params, shape, rows: int = 8, columns: int = 8) -> dict:
-  """For each layer, what its strongest units project to through the weights below, in [0, 1]."""
+  """For each layer, its strongest units projected through the weights below, in [0, 1]."""
   grids, w_VH = {}, None
   for depth, layer in enumerate(params.layers, 1):
     w_XH = layer.w_VH if w_VH is None else layer.w_VH[:w_VH.shape[1]]  # without the label's rows
