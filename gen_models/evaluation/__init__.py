@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     monitors,
     samples,
     score,
+    weights,
   )
   from gen_models.evaluation.gradients import (
     Audit,
@@ -29,12 +30,13 @@ if TYPE_CHECKING:
 
 __all__ = [
   'Audit', 'ContractError', 'audit', 'baselines', 'check', 'copies', 'deep', 'features', 'figures',
-  'gradients', 'importance', 'likelihood', 'modes', 'monitors', 'samples', 'score', 'stopwatch']
+  'gradients', 'importance', 'likelihood', 'modes', 'monitors', 'samples', 'score', 'stopwatch',
+  'weights']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
   ('baselines', 'copies', 'deep', 'features', 'figures', 'gradients', 'importance', 'likelihood',
-   'modes', 'monitors', 'samples', 'score'),
+   'modes', 'monitors', 'samples', 'score', 'weights'),
   {'Audit': 'gen_models.evaluation.gradients',
    'ContractError': 'gen_models.evaluation.gradients',
    'audit': 'gen_models.evaluation.gradients',
