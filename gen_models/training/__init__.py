@@ -7,6 +7,7 @@ from gen_models import _lazy
 if TYPE_CHECKING:
   from gen_models.training import (
     checkpoint,
+    checks,
     hooks,
     hyper,
     keys,
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
   from gen_models.training.step import TrainState
 
 __all__ = [
-  'Checkpoints', 'Metrics', 'Result', 'TrainState', 'checkpoint', 'fit', 'hooks', 'hyper',
-  'keys', 'loop', 'metrics', 'parallel', 'players', 'position', 'record', 'replicas', 'step']
+  'Checkpoints', 'Metrics', 'Result', 'TrainState', 'checkpoint', 'checks', 'fit', 'hooks',
+  'hyper', 'keys', 'loop', 'metrics', 'parallel', 'players', 'position', 'record', 'replicas', 'step']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('checkpoint', 'hooks', 'hyper', 'keys', 'loop', 'metrics', 'parallel', 'players', 'position',
-   'record', 'replicas', 'step'),
+  ('checkpoint', 'checks', 'hooks', 'hyper', 'keys', 'loop', 'metrics', 'parallel', 'players',
+   'position', 'record', 'replicas', 'step'),
   {'Checkpoints': 'gen_models.training.checkpoint',
    'Metrics': 'gen_models.training.metrics',
    'Result': 'gen_models.training.loop',
