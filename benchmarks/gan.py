@@ -49,7 +49,7 @@ SIDE, QUARTER = 28, 7
 
 
 class Setting(NamedTuple):
-  """What all contenders share."""
+  """The setting that all contenders share."""
 
   x_NV: np.ndarray  # uint8, zeros and ones
   channels: tuple[int, int]

@@ -39,8 +39,8 @@ flags.DEFINE_integer('rounds', 7, 'Timed rounds; the table shows their median.',
 flags.DEFINE_integer('batch', 100, 'Images an update, and persistent chains.', lower_bound=1)
 flags.DEFINE_integer('visible', 784, 'Visible units.', lower_bound=1)
 flags.DEFINE_integer('hidden', 500, 'Hidden units.', lower_bound=1)
-flags.DEFINE_integer('sweep_chains', 2000, 'Chains of the Gibbs sweep.', lower_bound=1)
-flags.DEFINE_integer('sweeps', 10, 'Sweeps timed together; the table is for one.', lower_bound=1)
+flags.DEFINE_integer('sweep_chains', 2000, 'Chains of the Gibbs step.', lower_bound=1)
+flags.DEFINE_integer('sweeps', 10, 'Gibbs steps timed together; tables are for one.', lower_bound=1)
 flags.DEFINE_float('learning_rate', 0.05, 'Of every trainer.')
 flags.DEFINE_string('json', None, 'File to write all numbers to.')
 
@@ -48,7 +48,7 @@ PACKAGES = ('jax', 'jaxlib', 'optax', 'numpy', 'scikit-learn', 'rbms', 'torch', 
 
 
 class Setting(NamedTuple):
-  """What all contenders share."""
+  """The setting that all contenders share."""
 
   x_NV: np.ndarray  # uint8, zeros and ones
   num_hidden: int
@@ -70,7 +70,7 @@ class Trainer(NamedTuple):
 
 
 class Sampler(NamedTuple):
-  """A contender that sweeps, and its visible samples [C, V]."""
+  """A contender that takes Gibbs steps, and its visible samples [C, V]."""
 
   contender: Contender
   samples: Callable
@@ -228,7 +228,7 @@ def rbms_sampler(s: Setting) -> Sampler | None:
       chains = params.sample_state(chains, n_steps=s.sweeps)
       _finish(torch)
 
-  note = f'sample_state: {2 * s.sweeps + 1} products for {s.sweeps} sweeps, it ends with h given v'
+  note = f'sample_state: {2 * s.sweeps + 1} products for {s.sweeps} steps, it ends with h given v'
   return Sampler(Contender('rbms', run, note), lambda: chains['visible'].cpu().numpy())
 
 
@@ -250,7 +250,7 @@ def step_products(library: str, s: Setting) -> Contender:
 
 
 def sweep_products(library: str, s: Setting) -> Contender:
-  """The two of one sweep: v W and h W'."""
+  """The two products of one Gibbs step: v W and h W'."""
   def products(w_VH, v_CV, _):
     h_CH = v_CV @ w_VH
     return h_CH @ w_VH.T, h_CH

@@ -2,8 +2,8 @@
 
   python -m benchmarks.seeds --seeds=5
 
-Both times are of loop.fit alone, compilation included, without validation; each variant of
-rbm_digits in turn, `rounds` times interleaved. Prints medians and their ratio.
+Both times are those of loop.fit, compilation included, without validation; the variants of
+rbm_digits follow each other, `rounds` times interleaved. Prints medians and their ratio.
 """
 
 import functools

@@ -81,7 +81,7 @@ def table(m: dict) -> str:
 
 
 def _cell(name: str, rows: dict[str, dict], ours: str) -> str:
-  """214 ms [210, 220], 2.00×: the median, its spread, and the ratio to ours."""
+  """214 ms [210, 220], 2.00×: the median, the range, and the ratio to ours."""
   row = rows.get(name)
   if row is None:
     return '–'

@@ -110,7 +110,7 @@ def show(rows: dict[str, dict], contenders: list[Contender]) -> None:
 
 
 def environment(packages: tuple[str, ...]) -> dict:
-  """What the times depend on: processor, cores, threads of each library, versions."""
+  """The conditions of the times: processor, cores, threads of each library, versions."""
   threads = {f'{pool["internal_api"]} ({pathlib.Path(pool["filepath"]).name})': pool['num_threads']
              for pool in threadpoolctl.threadpool_info()}
   return {'cpu': _cpu(), 'cores': use_all_cores(), 'device': str(jax.devices()[0]),

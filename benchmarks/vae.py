@@ -47,7 +47,7 @@ PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'torch', 'pythae', 'threa
 
 
 class Setting(NamedTuple):
-  """What all contenders share."""
+  """The setting that all contenders share."""
 
   x_NV: np.ndarray  # uint8, zeros and ones
   num_hidden: int
@@ -158,8 +158,8 @@ def torch_trainer(s: Setting) -> Trainer | None:
     for rows_B in torch.randperm(len(x_NV)).view(-1, s.batch_size):
       update(x_NV[rows_B])
 
-  return Trainer(Contender('torch eager', run, 'a loop by hand; permutation and gather on tensors'),
-                 layers)
+  note = 'a handwritten loop; permutation and gather on tensors'
+  return Trainer(Contender('torch eager', run, note), layers)
 
 
 def _pythae_trainer(s: Setting, directory: str):

@@ -26,10 +26,11 @@ _ESTIMATOR = flags.DEFINE_multi_string(
   'estimator', [], 'Name, names with commas between, or path.py:name; repeatable.')
 _PROBLEM = flags.DEFINE_string(
   'problem', None, 'Small model and loss to audit on: of an estimator from a file (default rbm), a '
-  'name or path.py:name of a gen_models.problems.entry.Problem; alone, all its estimators.')
+  'name or path.py:name of a gen_models.problems.entry.Problem; without --estimator, all its '
+  'estimators.')
 flags.DEFINE_alias('model', 'problem')
-_ALL = flags.DEFINE_bool('all', False, 'Every registered estimator, each on its own model.')
-_COMPARE = flags.DEFINE_bool('compare', None, 'Show the registered estimators of the same model '
+_ALL = flags.DEFINE_bool('all', False, 'Every estimator of the catalogue, each on its problem.')
+_COMPARE = flags.DEFINE_bool('compare', None, "Show the catalogue's estimators of the same model "
                              'too; default yes, with --json no. They never decide the status.')
 _DRAWS = flags.DEFINE_integer('draws', 2**14, 'Gradients of each estimator.', lower_bound=2)
 _BURN_IN = flags.DEFINE_integer('burn_in', None, 'Calls before the one that counts, for the memory '

@@ -52,11 +52,11 @@ def add(directories) -> None:
                               f'python -m launch.evaluate --workdir={shlex.quote(directory)}')
     result = result_lib.read(path)
     if result.experiment not in registry.names():  # it becomes the name of a file
-      raise errors.UsageError(f'{path} is of {result.experiment}: results are kept of the '
-                              'files of experiments/ alone')
+      raise errors.UsageError(f'{path} is of {result.experiment}: only results of files '
+                              'of experiments/ are kept')
     if result.estimator:
-      raise errors.UsageError(f'{path} is of your estimator {result.estimator}: results are '
-                              'kept of the estimators of experiments/ alone')
+      raise errors.UsageError(f'{path} is of your estimator {result.estimator}: only '
+                              'results of the estimators of experiments/ are kept')
     added.setdefault((result.experiment, result.variant), []).append(result)
   for (experiment, variant), results in added.items():
     kept = keep(result_lib.merge(results))  # refuses a variant that does not exist

@@ -35,7 +35,7 @@ _SET = shared.overrides()
 _SEED = shared.seed('Seed of the (first) run.')
 _SEEDS = shared.seeds('Replicas with seeds seed, seed + 1, ... in one program.')
 _PARALLEL = flags.DEFINE_enum('parallel', 'sharded', ['sharded', 'pmap'],
-                              'How a step is spread over devices, see training/parallel.py.')
+                              'How a step is distributed over devices, see training/parallel.py.')
 _DATA_DIR = shared.data_dir()
 _STREAM = flags.DEFINE_bool('stream', False, 'Read batches from disk through grain instead of '
                             'keeping the data on the device; the batches are the same.')

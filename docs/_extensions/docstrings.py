@@ -70,7 +70,7 @@ def _atom(name: str) -> nodes.Node:
 
 
 def _inner(script: str) -> str:
-  """What stands in a sub- or superscript, without the brackets that hold it together."""
+  """The content of a sub- or superscript, without its brackets."""
   script = script[1:-1] if script[0] in '{(' else script
   return re.sub(r'[A-Za-z]+', lambda m: _GREEK.get(m[0], m[0]), script).replace('-', '−')
 

@@ -11,7 +11,7 @@ import pathlib
 import re
 
 ROOT = pathlib.Path(__file__).parents[2]
-# Room -> what it holds, in the order of the reference.
+# Package of gen_models -> what it holds, in the order of the reference.
 ROOMS = {
   'models': 'Models: what a distribution is',
   'estimators': 'Estimators: how a gradient is estimated',
@@ -60,7 +60,7 @@ def _room_page(room: str, title: str, names: list[str]) -> str:
 
 
 def _short_paths(room: str) -> list[str]:
-  """The functions and classes that `import gen_models as gm` reaches in a room, as links."""
+  """The functions and classes that `import gen_models as gm` reaches in a package, as links."""
   package = importlib.import_module(f'gen_models.{room}')
   links = []
   for name in package.__all__:
@@ -72,7 +72,7 @@ def _short_paths(room: str) -> list[str]:
 
 
 def _rooms() -> dict[str, str]:
-  """Page name -> text, of every room and of the modules that lie in none."""
+  """Page name -> text, of every package and of the modules that lie in none."""
   pages = {room: _room_page(room, title, modules(ROOT / 'gen_models' / room))
            for room, title in ROOMS.items()}
   alone = [name for name in modules(ROOT / 'gen_models') if name.count('.') == 1]

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = [
   'Checkpoints', 'Metrics', 'Result', 'TrainState', 'checkpoint', 'checks', 'fit', 'hooks',
-  'hyper', 'keys', 'loop', 'metrics', 'parallel', 'players', 'position', 'record', 'replicas', 'step']
+  'hyper', 'keys', 'loop', 'metrics', 'parallel', 'players', 'position', 'record', 'replicas',
+  'step']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,

@@ -283,7 +283,7 @@ class Checkpoints(contextlib.AbstractContextManager):
       if (host.shape, host.dtype, _sha256(host)) != (shape, dtype, saved[path]['sha256']):
         raise _Damage(f'leaf {path}: its bytes are not those saved')
       if (saved[path]['key'] is not None) != _is_key(leaf):
-        raise _Damage(f'leaf {path}: it is a key in one of manifest and run alone')
+        raise _Damage(f'leaf {path}: it is a key only in the manifest or only in the run')
       restored.append(_place(host, leaf, saved[path]['key']))
     return jax.tree.unflatten(jax.tree.structure(example), restored)
 
@@ -307,7 +307,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         shutil.rmtree(target, ignore_errors=True)
         (self.directory / str(step)).rename(target)
     if jax.process_count() > 1:
-      multihost_utils.sync_global_devices('damaged checkpoints set aside')
+      multihost_utils.sync_global_devices('damaged checkpoints renamed')
     self._manager.reload()
 
 

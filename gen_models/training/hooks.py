@@ -1,4 +1,4 @@
-"""Where the loop reports to its caller."""
+"""The functions by which the loop reports to its caller."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ class Hooks(NamedTuple):
       once for each alarm of a phase.
     on_diverged: (replica, message): a replica that is a run of its own met a number that is not
       finite. It stays as it was last saved; the others continue while there are any.
-    on_remark: (line): something for people, such as why replicas are trained sequentially.
+    on_remark: (line): a note for the user, such as why replicas are trained sequentially.
     should_stop: () -> bool: asked between dispatches; on True the state is saved and returned.
   """
 

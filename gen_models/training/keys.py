@@ -13,7 +13,7 @@
     batch b    fold_in(w, 2^31 + b)                      b > 0; w itself of the first
 
 Within a phase the numbers are disjoint, and no experiment has 2^31 phases, so no key is used twice.
-They are part of what a run is: another number here is another run, of every run ever begun.
+They never change: another number here would change the results of every run.
 
 A key of shape [S] is that of S replicas; functions of a run's or a phase's key map over it.
 """

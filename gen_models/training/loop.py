@@ -230,7 +230,7 @@ def _rows(phase: Phase, key, train, stream, runner: parallel.Runner):
 
 
 def _check_lengths(run: _Run) -> None:
-  """Raises ValueError for numbers of updates that cannot be."""
+  """Raises ValueError for impossible numbers of updates."""
   experiment = run.experiment
   if run.stream is not None and run.replicated:
     raise ValueError('replicas each read the data in their own order: stream one seed at a time')

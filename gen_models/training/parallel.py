@@ -3,8 +3,8 @@
   sharded   jax.jit of the global program: batch and chains split over the `data` axis of a mesh,
             the rest replicated, sums over the batch completed by the compiler. The random draws are
             those of one device, so the run is too, up to the order of floating-point sums: the
-            same chains bit for bit for as long as no rounding tips a sample over (200 updates and
-            more at 64-16; less at 784-500, from where two runs differ as two seeds do).
+            same chains bit for bit until rounding changes a sample (after 200 updates or more at
+            64-16, earlier at 784-500; from then on two runs differ as two seeds do).
   pmap      the per-device program through jax.pmap: each device folds its index into the key,
             draws its own samples and averages gradients with lax.pmean. The batch is the global
             one, so an estimator that draws nothing agrees with `sharded`; one that samples agrees
@@ -277,10 +277,10 @@ def _sequential(phase: Phase, devices) -> Runner:
 def vmap_keeps_bits(phase: Phase, state, arrays, num_steps: int, devices=None) -> bool:
   """Whether replicas under vmap are bitwise identical to single runs, seen on some after a while.
 
-  XLA may order a batched sum differently. What rounds differently mostly does so at once in some
-  leaf of parameters, optimizer or memory; but a small model may round alike for tens of updates.
-  So _COMPARED replicas, evenly apart, are looked at after _UPDATES updates, in dispatches of
-  num_steps. The state is left as it is.
+  XLA may order a batched sum differently. Where rounding differs, it mostly does so at once in some
+  leaf of parameters, optimizer or memory, but a small model may round alike for tens of updates. So
+  _COMPARED replicas, evenly apart, are compared after _UPDATES updates, in dispatches of num_steps.
+  The state is not changed.
   """
   devices = list(jax.devices() if devices is None else devices)
   num = len(state.step)

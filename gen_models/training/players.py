@@ -2,7 +2,7 @@
 
   generator's turn:  g <- g + u_g(dL_g/dg),   f and its optimizer's state stay;   else the reverse
 
-An update that is zero is not rest: Adam would decay its moments and keep moving by them.
+A gradient of zero does not suffice: Adam would decay its moments and keep moving by them.
 """
 
 from collections.abc import Callable
@@ -31,6 +31,6 @@ def players(generator: optax.GradientTransformation, critic: optax.GradientTrans
 
 
 def _in_turn(generator, critic, generators_turn: Callable[[Any], Any]):
-  """Both, each at rest while the other moves."""
+  """Both transformations, each inactive, its state unchanged, while the other player moves."""
   return (transforms.conditionally_mask(generator, lambda step, **extra: generators_turn(step)),
           transforms.conditionally_mask(critic, lambda step, **extra: ~generators_turn(step)))

@@ -1,8 +1,8 @@
-"""Where a run stands, and the state that belongs there.
+"""The position of a run, and the state that belongs there.
 
-A position is held once: a phase and the updates done in it. The number of a checkpoint is the same
-counted over all phases; the state carries the second half, and so do the optimizer's counts. Where
-training begins, all of them are compared.
+A position is a training phase and the number of updates done in it. The number of a checkpoint is
+the same counted over all phases; the state has the updates done in the phase, and so do the
+optimizer's counts. Where training begins, all of them are compared.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Replicas that train in one program and are saved as runs of their own.
+"""Replicas that train in one program and are saved as separate runs.
 
 Each has a directory with checkpoints that `launch.train` would have written, so a replica can be
 scored, drawn from or resumed as a single run.
@@ -15,7 +15,7 @@ from gen_models.training.checkpoint import Checkpoints, DamagedCheckpoint
 
 
 class Fan:
-  """Looks like one Checkpoints to the loop and saves every replica in its own.
+  """Replaces Checkpoints for the loop, and saves every replica in its own directory.
 
   Attributes:
     frozen: numbers of replicas that are no longer saved.

@@ -145,7 +145,7 @@ def render(command, workdir: str, options: Options, *, num_tasks: int = 1,
   directory = pathlib.Path(os.path.abspath(workdir)) / 'slurm'
   words = [sys.executable if i == 0 and word == 'python' else word
            for i, word in enumerate(command)]
-  lines += ['', '# The signal at the time limit goes to the processes alone. What reaches this',
+  lines += ['', '# The signal at the time limit goes only to the processes. What reaches this',
             '# script means that Slurm ends the job, and that it is not to be queued again here.',
             'ended=', "trap 'ended=yes' TERM", f'cd -- {shlex.quote(os.getcwd())} || exit 1',
             *options.setup,

@@ -374,8 +374,8 @@ def rescored(entry: Entry, values: dict[str, Any], overrides) -> dict[str, Any]:
   """
   typed = _typed(entry, overrides)
   if trained := [name for name in typed if name not in entry.scoring]:
-    raise UsageError(f'--set={trained[0]}: the run was trained with it; when it is scored, '
-                     f'{entry.name} reads {", ".join(entry.scoring) or "no hyperparameter"} alone')
+    raise UsageError(f'--set={trained[0]}: the run was trained with it; the score of {entry.name} '
+                     f'reads {", ".join(entry.scoring) or "no hyperparameter"}')
   values = values | typed
   check_values(entry, values)
   return values

@@ -67,8 +67,8 @@ def cases(references: Sequence[str], name: str | None, everything: bool = False,
     references: names of the registry or path.py:name.
     name: the problem of estimators from files, also path.py:name, rbm if None; without references,
       all estimators of that problem.
-    everything: every registered estimator.
-    compare: beside what was asked for, the registered estimators of the same problems.
+    everything: every estimator of the catalogue.
+    compare: in addition to what was asked for, the catalogue's estimators of the same problems.
     burn_in: of estimators from files; None is the problem's own.
 
   Raises:

@@ -152,7 +152,7 @@ def test_what_only_the_score_reads_may_change_when_a_run_is_scored():
                          'ais_chains=1 ais_chains=2': 'twice'}.items():
     with pytest.raises(errors.UsageError, match=message):
       registry.rescored(entry, trained, words.split())
-  with pytest.raises(errors.UsageError, match='reads no hyperparameter alone'):
+  with pytest.raises(errors.UsageError, match='reads no hyperparameter'):
     registry.rescored(registry.load('mixture'), {}, ['num_steps=3'])
 
 

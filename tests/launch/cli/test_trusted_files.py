@@ -226,7 +226,8 @@ def test_the_commands_refuse_a_foreign_file(tmp_path, marker):
   error = refused('evaluate', f'--workdir={workdir}')
   assert 'would run as code' in error and not marker.exists()
   files.write_json(workdir / 'result.json', {**files.read_json(COMMITTED), 'experiment': str(path)})
-  assert 'experiments/ alone' in refused('results', f'--add={workdir}') and not marker.exists()
+  error = refused('results', f'--add={workdir}')
+  assert 'only results of files of experiments/ are kept' in error and not marker.exists()
 
 
 @pytest.mark.slow
