@@ -6,7 +6,7 @@
   estimator = gm.estimators.contrastive(gm.models.rbm, gm.estimators.persistent(chains=100))
   found = gm.evaluation.audit(key, estimator, params, batch, exact_grads)
 
-What is public is in the `__all__` of the packages; all of it is imported when first asked for.
+All public names are in the `__all__` of the packages; each is imported when it is first used.
 """
 
 from typing import TYPE_CHECKING

@@ -7,15 +7,15 @@
 
 Points that differ in seeds and float hyperparameters are replicas of one program. Every replica is
 a run in a directory of its own, WORKDIR/<point>/seed<k>, bitwise identical to that of launch.train
-with its flags: evaluate, sample, report and train itself take it from there. One that meets a
-number that is not finite is frozen, says why in failed.txt, and the others continue. The same
-command again resumes; what is finished is not run again, and more variants, values or seeds may be
-asked for in the same WORKDIR.
+with its flags: evaluate, sample, report and train itself can read it. One that meets a number that
+is not finite is frozen, with the reason in failed.txt, and the others continue. The same command
+again resumes; what is finished is not run again, and more variants, values or seeds may be asked
+for in the same WORKDIR.
 
 With --where=slurm, tpu or k8s every program is a task of a job there.
 
-Replicas are a vmap where that is seen to be bitwise identical to single runs, else they are trained
-one after another in the program of a single run; --replicas=vmap insists on the vmap, which may
+Replicas are a vmap where that is found to be bitwise identical to single runs; else they are
+trained sequentially in the program of a single run. --replicas=vmap insists on the vmap, which may
 differ by rounding.
 """
 

@@ -57,7 +57,7 @@ def _over_flips(model, of_gap):
 
     @jax.checkpoint
     def block(i_I):
-      # A flip moves all that the hidden units hear by one row of W: no product anew.
+      # A flip changes the input of the hidden units by one row of W: no new product.
       change_BI = other(v_BV[:, i_I]) - v_BV[:, i_I]
       flipped_BIH = y_BH[:, None] + change_BI[..., None] * w_VH[i_I]
       gap_BI = (here_B[:, None] - model.hidden.cumulant(c_H, flipped_BIH)

@@ -29,12 +29,12 @@ from gen_models.estimators import base
 class Model(Protocol):
   """A density with latents and an approximate posterior, as gen_models.models.vae.Model is.
 
-  z is a tuple of arrays [K, B, Z], a layer each; the code of x is what its encoder says of it.
+  z is a tuple of arrays [K, B, Z], one for each layer; the code of x is the output of its encoder.
   """
 
   @property
   def has_path(self) -> bool:
-    """Whether z can be differentiated in what the code says: latents are continuous."""
+    """Whether z can be differentiated with respect to the code: latents are continuous."""
     ...
 
   def encode(self, params: Any, x_BV: jax.Array, /) -> jax.Array:
@@ -181,7 +181,7 @@ class Baseline(NamedTuple):
 
 
 def variational(model: Model, rule: Rule, *, baseline: float | None = None) -> base.Estimator:
-  """The gradient that `rule` says, for a batch x_BV.
+  """The gradient that `rule` defines, for a batch x_BV.
 
   Args:
     model: see above.
@@ -266,7 +266,7 @@ def analytic_elbo(model: Model, samples: int = 1, beta: float = 1.0) -> base.Est
 
 
 def _require_path(model: Model):
-  """ValueError where the model says that its samples cannot be differentiated."""
+  """ValueError where the model's samples cannot be differentiated."""
   if not getattr(model, 'has_path', True):
     raise ValueError('this gradient goes through the samples, and those of discrete latents have '
                      'no derivative, so that of their encoder would be off: use reinforce or rloo')

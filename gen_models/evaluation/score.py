@@ -1,4 +1,4 @@
-"""The record of a score: what a number says of itself, read, checked and merged in one place.
+"""The record of a score: a number with its kind and conditions; read, checked and merged here.
 
 A score is an object of JSON in result.json and in experiments/results/; `Score` is the same, typed.
 The keys of the JSON are the names of the fields. Keys that are not known are kept, so a later
@@ -326,7 +326,7 @@ class Score:
 
 
 def _given(record, *names: str) -> dict[str, Any]:
-  """Those fields of a record that say something."""
+  """The fields of a record that are not empty."""
   values = {name: getattr(record, name) for name in names}
   return {name: v for name, v in values.items() if v is not None and v != {}}
 

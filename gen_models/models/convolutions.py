@@ -144,7 +144,7 @@ class Decoder(nn.Module):
         x = BatchNorm(name=f'norm_{i}')(x)
       elif i:
         x = shift(self, f'bias_{i}', x)
-      # Each pixel sees 4 of the 16 taps: the fan-in is a quarter of what the kernel's shape says.
+      # Each pixel sees 4 of the 16 taps: the fan-in is a quarter of that of the kernel's shape.
       w_44CD = self.param(f'double_{i}', weights(self.stddev, 8.0), (4, 4, x.shape[-1], size))
       x = double(jax.nn.leaky_relu(x, 0.2), w_44CD, self.form)
     return shift(self, 'bias', x)[:, :self.shape[0], :self.shape[1]]

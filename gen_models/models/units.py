@@ -83,7 +83,7 @@ class Layer(Protocol):
     ...
 
   def check(self, x, /) -> None:
-    """Raises ValueError where x are no states of these units, with the mend."""
+    """Raises ValueError, with the remedy, where x are not states of these units."""
     ...
 
 
@@ -403,7 +403,7 @@ def check_batch(layer, num_units: int, x_BD) -> None:
 
 
 def _require(good, x, law: str, fix: str):
-  """ValueError with the first value of x that is not good."""
+  """ValueError with the first invalid value of x."""
   bad = np.asarray(x)[~np.asarray(good)]
   if bad.size:
     raise ValueError(f'{law}, but {bad.size} of {np.size(x)} values are not, {bad.flat[0]:g} for '

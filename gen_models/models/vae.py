@@ -7,8 +7,9 @@ are is a `Family`. The log-weight of a sample is
 
   l = log p(x, z) - log q(z | x),    E_q[l] <= log p(x).
 
-Densities take parameters and samples apart, so an estimator may differentiate along either. What
-the first encoder says of x, its code, is computed once and handed to all that need it.
+Densities take parameters and samples as separate arguments, so an estimator may differentiate with
+respect to either. The output of the first encoder for x, its code, is computed once and passed to
+every function that needs it.
 
 Axis suffixes: B batch, K samples of each, N samples, V visible, Z latent, D units of any layer, O
 outputs of a network. z is a tuple of L arrays [K, B, Z]. Nats.
@@ -68,7 +69,7 @@ class Outputs(Protocol):
 
 
 class Family(NamedTuple):
-  """Independent units given what a network says of them, `num_outputs` numbers a unit.
+  """Independent units given the outputs of a network, `num_outputs` numbers for each unit.
 
   Attributes:
     num_outputs: O / D.
@@ -76,7 +77,7 @@ class Family(NamedTuple):
     kl: (outputs of q, outputs of p) -> KL(q || p), [..] nats.
     sample: (key, outputs) -> [.., D], differentiable in the outputs where units are continuous.
     mean: outputs -> E[x], [.., D].
-    outputs: mean_D -> outputs [O] with that mean, what an untrained network should say.
+    outputs: mean_D -> outputs [O] with that mean, for an untrained network.
     has_path: whether samples can be differentiated in the outputs: units are continuous.
   """
 
@@ -156,7 +157,7 @@ class Params(NamedTuple):
   Attributes:
     encoder: parameters of q(z_1 | x), q(z_2 | z_1), ..
     decoder: parameters of p(x | z_1), p(z_1 | z_2), ..
-    bias_O: added to what the first decoder says; starts at the data's mean.
+    bias_O: added to the outputs of the first decoder; starts at the data's mean.
     prior_O: outputs that p(z_L) is made of; () for zeros, which is N(0, 1) of Gaussian units.
     center_V: subtracted from x before it is encoded, not trained; () for nothing.
   """
@@ -178,7 +179,7 @@ class Model(NamedTuple):
     latent: Family of every z.
     widths: units of z_1, .., z_L.
     learned_prior: whether p(z_L) has parameters.
-    centred: whether the encoder sees x less the data's mean.
+    centred: whether the encoder sees x minus the data's mean.
   """
 
   encoders: tuple[nn.Module, ...]

@@ -19,7 +19,7 @@ import numpy as np
 from gen_models.experiment import Experiment
 from gen_models.training import checks
 
-# What code that needs a number may say of one without a value: jax's own errors are TypeErrors. An
+# Errors of code that needs a number and is given one without a value: jax's are TypeErrors. An
 # error that does not come from the tracer comes again without it, see `traceable`.
 _OF_A_TRACER = (TypeError, ValueError, AttributeError, IndexError)
 

@@ -121,7 +121,7 @@ def _is_own(stream, descriptor: int) -> bool:
 
 
 def _plain(error):
-  """Of characters that cannot be encoded: what stands for them, else their numbers."""
+  """Replaces characters that cannot be encoded by similar ones, else by their numbers."""
   if not isinstance(error, UnicodeEncodeError):
     raise error
   text = error.object[error.start:error.end]

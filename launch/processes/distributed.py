@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-# Exit statuses beside 1, an error that says what to do about it (sysexits.h names these two).
+# Exit statuses besides 1, an error that names its remedy (sysexits.h names these two).
 CRASHED = 70  # any other error, after its traceback
 LOST = 75  # another process is gone: it was not this one's fault
 
@@ -101,7 +101,7 @@ def join() -> None:
                      'GEN_MODELS_COORDINATOR=host:port names the processes')
   import jax
 
-  # jax would abort with pages of C++ when it has waited long enough: this says it in a line.
+  # jax would abort with pages of C++ when it has waited long enough: this reports it in a line.
   waiting = threading.Timer(seconds, _give_up, [where, options.get('process_id'), seconds])
   waiting.daemon = True
   waiting.start()

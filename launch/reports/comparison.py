@@ -140,7 +140,7 @@ def _standings(lines: Sequence[tables.Line]) -> dict[str, _Standing]:
         [(name, s.value if s.low is None else s.low, s.value if s.high is None else s.high,
           numbers.significant(s.value, 3)) for name, s in samples.items() if s.value is not None],
         numbers.significant(samples[ranked[0].name].floor, 3))
-  for what, field in (('numbers that training sets, fewest', 'num_parameters'),
+  for what, field in (('trained parameters, fewest', 'num_parameters'),
                       ('training seconds, fewest', 'train_seconds')):
     known = sorted((getattr(r, field), name) for name, r in lines if getattr(r, field) is not None)
     if len(known) > 1:

@@ -138,7 +138,7 @@ def _dress(axis, name: str) -> None:
 
 
 def _name(text: str) -> str:
-  """A name as it stands in a picture: one line of bounded length."""
+  """A name as it is drawn in a picture: one line of bounded length."""
   text = ''.join(c if c.isprintable() else ' ' for c in text)
   return text if len(text) <= 60 else f'{text[:57]}...'
 

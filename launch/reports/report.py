@@ -254,7 +254,7 @@ def _known(row: collect.Row) -> _Known:
 
 
 def _summary(rows: Sequence[collect.Row]) -> str:
-  """How much there is to see."""
+  """The number of configurations and runs on the page."""
   seeds = sum(len(row.seeds) for row in rows)
   if seeds == 1:
     return f'One run, of seed {rows[0].seeds[0]}.'

@@ -1,4 +1,4 @@
-"""A run directory: everything that was, and everything that is needed to do it again.
+"""A run directory: the record of a run, and all that is needed to repeat it.
 
 config.json        experiment, variant, resolved hyperparameters, seed, seeds: what the run is; of a
                    user's file also the sha256 of its code, see `claim`
@@ -158,7 +158,7 @@ def changed_code(config: dict[str, Any], now: dict[str, str]) -> list[str]:
 
 
 def _compare_code(workdir, there, config, accept, say) -> None:
-  """Holds the user's code against that of the last start; raises ForeignRun."""
+  """Compares the user's code with that of the last start; raises ForeignRun."""
   now = config.get('code', {})
   changed = changed_code(there, now)
   if not changed:
@@ -322,7 +322,7 @@ def open_checkpoints(workdir, config, experiment, **options):
 
 
 def _require_writable(directory: pathlib.Path) -> None:
-  """Finds now what the first save would find after minutes of work."""
+  """Fails now where the first save would fail after minutes of work."""
   try:
     tempfile.TemporaryFile(dir=directory).close()
   except OSError as e:

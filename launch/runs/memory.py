@@ -1,4 +1,4 @@
-"""Memory: what there is, and what is refused because there is too little of it."""
+"""Memory: how much there is, and the refusal of what does not fit."""
 
 import os
 import pathlib

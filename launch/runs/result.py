@@ -53,7 +53,7 @@ class Result:
     seeds: of the runs in it.
     step, checkpoint: of the parameters that were scored.
     score: likelihood, other scores, every seed's own.
-    num_parameters: numbers that training sets.
+    num_parameters: number of trained parameters.
     samples: scores of draws, name -> score.
     sample_space: binarisation under which draws were compared with test images.
     memorised: whether the draws are copies of training images.
@@ -62,7 +62,7 @@ class Result:
     trained, environment: where the run was trained and where it was scored.
     made: of a committed result, where it was trained.
     command: of a committed result, how it is made again.
-    runs: how many runs were put together.
+    runs: how many runs were merged.
   """
 
   experiment: str

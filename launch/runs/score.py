@@ -206,9 +206,9 @@ def sample_scores(run, space: str) -> dict[str, Any]:
 
 
 def num_parameters(params) -> int:
-  """Numbers that training sets, all of them: of encoders and critics too.
+  """The number of trained parameters, those of encoders and critics included.
 
-  Arrays that are not read whole say how much of them is, as gaussian.Full does.
+  Parameters of which only a part is read have their own count, as gaussian.Full does.
   """
   leaves = jax.tree.leaves(params, is_leaf=lambda node: hasattr(node, 'num_parameters'))
   return sum(int(x.num_parameters if hasattr(x, 'num_parameters') else np.size(x)) for x in leaves)

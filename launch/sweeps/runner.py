@@ -17,7 +17,7 @@ from launch.sweeps import plan
 
 
 class AllFailed(ValueError):
-  """No run of a sweep came to its end."""
+  """No run of a sweep finished."""
 
 
 class Sweep:

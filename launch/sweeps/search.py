@@ -1,4 +1,4 @@
-"""Search that learns from what it has seen: optuna asks for points, batches of them train together.
+"""Adaptive search: optuna proposes points, and batches of them train together.
 
 The objective is the last value of the experiment's headline metric, a mean over seeds; larger is
 better. The study is optuna.log in the sweep's directory: the same command resumes it. What is
@@ -69,7 +69,7 @@ def _study(sweep: runner.Sweep, optuna):
 
 
 def _ask(study, axes: Mapping, batch: int, trials: int, seed: int) -> list[tuple[int, dict]]:
-  """(number, point) of the next trials; [] when all were told.
+  """(number, point) of the next trials; [] when all are done.
 
   Those that an interrupted search had asked for come first.
   """

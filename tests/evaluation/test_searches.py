@@ -204,7 +204,7 @@ def test_strata_bound_log_z_by_what_the_ways_forth_must_reach():
   np.testing.assert_allclose(found.standard_error, 0.5 / 1000**0.5 * 3.5 / 2.25, rtol=2e-3)
   nowhere = np.zeros(1000, int)
   found, uncovered = searches.stratified(0.0, forth_C, nowhere, back_C, began_C, 2)
-  # No way forth reached stratum 1, which may hold (1 / 2) / 1001 / 2 all the same.
+  # No forward chain reached stratum 1, which may hold (1 / 2) / 1001 / 2 all the same.
   np.testing.assert_allclose(found.log_partition, np.log((1000.5 / 0.25 + 0.5 / 2.0) / 1001),
                              rtol=1e-6)
   assert uncovered == 1

@@ -65,7 +65,7 @@ def rows(doc: str, variants) -> dict[str, str]:
 
 
 def differences(words: str, experiment: str, result: dict) -> list[str]:
-  """What a row says otherwise than the result."""
+  """The differences between a row and the result."""
   scores = {**result.get('scores', {}), 'step': result['step']}
   scores |= {f'{name} ±': x for name, x in result.get('scores_spread', {}).items()}
   name = HEADLINES.get(experiment)

@@ -1,4 +1,4 @@
-"""Whatever breaks, a command says so in one line and what was saved goes on to the same bits."""
+"""Whatever breaks, a command reports it in one line; what was saved resumes to the same bits."""
 
 import json
 import pathlib

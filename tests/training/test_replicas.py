@@ -139,7 +139,7 @@ def open_children(path, num):
 
 
 def test_replicas_one_save_apart_go_on_from_the_newest_they_share(tmp_path):
-  """As a kill between two saves leaves them; one damaged goes on alone, one fresh begins."""
+  """As a kill between two saves leaves them; a damaged one resumes by itself, a new one begins."""
   values = {**VALUES, 'estimator': 'both', 'learning_rate': RATES}
   with jax.debug_key_reuse(False):
     whole, _ = fit(values, keys(3))

@@ -9,7 +9,7 @@ import launch.backends  # noqa: F401 its flags
 
 @pytest.fixture
 def parse():
-  """Parses the flags of launch.backends in these words; undone after the test."""
+  """Parses the flags of launch.backends in a command line; undone after the test."""
   with flagsaver.flagsaver():
     yield lambda *words: flags.FLAGS(['launch.train', *words])
 

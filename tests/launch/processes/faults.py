@@ -118,7 +118,7 @@ class Run:
     return self._log.read_text()
 
   def lines(self) -> list[str]:
-    """What the supervisor said."""
+    """The supervisor's output."""
     return [x for x in self.output().splitlines() if x.startswith('supervisor: ')]
 
   def metrics(self) -> list[dict]:

@@ -269,7 +269,7 @@ def test_two_processes_survive_their_coordinator_and_end_in_the_bits_of_two_devi
 
 @pytest.mark.slow
 def test_two_processes_begin_from_the_checkpoint_of_another_run(tmp_path):
-  """--from in two processes ends in the bits of --from on two devices of one."""
+  """--from in two processes is bitwise identical to --from on two devices of one."""
   old = faults.unbroken(tmp_path / 'old', 1)
   shutil.rmtree(old.workdir / 'checkpoints' / str(faults.NUM_STEPS))
   ends = []
