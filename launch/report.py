@@ -21,8 +21,8 @@ from launch.cli import app, flags as shared
 from launch.reports import report
 
 _WORKDIR = shared.workdir('One run directory: writes its report.html.', required=False)
-_OUT = flags.DEFINE_string('out', 'report.html', 'The page; its files lie in <name>_files '
-                           'beside it.')
+_OUT = flags.DEFINE_string('out', 'report.html', 'The page; its files lie beside it in '
+                           '<name>_files.')
 _PICTURES = flags.DEFINE_integer('pictures', 12, 'Configurations of each experiment whose samples '
                                  'and filters are drawn.', lower_bound=0)
 _METRICS = flags.DEFINE_list('metrics', [], 'Metrics whose curves are shown at once, * for any '
@@ -33,8 +33,8 @@ _DATA_DIR = shared.data_dir()
 def main(argv):
   directories = [pathlib.Path(word) for word in argv[1:]]
   if bool(directories) == bool(_WORKDIR.value):
-    raise errors.UsageError('report of what? python -m launch.report DIR [DIR ...] '
-                            '--out=report.html, or --workdir=DIR')
+    raise errors.UsageError('name either directories or --workdir: python -m launch.report DIR '
+                            '[DIR ...] --out=report.html, or --workdir=DIR')
   if _WORKDIR.value:
     print(report.of_run(pathlib.Path(_WORKDIR.value), _DATA_DIR.value))
     return

@@ -16,14 +16,14 @@ from launch.cli import app, flags as shared
 from launch.runs import draws, load, pictures
 
 _WORKDIR = shared.workdir('Run directory made by launch.train.')
-_NUM = flags.DEFINE_integer('num', 64, 'How many; the first ones of more than 5000 do not depend '
-                            'on their number.', lower_bound=1)
+_NUM = flags.DEFINE_integer('num', 64, 'Number of draws. Of more than 5000 the first ones do '
+                            'not depend on the number.', lower_bound=1)
 _OUT = flags.DEFINE_string('out', None, 'A .png: a grid of the mean images p(x | latent). A .npz: '
                            'arrays `draws` and `means`, [num, y, x] in [0, 1].', required=True)
-_LABEL = flags.DEFINE_integer('label', None, 'Class to draw from, for models that know classes.')
-_SEED = shared.seed('Of the draws; the same seed draws the same.')
-_REPLICA = flags.DEFINE_integer('replica', 0, 'Which of the seeds of a --seeds run.', lower_bound=0)
-_COLUMNS = flags.DEFINE_integer('columns', None, 'Of the grid; default: about square.',
+_LABEL = flags.DEFINE_integer('label', None, 'Class to draw from, for models with classes.')
+_SEED = shared.seed('Seed of the draws; the same seed gives the same draws.')
+_REPLICA = flags.DEFINE_integer('replica', 0, 'Which seed of a --seeds run, from 0.', lower_bound=0)
+_COLUMNS = flags.DEFINE_integer('columns', None, 'Columns of the grid; default: about square.',
                                 lower_bound=1)
 _CHECKPOINT = shared.checkpoint()
 _DATA_DIR = shared.data_dir()

@@ -32,9 +32,9 @@ from launch.processes import distributed
 from launch.sweeps import plan, runner
 
 _EXPERIMENT = shared.experiment()
-_VARIANTS = flags.DEFINE_list('variants', [], "Of the experiment's VARIANTS, or all; default: the "
-                              "experiment's own defaults.")
-_WORKDIR = shared.workdir('Directory of the sweep; made, or resumed.')
+_VARIANTS = flags.DEFINE_list('variants', [], "Names in the experiment's VARIANTS, or all; "
+                              "default: the experiment's own defaults.")
+_WORKDIR = shared.workdir('Directory of the sweep: created, or resumed if it exists.')
 _SET = shared.overrides(
   'name=value for all, name=a,b,c for a grid, name=low..high or low..high:log for '
   'random search and optuna; repeatable.')
@@ -43,20 +43,22 @@ _SEEDS = shared.seeds('Seeds of every point: seed, seed + 1, ...')
 _SEARCH = flags.DEFINE_enum('search', 'grid', ['grid', 'random', 'optuna'],
                             'How the values of --set are combined.')
 _TRIALS = flags.DEFINE_integer('trials', 16, 'Points of random search and optuna.', lower_bound=1)
-_SEARCH_SEED = shared.seed('Of what the search draws.', 'search_seed')
+_SEARCH_SEED = shared.seed('Seed of the search.', 'search_seed')
 _BATCH = flags.DEFINE_integer('batch', 8, 'Points that optuna asks for at once, trained together.',
                               lower_bound=1)
 _REPLICAS = flags.DEFINE_enum(
   'replicas', 'auto', ['auto', 'vmap', 'sequential'],
-  'Replicas of a program by vmap or one after another; auto: by vmap where it keeps the bits.')
-_MAX_REPLICAS = flags.DEFINE_integer('max_replicas', None, 'Of one program; default: as many as '
-                                     'the memory of the accelerator holds.', lower_bound=1)
-_PROGRAMS = flags.DEFINE_list('programs', [], 'Only these of the plan, by number: the tasks of an '
-                              'array job share a sweep so.')
+  'Replicas of a program by vmap or one after another; auto: by vmap where that is bitwise '
+  'identical to single runs.')
+_MAX_REPLICAS = flags.DEFINE_integer('max_replicas', None, 'Largest number of replicas of one '
+                                     'program; default: as many as fit into the memory of the '
+                                     'accelerator.', lower_bound=1)
+_PROGRAMS = flags.DEFINE_list('programs', [], 'Numbers of the programs of the plan to run; so the '
+                              'tasks of an array job share a sweep. Default: all.')
 _EVALUATE = flags.DEFINE_bool('evaluate', True, 'Score every run when it is trained.')
 _SAMPLE_SPACE = flags.DEFINE_enum('sample_space', 'none', ['none', 'own', 'real', 'dynamic',
                                                            'threshold'],
-                                  'Of launch.evaluate; none: draws are not scored.')
+                                  '--sample_space of launch.evaluate; none: draws are not scored.')
 _DATA_DIR = shared.data_dir()
 _SAVE_MINUTES = shared.save_every_minutes()
 _ACCEPT_CODE = shared.accept_code()

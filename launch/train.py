@@ -26,9 +26,9 @@ from launch.runs import directory as rundir, warm_start
 _EXPERIMENT = shared.experiment()
 _VARIANT = shared.variant()
 _ESTIMATOR = flags.DEFINE_string(
-  'estimator', None, "path.py:name of an estimator of yours that trains in the place of the "
-  "experiment's own; what it may be is in launch/cli/estimators.py.")
-_WORKDIR = shared.workdir('Run directory; made, or resumed.')
+  'estimator', None, "path.py:name of an estimator of yours that replaces the experiment's own; "
+  'launch/cli/estimators.py lists the forms that it may have.')
+_WORKDIR = shared.workdir('Run directory: created, or resumed if it exists.')
 _FROM = flags.DEFINE_string('from', None, 'Run directory whose last checkpoint a new run begins '
                            'with, see launch/runs/warm_start.py.')
 _SET = shared.overrides()
@@ -56,7 +56,7 @@ def main(argv):
     distributed.join()
   entry = registry.load(_EXPERIMENT.value, _ESTIMATOR.value)
   values = registry.resolve(entry, _VARIANT.value, _SET.value)
-  entry.experiment(**values)  # says what is wrong with the values themselves
+  entry.experiment(**values)  # raises where the values themselves are wrong
   workdir = pathlib.Path(_WORKDIR.value)
   config = rundir.configuration(entry, _VARIANT.value, values, _SEED.value, _SEEDS.value)
   if elsewhere:

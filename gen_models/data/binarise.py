@@ -61,7 +61,7 @@ def binarise(key: jax.Array | None, x_BD: jax.Array, kind: str, levels: int) -> 
     return (2 * x_BD.astype(jnp.int32) >= levels).astype(jnp.float32)
   p_BD = x_BD.reshape(x_BD.shape[0], -1).astype(jnp.float32) / levels
   if key is None:
-    raise ValueError('a dynamic binarisation draws: give it a key')
+    raise ValueError('a dynamic binarisation is random: give it a key')
   return bernoulli(key, p_BD).reshape(x_BD.shape)
 
 

@@ -30,8 +30,9 @@ _IMAGE = flags.DEFINE_string('k8s_image', None, 'Container image in which the pr
                              'installed, see launch/backends/kubernetes.py.')
 _VOLUME = flags.DEFINE_string('k8s_volume', None, 'Claim of the volume that holds WORKDIR, as '
                               'claim or claim:/mount/path; default path /data.')
-_NAMESPACE = flags.DEFINE_string('k8s_namespace', 'default', 'Of the JobSet.')
-_NAME = flags.DEFINE_string('k8s_name', None, "Of the JobSet. Default: from WORKDIR's last part.")
+_NAMESPACE = flags.DEFINE_string('k8s_namespace', 'default', 'Namespace of the JobSet.')
+_NAME = flags.DEFINE_string('k8s_name', None, 'Name of the JobSet. Default: the last part '
+                            'of WORKDIR.')
 _ACCELERATOR = flags.DEFINE_string('k8s_accelerator', None, 'On GKE: TPU (tpu-v6e-slice) or GPU '
                                    '(nvidia-h100-80gb) of the nodes.')
 _TOPOLOGY = flags.DEFINE_string('k8s_topology', None, 'Chips of a TPU slice, such as 2x4.')
@@ -40,7 +41,7 @@ _PARALLELISM = flags.DEFINE_integer('k8s_parallelism', None, 'Pods that train on
                                     'Default: 1, or the hosts of a TPU slice.', lower_bound=1)
 _CPU = flags.DEFINE_string('k8s_cpu', None, 'Cores that a pod asks for, such as 4.')
 _MEMORY = flags.DEFINE_string('k8s_memory', None, 'Memory that a pod asks for, such as 16Gi.')
-_SPOT = flags.DEFINE_bool('k8s_spot', False, 'On GKE: nodes that may be taken away.')
+_SPOT = flags.DEFINE_bool('k8s_spot', False, 'On GKE: preemptible (spot) nodes.')
 _RESTARTS = flags.DEFINE_integer('k8s_restarts', 100, 'How often the pods are started again.',
                                  lower_bound=0)
 _GRACE = flags.DEFINE_integer('k8s_grace', 120, 'Seconds a pod has to save and leave.',

@@ -26,10 +26,11 @@ from launch import errors
 from launch.backends import shell
 from launch.cli import environment
 
-_PARTITION = flags.DEFINE_string('slurm_partition', None, "Default: the cluster's.")
-_ACCOUNT = flags.DEFINE_string('slurm_account', None, "Who pays. Default: the cluster's.")
-_TIME = flags.DEFINE_string('slurm_time', None, 'Limit of a start, such as 4:00:00 or 1-12; at the '
-                            "limit the run is saved and queued again. Default: the partition's.")
+_PARTITION = flags.DEFINE_string('slurm_partition', None, "Partition. Default: the cluster's.")
+_ACCOUNT = flags.DEFINE_string('slurm_account', None, "Account charged. Default: the cluster's.")
+_TIME = flags.DEFINE_string('slurm_time', None, 'Time limit of a job, such as 4:00:00 or 1-12; at '
+                            'the limit the run is saved and queued again. Default: the '
+                            "partition's.")
 _NODES = flags.DEFINE_integer('slurm_nodes', 1, 'Nodes of a task.', lower_bound=1)
 _TASKS = flags.DEFINE_integer('slurm_tasks', None, 'Processes on a node. Default: one, which uses '
                               'all GPUs; on several nodes one a GPU.', lower_bound=1)

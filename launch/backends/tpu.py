@@ -30,13 +30,14 @@ from launch import errors
 from launch.backends import gcloud_schema, shell, tpu_slices
 from launch.cli import environment
 
-_NAME = flags.DEFINE_string('tpu_name', None, "Of the TPU VM. Default: from WORKDIR's last part.")
+_NAME = flags.DEFINE_string('tpu_name', None, 'Name of the TPU VM. Default: the last part of '
+                            'WORKDIR.')
 _TYPE = flags.DEFINE_string('tpu_type', None, 'Accelerator type, such as v6e-8.')
 _ZONE = flags.DEFINE_string('tpu_zone', None, 'Such as us-central2-b.')
 _PROJECT = flags.DEFINE_string('tpu_project', None, "Default: gcloud's.")
 _VERSION = flags.DEFINE_string('tpu_version', None, "Software of the VM. Default: JAX's for the "
                                'type.')
-_SPOT = flags.DEFINE_bool('tpu_spot', False, 'Cheaper, and may be taken away.')
+_SPOT = flags.DEFINE_bool('tpu_spot', False, 'A spot VM: cheaper, and preemptible.')
 _QUEUED = flags.DEFINE_bool('tpu_queued', False, 'Wait in the queue of Google Cloud until there '
                             'is one (a queued resource).')
 _KEEP = flags.DEFINE_bool('tpu_keep', False, 'Do not delete the VM when the run is done.')

@@ -64,7 +64,7 @@ def cases(references: Sequence[str], name: str | None, everything: bool = False,
   """The cases to be audited, problem by problem.
 
   Args:
-    references: names of the registry or path.py:name.
+    references: names of the catalogue or path.py:name.
     name: the problem of estimators from files, also path.py:name, rbm if None; without references,
       all estimators of that problem.
     everything: every estimator of the catalogue.

@@ -103,7 +103,7 @@ def test_nothing_to_show_says_what_a_run_is(tmp_path):
     collect.gather([tmp_path])
   with pytest.raises(errors.UsageError, match='no directory'):
     collect.gather([tmp_path / 'nowhere'])
-  assert 'report of what' in refused('report')
+  assert 'name either directories or --workdir' in refused('report')
   assert 'html' in refused('report', tmp_path, '--out=x.pdf')
 
 
