@@ -48,7 +48,7 @@ def main(argv):
   app.no_arguments(argv)
   out = pathlib.Path(_OUT.value or 'runs/audit.png')
   if out.suffix != '.png':
-    raise errors.UsageError(f'--out={out}: the picture is a .png')
+    raise errors.UsageError(f'--out={out}: name a .png')
   jax_setup.setup()
   from launch.measure import audit
   from launch.reports import audit as report

@@ -40,7 +40,7 @@ def main(argv):
     return
   out = pathlib.Path(_OUT.value)
   if out.suffix != '.html':
-    raise errors.UsageError(f'--out={out}: the page is a .html')
+    raise errors.UsageError(f'--out={out}: name a .html')
   print(report.of_directories(directories, out, _DATA_DIR.value, _PICTURES.value,
                               _METRICS.value))
 

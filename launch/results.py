@@ -27,7 +27,8 @@ _STORY = flags.DEFINE_multi_string('story', [], 'Directory of a launch.story who
 def main(argv):
   app.no_arguments(argv)
   if not (tables.ROOT / 'setup.cfg').exists():
-    raise errors.UsageError(f'{tables.ROOT} is no checkout: results are kept in one')
+    raise errors.UsageError(f'{tables.ROOT} is not a checkout of the repository, in which results '
+                            'are kept')
   tables.RESULTS.mkdir(exist_ok=True)
   add(_ADD.value)
   for directory in _STORY.value:

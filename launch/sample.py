@@ -33,11 +33,11 @@ def main(argv):
   app.no_arguments(argv)
   out = pathlib.Path(_OUT.value)
   if out.suffix not in ('.png', '.npz'):
-    raise errors.UsageError(f'--out={out}: write a .png (a grid) or a .npz (arrays)')
+    raise errors.UsageError(f'--out={out}: name a .png (a grid) or a .npz (arrays)')
   run = load.run(_WORKDIR.value, _CHECKPOINT.value, _DATA_DIR.value)
   indices.check('--replica', _REPLICA.value, run.config['seeds'], 'seeds in this run')
   if run.experiment.sample is None:
-    raise errors.UsageError(f'{run.config["experiment"]} trains nothing that draws images')
+    raise errors.UsageError(f'{run.config["experiment"]} trains no model that draws images')
   samples = draws.draw(run, _NUM.value, seed=_SEED.value, replica=_REPLICA.value,
                        label=_LABEL.value)
   out.parent.mkdir(parents=True, exist_ok=True)

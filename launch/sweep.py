@@ -69,8 +69,8 @@ def main(argv):
   app.no_arguments(argv)
   elsewhere = backends.elsewhere()
   if not elsewhere and not distributed.is_single():
-    raise errors.UsageError('a sweep runs in one process, over all devices of it: several share '
-                            'it by --programs, a task each, not by GEN_MODELS_DISTRIBUTED')
+    raise errors.UsageError('a sweep runs in one process, on all of its devices: several '
+                            'processes share it by --programs, not by GEN_MODELS_DISTRIBUTED')
   entry = registry.load(_EXPERIMENT.value)
   searched = _SEARCH.value != 'grid'
   axes = plan.axes(entry, _SET.value, ranges=searched)
@@ -80,7 +80,7 @@ def main(argv):
   fixed = {k: v[0] for k, v in axes.items() if isinstance(v, list) and len(v) == 1}
   axes = {k: v for k, v in axes.items() if k not in fixed}
   if searched and not axes:
-    raise errors.UsageError(f'--search={_SEARCH.value} of what? --set=name=low..high, or a,b,c')
+    raise errors.UsageError(f'--search={_SEARCH.value} needs --set=name=low..high, or =a,b,c')
   sweep = runner.Sweep(
     entry, pathlib.Path(_WORKDIR.value), data_dir=_DATA_DIR.value,
     sequential={'auto': None, 'vmap': False, 'sequential': True}[_REPLICAS.value],

@@ -59,7 +59,7 @@ def grow(key, params: Params | None, v_NV, num_hidden: int, *, num_labels: int =
   """
   layers = () if params is None else params.layers
   if num_labels and not layers:
-    raise ValueError('labels stand beside features: they need a layer below')
+    raise ValueError('labels are joined to features: they need a layer below')
   if params is not None and num_labels_of(params):
     raise ValueError('the top layer sees labels: no layer fits above it')
   if layers and not num_labels and num_hidden == len(layers[-1].b_V):

@@ -178,7 +178,7 @@ def _objects(path, largest: int = LARGEST) -> Iterator[dict[str, Any]]:
 def _check(line: dict) -> None:
   """Raises where a value is neither a number nor a list of numbers."""
   if abs(line['step']) >= 2**63:
-    raise ValueError('the step is not a whole number')
+    raise ValueError('the step is out of range')
   for value in line.values():
     for x in value if isinstance(value, list) else [value]:
       float(x)

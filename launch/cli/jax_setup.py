@@ -23,8 +23,8 @@ def setup() -> None:
   """
   import jax
   if jax.numpy.result_type(float) != jax.numpy.float32:
-    raise errors.UsageError('JAX_ENABLE_X64 is set: every number here is of float32, and so is '
-                            'what is compared with the committed results; unset it')
+    raise errors.UsageError('JAX_ENABLE_X64 is set: all computations here, those of the '
+                            'committed results too, are in float32; unset it')
   if unknown := unknown_flags(os.environ.get('XLA_FLAGS', '')):
     raise errors.UsageError(f'XLA_FLAGS has {unknown[0]}, which this jaxlib does not know: take it '
                             'out, or XLA ends the process')

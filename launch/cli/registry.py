@@ -85,7 +85,8 @@ def load(name: str, estimator: str | None = None) -> Entry:
     UsageError: no such experiment, or a file that defines none.
   """
   if name in stories():
-    raise UsageError(f'{name} is several experiments: python -m launch.story --story={name}')
+    raise UsageError(f'{name} is a story of several experiments: python -m launch.story '
+                     f'--story={name}')
   if name.endswith('.py'):
     entry = _user_entry(_named_file(name, 'experiment'))
   else:
@@ -157,7 +158,7 @@ def _recorded_file(name: str, where: pathlib.Path, what: str, typed: str) -> use
     command = shlex.join(['python', '-m', f'launch.{"list" if what == "experiment" else "audit"}',
                           f'--{what}={typed.replace(name, str(path))}'])
     raise UsageError(f'{where} names {named}, which would run as code, and you have not named that '
-                     f'file yet as it is now: look at it, then say that you mean it: {command}')
+                     f'file yet as it is now: read it, then confirm it with {command}')
 
   return user_files.load(path, approve)
 

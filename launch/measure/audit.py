@@ -87,7 +87,7 @@ def cases(references: Sequence[str], name: str | None, everything: bool = False,
       raise errors.UsageError(f'--problem={name} has no estimator of ours: '
                               '--estimator=path.py:name')
   else:
-    raise errors.UsageError('audit what? --estimator=name or --estimator=path.py:name, '
+    raise errors.UsageError('name what to audit: --estimator=name or --estimator=path.py:name, '
                             '--problem=name or --all' + errors.near('', list(problems.ENTRIES)))
   names = {c.name for c in asked}
   order = dict.fromkeys(c.entry.problem for c in asked)

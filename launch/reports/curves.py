@@ -50,7 +50,7 @@ def read(directories: Sequence[pathlib.Path],
       if len(found) > _MOST_METRICS:
         raise ValueError(f'it has {len(found):,} metrics, at most {_MOST_METRICS:,} are read')
       if wrong := [name for name, series in found.items() if series.value.ndim > 2]:
-        raise ValueError(f'{wrong[0][:60]!r} is no number and no list of numbers over seeds')
+        raise ValueError(f'{wrong[0][:60]!r} is neither a number nor a list of numbers over seeds')
       runs.append(found)
     except (OSError, ValueError, TypeError, OverflowError, RecursionError) as e:
       remark(f'{path}: its curves are left out: {_line(e)}')

@@ -194,7 +194,7 @@ def merge(results: Sequence[Result]) -> Result:
   seeds = [seed for seed, _ in paired]
   if len(set(seeds)) < len(seeds):
     raise ValueError(f'seed {max(seeds, key=seeds.count)} twice: '
-                     'runs are put together when each has seeds of its own')
+                     'runs are merged only if no two have a seed in common')
   merged = dataclasses.replace(
     first, score=score_lib.combine([score for _, score in paired]), seeds=tuple(seeds),
     runs=len(results), train_seconds=sum(r.train_seconds or 0 for r in results))

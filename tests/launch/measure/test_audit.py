@@ -146,7 +146,7 @@ def test_what_is_no_estimator_is_refused_by_name(mine, name, message):
 
 @pytest.mark.parametrize('references, model, message', [
   (['cd'], None, 'did you mean cd1|cd3'), (['nowhere.py:cd1'], None, 'no estimator file nowhere'),
-  ([], None, 'audit what'), ([], 'va', 'did you mean vae'),
+  ([], None, 'name what to audit'), ([], 'va', 'did you mean vae'),
   (['cd1'], 'vae', 'cd1 is an estimator of rbm, not of vae')])
 def test_mistakes_are_answered_with_what_was_meant(references, model, message):
   with pytest.raises(errors.UsageError, match=message):
