@@ -19,6 +19,7 @@ from tests import oracle
 pytestmark = pytest.mark.usefixtures('strict_promotion')
 
 V, H, CHAINS = 8, 6, 100
+SEARCH = annealing.refined(300)  # enough for eight units
 
 
 def random_machine(scale, shift_V=0.0) -> rbm.Params:
@@ -82,8 +83,9 @@ def growing(params, base_V, num_snapshots) -> rbm.Params:
 
 def method_arguments(method, params, base_V) -> dict:
   return {'annealing': lambda: dict(betas=annealing.linear(1000)),
-          'ladder': lambda: dict(betas=annealing.linear(20), num_steps=400),
-          'trajectory': lambda: dict(history_R=growing(params, base_V, 36), num_steps=400),
+          'ladder': lambda: dict(betas=annealing.linear(20), num_steps=400, search_betas=SEARCH),
+          'trajectory': lambda: dict(history_R=growing(params, base_V, 36), num_steps=400,
+                                     search_betas=SEARCH),
           }[method]()
 
 
@@ -157,7 +159,7 @@ def template_score(method, base_V, params, s_V, **arguments):
 
 
 ARGUMENTS = {'annealing': dict(betas=annealing.linear(400)),
-             'ladder': dict(betas=annealing.linear(20), num_steps=200)}
+             'ladder': dict(betas=annealing.linear(20), num_steps=200, search_betas=SEARCH)}
 
 
 def test_uniform_base_rates_miss_a_template_and_the_data_mean_finds_it():

@@ -79,7 +79,8 @@ def test_the_standard_error_is_the_spread_over_keys():
   assert 0.7 < np.mean([s['standard_error'] for s in scores]) / spread < 1.3
 
 
-@pytest.mark.parametrize('num_samples, method', [(1, 'repeats'), (2, 'repeats'), (5, 'jackknife')])
+@pytest.mark.parametrize('num_samples, method', [
+  (1, 'repeats'), pytest.param(2, 'repeats', marks=pytest.mark.slow), (5, 'jackknife')])
 def test_few_samples_have_a_standard_error_too(num_samples, method):
   """The delta method has 0 with one sample, half the spread over keys with two."""
   scores = [bound(seed, num_samples=num_samples) for seed in range(100)]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from gen_models.evaluation import likelihood
-from gen_models.models import rbm, units
+from gen_models.models import bits, rbm, units
 from gen_models.samplers import annealing, searches, tempering
 
 pytestmark = pytest.mark.usefixtures('strict_promotion')
@@ -23,7 +23,7 @@ CHAINS = 100
 BETAS = annealing.linear(1000)
 
 
-def bits(number_S, num_units: int) -> np.ndarray:
+def states(number_S, num_units: int) -> np.ndarray:
   """Binary states [S, num_units], counted."""
   return ((number_S[:, None] >> np.arange(num_units)) & 1).astype(np.float32)
 
@@ -35,7 +35,7 @@ def machine(w_VH, b_V, c_H) -> rbm.Params:
 def hidden_probabilities(params) -> np.ndarray:
   """p(h) of every hidden state, [2^H] in float64."""
   w_VH, b_V, c_H = (np.asarray(x, np.float64) for x in params)
-  h_SH = bits(np.arange(2**len(c_H)), len(c_H))
+  h_SH = states(np.arange(2**len(c_H)), len(c_H))
   log_p_S = h_SH @ c_H
   for i in range(len(b_V)):
     log_p_S += np.logaddexp(0, b_V[i] + h_SH @ w_VH[i])
@@ -53,7 +53,7 @@ def draws(rng, params, num, near_V=None, others=0) -> np.ndarray:
     for _ in range(200):
       if len(found) >= count:
         break
-      h_NH = bits(rng.choice(len(p_S), 1000, p=p_S), len(c_H))
+      h_NH = states(rng.choice(len(p_S), 1000, p=p_S), len(c_H))
       v_NV = (rng.random((1000, len(b_V))) < 1 / (1 + np.exp(-(b_V + h_NH @ w_VH.T))))
       v_NV = v_NV.astype(np.float32)
       if near_V is not None:
@@ -158,7 +158,7 @@ KINDS = {'random': 32, 'shifted': 15, 'trained by CD-1': 20, 'modes': 36, 'wide'
 
 
 @pytest.mark.parametrize('kind, num', [
-  *((kind, 3) for kind in KINDS), *(pytest.param(*pair, marks=pytest.mark.slow)
+  *((kind, 2) for kind in KINDS if kind != 'wide'), *(pytest.param(*pair, marks=pytest.mark.slow)
                                     for pair in KINDS.items())])
 def test_no_bracket_is_falsely_resolved(kind, num):
   resolved, false = 0, []
@@ -174,7 +174,7 @@ def test_no_bracket_is_falsely_resolved(kind, num):
 
 
 @pytest.mark.parametrize('method, num', [
-  ('ladder', 2), ('trajectory', 2), *(pytest.param(method, 18, marks=pytest.mark.slow)
+  ('ladder', 2), *(pytest.param(method, 18, marks=pytest.mark.slow)
                                       for method in ('ladder', 'trajectory'))])
 def test_ladders_of_swapping_chains_are_searched_too(method, num):
   false, blind = [], 0
@@ -213,7 +213,7 @@ def test_strata_bound_log_z_by_what_the_ways_forth_must_reach():
 def test_every_distinct_state_seen_is_counted_once():
   rng = np.random.default_rng(0)
   params = random_machine(rng, 1.0)
-  every_NV = bits(np.arange(2**16), 16)
+  every_NV = states(np.arange(2**16), 16)
   floor, num = searches.seen_log_partition(params, [every_NV, every_NV[:100]])
   assert num == 2**16
   np.testing.assert_allclose(floor, float(rbm.log_partition(params)), rtol=1e-5)

@@ -131,6 +131,7 @@ def test_learning_rates_may_be_traced():
     np.testing.assert_array_equal(sweep[i], jax.jit(train)(rates[i], keys[i], images))
 
 
+@pytest.mark.slow
 def test_validation_and_scores_agree_on_digits():
   entry = registry.load('rbm_digits')
   experiment = entry.experiment(num_steps=2, num_hidden=6)

@@ -64,7 +64,8 @@ def test_both_forms_have_the_same_first_and_second_derivatives(layer):
 
 
 @pytest.mark.parametrize('batch_norm', [False, True])
-@pytest.mark.parametrize('shape, start', [((28, 28), 7), ((8, 8), 2), ((10, 6), None)])
+@pytest.mark.parametrize('shape, start', [
+  pytest.param((28, 28), 7, marks=pytest.mark.slow), ((8, 8), 2), ((10, 6), None)])
 def test_shapes_and_forms_of_the_networks(shape, start, batch_norm):
   z, x = normal(0, 3, 6), normal(1, 3, *shape, 2)
   outputs = []

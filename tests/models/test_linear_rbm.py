@@ -160,7 +160,8 @@ def test_contrastive_divergence_has_the_maximum_of_the_likelihood_for_fixed_poin
   assert np.abs(off.w_VH).max() > 0.1
 
 
-@pytest.mark.parametrize('negative', [reconstruction(), persistent(chains=100)])
+@pytest.mark.parametrize('negative', [
+  pytest.param(reconstruction(), marks=pytest.mark.slow), persistent(chains=100)])
 def test_training_finds_the_principal_components(negative):
   draws = np.random.default_rng(6)
   basis, _ = np.linalg.qr(draws.normal(size=(6, 6)))

@@ -81,7 +81,7 @@ def test_phases_follow_one_another_and_resume_inside_either(tmp_path):
     assert toy.same_bits(rest.state, whole.state)
 
 
-@pytest.mark.parametrize('num_replicas', [1, 2])
+@pytest.mark.parametrize('num_replicas', [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_hyperparameters_outlive_the_phase_that_a_run_is_resumed_in(tmp_path, num_replicas):
   """Dispatches donate their state: what the next phase needs again must not be part of it."""
   def build(*, learning_rate: float = 0.1):

@@ -201,7 +201,7 @@ def test_a_broken_manifest_is_refused_and_a_new_name_is_not():
   """Each field misspelt, left out, or given a value of another type."""
   whole = made(parallelism=2, gpus=1, memory='1Gi', extra=('tolerations=[{key: a}]',))
   jsonschema.Draft202012Validator.check_schema(jobset_schema.SCHEMA)
-  refused = 0
+  validator, refused = jsonschema.Draft202012Validator(jobset_schema.SCHEMA), 0
   for path in list(places(whole))[1:]:
     for change in ('misspelt', 'missing', 'number', 'text', 'none', 'list'):
       broken = copy.deepcopy(whole)
@@ -212,11 +212,8 @@ def test_a_broken_manifest_is_refused_and_a_new_name_is_not():
           parent[f'{path[-1]}x'] = value
       else:
         parent[path[-1]] = {'number': -1, 'text': '', 'none': None, 'list': [[]]}[change]
-      try:
-        jsonschema.validate(broken, {**jobset_schema.SCHEMA})
-      except jsonschema.ValidationError:
-        found = {e.validator for e in jsonschema.Draft202012Validator(
-          jobset_schema.SCHEMA).iter_errors(broken)}
+      found = {e.validator for e in validator.iter_errors(broken)}
+      if found:
         if found <= {'additionalProperties', 'enum'}:
           schema.check(broken, jobset_schema.SCHEMA, 'JobSet', warn=False)
         else:
