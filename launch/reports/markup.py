@@ -258,7 +258,7 @@ def filters(sections: Sequence[tuple[str, str]]) -> Node:
   boxes = [tag('label', tag('input', type='checkbox', checked=True, data_of=ident), ' ', name)
            for ident, name in sections]
   return [tag('label', 'Show rows with ', tag('input', type='search', id='filter',
-                                              placeholder='all of these words')),
+                                              placeholder='every word typed here')),
           tag('span', id='count', class_='soft', role='status'),
           boxes if len(boxes) > 1 else None]
 

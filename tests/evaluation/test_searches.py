@@ -194,13 +194,13 @@ def test_ladders_of_swapping_chains_are_searched_too(method, num):
 
 
 def test_strata_bound_log_z_by_what_the_ways_forth_must_reach():
-  # Half of the ways forth end in either stratum; ways back of stratum 0 weigh 1 / 4, of 1 twice.
+  # Half of the forward runs end in either stratum; reverse runs weigh 1 / 4 in stratum 0, 2 in 1.
   forth_C, ended_C = np.zeros(1000), np.arange(1000) % 2
   back_C, began_C = np.log([0.25, 0.25, 2.0, 2.0]), np.array([0, 0, 1, 1])
   found, uncovered = searches.stratified(3.0, forth_C, ended_C, back_C, began_C, 2)
   np.testing.assert_allclose(found.log_partition, 3.0 + np.log(0.5 / 0.25 + 0.5 / 2.0), rtol=1e-6)
   assert uncovered == 0
-  # Of P(ways forth end in 0) = 1 / 2: sd of P = 0.5 / sqrt(1000), times 4 - 0.5, over Z.
+  # Of P(forward runs end in 0) = 1 / 2: sd of P = 0.5 / sqrt(1000), times 4 - 0.5, over Z.
   np.testing.assert_allclose(found.standard_error, 0.5 / 1000**0.5 * 3.5 / 2.25, rtol=2e-3)
   nowhere = np.zeros(1000, int)
   found, uncovered = searches.stratified(0.0, forth_C, nowhere, back_C, began_C, 2)
