@@ -44,7 +44,9 @@ def run(module, *args, check=True, **env):
 
 def command(code, **options):
   """A started process that runs `main` of this code as commands run theirs."""
-  code = textwrap.dedent(code) + '\nfrom launch.cli import app\napp.run(main)'
+  # Tests that a shell started in the background ignore SIGINT, and so would their commands.
+  code = ('import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n'
+          + textwrap.dedent(code) + '\nfrom launch.cli import app\napp.run(main)')
   return subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, text=True, encoding='utf-8',
                           stdout=subprocess.PIPE, **options)
 

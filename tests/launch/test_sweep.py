@@ -72,7 +72,8 @@ def test_another_configuration_below_the_same_name_is_refused(swept):
 
 @pytest.mark.parametrize('args, hint', [
   (['--variants=pdc'], 'pcd'), (['--set=learnrate=1,2'], 'learning_rate'),
-  (['--search=random'], '--search=random of what'), (['--programs=7'], 'programs in the plan'),
+  (['--search=random'], '--search=random needs --set=name=low..high'),
+  (['--programs=7'], 'programs in the plan'),
   (['--variants=pcd,pcd'], 'twice'), (['--set=learning_rate=1e-3..1'], 'a range')])
 def test_bad_flags_name_the_fix(tmp_path, args, hint):
   assert hint in refused('sweep', *SMALL, *args, f'--workdir={tmp_path / "x"}')
