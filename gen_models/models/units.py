@@ -96,10 +96,7 @@ class _OneBias:
   def statistics(self, theta_D, x):
     return x
 
-  def mean(self, theta_D, y) -> jax.Array:
-    raise NotImplementedError
-
-  def expected_statistics(self, theta_D, y):
+  def expected_statistics(self: Layer, theta_D, y):
     return self.mean(theta_D, y)
 
 
