@@ -35,8 +35,8 @@ def bind(build: Callable[..., Experiment], values: Mapping[str, Any], train, val
     names: the floats that are arguments; default `traceable`.
 
   Returns:
-    build(**values) with `hyper` and `at`, of itself and of its phases, filled in. Of replicas its
-    constant parts (steps, pictures, scores) are those of the first.
+    build(**values) with `hyper` and `at` filled in, in the experiment and in each of its phases.
+    With replicas, the constant parts (steps, pictures, scores) are those of the first one.
   """
   first = {k: float(v[0]) if isinstance(v, np.ndarray) else v for k, v in values.items()}
   if names is None:

@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
   Attributes:
     experiment, name: of the table, and of the line in it: the variant, and what tells it apart.
-    config: of the first seed; of a committed result what it says of itself.
+    config: the configuration of the first seed; of a committed result, the fields it records.
     seeds: all of them.
     result: merged over seeds; None where none was scored.
     scored: seeds that were scored.
