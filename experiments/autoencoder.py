@@ -159,4 +159,5 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
     dataset=dataset, binarisation='real', phases=(*phases, finetune), evaluate=evaluate,
     validate=validate, headline='valid_minus_squared_error',
     pictures=functools.partial(pictures, code), steps_per_dispatch=100,
+    model=feedforward,
     protocol='squared error summed over pixels in [0, 1], all test images, last parameters')

@@ -136,4 +136,5 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
                   num_steps, batch_size, check=check),),
     evaluate=evaluate, validate=validate, headline='valid_minus_cross_entropy', pictures=pictures,
     sample=sampler(shape), steps_per_dispatch=200,
+    model=MODEL,
     protocol='error on all test images, last parameters')

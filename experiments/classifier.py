@@ -198,4 +198,5 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
     dataset=dataset, binarisation=binarisation, phases=(*phases, finetune), evaluate=evaluate,
     validate=validate, headline='valid_accuracy', pictures=functools.partial(pictures, real),
     steps_per_dispatch=100,
+    model=feedforward,
     protocol='error on all test images, last parameters, hyperparameters chosen on validation')

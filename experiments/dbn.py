@@ -164,5 +164,6 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
     validate=validate, headline='valid_accuracy' if labels else 'valid_bound_quick',
     pictures=pictures(shape, gibbs_steps, labels), sample=sampler(shape, gibbs_steps),
     steps_per_dispatch=100,
+    model=dbn,
     protocol='variational bound, log Z of the top layer by AIS or exact; trained on the training '
              'split alone, all test images')

@@ -87,6 +87,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
     phases=(Phase('gan', init(model), estimator, optimizer,
                   data.batches(batch_size, 'real', levels), num_steps, batch_size, average),),
     evaluate=evaluate, pictures=pictures, sample=unlabelled(sample, shape), steps_per_dispatch=500,
+    model=model,
     protocol=f'{num_steps} moves of either player, real pixels')
 
 

@@ -102,4 +102,5 @@ def experiment(*, loss: LossName = 'non_saturating', penalty: PenaltyName = 'non
     phases=(Phase('gan', init(model), estimator, optimizer, batch_at, num_steps,
                   packing * batch_size, average),),
     evaluate=evaluate, pictures=pictures, steps_per_dispatch=1000,
+    model=model,
     protocol=f'{NUM_DRAWS} draws, 25 modes, high quality within 3 sigma')

@@ -103,4 +103,5 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
     phases=(Phase('gaussian', init, estimator, optimizer, batch_at, num_steps, batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_nats', pictures=directions,
     sample=unlabelled(draw, shape), steps_per_dispatch=200, validate_every=1000,
+    model=gaussian,
     protocol=dequantised.PROTOCOL)

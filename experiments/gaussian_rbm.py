@@ -108,4 +108,4 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
                     params.machine, params.see(dequantised.fixed(arrays, levels, split))))),),
     evaluate=evaluate, validate=validate, headline='valid_nats', pictures=pictures,
     sample=unlabelled(draw, shape), steps_per_dispatch=200,
-    protocol=dequantised.PROTOCOL)
+    model=MACHINE, protocol=dequantised.PROTOCOL)

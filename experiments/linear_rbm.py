@@ -113,4 +113,5 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
                   dequantised.batches(batch_size, levels), num_steps, batch_size, average),),
     evaluate=evaluate, validate=validate, headline='valid_nats', pictures=pictures,
     sample=unlabelled(draw, shape), steps_per_dispatch=200, validate_every=1000,
+    model=linear_rbm,
     protocol=dequantised.PROTOCOL)

@@ -106,6 +106,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
     sample=sampler(shape, num_classes if method == 'labelled' else None),
     steps_per_dispatch=200 if method == 'gradient' else 10,
     validate_every=1000 if method == 'gradient' else 10,
+    model=mixture,
     protocol='exact log-likelihood of all test images')
 
 

@@ -156,4 +156,5 @@ def experiment(*, num_hidden: Width = 16, chains: PositiveInt = 100,
     evaluate=evaluate, validate=validate, headline='valid_nats',
     pictures=figures.rbm_filters((28, 28)), sample=unlabelled(gibbs.sampler(rbm), (28, 28)),
     steps_per_dispatch=500,
+    model=rbm,
     protocol='exact log-likelihood; bias and noise of gradients over the length of the exact one')

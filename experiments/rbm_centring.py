@@ -108,5 +108,6 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
                   monitor=monitors.of_chains(rbm, 'threshold', levels) if not flipped else None),),
     evaluate=evaluate, validate=validate, headline='valid_nats',
     pictures=figures.rbm_filters(shape), sample=unlabelled(draw, shape), steps_per_dispatch=500,
+    model=rbm,
     protocol='exact log-likelihood, all test images, last parameters, '
              + ('black and white exchanged' if flipped else 'as they are'))

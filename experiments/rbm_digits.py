@@ -117,4 +117,5 @@ def experiment(*, num_hidden: Width = 16,
     evaluate=evaluate, validate=validate, headline='valid_nats',
     pictures=figures.rbm_filters((8, 8)), sample=unlabelled(gibbs.sampler(rbm), (8, 8)),
     steps_per_dispatch=200, validate_every=1000,
+    model=rbm,
     protocol='exact log-likelihood of 300 held-out digits, pixels >= 8 of 16 on')

@@ -139,4 +139,5 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] 
     evaluate=evaluate, validate=validate, headline='valid_nats_quick',
     pictures=figures.rbm_filters((28, 28)), sample=unlabelled(gibbs.sampler(rbm), (28, 28)),
     steps_per_dispatch=100, num_validations=20,
+    model=rbm,
     protocol='AIS both ways, trained on 50,000 images, all 10,000 test images')

@@ -96,4 +96,5 @@ def experiment(*, negative: boltzmann.NegativeName = 'pcd', steps: PositiveInt =
     evaluate=evaluate, validate=validate, headline='valid_nats_bennett',
     pictures=figures.rbm_filters((28, 28)), sample=unlabelled(gibbs.sampler(rbm), (28, 28)),
     steps_per_dispatch=100, validate_every=1000, target=target,
+    model=rbm,
     protocol='AIS both ways, trained on 50,000 images, all 10,000 test images')

@@ -150,6 +150,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
       data.batches(batch_size, binarisation, levels), num_steps, batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_bound_10', pictures=pictures,
     sample=unlabelled(sample, shape), steps_per_dispatch=500,
+    model=model,
     protocol=f'importance-weighted bound, {importance_samples} samples an image')
 
 

@@ -219,6 +219,9 @@ class Experiment(NamedTuple):
       phase's parameters and of the training split; raises ValueError where `evaluate` could not do
       its work, such as an enumeration of too many states. jax.eval_shape of what it computes will
       do. None: nothing is known of the evaluation before.
+    model: the model whose functions take the parameters of the last phase: a module of
+      gen_models.models, or a value made by one; of a machine that sees normalised data
+      (contrastive.Normalised) the machine. None: not named.
     hyper: name -> value of the float hyperparameters that are arguments of the compiled programs;
       of replicas, arrays over them. Bound by training.hyper.bind, like
     at: hyper -> this experiment with these.
@@ -238,6 +241,7 @@ class Experiment(NamedTuple):
   protocol: str = ''
   target: float | None = None
   check: Callable | None = None
+  model: Any = None
   hyper: dict[str, Any] = {}
   at: Callable[[Any], 'Experiment'] | None = None
 

@@ -150,3 +150,9 @@ def test_validation_and_scores_agree_on_digits():
   grids = experiment.pictures(jax.random.key(3), params, dataset)
   for grid in grids.values():
     assert grid.ndim == 4 and np.all((grid >= 0) & (grid <= 1))
+
+
+@pytest.mark.parametrize('name', registry.names())
+def test_every_experiment_names_its_model(name):
+  entry = registry.load(name)
+  assert entry.experiment(**registry.resolve(entry)).model is not None
