@@ -3,9 +3,9 @@
   def experiment(*, num_hidden: PositiveInt = 16, learning_rate: NonNegative = 0.1): ...
 
 PositiveInt is Annotated[int, Interval(1, LARGEST)]: an int to type checkers and to `experiment`.
-The domain is checked where values come in, by launch.cli.registry, and never inside `experiment`,
-where floats may be traced. Any object with `holds(value)` and a text that says what it holds is a
-domain, so an experiment file may declare its own.
+The domain is checked where values come in, by launch.cli.hyperparameters, and never inside
+`experiment`, where floats may be traced. Any object with `holds(value)` and a text that says what
+it holds is a domain, so an experiment file may declare its own.
 """
 
 import math

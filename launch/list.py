@@ -6,7 +6,7 @@
 
 from absl import flags
 
-from launch.cli import app, registry
+from launch.cli import app, hyperparameters, registry, stories
 
 _EXPERIMENT = flags.DEFINE_string('experiment', None, 'Only this one, with its whole docstring.')
 
@@ -18,7 +18,7 @@ def main(argv):
   if not _EXPERIMENT.value:
     print('\nstories (python -m launch.story --story=name)')
     for name in registry.stories():
-      families = registry.load_story(name).families
+      families = stories.load(name).families
       print(f'  {name}  ' + ', '.join(f'{family}: {" ".join(filter(None, made))}'
                                       for family, made in families.items()))
 
@@ -28,10 +28,10 @@ def describe(entry: registry.Entry, whole: bool = False) -> str:
   doc = entry.doc.strip()
   lines = [entry.name, *('  ' + line if line else '' for line in
                          (doc if whole else doc.split('\n')[0]).split('\n'))]
-  parameters = registry.hyperparameters(entry)
+  parameters = hyperparameters.of(entry)
   width = max(map(len, parameters), default=0)
   lines.append('  hyperparameters (--set=name=value)')
-  lines += [f'    {name:{width}}  {registry.describe(p.annotation)} = {p.default}'
+  lines += [f'    {name:{width}}  {hyperparameters.describe(p.annotation)} = {p.default}'
             + ', of the score only' * (name in entry.scoring) for name, p in parameters.items()]
   width = max(map(len, entry.variants), default=0)
   lines.append('  variants (--variant=name)')

@@ -12,7 +12,7 @@ import pathlib
 from absl import flags
 
 from gen_models import indices
-from launch.cli import app, flags as shared, jax_setup, registry
+from launch.cli import app, flags as shared, hyperparameters, jax_setup, registry
 
 _EXPERIMENT = shared.experiment()
 _VARIANT = shared.variant()
@@ -29,7 +29,7 @@ _DATA_DIR = shared.data_dir()
 def main(argv):
   app.no_arguments(argv)
   entry = registry.load(_EXPERIMENT.value)
-  values = registry.resolve(entry, _VARIANT.value, _SET.value)
+  values = hyperparameters.resolve(entry, _VARIANT.value, _SET.value)
   experiment = entry.experiment(**values)
   indices.check('--phase', _PHASE.value, len(experiment.phases), f'phases in {entry.name}')
   jax_setup.setup()

@@ -20,7 +20,7 @@ from absl import flags
 
 from gen_models import files
 from launch import errors
-from launch.cli import app, flags as shared, registry
+from launch.cli import app, flags as shared, stories
 from launch.processes import child
 from launch.reports import comparison, tables
 from launch.runs import numbers, result as result_lib
@@ -38,7 +38,7 @@ _DATA_DIR = shared.data_dir()
 def main(argv):
   app.no_arguments(argv)
   workdir = pathlib.Path(_WORKDIR.value)
-  told = registry.load_story(_STORY.value)
+  told = stories.load(_STORY.value)
   for family in _ONLY.value:
     if family not in told.families:
       raise errors.UsageError(f'{told.name} has no family {family!r}'
@@ -56,7 +56,7 @@ def main(argv):
   print('\n'.join(str(path) for path in (workdir / 'table.json', page, picture) if path))
 
 
-def launch(told: registry.Story, family: str, workdir: pathlib.Path) -> None:
+def launch(told: stories.Story, family: str, workdir: pathlib.Path) -> None:
   """Trains and scores one family; a process each, so that none slows or breaks another."""
   data_dir = [f'--data_dir={_DATA_DIR.value}'] if _DATA_DIR.value else []
   experiment, variant = told.families[family]

@@ -27,7 +27,7 @@ from absl import flags
 
 from gen_models import indices
 from launch import backends, errors
-from launch.cli import app, console, flags as shared, registry
+from launch.cli import app, console, flags as shared, hyperparameters, registry
 from launch.processes import distributed
 from launch.sweeps import plan, runner
 
@@ -123,7 +123,7 @@ def _variants(entry: registry.Entry) -> list[str | None]:
   if repeated := [v for v in _VARIANTS.value if _VARIANTS.value.count(v) > 1]:
     raise errors.UsageError(f'--variants names {repeated[0]} twice')
   for variant in _VARIANTS.value:
-    registry.resolve(entry, variant)
+    hyperparameters.resolve(entry, variant)
   return [*_VARIANTS.value] or [None]
 
 

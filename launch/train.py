@@ -19,7 +19,7 @@ import time
 from absl import flags
 
 from launch import backends
-from launch.cli import app, console, flags as shared, jax_setup, registry
+from launch.cli import app, console, flags as shared, hyperparameters, jax_setup, registry
 from launch.processes import distributed, supervisor
 from launch.runs import directory as rundir, warm_start
 
@@ -55,7 +55,7 @@ def main(argv):
     jax_setup.setup()
     distributed.join()
   entry = registry.load(_EXPERIMENT.value, _ESTIMATOR.value)
-  values = registry.resolve(entry, _VARIANT.value, _SET.value)
+  values = hyperparameters.resolve(entry, _VARIANT.value, _SET.value)
   entry.experiment(**values)  # raises where the values themselves are wrong
   workdir = pathlib.Path(_WORKDIR.value)
   config = rundir.configuration(entry, _VARIANT.value, values, _SEED.value, _SEEDS.value)

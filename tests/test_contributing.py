@@ -58,10 +58,10 @@ def test_an_experiment_says_its_command_cost_and_score(path):
 
 @pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda p: p.stem)
 def test_an_experiment_has_typed_keyword_hyperparameters(path):
-  from launch.cli import registry as experiments_registry
+  from launch.cli import hyperparameters, registry as experiments_registry
   loaded = experiments_registry.load(path.stem)
   assert loaded.variants
-  for parameter in experiments_registry.hyperparameters(loaded).values():
+  for parameter in hyperparameters.of(loaded).values():
     assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
     assert parameter.annotation is not inspect.Parameter.empty, parameter.name
     assert parameter.default is not inspect.Parameter.empty, parameter.name

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     figures,
     gradients,
     importance,
+    json_fields,
     likelihood,
     modes,
     monitors,
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
 
 __all__ = [
   'Audit', 'ContractError', 'audit', 'baselines', 'check', 'copies', 'deep', 'features', 'figures',
-  'gradients', 'importance', 'likelihood', 'modes', 'monitors', 'samples', 'score', 'stopwatch',
-  'weights']
+  'gradients', 'importance', 'json_fields', 'likelihood', 'modes', 'monitors', 'samples', 'score',
+  'stopwatch', 'weights']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('baselines', 'copies', 'deep', 'features', 'figures', 'gradients', 'importance', 'likelihood',
-   'modes', 'monitors', 'samples', 'score', 'weights'),
+  ('baselines', 'copies', 'deep', 'features', 'figures', 'gradients', 'importance', 'json_fields',
+   'likelihood', 'modes', 'monitors', 'samples', 'score', 'weights'),
   {'Audit': 'gen_models.evaluation.gradients',
    'ContractError': 'gen_models.evaluation.gradients',
    'audit': 'gen_models.evaluation.gradients',

@@ -20,7 +20,7 @@ from gen_models.evaluation import gradients
 from gen_models.problems import catalogue as problems
 from gen_models.problems.entry import Entry, Problem
 from launch import errors
-from launch.cli import estimators, registry
+from launch.cli import estimators, references
 
 ERROR_RATE = 1e-4  # of one audit: an unbiased estimator is called biased for one seed in so many
 
@@ -121,7 +121,7 @@ def problem_of(name: str) -> Problem:
       raise errors.UsageError(f'unknown problem {name!r}; one in a file is path.py:name'
                               + errors.near(name, list(problems.PROBLEMS)))
     return problems.PROBLEMS[name]
-  thing = registry.attribute(name, 'problem')
+  thing = references.attribute(name, 'problem')
   if not isinstance(thing, Problem):
     raise errors.UsageError(f'{name} is of type {type(thing).__name__}; a problem is a '
                             'gen_models.problems.entry.Problem')
@@ -169,7 +169,7 @@ def case(reference: str, problem: Problem | None = None, burn_in: int | None = N
         f'{reference} is an estimator of {entry.problem}, not of {problem.name}')
     return _known(reference)
   problem = problem or problems.PROBLEMS['rbm']
-  thing = registry.attribute(reference, 'estimator')
+  thing = references.attribute(reference, 'estimator')
   with _in_one_line(reference if problem.name == 'rbm' else f'{reference} on {problem.name}'):
     if estimators.is_loss(thing):
       _check_loss(reference, thing, problem.params, problem.batch)

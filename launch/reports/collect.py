@@ -16,7 +16,7 @@ import numpy as np
 
 from gen_models import files
 from launch import errors
-from launch.cli import registry
+from launch.cli import hyperparameters, registry
 from launch.reports import tables
 from launch.runs import directory as rundir, result as result_lib
 from launch.runs.result import Result
@@ -232,7 +232,7 @@ def _usual(row: Row) -> dict[str, Any] | None:
   """The hyperparameters of the row's variant; None where its experiment is not known here."""
   try:
     entry = registry.load_recorded(row.experiment, row.directories[0] / 'config.json')
-    return json.loads(json.dumps(registry.resolve(entry, row.config.get('variant'))))
+    return json.loads(json.dumps(hyperparameters.resolve(entry, row.config.get('variant'))))
   except Exception:  # code of a user: whatever it does, the row has a name
     return None
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gen_models import files
 from launch import errors
-from launch.cli import jax_setup, registry
+from launch.cli import hyperparameters, jax_setup, registry
 from launch.reports import collect, comparison, curves, markup, run_page, tables
 from launch.reports.markup import plural, tag
 from launch.runs import directory as rundir, load, pictures
@@ -246,7 +246,7 @@ def _known(row: collect.Row) -> _Known:
     path = row.directories[0] / 'config.json'
     entry = registry.load_recorded(row.experiment, path)
     experiment = entry.experiment(
-      **registry.recorded_values(entry, row.config['hyperparameters'], path))
+      **hyperparameters.recorded_values(entry, row.config['hyperparameters'], path))
     return _Known(markup.first_paragraph(entry.doc), experiment.headline,
                   sum(phase.num_steps for phase in experiment.phases))
   except Exception:  # code of a user, hyperparameters of someone: the page needs neither

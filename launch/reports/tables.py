@@ -12,7 +12,7 @@ from typing import NamedTuple
 from gen_models import files
 from gen_models.evaluation.score import Score
 from gen_models.experiment import Published
-from launch.cli import registry
+from launch.cli import hyperparameters, registry
 from launch.runs import numbers, result as result_lib
 from launch.runs.result import Result
 
@@ -79,7 +79,7 @@ def of_experiment(experiment: str, lines: Sequence[Line]) -> list[Line]:
 
 def configuration(result: Result) -> list[str]:
   """The flags of launch.train that say what was trained."""
-  usual = registry.resolve(registry.load(result.experiment), result.variant)
+  usual = hyperparameters.resolve(registry.load(result.experiment), result.variant)
   return [f'--experiment={result.experiment}',
           *([f'--variant={result.variant}'] if result.variant else []),
           *(f'--set={k}={v}' for k, v in result.hyperparameters.items()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import jax
 
 from launch import errors
-from launch.cli import jax_setup, registry
+from launch.cli import hyperparameters, jax_setup, registry
 from launch.runs import directory as rundir
 
 
@@ -42,8 +42,8 @@ def run(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None = 
   if rundir.code(config) is not None and (changed := rundir.changed_code(config, entry.code)):
     print(f'note: {", ".join(changed)} changed since {workdir} was trained; it is read with the '
           'code as it is now', file=sys.stderr)
-  values = registry.rescored(
-    entry, registry.recorded_values(entry, config['hyperparameters'], path), overrides)
+  values = hyperparameters.rescored(
+    entry, hyperparameters.recorded_values(entry, config['hyperparameters'], path), overrides)
   experiment = entry.experiment(**values)
   jax_setup.setup()
   from gen_models import data

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gen_models import files
-from gen_models.evaluation import score as score_lib
-from gen_models.evaluation.score import Malformed, SampleScore, Score
+from gen_models.evaluation import json_fields, score as score_lib
+from gen_models.evaluation.json_fields import Malformed
+from gen_models.evaluation.score import SampleScore, Score
 
 _SAME = ('experiment', 'variant', 'estimator', 'code', 'dataset', 'hyperparameters', 'step',
          'checkpoint', 'sample_space', 'num_parameters')
@@ -35,12 +36,12 @@ class Machine:
   @classmethod
   def from_json(cls, value, where: str) -> 'Machine':
     """Of what environment.json, and `made` of a committed result, say; raises Malformed."""
-    fields = score_lib.Fields(value, where)
-    versions = score_lib.mapping(fields.take('versions', score_lib.mapping, {}), where)
-    return cls(platform=fields.take('platform', score_lib.text),
-               device_kind=fields.take('device_kind', score_lib.text),
-               num_cores=fields.take('num_cores', score_lib.count, None),
-               jax=score_lib.text(versions.get('jax', 'unknown'), f'{where}.versions.jax'))
+    fields = json_fields.Fields(value, where)
+    versions = json_fields.mapping(fields.take('versions', json_fields.mapping, {}), where)
+    return cls(platform=fields.take('platform', json_fields.text),
+               device_kind=fields.take('device_kind', json_fields.text),
+               num_cores=fields.take('num_cores', json_fields.count, None),
+               jax=json_fields.text(versions.get('jax', 'unknown'), f'{where}.versions.jax'))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,8 +96,8 @@ class Result:
     Raises:
       Malformed: a field is missing, of the wrong type, too large or not finite; the line names it.
     """
-    fields = score_lib.Fields(value, where)
-    text, known, count = score_lib.text, score_lib.known, score_lib.count
+    fields = json_fields.Fields(value, where)
+    text, known, count = json_fields.text, json_fields.known, json_fields.count
     for name in ('trained', 'environment', 'made'):
       if name in fields and value[name] is not None:
         Machine.from_json(value[name], name)
@@ -104,18 +105,18 @@ class Result:
       experiment=fields.take('experiment', text), variant=fields.take('variant', text, None),
       dataset=fields.take('dataset', text), protocol=fields.take('protocol', text, ''),
       hyperparameters=fields.take('hyperparameters', known, {}),
-      seeds=fields.take('seeds', score_lib.sequence(count)), step=fields.take('step', count),
+      seeds=fields.take('seeds', json_fields.sequence(count)), step=fields.take('step', count),
       checkpoint=fields.take('checkpoint', text, 'last'),
       num_parameters=fields.take('num_parameters', count, None),
-      samples=fields.take('samples', score_lib.named(SampleScore.from_json), {}),
+      samples=fields.take('samples', json_fields.named(SampleScore.from_json), {}),
       sample_space=fields.take('sample_space', text, None),
-      memorised=fields.take('memorised', score_lib.flag, None),
-      train_seconds=fields.take('train_seconds', score_lib.number, None),
+      memorised=fields.take('memorised', json_fields.flag, None),
+      train_seconds=fields.take('train_seconds', json_fields.number, None),
       **{name: fields.take(name, known, None)
          for name in ('memorised_power', 'trained', 'environment', 'made')},
       command=fields.take('command', text, None), runs=fields.take('runs', count, 1),
       estimator=fields.take('estimator', text, None),
-      code=fields.take('code', score_lib.named(text), {}),
+      code=fields.take('code', json_fields.named(text), {}),
       score=Score.take(fields, where))
     if result.score.per_seed and len(result.score.per_seed) != len(result.seeds):
       raise Malformed(f'per_seed has {len(result.score.per_seed)} entries for '

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from gen_models import files
-from gen_models.evaluation import score as record
+from gen_models.evaluation import json_fields, score as record
 from gen_models.training import keys
 from launch.runs import directory as rundir, load, result as result_lib
 from launch.runs.result import Machine, Result
@@ -78,7 +78,7 @@ def is_scored(workdir: pathlib.Path) -> bool:
   """Whether a run has a result whose scoring was not ended before its end."""
   try:
     return UNFINISHED not in result_lib.read(workdir / 'result.json').score.remarks
-  except (OSError, record.Malformed):
+  except (OSError, json_fields.Malformed):
     return False
 
 
@@ -89,12 +89,12 @@ def _evaluate(run, replica: int, prefix: str, report: Callable[[str], None]) -> 
     value = run.experiment.evaluate(
       keys.evaluation(run.config['seed'] + replica), run.params_of(replica), run.dataset,
       lambda line: report(prefix + line))
-  value, remarks = record.finite(value)
+  value, remarks = json_fields.finite(value)
   try:
     found = record.Score.from_json(value)
-  except record.Malformed as e:
+  except json_fields.Malformed as e:
     report(json.dumps(value))  # it may have taken an hour
-    raise record.Malformed(f'evaluate of {run.config["experiment"]} returned no score: {e}; '
+    raise json_fields.Malformed(f'evaluate of {run.config["experiment"]} returned no score: {e}; '
                            'gen_models.evaluation.likelihood makes them') from None
   return dataclasses.replace(found, remarks=(*found.remarks, *remarks))
 
@@ -115,7 +115,7 @@ def _remarked(result: Result, remarks: list[str]) -> Result:
 
 
 def _write(workdir: pathlib.Path, result: Result, report: Callable[[str], None]) -> None:
-  value, _ = record.finite(result.to_json())
+  value, _ = json_fields.finite(result.to_json())
   try:
     files.write_json(workdir / 'result.json', value)
   except OSError:
@@ -134,7 +134,7 @@ def last_start(workdir: pathlib.Path) -> dict[str, Any]:
     raise ValueError(f'{workdir / "environment.json"} is no list of starts')
   try:
     Machine.from_json(starts[-1], 'the last start')
-  except record.Malformed as e:
+  except json_fields.Malformed as e:
     raise ValueError(f'{workdir / "environment.json"}: {e}') from None
   return starts[-1]
 
@@ -199,8 +199,9 @@ def sample_scores(run, space: str) -> dict[str, Any]:
   key = keys.evaluation(seed + run.config['seeds'])
   table = samples.table(key, draw, test_ND, train_ND, shape=run.dataset.test.images.shape[1:3],
                         intensities_MD=grey_ND)
-  value, _ = record.finite(table)
-  power, _ = record.finite(copies.power(jax.random.fold_in(key, 1), test_ND, train_ND, grey_ND))
+  value, _ = json_fields.finite(table)
+  power, _ = json_fields.finite(
+    copies.power(jax.random.fold_in(key, 1), test_ND, train_ND, grey_ND))
   return {'samples': {name: record.SampleScore.from_json(v, name) for name, v in value.items()},
           'sample_space': space, 'memorised': copies.memorised(table), 'memorised_power': power}
 

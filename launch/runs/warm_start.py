@@ -17,7 +17,7 @@ import shlex
 from typing import Any
 
 from launch import errors
-from launch.cli import registry
+from launch.cli import hyperparameters, registry
 from launch.runs import directory as rundir
 
 
@@ -83,7 +83,7 @@ def _phases_of(old, there):
   try:
     entry = registry.load_recorded(there['experiment'], path)
     return entry.experiment(
-      **registry.recorded_values(entry, there['hyperparameters'], path)).phases
+      **hyperparameters.recorded_values(entry, there['hyperparameters'], path)).phases
   except errors.UsageError:
     return None
 

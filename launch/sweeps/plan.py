@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from launch import errors
-from launch.cli import registry
+from launch.cli import hyperparameters, registry
 from launch.runs.memory import num_bytes
 
 
@@ -94,7 +94,7 @@ def axes(entry: registry.Entry, overrides: Sequence[str],
   Raises:
     UsageError: unknown name, a value of the wrong type, a range where there is nothing to draw.
   """
-  parameters = registry.hyperparameters(entry)
+  parameters = hyperparameters.of(entry)
   found: dict[str, list | Range] = {}
   for override in overrides:
     name, equals, text = override.partition('=')
@@ -107,19 +107,19 @@ def axes(entry: registry.Entry, overrides: Sequence[str],
       raise errors.UsageError(f'--set={name} twice: write --set={name}=a,b')
     annotation = parameters[name].annotation
     match = re.fullmatch(r'([^,]+?)\.\.([^,]+?)(:log)?', text)
-    if match and registry.kind(annotation) in (int, float):
+    if match and hyperparameters.kind(annotation) in (int, float):
       if not ranges:
         raise errors.UsageError(f'--set={override}: a range is for --search=random or optuna; '
                                 'for a grid write the values, a,b,c')
-      low, high = (registry.parse(name, bound, annotation) for bound in match.groups()[:2])
+      low, high = (hyperparameters.parse(name, bound, annotation) for bound in match.groups()[:2])
       if low > high or (match[3] and low <= 0):
         raise errors.UsageError(f'--set={override}: the lower end comes first'
                                 + (', above 0 for :log' if match[3] else ''))
-      found[name] = Range(low, high, bool(match[3]), registry.kind(annotation) is int)
+      found[name] = Range(low, high, bool(match[3]), hyperparameters.kind(annotation) is int)
     else:
       # A tuple has its own commas, so a sweep takes one value of it.
-      parts = [text] if registry.is_tuple(annotation) else text.split(',')
-      values = [registry.parse(name, part, annotation) for part in parts]
+      parts = [text] if hyperparameters.is_tuple(annotation) else text.split(',')
+      values = [hyperparameters.parse(name, part, annotation) for part in parts]
       if len(set(values)) < len(values):
         raise errors.UsageError(f'--set={override}: the same value twice')
       found[name] = values
@@ -156,14 +156,14 @@ def points(entry: registry.Entry, variants: Sequence[str | None], choices, seeds
   """variants x choices x seeds; `fixed` are values that all share and that name nothing.
 
   Raises:
-    UsageError: as registry.resolve.
+    UsageError: as hyperparameters.resolve.
   """
   choices = list(choices)
   found = [Point(variant, swept, seed,
-                 {**registry.resolve(entry, variant), **(fixed or {}), **swept})
+                 {**hyperparameters.resolve(entry, variant), **(fixed or {}), **swept})
            for variant in variants for swept in choices for seed in seeds]
   for point in found:
-    registry.check_values(entry, point.values)
+    hyperparameters.check_values(entry, point.values)
   return found
 
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from gen_models import files
-from launch.cli import app, jax_setup, registry
+from launch.cli import app, hyperparameters, jax_setup, registry
 from launch.runs import directory as rundir, result as result_lib
 from launch.sweeps import plan
 
@@ -223,7 +223,7 @@ class Sweep:
 
   def objective(self) -> str:
     """The name of the quantity that `value` measures."""
-    headline = self.entry.experiment(**registry.resolve(self.entry)).headline_metric
+    headline = self.entry.experiment(**hyperparameters.resolve(self.entry)).headline_metric
     return 'test nats per image' if self._sample_space is not None else headline or 'nothing'
 
   def value(self, point: plan.Point, headline: bool = False) -> float | None:

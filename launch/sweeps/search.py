@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from launch import errors
-from launch.cli import registry
+from launch.cli import hyperparameters
 from launch.sweeps import plan, runner
 
 
@@ -30,7 +30,8 @@ def run(sweep: runner.Sweep, variants: Sequence[str | None], axes: Mapping, fixe
                             '--search=random needs nothing') from None
   if len(variants) > 1:
     raise errors.UsageError('optuna compares points of one variant; give one, or --search=random')
-  headline = sweep.entry.experiment(**registry.resolve(sweep.entry, variants[0])).headline_metric
+  values = hyperparameters.resolve(sweep.entry, variants[0])
+  headline = sweep.entry.experiment(**values).headline_metric
   if headline is None:
     raise errors.UsageError(f'{sweep.entry.name} has no headline metric to search by')
   first = next(plan.draws(axes, 1, seed))

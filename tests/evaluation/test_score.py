@@ -4,12 +4,11 @@ import dataclasses
 import json
 import math
 
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from gen_models.evaluation import score as record
-from gen_models.evaluation.score import Malformed, Score
+from gen_models.evaluation.json_fields import Malformed
+from gen_models.evaluation.score import Score
 
 BRACKET = {'test_nats': -84.0, 'kind': 'bracket', 'standard_error': 0.1,
            'effective_sample_size': 50.0, 'lower': -84.2, 'upper': -83.9,
@@ -55,30 +54,6 @@ def test_what_is_no_score_is_refused_in_one_line_that_names_the_field(changes, l
   with pytest.raises(Malformed, match=line) as caught:
     bracket(**changes)
   assert '\n' not in str(caught.value) and len(str(caught.value)) < 200
-
-
-@pytest.mark.parametrize('value', [None, [], 3, 'text'])
-def test_what_is_no_object_is_refused(value):
-  with pytest.raises(Malformed, match='not an object'):
-    Score.from_json(value)
-
-
-def test_something_nested_without_end_is_refused():
-  value = deep = {}
-  for _ in range(100):
-    deep['in'] = deep = {}
-  with pytest.raises(Malformed, match='nested'):
-    bracket(more=value)
-
-
-def test_numbers_that_json_cannot_hold_become_null_with_a_remark():
-  value, remarks = record.finite({
-    'a': np.float32(1.5), 'b': [np.nan, jnp.float32(2)], 'c': {'d': -np.inf}, 'e': np.arange(2),
-    'f': np.bool_(True), 'g': {1: 'text'}, 'h': object, 'i': 7})
-  assert value == {'a': 1.5, 'b': [None, 2.0], 'c': {'d': None}, 'e': [0, 1], 'f': True,
-                   'g': {'1': 'text'}, 'h': str(object), 'i': 7}
-  assert [line.split(' ')[0] for line in remarks] == ['b[0]', 'c.d', 'h']
-  json.dumps(value, allow_nan=False)
 
 
 @pytest.mark.parametrize('sides, resolved, headline', [

@@ -13,7 +13,7 @@ import pytest
 from gen_models import data
 from gen_models.training import loop, step as step_lib
 from gen_models.training.hooks import Hooks
-from launch.cli import registry
+from launch.cli import hyperparameters, registry
 
 # Two steps take as long as the compilation before them. The fast suite has one small variant of
 # every experiment, and defaults that are small or that others build on.
@@ -50,7 +50,7 @@ def some_images(dataset: str) -> data.Arrays:
 @pytest.mark.parametrize('name, variant', CASES)
 def test_two_steps(name, variant):
   entry = registry.load(name)
-  values = registry.resolve(entry, variant, ['num_steps=2'])
+  values = hyperparameters.resolve(entry, variant, ['num_steps=2'])
   experiment = entry.experiment(**values)._replace(validate=None)
   images = some_images(experiment.dataset)
   lines = []
@@ -67,19 +67,19 @@ def test_two_steps(name, variant):
 @pytest.mark.parametrize('name', registry.names())
 def test_every_hyperparameter_has_a_type_a_default_and_a_reader(name):
   entry = registry.load(name)
-  for parameter in registry.hyperparameters(entry).values():
+  for parameter in hyperparameters.of(entry).values():
     assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
     assert parameter.default is not inspect.Parameter.empty
     default = parameter.default
-    parsed = registry.parse(parameter.name, str(default), parameter.annotation)
+    parsed = hyperparameters.parse(parameter.name, str(default), parameter.annotation)
     assert parsed == default and type(parsed) is type(default)
   for changes in entry.variants.values():
-    assert set(changes) <= set(registry.hyperparameters(entry))
+    assert set(changes) <= set(hyperparameters.of(entry))
 
 
 @pytest.mark.parametrize('name', registry.names())
 def test_every_hyperparameter_has_a_domain(name):
-  for parameter in registry.hyperparameters(registry.load(name)).values():
+  for parameter in hyperparameters.of(registry.load(name)).values():
     for option in typing.get_args(parameter.annotation | None):
       kind = typing.get_origin(option) or option
       assert kind in (typing.Annotated, typing.Literal, bool, type(None)), parameter

@@ -8,14 +8,14 @@ import optax
 
 from gen_models import data
 from gen_models.training import keys, parallel, position, step as step_lib
-from launch.cli import registry
+from launch.cli import hyperparameters, registry
 from launch.runs import directory as rundir
 
 
 def standing(directory, experiment, step, variant=None, *, metrics=None, **changes):
   """A run that stands after `step` updates: a checkpoint that says so, of nothing trained."""
   entry = registry.load(experiment)
-  values = registry.resolve(entry, variant, [f'{k}={v}' for k, v in changes.items()])
+  values = hyperparameters.resolve(entry, variant, [f'{k}={v}' for k, v in changes.items()])
   made = entry.experiment(**values)
   config = {'experiment': experiment, 'variant': variant, 'hyperparameters': values, 'seed': 0,
             'seeds': 1}

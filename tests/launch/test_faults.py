@@ -17,7 +17,7 @@ import pytest
 from gen_models import data, files
 from gen_models.training import checkpoint, keys, metrics, position
 from launch import errors
-from launch.cli import app, registry
+from launch.cli import app, hyperparameters, registry
 from launch.runs import directory as rundir, load, warm_start
 from tests.launch.commands import ROOT, SMALL, parameters, refused, run, small, wait_for
 
@@ -351,7 +351,7 @@ def test_a_run_whose_directory_was_replaced_saves_nothing_there(tmp_path):
   """rm -rf under a live run, then another run in its place."""
   workdir = tmp_path / 'run'
   entry = registry.load('rbm_digits')
-  values = registry.resolve(entry, 'pcd', ['num_hidden=5'])
+  values = hyperparameters.resolve(entry, 'pcd', ['num_hidden=5'])
   config, experiment = rundir.configuration(entry, 'pcd', values), entry.experiment(**values)
   with (rundir.lock(workdir) as require,
         rundir.open_checkpoints(workdir, config, experiment, require=require) as checkpoints):
@@ -443,7 +443,7 @@ def test_a_run_from_another_ends_in_the_bits_of_one_run(trained, copy, tmp_path)
 def begin_in(workdir, old, num_hidden=5, seed=0, **options):
   """What launch.train does with --from, in this process."""
   entry = registry.load('rbm_digits')
-  values = registry.resolve(entry, 'pcd', [f'num_hidden={num_hidden}', 'num_steps=1400'])
+  values = hyperparameters.resolve(entry, 'pcd', [f'num_hidden={num_hidden}', 'num_steps=1400'])
   experiment = entry.experiment(**values)
   config = {'experiment': 'rbm_digits', 'variant': 'pcd', 'hyperparameters': values, 'seed': seed,
             'seeds': 1} | options

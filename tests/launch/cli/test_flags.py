@@ -11,7 +11,7 @@ import pytest
 
 from gen_models.training import keys
 from launch import errors
-from launch.cli import flags as shared, registry
+from launch.cli import flags as shared, hyperparameters, registry
 from launch.runs import directory as rundir, memory
 from tests.launch.commands import ROOT
 
@@ -70,7 +70,7 @@ def test_no_two_seeds_are_one_run():
 
 def test_a_configuration_of_too_many_seeds_is_no_run(tmp_path):
   entry = registry.load('rbm_digits')
-  config = rundir.configuration(entry, None, registry.resolve(entry), seeds=10**8)
+  config = rundir.configuration(entry, None, hyperparameters.resolve(entry), seeds=10**8)
   rundir.claim(tmp_path, config)
   with pytest.raises(rundir.ForeignRun, match='does not describe'):
     rundir.read_config(tmp_path)
@@ -90,4 +90,4 @@ def test_more_replicas_than_memory_holds_are_refused(monkeypatch):
 
 def test_a_hyperparameter_is_set_once():
   with pytest.raises(errors.UsageError, match='--set=num_steps is given twice'):
-    registry.resolve(registry.load('rbm_digits'), None, ['num_steps=1', 'num_steps=2'])
+    hyperparameters.resolve(registry.load('rbm_digits'), None, ['num_steps=1', 'num_steps=2'])

@@ -17,7 +17,7 @@ from gen_models import data, files
 from gen_models.data import cache
 from gen_models.training import checkpoint, keys, position
 from launch import errors, results
-from launch.cli import app, registry
+from launch.cli import app, hyperparameters, registry
 from launch.runs import directory as rundir, load, result as result_lib
 from tests.launch.commands import ROOT, SMALL, refused, run, small
 
@@ -186,7 +186,7 @@ def test_pickles_in_a_cache_are_damage(tmp_path, marker):
 def test_pickles_and_code_in_a_run_directory_do_not_run(tmp_path, marker):
   """Every file of a checkpoint replaced by a pickle, and files that Python or orbax might load."""
   entry = registry.load('rbm_digits')
-  values = registry.resolve(entry, None, ['num_hidden=5', 'num_steps=10'])
+  values = hyperparameters.resolve(entry, None, ['num_hidden=5', 'num_steps=10'])
   workdir = foreign_run(tmp_path / 'theirs', hyperparameters=values)
   experiment = entry.experiment(**values)
   config = rundir.read_config(workdir)

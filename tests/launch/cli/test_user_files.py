@@ -6,7 +6,7 @@ import textwrap
 import pytest
 
 from launch import errors
-from launch.cli import registry, user_files
+from launch.cli import hyperparameters, registry, user_files
 from launch.runs import directory as rundir
 from launch.sweeps import plan
 
@@ -28,7 +28,7 @@ def write(tmp_path):
 
 def config(entry, **values):
   return {'experiment': entry.name, 'variant': None, 'seed': 0, 'seeds': 1,
-          'hyperparameters': registry.resolve(entry) | values}
+          'hyperparameters': hyperparameters.resolve(entry) | values}
 
 
 CHAINS = 'import helper\ndef experiment():\n  return helper.x\n'
@@ -47,20 +47,21 @@ def test_a_run_with_tuples_is_found_again_and_read_back_as_tuples(write, tmp_pat
   with pytest.raises(rundir.ForeignRun, match=r'layers is \[8, 8\] there, \[8, 9\] here'):
     rundir.claim(tmp_path, config(entry, layers=(8, 9)))
   recorded = rundir.read_config(tmp_path)['hyperparameters']
-  values = registry.recorded_values(entry, recorded, tmp_path)
-  assert values == registry.resolve(entry) and entry.experiment(**values) == (8, 8)
+  values = hyperparameters.recorded_values(entry, recorded, tmp_path)
+  assert values == hyperparameters.resolve(entry) and entry.experiment(**values) == (8, 8)
   with pytest.raises(errors.UsageError, match='layers is .*not int, ...'):
-    registry.recorded_values(entry, recorded | {'layers': ['a']}, tmp_path)
+    hyperparameters.recorded_values(entry, recorded | {'layers': ['a']}, tmp_path)
 
 
 def test_tuples_are_set_with_commas(write):
   entry = registry.load(str(write('chains.py', TUPLES)))
-  values = registry.resolve(entry, overrides=['layers=4,5,6', 'pair=2,3', 'bare=7', 'some=1'])
+  values = hyperparameters.resolve(
+    entry, overrides=['layers=4,5,6', 'pair=2,3', 'bare=7', 'some=1'])
   assert values == dict(layers=(4, 5, 6), pair=(2, 3.0), bare=(7,), some=(1,))
   assert plan.axes(entry, ['layers=4,5']) == {'layers': [(4, 5)]}
   for wrong in ('layers=a,b', 'pair=1,2,3'):
     with pytest.raises(errors.UsageError, match=wrong.partition('=')[0]):
-      registry.resolve(entry, overrides=[wrong])
+      hyperparameters.resolve(entry, overrides=[wrong])
 
 
 def test_annotations_may_be_strings(write):
@@ -71,17 +72,17 @@ def test_annotations_may_be_strings(write):
     def experiment(*, chains: int | None = 5, rule: Rule = 'cd', rate=0.5):
       return chains
   ''')))
-  values = registry.resolve(entry, overrides=['chains=7', 'rule=pcd', 'rate=1'])
+  values = hyperparameters.resolve(entry, overrides=['chains=7', 'rule=pcd', 'rate=1'])
   assert values == dict(chains=7, rule='pcd', rate=1.0) and type(values['rate']) is float
   with pytest.raises(errors.UsageError, match='did you mean pcd'):
-    registry.resolve(entry, overrides=['rule=pdc'])
+    hyperparameters.resolve(entry, overrides=['rule=pdc'])
   wrong = registry.load(str(write('wrong.py', '''
     from __future__ import annotations
     def experiment(*, chains: Nothing = 5):
       return chains
   ''')))
   with pytest.raises(errors.UsageError, match="wrong.py: an annotation.*'Nothing' is not defined"):
-    registry.resolve(wrong)
+    hyperparameters.resolve(wrong)
 
 
 def test_dataclasses_and_flax_modules_are_defined_in_a_file(write):
@@ -183,7 +184,7 @@ def test_what_does_not_run_is_one_line_with_its_place(write, files, message):
   for name, text in files.items():
     path = write(name, text)
   with pytest.raises(errors.UsageError, match=message) as caught:
-    registry.resolve(registry.load(str(path.with_name('chains.py'))))
+    hyperparameters.resolve(registry.load(str(path.with_name('chains.py'))))
   assert '\n' not in str(caught.value)
 
 
@@ -195,11 +196,11 @@ def test_a_variant_is_checked_as_what_is_typed(write):
     def experiment(*, chains: int = 1, rule: Literal['cd', 'pcd'] = 'cd'):
       pass
   ''')))
-  assert registry.resolve(entry, 'good')['chains'] == 3
+  assert hyperparameters.resolve(entry, 'good')['chains'] == 3
   for variant, message in {'typo': 'did you mean chains', 'type': "chains is 'many', not int",
                            'choice': "rule is 'pdc', not cd | pcd"}.items():
     with pytest.raises(errors.UsageError, match=message.replace('|', r'\|')):
-      registry.resolve(entry, variant)
+      hyperparameters.resolve(entry, variant)
 
 
 EVIL = 'import pathlib\npathlib.Path({marker!r}).touch()\nx = 1\n'

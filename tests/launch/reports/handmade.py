@@ -10,8 +10,8 @@ def values():
   """Hyperparameters of rbm_digits, variant pcd."""
   global VALUES
   if VALUES is None:
-    from launch.cli import registry
-    VALUES = registry.resolve(registry.load('rbm_digits'), 'pcd')
+    from launch.cli import hyperparameters, registry
+    VALUES = hyperparameters.resolve(registry.load('rbm_digits'), 'pcd')
   return VALUES
 
 

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from launch.cli import registry
+from launch.cli import hyperparameters, registry
 from launch.reports import documents, tables
 from launch.runs import result as result_lib
 
@@ -32,7 +32,7 @@ def test_the_command_of_every_row_trains_what_was_trained():
     lines = documents.commands(result).splitlines()
     train, = [shlex.split(line) for line in lines if 'launch.train' in line]
     flags = [word[2:].split('=', 1) for word in train if word.startswith('--')]
-    values = registry.resolve(
+    values = hyperparameters.resolve(
       registry.load(dict(flags)['experiment']), dict(flags).get('variant'),
       [value for flag, value in flags if flag == 'set'])
     for k, v in result.hyperparameters.items():

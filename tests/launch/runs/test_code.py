@@ -6,7 +6,7 @@ import textwrap
 import pytest
 
 from launch import errors, results
-from launch.cli import registry
+from launch.cli import hyperparameters, registry
 from launch.reports import collect
 from launch.runs import directory as rundir, load, score
 from launch.sweeps import plan, runner
@@ -60,7 +60,7 @@ def mine(tmp_path):
 
 def config(path, **options):
   entry = registry.load(str(path), **options)
-  return rundir.configuration(entry, None, registry.resolve(entry))
+  return rundir.configuration(entry, None, hyperparameters.resolve(entry))
 
 
 def edit(path):
@@ -70,7 +70,7 @@ def edit(path):
 def test_a_configuration_has_the_code_of_users_and_of_users_alone(mine):
   assert set(config(mine)['code']) == {'chains.py', 'helper.py'}
   ours = registry.load('rbm_digits')
-  assert set(rundir.configuration(ours, 'pcd', registry.resolve(ours, 'pcd'))) == {
+  assert set(rundir.configuration(ours, 'pcd', hyperparameters.resolve(ours, 'pcd'))) == {
     'experiment', 'variant', 'hyperparameters', 'seed', 'seeds'}
 
 
@@ -144,7 +144,7 @@ def test_a_users_estimator_is_in_the_configuration_by_its_name(mine, tmp_path):
   path = mine.with_name('estimators.py')
   path.write_text(textwrap.dedent(ESTIMATORS))
   entry = registry.load('rbm_digits', estimator=f'{path}:mine')
-  made = rundir.configuration(entry, 'pcd', registry.resolve(entry, 'pcd'))
+  made = rundir.configuration(entry, 'pcd', hyperparameters.resolve(entry, 'pcd'))
   assert made['estimator'] == f'{path}:mine'
   assert set(made['code']) == {'estimators.py', 'helper.py'}
   phase, = entry.experiment(**made['hyperparameters']).phases
@@ -173,7 +173,7 @@ def test_helpers_of_one_name_in_two_folders_are_both_recorded(mine, tmp_path):
   path.with_name('helper.py').write_text(textwrap.dedent(HELPER) + '# another\n')
   entry = registry.load(str(mine), f'{path}:mine')
   assert set(entry.code) == {'chains.py', 'helper.py', 'estimators.py', 'other/helper.py'}
-  assert entry.experiment(**registry.resolve(entry)).phases
+  assert entry.experiment(**hyperparameters.resolve(entry)).phases
 
 
 def test_a_sweep_leaves_what_is_finished_and_refuses_the_rest(mine, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gen_models import data
-from gen_models.evaluation import score as record
+from gen_models.evaluation import json_fields
 from gen_models.experiment import Samples
 from launch.reports import tables
 from launch.runs import load, result as result_lib, score as score_lib
@@ -124,7 +124,7 @@ def test_a_kill_while_draws_are_scored_leaves_the_likelihood_and_says_so(monkeyp
 
 def test_what_is_no_score_is_refused_by_name_and_reported(monkeypatch, tmp_path):
   lines = []
-  with pytest.raises(record.Malformed, match='rbm_digits returned no score: kind is missing'):
+  with pytest.raises(json_fields.Malformed, match='rbm_digits returned no score: kind is missing'):
     scored(monkeypatch, tmp_path, {'test_nats': -3.0}, lines=lines)
   assert lines == ['{"test_nats": -3.0}']
 
@@ -134,7 +134,7 @@ def test_what_is_no_score_is_refused_by_name_and_reported(monkeypatch, tmp_path)
   ('[' * 100_000, 'not JSON')])
 def test_a_result_that_is_none_names_its_file_and_field(tmp_path, text, line):
   (tmp_path / 'result.json').write_text(text)
-  with pytest.raises(record.Malformed, match=line) as caught:
+  with pytest.raises(json_fields.Malformed, match=line) as caught:
     result_lib.read(tmp_path / 'result.json')
   assert str(tmp_path) in str(caught.value) and '\n' not in str(caught.value)
 

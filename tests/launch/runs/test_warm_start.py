@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from launch import errors
-from launch.cli import registry
+from launch.cli import hyperparameters, registry
 from launch.runs import warm_start
 from tests.launch.standing import standing
 
@@ -15,7 +15,7 @@ DBN = dict(variant='digits', layers='8-4', ais_temperatures=50)
 def find(old: pathlib.Path, experiment: str, variant: str | None = None, **changes):
   """What launch.train makes of --from=old with these hyperparameters."""
   entry = registry.load(experiment)
-  values = registry.resolve(entry, variant, [f'{k}={v}' for k, v in changes.items()])
+  values = hyperparameters.resolve(entry, variant, [f'{k}={v}' for k, v in changes.items()])
   config = {'experiment': experiment, 'variant': variant, 'hyperparameters': values, 'seed': 0,
             'seeds': 1}
   return warm_start.find(old, old / 'new', config, entry.experiment(**values), None)
