@@ -6,6 +6,9 @@
   estimator = gm.estimators.contrastive(gm.models.rbm, gm.estimators.persistent(chains=100))
   found = gm.evaluation.audit(key, estimator, params, batch, exact_grads)
 
+  run = gm.load('runs/digits')
+  samples = run.sample(key, 64)
+
 All public names are in the `__all__` of the packages; each is imported when it is first used.
 """
 
@@ -26,13 +29,17 @@ if TYPE_CHECKING:
   )
   from gen_models.estimators.base import Estimator, Memory
   from gen_models.experiment import Alarm, Experiment, Phase, Published, Samples
+  from launch.runs.load import Run, load
 
-__all__ = ['Alarm', 'Estimator', 'Experiment', 'Memory', 'Phase', 'Published', 'Samples', 'data',
-           'domains', 'estimators', 'evaluation', 'models', 'problems', 'samplers', 'training']
+__all__ = ['Alarm', 'Estimator', 'Experiment', 'Memory', 'Phase', 'Published', 'Run', 'Samples',
+           'data', 'domains', 'estimators', 'evaluation', 'load', 'models', 'problems', 'samplers',
+           'training']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
   ('data', 'domains', 'estimators', 'evaluation', 'models', 'problems', 'samplers', 'training'),
   {'Estimator': 'gen_models.estimators.base', 'Memory': 'gen_models.estimators.base',
    **dict.fromkeys(('Alarm', 'Experiment', 'Phase', 'Published', 'Samples'),
-                   'gen_models.experiment')})
+                   'gen_models.experiment'),
+   # A run directory names an experiment, and only launch makes names into code.
+   **dict.fromkeys(('Run', 'load'), 'launch.runs.load')})

@@ -4,6 +4,7 @@
 """
 
 import importlib
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -23,9 +24,27 @@ def attach(package: str, modules: Iterable[str],
 
   def get(name: str) -> Any:
     if name in members:
-      return getattr(importlib.import_module(members[name]), name)
+      return getattr(_imported(members[name], f'{package}.{name}'), name)
     if name in found:
       return importlib.import_module(found[name])
     raise AttributeError(f'module {package!r} has no attribute {name!r}')
 
   return get, lambda: sorted([*found, *members])
+
+
+def _imported(module: str, name: str) -> Any:
+  """A module that has a public name; one of another package may not be the one that Python finds.
+
+  Raises:
+    ImportError: a file or folder of the user's has the name of the package.
+  """
+  try:
+    return importlib.import_module(module)
+  except ModuleNotFoundError as e:
+    if not (e.name and f'{module}.'.startswith(f'{e.name}.')):
+      raise
+    root = module.partition('.')[0]
+    there = getattr(sys.modules.get(root), '__file__', None)
+    raise ImportError(f'{name} needs the package {root} that is installed with it, and Python '
+                      + (f'finds {there}: rename that, or run elsewhere' if there else
+                         'finds none')) from None

@@ -2,6 +2,8 @@
 
 import importlib.resources
 import inspect
+import os
+import pathlib
 import pkgutil
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from gen_models.estimators.directions import Direction
 from gen_models.estimators.negative import Negative
 from gen_models.estimators.variational import Rule
 
+ROOT = pathlib.Path(__file__).parents[1]
 PACKAGES = ('gen_models', *(f'gen_models.{name}' for name in (
   'data', 'estimators', 'evaluation', 'models', 'problems', 'samplers', 'training')))
 
@@ -78,3 +81,12 @@ def test_importing_the_package_imports_none_of_its_rooms():
 
 def test_the_package_says_that_it_is_typed():
   assert importlib.resources.files('gen_models').joinpath('py.typed').is_file()
+
+
+def test_a_package_of_the_user_in_the_place_of_ours_is_named(tmp_path):
+  (tmp_path / 'launch.py').write_text('')
+  code = 'import gen_models as gm\ntry:\n  gm.load\nexcept ImportError as e:\n  print(e)'
+  out = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True,
+                       check=True, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+  assert out.stdout == (f'gen_models.load needs the package launch that is installed with it, and '
+                        f'Python finds {tmp_path}/launch.py: rename that, or run elsewhere\n')

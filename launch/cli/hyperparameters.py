@@ -9,7 +9,10 @@ import math
 import pathlib
 import types
 import typing
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import numpy as np
 
 from launch.cli.registry import Entry
 from launch.errors import UsageError, near
@@ -45,8 +48,14 @@ def _type_of(default):
   return type(default) if isinstance(default, (bool, int, float, str)) else inspect.Parameter.empty
 
 
-def resolve(entry: Entry, variant: str | None = None, overrides=()) -> dict[str, Any]:
-  """Every hyperparameter's value: the defaults, then the variant's, then `name=value` overrides.
+def resolve(entry: Entry, variant: str | None = None,
+            overrides: Iterable[str] | Mapping[str, Any] = ()) -> dict[str, Any]:
+  """Every hyperparameter's value: the defaults, then the variant's, then the overrides.
+
+  Args:
+    entry: the experiment.
+    variant: of it, or None.
+    overrides: `name=value` words, or name -> value of Python.
 
   Raises:
     UsageError: unknown variant or hyperparameter, or a value of the wrong type or outside its
@@ -62,9 +71,28 @@ def resolve(entry: Entry, variant: str | None = None, overrides=()) -> dict[str,
       raise UsageError(f'variant {variant} of {entry.name} sets {unknown[0]!r}, which is no '
                        'hyperparameter' + near(unknown[0], list(parameters)))
     values.update(entry.variants[variant])
-  values |= _typed(entry, overrides)
+  values |= (_given(entry, overrides) if isinstance(overrides, Mapping)
+             else _typed(entry, overrides))
   check_values(entry, values)
   return values
+
+
+def _given(entry: Entry, values: Mapping[str, Any]) -> dict[str, Any]:
+  """Values of Python as the same words would be read: 1 for a float is 1.0, a list is a tuple."""
+  parameters, found = of(entry), {}
+  for name, value in values.items():
+    if name not in parameters:
+      raise UsageError(f'{entry.name} has no hyperparameter {name!r}'
+                       + near(name, list(parameters)))
+    annotation = kind(parameters[name].annotation)
+    kinds = {kind(a) for a in (annotation, *typing.get_args(annotation))}
+    if isinstance(value, np.generic):
+      value = value.item()
+    if isinstance(value, int) and not isinstance(value, bool) and (
+        float in kinds and int not in kinds and not is_tuple(annotation)):
+      value = float(value)
+    found[name] = _from_json(value, annotation)
+  return found
 
 
 def rescored(entry: Entry, values: dict[str, Any], overrides) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """Set-up of JAX: the same numbers in every command, and a cache of compiled programs."""
 
+import contextlib
 import importlib.util
 import mmap
 import os
 import pathlib
 import sys
 import tempfile
+from collections.abc import Generator
+from typing import Any
 
 from absl import logging
 
@@ -22,18 +25,54 @@ def setup() -> None:
     UsageError: JAX_ENABLE_X64 is set, or XLA_FLAGS has a flag that would end the process.
   """
   import jax
-  if jax.numpy.result_type(float) != jax.numpy.float32:
-    raise errors.UsageError('JAX_ENABLE_X64 is set: all computations here, those of the '
-                            'committed results too, are in float32; unset it')
-  if unknown := unknown_flags(os.environ.get('XLA_FLAGS', '')):
-    raise errors.UsageError(f'XLA_FLAGS has {unknown[0]}, which this jaxlib does not know: take it '
-                            'out, or XLA ends the process')
+  _check()
   os.environ.update(environment.of_numbers(os.environ))
   # JAX has read its own variable by now.
   jax.config.update('jax_default_matmul_precision', os.environ['JAX_DEFAULT_MATMUL_PRECISION'])
   logging.set_verbosity(logging.INFO if '-v' in sys.argv else logging.WARNING)
   jax.config.update('jax_compilation_cache_dir', _cache())
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+
+
+@contextlib.contextmanager
+def numerics() -> Generator[None, None, None]:
+  """The numbers of the commands while the block lasts, in a process that is someone else's.
+
+  Products are float32 and programs are kept in the cache; afterwards JAX is set as it was before.
+  XLA reads its flags once: on a GPU that has computed something already without them, a resumed
+  run may differ from an unbroken one by rounding.
+
+  Raises:
+    UsageError: as `setup`.
+  """
+  import jax
+  _check()
+  os.environ.update(environment.of_numbers(os.environ))
+  config: Any = jax.config
+  before = {}
+  if config.jax_compilation_cache_dir is None:
+    changes = {'jax_compilation_cache_dir': _cache(),
+               'jax_persistent_cache_min_compile_time_secs': 0.1}
+    before = {name: getattr(config, name) for name in changes}
+    for name, value in changes.items():
+      config.update(name, value)
+  try:
+    with jax.default_matmul_precision(os.environ['JAX_DEFAULT_MATMUL_PRECISION']):
+      yield
+  finally:
+    for name, value in before.items():
+      config.update(name, value)
+
+
+def _check() -> None:
+  """Raises UsageError for settings with which no command works."""
+  import jax
+  if jax.numpy.result_type(float) != jax.numpy.float32:
+    raise errors.UsageError('JAX_ENABLE_X64 is set: all computations here, those of the '
+                            'committed results too, are in float32; unset it')
+  if unknown := unknown_flags(os.environ.get('XLA_FLAGS', '')):
+    raise errors.UsageError(f'XLA_FLAGS has {unknown[0]}, which this jaxlib does not know: take it '
+                            'out, or XLA ends the process')
 
 
 def _cache() -> str | None:

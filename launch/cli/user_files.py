@@ -28,6 +28,9 @@ from launch.errors import UsageError
 # Called with a file and its bytes before they run; raises UsageError where they must not.
 Approve = Callable[[pathlib.Path, bytes], None]
 
+# Files that run at this moment, the innermost last.
+running: list[pathlib.Path] = []
+
 _OURS = ('gen_models', 'experiments', 'launch', 'benchmarks')
 
 
@@ -71,6 +74,7 @@ def load(path: pathlib.Path, approve: Approve) -> UserFile:
   assert spec is not None  # for its loader is given
   module = importlib.util.module_from_spec(spec)
   sys.modules[name] = module  # dataclasses and flax look there for a class's module
+  running.append(path)
   try:
     loader.exec_module(module)
   except Exception as e:
@@ -78,6 +82,8 @@ def load(path: pathlib.Path, approve: Approve) -> UserFile:
     if isinstance(e, UsageError):
       raise
     raise UsageError(_where(e, path)) from e
+  finally:
+    running.pop()
   code = {file.relative_to(path.parent).as_posix(): trusted_files.digest(source)
           for file, source in sources.items()}
   return UserFile(path, module, dict(sorted(code.items())))

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from gen_models import indices
+from gen_models import data, indices
 from gen_models.experiment import Samples
 from gen_models.training import keys
 from launch import errors
@@ -38,13 +38,14 @@ def draw(run: Run, num: int, *, seed: int = 0, replica: int = 0,
   if label is not None and run.dataset.train.labels is not None:
     indices.check('--label', label, 1 + int(np.max(run.dataset.train.labels)),
                   f'classes in {run.dataset.name}')
-  key, params = keys.draws(seed), run.params_of(replica)
-  _require_memory(num, run.dataset.test.images.shape[1:3])
+  sample, key, params = run.experiment.sample, keys.draws(seed), run.params_of(replica)
+  assert sample is not None  # as the caller has seen
+  _require_memory(num, data.shape(run.experiment.dataset))
   if num <= BATCH:
-    return Samples(*map(np.asarray, run.experiment.sample(key, params, num, label)))
+    return Samples(*map(np.asarray, sample(key, params, num, label)))
   made: Any = None
   for i, first in enumerate(range(0, num, BATCH)):
-    batch = run.experiment.sample(keys.batch_of_draws(key, i), params, BATCH, label)
+    batch = sample(keys.batch_of_draws(key, i), params, BATCH, label)
     if made is None:
       made = Samples(*(np.empty((num, *x.shape[1:]), x.dtype) for x in batch))
     for there, here in zip(made, batch, strict=True):

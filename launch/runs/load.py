@@ -1,66 +1,181 @@
-"""Runs read back from their directories."""
+"""Runs read back from their directories, without the data that they were trained on."""
 
+import functools
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
+import numpy as np
 
+from gen_models import data
+from gen_models.data import Dataset
+from gen_models.experiment import Experiment, Samples
+from gen_models.training import keys, metrics as metrics_lib, position, step as step_lib
+from gen_models.training.metrics import Series
 from launch import errors
-from launch.cli import hyperparameters, jax_setup, registry
+from launch.cli import given, hyperparameters, jax_setup, registry
 from launch.runs import directory as rundir
 
 
 class Run:
-  """A run read back: its configuration, experiment, data and parameters.
+  """A trained run, as `gm.fit` and `gm.load` return it.
 
-  `code` is that of the user which read it, file -> sha256.
+  Attributes:
+    params: what is scored: the moving average where one is kept, else the last parameters; of
+      several seeds with a leading axis over them, see `params_of`.
+    model: the model whose functions take the parameters, see Experiment.model.
+    experiment: as it was trained.
+    step: updates made, over all training phases.
+    done: whether those are all that the experiment asks for.
+    state: everything that a resumed run needs, training.TrainState.
+    config: what the run is, the content of config.json.
+    code: of the user's files that it was built with, file -> sha256.
+    workdir: the run directory; None of a run in memory.
   """
 
-  def __init__(self, config, code, experiment, dataset, params, step):
-    self.config, self.code, self.experiment = config, code, experiment
-    self.dataset, self.params, self.step = dataset, params, step
+  def __init__(self, config: dict[str, Any], experiment: Experiment, state, step: int, *,
+               code: dict[str, str] | None = None, workdir: pathlib.Path | None = None,
+               dataset: Dataset | None = None, data_dir: str | os.PathLike | None = None,
+               history: Mapping[str, Series] | None = None):
+    self.config, self.experiment, self.state, self.step = config, experiment, state, step
+    self.code, self.workdir = code or {}, workdir
+    self.params = step_lib.final_params(state)
+    self._dataset, self._data_dir, self._history = dataset, data_dir, history
 
-  def params_of(self, replica: int):
-    """Parameters of one seed."""
+  def __repr__(self) -> str:
+    where = f' in {self.workdir}' if self.workdir else ''
+    return f'<run of {self.config["experiment"]}{where} after {self.step} updates>'
+
+  @property
+  def model(self) -> Any:
+    """The model whose functions take the parameters."""
+    return self.experiment.model
+
+  @property
+  def done(self) -> bool:
+    """Whether all updates of all training phases were made."""
+    return self.step == sum(phase.num_steps for phase in self.experiment.phases)
+
+  @functools.cached_property
+  def dataset(self) -> Dataset:
+    """The data that it was trained on, read when they are first asked for.
+
+    Raises:
+      MissingData: they are not here.
+    """
+    return self._dataset or data.load(self.experiment.dataset, self._data_dir)
+
+  def params_of(self, replica: int) -> Any:
+    """Parameters of one seed, counted from 0."""
     if self.config['seeds'] == 1:
       return self.params
     return jax.tree.map(lambda x: x[replica], self.params)
 
+  def metrics(self) -> dict[str, Series]:
+    """Metric -> its steps [N] and values [N], or [N, S] over seeds, of the whole training."""
+    if self.workdir is None:
+      return dict(self._history or {})
+    return metrics_lib.history(self.workdir / 'metrics.jsonl')
 
-def run(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None = None,
-        overrides: Sequence[str] = ()) -> Run:
-  """Reads a run; raises ForeignRun, ForeignCheckpoint, DamagedCheckpoint or FileNotFoundError.
+  def sample(self, key: jax.Array, num: int, label: int | None = None, *,
+             replica: int = 0) -> Samples:
+    """Draws of the model, p(x) or p(x | label), as images in [0, 1].
 
-  And UsageError where its config.json names code that is not known as the user's, `overrides`,
-  name=value words, set anything but how the run is scored, or `which` is 'best' and there is none.
+    Args:
+      key: of the draws.
+      num: how many.
+      label: a class to draw from, of a model with classes.
+      replica: which of several seeds.
+
+    Raises:
+      UsageError: the experiment trains no model that draws.
+      ValueError: the model has no such class, or none at all.
+    """
+    if self.experiment.sample is None:
+      raise errors.UsageError(f'{self.config["experiment"]} trains no model that draws images')
+    with jax_setup.numerics():
+      return Samples(*map(np.asarray, self.experiment.sample(key, self.params_of(replica), num,
+                                                             label)))
+
+
+def load(workdir: str | os.PathLike, step: int | str | None = None, *,
+         experiment: Any = None, data_dir: str | os.PathLike | None = None) -> Run:
+  """The run in a directory, wherever the directory and its data are by now.
+
+  Neither the data nor the working directory of training is needed. A file of the user's that the
+  run names runs only if this user has named its bytes before, see cli/trusted_files.py.
+
+  Args:
+    workdir: run directory, made by gm.fit or launch.train.
+    step: of which checkpoint, 'best' for the one with the best headline; default: the newest.
+    experiment: what to build the run with instead of the name in config.json, as gm.fit takes it:
+      for one whose file is elsewhere by now.
+    data_dir: of prepared data, for `Run.dataset`.
+
+  Raises:
+    ForeignRun: it is no run directory, or config.json is damaged.
+    UsageError: the experiment is not here or not trusted; there is no best checkpoint.
+    ForeignCheckpoint: the checkpoint is of another run, or the parameters of another shape.
+    DamagedCheckpoint: none is good.
+    FileNotFoundError: there is no checkpoint, or none of this step.
   """
-  workdir = pathlib.Path(workdir)
+  if isinstance(step, str) and step != 'best':
+    raise errors.UsageError(f"step={step!r}: give a number of updates, 'best', or nothing for the "
+                            'newest')
+  with jax_setup.numerics():
+    return _read(pathlib.Path(workdir).expanduser(), step, data_dir, experiment=experiment)
+
+
+def run(workdir: str | os.PathLike, which: str = 'last',
+        data_dir: str | os.PathLike | None = None, overrides: Sequence[str] = ()) -> Run:
+  """A run for a command, which computes with the settings of this process from here on.
+
+  Args:
+    workdir: run directory.
+    which: 'last' or 'best' checkpoint.
+    data_dir: of prepared data.
+    overrides: name=value words for hyperparameters that only the score reads.
+
+  Raises:
+    as `load`; and UsageError where `overrides` set anything else.
+  """
+  jax_setup.setup()
+  return _read(pathlib.Path(workdir), None if which == 'last' else which, data_dir, overrides)
+
+
+def _read(workdir: pathlib.Path, step, data_dir, overrides: Sequence[str] = (),
+          experiment: Any = None) -> Run:
   config, path = rundir.read_config(workdir), workdir / 'config.json'
-  entry = registry.load_recorded(config['experiment'], path, config.get('estimator'))
+  entry = (registry.load_recorded(config['experiment'], path, config.get('estimator'))
+           if experiment is None else given.entry(experiment))
   if rundir.code(config) is not None and (changed := rundir.changed_code(config, entry.code)):
     print(f'note: {", ".join(changed)} changed since {workdir} was trained; it is read with the '
           'code as it is now', file=sys.stderr)
   values = hyperparameters.rescored(
     entry, hyperparameters.recorded_values(entry, config['hyperparameters'], path), overrides)
-  experiment = entry.experiment(**values)
-  jax_setup.setup()
-  from gen_models import data
-  from gen_models.training import keys, position, step as step_lib
-  dataset = data.load(experiment.dataset, data_dir)
-  with rundir.open_checkpoints(workdir, config, experiment, read_only=True) as checkpoints:
-    step = _best_step(workdir, experiment, checkpoints) if which == 'best' else None
-    restored = position.restore(experiment, checkpoints,
-                                keys.of_run(config['seed'], config['seeds']), dataset.train, step)
+  built = entry.experiment(**values)
+  with rundir.open_checkpoints(workdir, config, built, read_only=True) as checkpoints:
+    step = _best_step(workdir, built, checkpoints) if step == 'best' else step
+    restored = position.restore(built, checkpoints, keys.of_run(config['seed'], config['seeds']),
+                                _shapes(built.dataset), step)
   if restored is None:
     raise FileNotFoundError(f'{workdir} has no checkpoint yet; train first with the same --workdir')
-  state, step = restored
-  return Run({**config, 'hyperparameters': values}, entry.code, experiment, dataset,
-             step_lib.final_params(state), step)
+  return Run({**config, 'hyperparameters': values}, built, *restored, code=entry.code,
+             workdir=workdir.absolute(), data_dir=data_dir)
 
 
-def _best_step(workdir: pathlib.Path, experiment, checkpoints) -> int:
+def _shapes(dataset: str) -> data.Arrays:
+  """Shapes and dtypes of the training split, which the state of a run depends on."""
+  num, shape = data.num_train(dataset), data.shape(dataset)
+  images: Any = jax.ShapeDtypeStruct((num, *shape, 1), np.uint8)
+  labels: Any = jax.ShapeDtypeStruct((num,), np.int32)
+  return data.Arrays(images, None if dataset == 'binarized_mnist' else labels)
+
+
+def _best_step(workdir: pathlib.Path, experiment: Experiment, checkpoints) -> int:
   """The step of the last phase with the best headline."""
   if experiment.headline is None:
     raise errors.UsageError(f'{workdir}: the experiment has no headline metric by which a '

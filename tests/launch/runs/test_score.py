@@ -67,8 +67,9 @@ def scored(monkeypatch, workdir, evaluate, num_test=300, sample=None, environmen
     binarisation='threshold', target=None, headline=None)
   config = {'experiment': 'rbm_digits', 'variant': None, 'hyperparameters': {}, 'seed': 0,
             'seeds': 1}
+  state = types.SimpleNamespace(params={'w': np.zeros(3)}, average=())
   monkeypatch.setattr(load, 'run', lambda *args: load.Run(
-    config, {}, experiment, dataset, {'w': np.zeros(3)}, 7))
+    config, experiment, state, 7, dataset=dataset))
   (workdir / 'metrics.jsonl').write_text('{"step": 7, "seconds": 1.5}\n')
   if environment is not None:
     (workdir / 'environment.json').write_text(environment)
