@@ -2,11 +2,15 @@
 
 from gen_models.data.binarise import (
   KINDS,
+  VIEWS,
   binarise,
   binarise_real,
+  check_view,
+  clipped,
   fixed,
   fixed_split,
   mean_image,
+  seen,
   split_key,
 )
 from gen_models.data.order import row_at
@@ -20,12 +24,17 @@ from gen_models.data.sources import (
   load,
   names,
   num_train,
+  remember,
   shape,
   source,
+  spec,
+  stacked_digits,
   with_validation,
 )
+from gen_models.data.specs import BadData, Spec
 
-__all__ = ['KINDS', 'Arrays', 'Dataset', 'MissingData', 'Window', 'batches',
-           'binarise', 'binarise_real', 'check_horizon', 'fixed', 'fixed_split', 'levels', 'load',
-           'mean_image', 'names', 'num_train', 'row_at', 'rows_of_step', 'shape', 'source',
-           'split_key', 'with_validation']
+__all__ = ['KINDS', 'VIEWS', 'Arrays', 'BadData', 'Dataset', 'MissingData', 'Spec', 'Window',
+           'batches', 'binarise', 'binarise_real', 'check_horizon', 'check_view', 'clipped',
+           'fixed', 'fixed_split', 'levels', 'load', 'mean_image', 'names', 'num_train', 'remember',
+           'row_at', 'rows_of_step', 'seen', 'shape', 'source', 'spec', 'split_key',
+           'stacked_digits', 'with_validation']

@@ -1,9 +1,15 @@
-"""The four binarisations of a uint8 pixel x in {0, .., levels}, which must not be confused.
+"""What a model sees of stored rows: `seen`, of a kind that must not be confused with another.
+
+Of a uint8 pixel x in {0, .., levels} there are four binarisations:
 
   real        x / levels                       in [0, 1]
   threshold   1[x / levels >= 1/2]             exactly 1/2 turns on
   dynamic     Bernoulli(x / levels)            drawn afresh at every step
   static      x                                already 0/1: levels == 1
+
+Real values in float32 are (x - offset) / scale under `real`; they may be binarised where they lie
+in [0, 1]. Categorical columns are seen as one-of-Q under `categorical`, counts as they are under
+`counts`. What is missing is nan.
 
 Likelihoods under different binarisations are not comparable: print the kind with every number.
 Static is the fixed draw of Larochelle and Murray (2011), dynamic that of Salakhutdinov and Murray
@@ -15,10 +21,14 @@ from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from gen_models.data.specs import BadData, Spec
 from gen_models.models.bits import bernoulli
 
 KINDS = ('static', 'dynamic', 'threshold', 'real')
+VIEWS = (*KINDS, 'categorical', 'counts')
+Levels = int | Spec  # of uint8 images, the value that stands for 1; of any data, what they are
 Split = Literal['train', 'valid', 'test']
 
 
@@ -65,6 +75,90 @@ def binarise(key: jax.Array | None, x_BD: jax.Array, kind: str, levels: int) -> 
   return bernoulli(key, p_BD).reshape(x_BD.shape)
 
 
+def check_view(kind: str, levels: Levels, *, missing: bool = False) -> None:
+  """Raises ValueError unless `kind` of view makes sense for these data, in one line.
+
+  Args:
+    kind: one of VIEWS.
+    levels: Spec of the data, or of uint8 images the value that stands for 1.
+    missing: whether the model takes nan for what is missing.
+  """
+  if not isinstance(levels, Spec):
+    check_binarisation(kind, levels)
+    return
+  spec = levels
+  if kind not in VIEWS:
+    raise ValueError(f'unknown binarisation {kind!r}; known: {", ".join(VIEWS)}')
+  if spec.missing and not missing:
+    raise BadData(f'data set {spec.name}: values are missing in it, and this model cannot take '
+                  'missing values: fill them in, or remove the rows that lack some')
+  if (kind in ('categorical', 'counts')) != (spec.kind in ('categorical', 'counts')) or (
+      spec.kind in ('categorical', 'counts') and kind != spec.kind):
+    if spec.kind == 'counts' and kind in KINDS:
+      raise BadData(f'data set {spec.name}: its values are counts, and this model is of '
+                    f'{_of(kind)}: add kind=real to the name of the data to see them as '
+                    'real values')
+    raise BadData(f'data set {spec.name}: its values are {spec.kind}, and this model is of '
+                  f'{_of(kind)}: choose an experiment for {spec.kind} data')
+  if kind in ('dynamic', 'threshold', 'static') and not spec.intensities:
+    raise BadData(f'data set {spec.name}: its values are real, {spec.low:g} to {spec.high:g}, and '
+                  f'binarisation {kind!r} is of zeros and ones or of intensities in [0, 1]: '
+                  'choose real values, --set=binarisation=real, with a model of such')
+  if kind == 'static' and spec.kind != 'binary':
+    check_binarisation(kind, max(2, spec.levels))
+
+
+def _of(kind: str) -> str:
+  return {'categorical': 'categorical columns', 'counts': 'counts'}.get(
+    kind, f'images or vectors (binarisation {kind!r})')
+
+
+def seen(key: jax.Array | None, x_BD: jax.Array, kind: str, levels: Levels) -> jax.Array:
+  """Stored rows as the model sees them.
+
+  Args:
+    key: consumed by 'dynamic', ignored by the others.
+    x_BD: stored rows [B, ...].
+    kind: one of VIEWS.
+    levels: Spec of the data, or of uint8 images the value that stands for 1.
+
+  Returns:
+    float32, shape of x; of categorical rows [B, L Q], column after column.
+  """
+  if not isinstance(levels, Spec):
+    return binarise(key, x_BD, kind, levels)
+  spec, x_BD = levels, jnp.asarray(x_BD)
+  if spec.kind == 'categorical':
+    x_BLQ = jax.nn.one_hot(x_BD, spec.levels, dtype=jnp.float32)
+    if spec.missing:
+      x_BLQ = jnp.where((x_BD == spec.levels)[..., None], jnp.nan, x_BLQ)
+    return x_BLQ.reshape(len(x_BD), -1)
+  if x_BD.dtype == jnp.uint8:
+    return binarise(key, x_BD, kind, spec.levels)
+  x_BD = x_BD.astype(jnp.float32)
+  if kind == 'dynamic':
+    if key is None:
+      raise ValueError('a dynamic binarisation is random: give it a key')
+    drawn = bernoulli(key, x_BD.reshape(len(x_BD), -1)).reshape(x_BD.shape)
+    return jnp.where(jnp.isnan(x_BD), x_BD, drawn) if spec.missing else drawn
+  if kind == 'threshold':
+    return jnp.where(jnp.isnan(x_BD), x_BD, x_BD >= 0.5)
+  if kind == 'real' and (spec.offset != 0 or spec.scale != 1):
+    repeat = x_BD[0].size // np.size(spec.offset)  # channels are the last axis of a picture
+    offset, scale = (jnp.asarray(np.tile(np.ravel(v), repeat if np.size(v) > 1 else 1), jnp.float32)
+                     for v in (spec.offset, spec.scale))
+    shape = x_BD.shape
+    return ((x_BD.reshape(len(x_BD), -1) - offset) / scale).reshape(shape)
+  return x_BD
+
+
+def clipped(x: jax.Array, levels: Levels) -> jax.Array:
+  """Real draws of a model, clipped to [0, 1] where the data lie there."""
+  if isinstance(levels, Spec) and not levels.unit_interval:
+    return x
+  return jnp.clip(x, 0, 1)
+
+
 def binarise_real(key: jax.Array, x_BD: jax.Array, kind: str) -> jax.Array:
   """Real values in [0, 1], such as a model's draws, binarised as the data are; 0 and 1 stay.
 
@@ -80,10 +174,20 @@ def binarise_real(key: jax.Array, x_BD: jax.Array, kind: str) -> jax.Array:
   return (x_BD >= 0.5).astype(jnp.float32) if kind == 'threshold' else x_BD
 
 
-def mean_image(arrays, levels: int) -> jax.Array:
-  """Mean over images of x / levels, [D]."""
-  x_ND = arrays.images.reshape(len(arrays.images), -1)
-  return jnp.mean(x_ND, axis=0, dtype=jnp.float32) / levels
+def mean_image(arrays, levels: Levels) -> jax.Array:
+  """Mean over rows of what a model sees, weighted where rows are, [D]; of what is not missing."""
+  rows = arrays.rows
+  if not isinstance(levels, Spec) or (levels.kind != 'categorical' and rows.dtype == np.uint8
+                                      and arrays.weights is None):
+    x_ND = rows.reshape(len(rows), -1)
+    scale = levels.levels if isinstance(levels, Spec) else levels
+    return jnp.mean(x_ND, axis=0, dtype=jnp.float32) / scale
+  x_ND = seen(None, rows.reshape(len(rows), -1),
+              'real' if levels.kind in ('binary', 'real') else levels.kind, levels)
+  w_N = jnp.ones(len(rows)) if arrays.weights is None else jnp.asarray(arrays.weights)
+  there_ND = ~jnp.isnan(x_ND)
+  total_D = jnp.sum(jnp.where(there_ND, x_ND, 0) * w_N[:, None], axis=0)
+  return total_D / jnp.maximum(jnp.sum(there_ND * w_N[:, None], axis=0), 1e-30)
 
 
 def split_key(split: Split | None) -> jax.Array:
@@ -99,20 +203,29 @@ def split_key(split: Split | None) -> jax.Array:
   return key if split == 'test' else jax.random.fold_in(key, get_args(Split).index(split))
 
 
-def fixed(arrays, kind: str, levels: int, *, split: Split | None = None) -> jax.Array:
+def fixed(arrays, kind: str, levels: Levels, *, split: Split | None = None,
+          missing: bool = False) -> jax.Array:
   """A split as vectors [N, D], float32: the one draw on which every number is reported.
 
   A dynamic binarisation is drawn once, with `split_key`, so all runs are scored on the same binary
   images; the others draw nothing and need no `split`.
 
+  Args:
+    arrays: Arrays of the split.
+    kind: one of VIEWS.
+    levels: Spec of the data, or of uint8 images the value that stands for 1.
+    split: its name.
+    missing: whether the model takes nan for what is missing.
+
   Raises:
-    ValueError: 'dynamic' without a split, or see `binarise`.
+    ValueError: 'dynamic' without a split, or see `check_view`.
   """
-  images = jnp.asarray(arrays.images)
+  check_view(kind, levels, missing=missing)
+  rows = jnp.asarray(arrays.rows)
   key = split_key(split) if kind == 'dynamic' else None
-  return binarise(key, images.reshape(len(images), -1), kind, levels)
+  return seen(key, rows.reshape(len(rows), -1), kind, levels)
 
 
-def fixed_split(dataset, split: Split, kind: str) -> jax.Array:
+def fixed_split(dataset, split: Split, kind: str, *, missing: bool = False) -> jax.Array:
   """`fixed` of a split of a Dataset."""
-  return fixed(getattr(dataset, split), kind, dataset.levels, split=split)
+  return fixed(getattr(dataset, split), kind, dataset.about, split=split, missing=missing)

@@ -1,4 +1,4 @@
-"""Data sets by name, decoded once and kept as raw uint8 arrays.
+"""Data sets by name: those that come with the project, and by the grammar of grammar.py one's own.
 
 | name            | train / valid / test  | image   | levels | origin                              |
 |-----------------|-----------------------|---------|--------|-------------------------------------|
@@ -7,9 +7,12 @@
 | mnist           | 50000 / 10000 / 10000 | 28x28x1 | 255    | tfds; valid: last 10000 of train    |
 | fashion_mnist   | 50000 / 10000 / 10000 | 28x28x1 | 255    | tfds; the same                      |
 | binarized_mnist | 50000 / 10000 / 10000 | 28x28x1 | 1      | tfds; Larochelle and Murray (2011)  |
+| stacked_digits  | 10000 / 1000 / 1000   | 8x8x3   | 16     | three digits as channels, see below |
 
-Records are read through `tfds` from array_record files (no TensorFlow needed) on the first load
-only; cache.py keeps what was decoded, and neither tfds nor the data directory is needed again.
+`spec` says what a data set is, before anything is decoded as far as its format allows; `load` gives
+its rows, `source` its training rows one by one. Records of the tfds sets are read through `tfds`
+from array_record files (no TensorFlow needed) on the first load only; cache.py keeps what was
+decoded, and neither tfds nor the data directory is needed again.
 """
 
 import difflib
@@ -23,51 +26,83 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gen_models.data import cache
+from gen_models.data.grammar import is_own
+from gen_models.data.specs import BadData, Spec
+from gen_models.data.weights import Alias, alias_table
 
 
 class Arrays(NamedTuple):
-  """Rows of a data set: NumPy on the host, or resident on the device."""
+  """Rows of a split: NumPy on the host, or resident on the device.
 
-  images: np.ndarray  # uint8 [N, height, width, channels]
-  labels: np.ndarray | None = None  # int32 [N]
+  Attributes:
+    rows: [N, *shape], as specs.py says; of pictures uint8 [N, height, width, channels].
+    labels: int32 [N], or None.
+    weights: float32 [N]: rows are drawn, and scores averaged, in proportion to them; None where
+      all are equal.
+    alias: tables for drawing rows in proportion, of train.
+  """
+
+  rows: Any
+  labels: Any = None
+  weights: Any = None
+  alias: Alias | None = None
+
+  @property
+  def images(self):
+    """The rows."""
+    return self.rows
 
 
 class Window(NamedTuple):
   """The rows of T consecutive steps of a streamed data set, in order."""
 
-  images: np.ndarray  # uint8 [T, B, height, width, channels]
-  labels: np.ndarray | None  # int32 [T, B]
+  rows: Any  # [T, B, *shape]
+  labels: Any  # int32 [T, B], or None
   first: Any  # int32 scalar, of NumPy or of JAX: the step of row 0
+
+  @property
+  def images(self):
+    """The rows."""
+    return self.rows
 
 
 class Dataset(NamedTuple):
-  """Three splits and the uint8 value that stands for 1.0."""
+  """Three splits, the stored value that stands for 1.0, and all else that is known of them."""
 
   name: str
   train: Arrays
   valid: Arrays
   test: Arrays
   levels: int
+  spec: Spec | None = None
+
+  @property
+  def about(self) -> Spec:
+    """`spec`; of a data set made without one, what its arrays say."""
+    if self.spec is not None:
+      return self.spec
+    return Spec(self.name, tuple(self.train.rows.shape[1:]), levels=self.levels, rows={
+      split: len(getattr(self, split).rows) for split in ('train', 'valid', 'test')})
 
 
 class MissingData(FileNotFoundError):
   """A data set is neither cached nor prepared where it was looked for."""
 
 
-class Format(NamedTuple):
-  """The properties of a data set that are known before it is decoded."""
-
-  shape: tuple[int, int]  # height and width of an image
-  levels: int  # the uint8 value that stands for 1.0
-  num_train: int  # images of the training split
+def _format(shape, levels, rows, num_classes=10) -> Spec:
+  return Spec('', (*shape, 1) if len(shape) == 2 else shape, levels=levels,
+              kind='real' if levels > 1 else 'binary', num_classes=num_classes,
+              rows=dict(zip(('train', 'valid', 'test'), rows, strict=True)))
 
 
+_MNIST = (50_000, 10_000, 10_000)
 FORMATS = {
-    'digits': Format((8, 8), 16, 1297),
-    'grid25': Format((2, 2), 255, 100_000),
-    'mnist': Format((28, 28), 255, 50_000),
-    'fashion_mnist': Format((28, 28), 255, 50_000),
-    'binarized_mnist': Format((28, 28), 1, 50_000),
+    'digits': _format((8, 8), 16, (1297, 200, 300)),
+    'grid25': _format((2, 2), 255, (100_000, 2500, 2500), 25),
+    'stacked_digits': _format((8, 8, 3), 16, (10_000, 1000, 1000), 1000),
+    'mnist': _format((28, 28), 255, _MNIST),
+    'fashion_mnist': _format((28, 28), 255, _MNIST),
+    'binarized_mnist': _format((28, 28), 1, _MNIST, None),
 }
 
 
@@ -90,24 +125,30 @@ PREPARED = {
 
 
 def names() -> tuple[str, ...]:
-  """Every name that `load` knows."""
+  """The names of the sets that come with the project."""
   return (*BUILT_IN, *PREPARED)
 
 
 def load(name: str, data_dir: str | os.PathLike | None = None,
-         cache_dir: str | os.PathLike | None = None) -> Dataset:
+         cache_dir: str | os.PathLike | None = None, *, limit: int | None = None) -> Dataset:
   """A data set in host memory.
 
   Args:
-    name: one of `names()`.
+    name: one of `names()`, or own data by the grammar of grammar.py.
     data_dir: where tfds sets lie; default $TFDS_DATA_DIR, else ~/tensorflow_datasets.
     cache_dir: where decoded arrays are kept; default $XDG_CACHE_HOME/gen_models, else
       ~/.cache/gen_models.
+    limit: of own data that are streamed, the most bytes of train to hold: its first rows, from
+      which a model is initialised.
 
   Raises:
     ValueError: unknown name; the message offers near ones.
+    BadData: own data that are not what their name says.
     MissingData: neither cached nor prepared; the message says where it looked and what to do.
+    FileNotFoundError: there is no such file.
   """
+  if is_own(name):
+    return _own_dataset(name, data_dir, cache_dir, limit)
   check_name(name, names())
   if name in BUILT_IN:
     return BUILT_IN[name]()
@@ -117,27 +158,61 @@ def load(name: str, data_dir: str | os.PathLike | None = None,
     train, valid = splits['train'], splits['validation']
   else:
     train, valid = _cut(splits['train'], -recipe.held_out)
-  return Dataset(name, train, valid, splits['test'], levels(name))
+  test = splits['test']
+  rows = {'train': len(train.rows), 'valid': len(valid.rows), 'test': len(test.rows)}
+  return Dataset(name, train, valid, test, levels(name), spec(name)._replace(
+    rows=rows, shape=tuple(train.rows.shape[1:])))
+
+
+def spec(name: str, data_dir: str | os.PathLike | None = None,
+         cache_dir: str | os.PathLike | None = None) -> Spec:
+  """What a data set is.
+
+  Of own data the files are opened; where they are gone, the description that `remember` was given
+  stands in.
+
+  Raises:
+    as `load`.
+  """
+  if is_own(name):
+    try:
+      return _opened(name, data_dir, cache_dir).spec
+    except FileNotFoundError:
+      if name in _remembered:
+        return _remembered[name]
+      raise
+  check_name(name, names())
+  return FORMATS[name]._replace(name=name)
+
+
+def remember(known: Spec) -> None:
+  """Keeps the description of own data that may be gone, or lie elsewhere than their name says.
+
+  A run directory has it, so that a run that was copied to another place still answers. Where there
+  is nothing at the relative path of a name, the absolute one of the description is tried.
+  """
+  _remembered[known.name] = known
+
+
+_remembered: dict[str, Spec] = {}
 
 
 def levels(name: str) -> int:
-  """The uint8 value that stands for 1.0 in a data set."""
-  return _format(name).levels
+  """The stored value that stands for 1.0 in a data set."""
+  return spec(name).levels
 
 
-def shape(name: str) -> tuple[int, int]:
-  """Height and width of the images of a data set."""
-  return _format(name).shape
+def shape(name: str) -> tuple[int, ...]:
+  """Of a row as a model sees it: (height, width) of grey pictures, (height, width, channels), (V,).
+
+  Of categorical rows (columns, letters).
+  """
+  return spec(name).seen_shape
 
 
 def num_train(name: str) -> int:
-  """How many images the training split of a data set has."""
-  return _format(name).num_train
-
-
-def _format(name):
-  check_name(name, names())
-  return FORMATS[name]
+  """How many rows the training split of a data set has."""
+  return spec(name).rows['train']
 
 
 def source(name: str, data_dir: str | os.PathLike | None = None):
@@ -146,12 +221,14 @@ def source(name: str, data_dir: str | os.PathLike | None = None):
   Raises:
     as `load`, but a decoded copy in the cache does not stand in for the records.
   """
+  if is_own(name):
+    return _opened(name, data_dir).source()
   check_name(name, names())
   if name in BUILT_IN:
     train = BUILT_IN[name]().train
     if train.labels is None:
-      return [{'image': x} for x in train.images]
-    return [{'image': x, 'label': y} for x, y in zip(train.images, train.labels, strict=True)]
+      return [{'image': x} for x in train.rows]
+    return [{'image': x, 'label': y} for x, y in zip(train.rows, train.labels, strict=True)]
   recipe, data_dir = PREPARED[name], find_data_dir(data_dir)
   path = recipe.path(name, data_dir)
   if _info(name, recipe, data_dir) is None:
@@ -163,15 +240,74 @@ def source(name: str, data_dir: str | os.PathLike | None = None):
   return builder.as_data_source(split)
 
 
+def _opened(name, data_dir=None, cache_dir=None) -> Any:
+  """own.Own of a name; at its remembered place where there is nothing at its own."""
+  from gen_models.data import own  # its readers import what most runs never need
+  try:
+    return own.opened(name, data_dir, cache_dir)
+  except FileNotFoundError:
+    known = _remembered.get(name)
+    if known is None or known.path is None or name.startswith('tfds:'):
+      raise
+    scheme, _, options = name.partition(':')[0], *name.partition('?')[1:]
+    if not os.path.exists(known.path):
+      raise
+    found = own.opened(f'{scheme}:{known.path}' + (f'?{options}' if options else ''), data_dir,
+                       cache_dir)
+    return found._replace(spec=found.spec._replace(name=name))
+
+
+def _own_dataset(name, data_dir, cache_dir, limit) -> Dataset:
+  from gen_models.data import own as own_lib, splits
+  own = _opened(name, data_dir, cache_dir)
+  if limit is None:
+    _require_memory(own)
+    own = own_lib.decoded(own, cache_dir)
+  found = {}
+  for split in ('train', 'valid', 'test'):
+    first = None if limit is None or split != 'train' else max(
+      1, limit // max(1, int(np.prod(own.spec.shape)) * own_lib.stored_dtype(own.spec).itemsize))
+    rows, labels, weights = own.rows(split, first), own.labels(split), own.weights(split)
+    if first is not None:
+      labels = None if labels is None else labels[:first]
+      weights = None if weights is None else weights[:first]
+    drawn = weights is not None and split == 'train' and limit is None
+    found[split] = Arrays(rows, labels, None if weights is None else weights.astype(np.float32),
+                          alias_table(weights) if drawn else None)
+  repeated = splits.repeated(lambda split: found[split].rows, found)
+  return Dataset(name, **found, levels=own.spec.levels, spec=own.spec._replace(repeated=repeated))
+
+
+def _require_memory(own) -> None:
+  """Raises BadData where memory does not hold the rows."""
+  from gen_models.data.own import stored_dtype
+  needed = (sum(own.spec.rows.values()) * int(np.prod(own.spec.shape))
+            * stored_dtype(own.spec).itemsize)
+  try:
+    free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  except (ValueError, OSError):
+    return
+  # What the system caches of files it gives back, so free pages are not all that there is.
+  total = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  if needed > max(free, total // 2):
+    raise BadData(f'data set {own.spec.name}: its rows need {needed / 1e9:,.1f} GB of memory, and '
+                  f'this machine has {total / 1e9:,.1f} GB: train with --stream')
+
+
 def with_validation(dataset: Dataset) -> Dataset:
   """Train and valid joined for training, as published protocols that tune nothing do.
 
   The tfds sets get back their original order. `valid` stays what it was: no longer held out.
   """
   train, valid = dataset.train, dataset.valid
-  labels = (None if train.labels is None or valid.labels is None
-            else np.concatenate([train.labels, valid.labels]))
-  return dataset._replace(train=Arrays(np.concatenate([train.images, valid.images]), labels))
+
+  def joined(x, y):
+    return None if x is None or y is None else np.concatenate([x, y])
+
+  weights = joined(train.weights, valid.weights)
+  return dataset._replace(train=Arrays(
+    joined(train.rows, valid.rows), joined(train.labels, valid.labels), weights,
+    None if weights is None else alias_table(weights)))
 
 
 def find_data_dir(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
@@ -185,7 +321,8 @@ def check_name(name: str, known: tuple[str, ...]) -> None:
   if name not in known:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f'did you mean {" or ".join(near)}?' if near else f'known: {", ".join(known)}'
-    raise ValueError(f'unknown data set {name!r}; {hint}')
+    raise ValueError(f'unknown data set {name!r}; {hint}; your own: npz:PATH, npy:PATH, '
+                     'folder:PATH, fasta:PATH, csv:PATH, parquet:PATH, tfds:NAME')
 
 
 def _digits():
@@ -197,7 +334,23 @@ def _digits():
   rows = rows[np.random.RandomState(0).permutation(len(rows))]
   every = Arrays(rows[:, :-1].astype(np.uint8).reshape(-1, 8, 8, 1), rows[:, -1])
   train, rest = _cut(every, 1297)
-  return Dataset('digits', train, *_cut(rest, 200), levels('digits'))
+  return Dataset('digits', train, *_cut(rest, 200), levels('digits'), spec('digits'))
+
+
+def stacked_digits() -> Dataset:
+  """Three digits of one split as the channels of a picture, the same ones every time.
+
+  The label is 100 y_1 + 10 y_2 + y_3: a model that has all of the data's modes draws 1000 classes
+  (the stacked MNIST of Che et al., 2017, made from the embedded digits).
+  """
+  digits, draws = _digits(), np.random.RandomState(0)
+  found = []
+  for split, num in FORMATS['stacked_digits'].rows.items():
+    arrays = getattr(digits, split)
+    index = draws.randint(len(arrays.rows), size=(num, 3))
+    found.append(Arrays(np.ascontiguousarray(arrays.rows[index, :, :, 0].transpose(0, 2, 3, 1)),
+                        (arrays.labels[index] @ [100, 10, 1]).astype(np.int32)))
+  return Dataset('stacked_digits', *found, levels('stacked_digits'), spec('stacked_digits'))
 
 
 def _grid25():
@@ -213,7 +366,7 @@ def _grid25():
   x_ND = x_ND + 0.05 * draws.standard_normal(x_ND.shape)
   images = np.round((x_ND + 5) / 10 * 65535).astype('>u2').view(np.uint8).reshape(-1, 2, 2, 1)
   train, rest = _cut(Arrays(images, labels), 100_000)
-  return Dataset('grid25', train, *_cut(rest, 2500), levels('grid25'))
+  return Dataset('grid25', train, *_cut(rest, 2500), levels('grid25'), spec('grid25'))
 
 
 def points(x_NV):
@@ -221,12 +374,13 @@ def points(x_NV):
   return 10 * (256 * x_NV[:, ::2] + x_NV[:, 1::2]) / 257 - 5
 
 
-BUILT_IN = {'digits': _digits, 'grid25': _grid25}  # need no file
+# Need no file.
+BUILT_IN = {'digits': _digits, 'grid25': _grid25, 'stacked_digits': stacked_digits}
 
 
 def _cut(arrays, at):
   labels = (None, None) if arrays.labels is None else (arrays.labels[:at], arrays.labels[at:])
-  return Arrays(arrays.images[:at], labels[0]), Arrays(arrays.images[at:], labels[1])
+  return Arrays(arrays.rows[:at], labels[0]), Arrays(arrays.rows[at:], labels[1])
 
 
 def _splits(name, recipe, data_dir, cache_dir):

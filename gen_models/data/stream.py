@@ -18,6 +18,7 @@ import numpy as np
 
 from gen_models.data.pipeline import rows_of_step
 from gen_models.data.sources import Window
+from gen_models.data.weights import alias_table
 
 
 class ReadFailed(RuntimeError):
@@ -25,7 +26,10 @@ class ReadFailed(RuntimeError):
 
 
 class Source(Protocol):
-  """Random access to records {'image': uint8 [...], 'label': int}, the label optional."""
+  """Random access to records {'image': stored row [...], 'label': int}, the label optional.
+
+  Where it has an attribute `weights`, [N], rows are read in proportion to them.
+  """
 
   def __len__(self) -> int: ...
 
@@ -61,8 +65,11 @@ class Stream:
     self._options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=4 * num_threads)
     self._device = _host_device()
     self._key = jax.device_put(key, self._device)
+    weights = getattr(source, 'weights', None)
+    alias = None if weights is None else jax.device_put(alias_table(weights), self._device)
     self._rows = jax.jit(jax.vmap(
-        lambda key, step: rows_of_step(key, step, batch_size, len(source)), in_axes=(None, 0)))
+        lambda key, step: rows_of_step(key, step, batch_size, len(source), alias),
+        in_axes=(None, 0)))
     self._pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix='stream')
     self._ahead: dict[tuple[int, int], concurrent.futures.Future] = {}
 
@@ -70,11 +77,11 @@ class Stream:
     """This process's rows of steps start .. stop - 1; the window after them starts loading.
 
     Returns:
-      Window of images uint8 [T, B, ...], labels int32 [T, B] or None, first = start.
+      Window of rows [T, B, ...], labels int32 [T, B] or None, first = start.
 
     Raises:
       ValueError: an empty range.
-      TypeError: images that are not uint8.
+      TypeError: rows that are not uint8, int32 or float32.
       ReadFailed: the source raised something.
     """
     if not 0 <= start < stop:
@@ -121,8 +128,8 @@ class Stream:
 def _record(record):
   """The two fields a batch is made of, in the types of Arrays."""
   image = np.asarray(record['image'])
-  if image.dtype != np.uint8:
-    raise TypeError(f'images must be uint8, the source gives {image.dtype}')
+  if image.dtype not in (np.uint8, np.int32, np.float32):
+    raise TypeError(f'images must be uint8, int32 or float32, the source gives {image.dtype}')
   return {'image': image} | ({'label': np.int32(record['label'])} if 'label' in record else {})
 
 

@@ -47,8 +47,27 @@ def test_grid25_is_its_mixture():
 @pytest.mark.parametrize('name', sources.BUILT_IN)
 def test_the_format_known_beforehand_is_that_of_the_data(name):
   data = load(name)
-  assert data.train.images.shape == (num_train(name), *shape(name), 1)
-  assert data.levels == levels(name)
+  known = sources.spec(name)
+  assert data.train.rows.shape == (num_train(name), *known.shape)
+  assert shape(name) == (known.shape if known.shape[2] > 1 else known.shape[:2])
+  assert data.levels == levels(name) == data.train.rows.max()
+  assert known.rows == {split: len(getattr(data, split).rows) for split in known.rows}
+  assert known.num_classes == 1 + data.train.labels.max()
+
+
+def test_stacked_digits_are_three_digits_of_one_split():
+  digits, stacked = load('digits'), load('stacked_digits')
+  known = {split: {bytes(x): y for x, y in zip(getattr(digits, split).rows[..., 0],
+                                               getattr(digits, split).labels)}
+           for split in ('train', 'valid', 'test')}
+  for split, of_split in known.items():
+    arrays = getattr(stacked, split)
+    for x, label in zip(arrays.rows[:50], arrays.labels):
+      assert label == sum(10**(2 - c) * of_split[np.ascontiguousarray(x[..., c]).tobytes()]
+                          for c in range(3))
+  again = sources.stacked_digits()
+  np.testing.assert_array_equal(again.train.rows, stacked.train.rows)
+  assert hashlib.sha256(stacked.train.rows.tobytes()).hexdigest()[:16] == 'e91eaf3d0a158dc8'
 
 
 def test_tfds_records_become_arrays(tiny_mnist, tmp_path, pixel):
@@ -129,7 +148,7 @@ def test_unknown_names_get_near_matches():
   with pytest.raises(ValueError, match="'mnits'; did you mean mnist"):
     load('mnits')
   with pytest.raises(ValueError,
-                     match='known: digits, grid25, mnist, fashion_mnist, binarized_mnist'):
+                     match='known: digits, grid25, stacked_digits, mnist, .*; your own: npz:PATH'):
     load('imagenet')
 
 
