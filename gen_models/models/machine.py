@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from gen_models.models import units
@@ -103,7 +102,7 @@ class Machine:
       (params.w_VH, params.b_V, params.c_H, self.visible, self.hidden))
     num_low = enumerated.group * min(
       len(w_EO) // enumerated.group, int(math.log(_STATES_AT_ONCE, enumerated.levels)))
-    low, high = (_states(enumerated, n) for n in (num_low, len(w_EO) - num_low))
+    low, high = (units.states_of(enumerated, n) for n in (num_low, len(w_EO) - num_low))
     of_low = jax.tree.map(lambda t: t[:num_low], of_E)
     of_high = jax.tree.map(lambda t: t[num_low:], of_E)
     low_S, low_SO = enumerated.log_base(of_low, low), low @ w_EO[:num_low]
@@ -154,18 +153,6 @@ class Machine:
 
 def _log2_states(layer, size: int) -> float:
   return size // layer.group * math.log2(layer.levels) if layer.levels else math.inf
-
-
-def _states(layer, size: int) -> jax.Array:
-  """Every state of `size` units, [S, size]."""
-  num_groups = size // layer.group
-  digit_SG = (np.arange(layer.levels**num_groups)[:, None]
-              // layer.levels**np.arange(num_groups)) % layer.levels
-  if layer.group > 1:
-    return jnp.asarray(np.eye(layer.group, dtype=np.float32)[digit_SG].reshape(-1, size)
-                       if size else np.zeros((1, 0), np.float32))
-  low = -1 if layer == units.SPIN else 0
-  return jnp.asarray(low + (1 - low) * digit_SG, jnp.float32)
 
 
 def _deviation(layer, theta):

@@ -375,16 +375,114 @@ class Labelled(_OneBias):
     self._both(lambda layer, x: layer.check(x), np.asarray(x))
 
 
+class Parts(NamedTuple):
+  """Parameters of joined layers, those of one after another."""
+
+  parts: tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Joined:
+  """Layers side by side as one: their units are independent of each other.
+
+  Attributes:
+    layers: their kinds; there may be none.
+    sizes: units of each.
+  """
+
+  layers: tuple[Layer, ...]
+  sizes: tuple[int, ...]
+
+  levels, group, neutral = 0, 1, 0.0  # no single level: `states` enumerates
+
+  def _each(self, name: str, theta: Parts, *args) -> list:
+    """What the function `name` of each layer makes of its part of theta and of the arrays."""
+    cuts = np.cumsum(self.sizes)[:-1]
+    arrays = [jnp.split(x, cuts, axis=-1) for x in args]
+    return [getattr(layer, name)(*of) for layer, *of in zip(self.layers, theta.parts, *arrays)]
+
+  def _sum(self, name, theta, x):
+    return sum(self._each(name, theta, x), jnp.zeros(x.shape[:-1]))
+
+  def _beside(self, name, theta, y):
+    return jnp.concatenate(self._each(name, theta, y), axis=-1) if self.layers else y
+
+  def log_base(self, theta, x):
+    return self._sum('log_base', theta, x)
+
+  def cumulant(self, theta, y):
+    return self._sum('cumulant', theta, y)
+
+  def mean(self, theta, y):
+    return self._beside('mean', theta, y)
+
+  def square(self, theta, y):
+    return self._beside('square', theta, y)
+
+  def sample(self, key, theta, y):
+    if not self.layers:
+      return y
+    keys = jax.random.split(key, len(self.layers))
+    parts = jnp.split(y, np.cumsum(self.sizes)[:-1], axis=-1)
+    return jnp.concatenate([layer.sample(k, t, part) for layer, k, t, part in zip(
+      self.layers, keys, theta.parts, parts)], axis=-1)
+
+  def statistics(self, theta, x):
+    return Parts(tuple(self._each('statistics', theta, x)))
+
+  def expected_statistics(self, theta, y):
+    return Parts(tuple(self._each('expected_statistics', theta, y)))
+
+  def init(self, mean_D):
+    parts = jnp.split(mean_D, np.cumsum(self.sizes)[:-1])
+    return Parts(tuple(layer.init(part) for layer, part in zip(self.layers, parts)))
+
+  def check(self, x):
+    for layer, part in zip(self.layers, np.split(x, np.cumsum(self.sizes)[:-1], axis=-1)):
+      layer.check(part)
+
+  @property
+  def log2_states(self) -> float:
+    """log2 of the number of states; inf with continuous units."""
+    return sum((size // layer.group * math.log2(layer.levels) if layer.levels else math.inf)
+               for layer, size in zip(self.layers, self.sizes))
+
+  def states(self) -> jax.Array:
+    """Every state, [S, D]; with none of the units continuous."""
+    x = np.zeros((1, 0), np.float32)
+    for layer, size in zip(self.layers, self.sizes):
+      new = np.asarray(states_of(layer, size))
+      x = np.concatenate([np.tile(x, (len(new), 1)), np.repeat(new, len(x), axis=0)], axis=-1)
+    return jnp.asarray(x)
+
+
+def states_of(layer: Layer, size: int) -> jax.Array:
+  """Every state of `size` units of one kind with finitely many levels, [S, size]."""
+  num_groups = size // layer.group
+  digit_SG = (np.arange(layer.levels**num_groups)[:, None]
+              // layer.levels**np.arange(num_groups)) % layer.levels
+  if layer.group > 1:
+    return jnp.asarray(np.eye(layer.group, dtype=np.float32)[digit_SG].reshape(-1, size)
+                       if size else np.zeros((1, 0), np.float32))
+  low = -1 if layer == SPIN else 0
+  return jnp.asarray(low + (1 - low) * digit_SG, jnp.float32)
+
+
 BERNOULLI, SPIN, LINEAR, RECTIFIED = Bernoulli(), Spin(), Linear(), Rectified()
 
 
 def bias_of(theta) -> jax.Array:
   """The part of a layer's parameters (or of their gradient) that multiplies x, [D]."""
+  if isinstance(theta, Parts):
+    return jnp.concatenate([bias_of(part) for part in theta.parts])
   return theta.bias_D if isinstance(theta, Precise) else theta
 
 
 def with_bias(theta, bias_D):
   """theta with another bias."""
+  if isinstance(theta, Parts):
+    cuts = np.cumsum([len(bias_of(part)) for part in theta.parts])[:-1]
+    return Parts(tuple(map(with_bias, theta.parts, jnp.split(bias_D, cuts))))
   return theta._replace(bias_D=bias_D) if isinstance(theta, Precise) else bias_D
 
 
