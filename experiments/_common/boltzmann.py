@@ -41,12 +41,16 @@ def direction_of(name: DirectionName, rate: float) -> directions.Direction:
 
 
 def descent(learning_rate: float, momentum: float, weight_decay: float, num_steps: int,
-            schedule: Literal['linear', 'constant'] = 'linear') -> optax.GradientTransformation:
-  """Gradient descent whose rate falls linearly to 0 or stays; weight decay is on W only."""
+            schedule: Literal['linear', 'constant'] = 'linear',
+            on=rbm.Params(True, False, False)) -> optax.GradientTransformation:
+  """Gradient descent whose rate falls linearly to 0 or stays; weight decay is on W only.
+
+  `on` says by True which parameters decay: a tree of them, or a prefix of it.
+  """
   rate = (optax.linear_schedule(learning_rate, 0.0, num_steps) if schedule == 'linear'
           else learning_rate)
   return optax.chain(
-    optax.add_decayed_weights(weight_decay, mask=rbm.Params(True, False, False)),
+    optax.add_decayed_weights(weight_decay, mask=on),
     optax.sgd(rate, momentum))
 
 

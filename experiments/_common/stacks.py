@@ -11,7 +11,7 @@ from gen_models import data
 from gen_models.estimators.base import Estimator
 from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.directions import centred
-from gen_models.estimators.greedy import on_top
+from gen_models.estimators.greedy import Stack, on_top
 from gen_models.estimators.negative import reconstruction
 from gen_models.evaluation import figures
 from gen_models.experiment import Phase
@@ -37,10 +37,11 @@ def pixels(arrays, levels: int, rows: int | None = None) -> jax.Array:
 
 def greedy(layers: list[Layer], *, levels: int, binarisation: str, batch_size: int, num_steps: int,
            propagate: dbn.Propagate, momentum: float = 0.0,
-           weight_decay: float = 0.0) -> tuple[Phase, ...]:
+           weight_decay: float = 0.0, model: Stack = dbn) -> tuple[Phase, ...]:
   """A phase for each layer of a dbn.Params, the ones below held still.
 
-  The learning rate falls linearly to 0; weight decay is on the top layer's W only.
+  The learning rate falls linearly to 0; weight decay is on the top layer's W only. `model` says
+  what the layers below make of the data.
   """
   def phase(depth: int, layer: Layer) -> Phase:
     def init(key, arrays, previous_params):
@@ -58,7 +59,7 @@ def greedy(layers: list[Layer], *, levels: int, binarisation: str, batch_size: i
     optimizer = optax.masked(optax.chain(
       optax.add_decayed_weights(weight_decay, mask=only(rbm.Params(True, False, False))),
       optax.sgd(optax.linear_schedule(layer.learning_rate, 0.0, num_steps), momentum)), only(True))
-    return Phase(f'layer{depth + 1}', init, on_top(layer.estimator, dbn, propagate), optimizer,
+    return Phase(f'layer{depth + 1}', init, on_top(layer.estimator, model, propagate), optimizer,
                  data.batches(batch_size, binarisation, levels, with_labels=layer.num_labels > 0),
                  num_steps, batch_size)
 

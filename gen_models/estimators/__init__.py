@@ -27,6 +27,12 @@ from gen_models.estimators.contrastive import (
   normalised,
   sparsity,
 )
+from gen_models.estimators.deep import (
+  coupled_posterior,
+  deep,
+  duplicated,
+  mean_field_posterior,
+)
 from gen_models.estimators.directions import (
   PLAIN,
   Direction,
@@ -70,9 +76,11 @@ from gen_models.estimators.variational import (
 __all__ = [
   'Coefficients', 'Direction', 'Drawn', 'Estimator', 'LOSSES', 'Loss', 'Memory',
   'Negative', 'Normalised', 'PLAIN', 'Rule', 'Turn', 'adversarial', 'analytic_elbo',
-  'centred', 'contrastive', 'coupled', 'discriminative', 'dreg', 'elbo', 'enhanced',
+  'centred', 'contrastive', 'coupled', 'coupled_posterior', 'deep', 'discriminative', 'dreg',
+  'duplicated', 'elbo', 'enhanced',
   'fast_persistent', 'fixed_point', 'from_loss', 'gradient_penalty', 'hinge', 'iwae',
-  'maximum_likelihood', 'mean_field', 'measured', 'minimax', 'natural', 'non_saturating',
+  'maximum_likelihood', 'mean_field', 'mean_field_posterior', 'measured', 'minimax', 'natural',
+  'non_saturating',
   'normalised', 'on_top', 'persistent', 'pseudo_likelihood', 'r1', 'r2',
   'ratio_matching', 'reconstruction', 'reinforce', 'relativistic', 'rloo',
   'score_matching', 'sparsity', 'standardised', 'stl', 'tap', 'tempered', 'trajectory',

@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 
 from gen_models.estimators import base
-from gen_models.estimators.directions import PLAIN, Direction, Rows
-from gen_models.estimators.negative import Negative
+from gen_models.estimators.directions import PLAIN, Direction, Rows, connected
+from gen_models.estimators.negative import Drawn, Negative
 from gen_models.models import units
 from gen_models.models.gibbs import Model
 from gen_models.models.rows import mean_rows
@@ -36,6 +36,14 @@ class Shared(NamedTuple):
   direction: Any
 
 
+class Positive(Protocol):
+  """A positive phase that is itself estimated, where p(h | v) is not a product."""
+
+  def __call__(self, key: jax.Array, model: Model, params: Any, batch: Any, /) -> Drawn:
+    """Rows of the visible layer with their input to the hidden one; the key is consumed."""
+    ...
+
+
 class Penalty(Protocol):
   """A penalty on parameters and data, added to the loss."""
 
@@ -46,7 +54,8 @@ class Penalty(Protocol):
 
 def contrastive(model: Model, negative: Negative, *, direction: Direction = PLAIN,
                 last_half_step: Literal['probabilities', 'samples'] = 'probabilities',
-                penalty: Penalty | None = None) -> base.Estimator:
+                penalty: Penalty | None = None, positive: Positive | None = None,
+                connections: Any = None) -> base.Estimator:
   """grads = -(<v E[h|v]>_data - <v E[h|v]>_negative), likewise for what layers have of their own.
 
   Args:
@@ -56,6 +65,9 @@ def contrastive(model: Model, negative: Negative, *, direction: Direction = PLAI
     last_half_step: whether the negative phase's h are E[h | v] (less variance, the same
       mean) or samples of it.
     penalty: (params, v_BV) -> scalar added to the loss, as `sparsity`.
+    positive: rows that stand for the data, where a batch is not v_BV itself, such as those of
+      gen_models.estimators.deep; None for v_BV.
+    connections: [V, H], 1 where W is a parameter and 0 where it is not; None where all of it is.
 
   Returns:
     an Estimator whose batch is v_BV (for Bernoulli units in [0, 1]); its metrics are
@@ -64,15 +76,21 @@ def contrastive(model: Model, negative: Negative, *, direction: Direction = PLAI
   """
   if last_half_step not in ('probabilities', 'samples'):
     raise ValueError(f"last_half_step is 'probabilities' or 'samples', not {last_half_step!r}")
+  direction = connected(direction, connections)
 
   def init(key, params):
     memory = negative.init(key, model, params)
     return base.Memory(memory.chains, Shared(memory.shared, direction.init(model, params)))
 
-  def grad(key, params, memory, v_BV):
-    key_negative, key_last = jax.random.split(key)
+  def grad(key, params, memory, batch):
     visible, hidden = model.visible, model.hidden
-    y_BH = v_BV @ params.w_VH
+    if positive is None:
+      key_negative, key_last = jax.random.split(key)
+      seen = Drawn(batch, batch @ params.w_VH)
+    else:
+      key_positive, key_negative, key_last = jax.random.split(key, 3)
+      seen = positive(key_positive, model, params, batch)
+    v_BV, y_BH = seen.v_CV, seen.y_CH
     p_BH = hidden.mean(params.c_H, y_BH)
     drawn, kept = negative.sample(key_negative, model, params,
                                   base.Memory(memory.chains, memory.shared.negative), y_BH)
@@ -90,11 +108,14 @@ def contrastive(model: Model, negative: Negative, *, direction: Direction = PLAI
     d_V = _difference(visible.statistics(params.b_V, v_BV), visible.statistics(params.b_V, v_CV))
     d_H = _difference(hidden.expected_statistics(params.c_H, y_BH), of_hidden_C)
     metrics = {'moment_error': jnp.mean(jnp.abs(units.bias_of(d_V))),
-               'hidden_activity': jnp.mean(p_BH), **drawn.metrics}
+               'hidden_activity': jnp.mean(p_BH), **seen.metrics, **drawn.metrics}
     grads = type(params)(-d_VH, *(jax.tree.map(jnp.negative, d) for d in (d_V, d_H)))
-    if drawn.correction is not None:
-      grads = type(params)(*(jax.tree.map(lambda g, c=c: g + c, g)
-                             for g, c in zip(grads, drawn.correction)))
+    for sign, phase in ((1, drawn), (-1, seen)):
+      if phase.correction is not None:
+        grads = type(params)(*(jax.tree.map(lambda g, c=c, sign=sign: g + sign * c, g)
+                               for g, c in zip(grads, phase.correction)))
+    if connections is not None:
+      grads = grads._replace(w_VH=grads.w_VH * connections)
     if penalty is not None:
       grads = jax.tree.map(jnp.add, grads, jax.grad(penalty)(params, v_BV))
     if negative.learn is not None:

@@ -193,6 +193,27 @@ def natural(rate: float = 0.01, damping: float = 0.01) -> Direction:
   return Direction(init, update, apply)
 
 
+def connected(direction: Direction, connections_VH) -> Direction:
+  """`direction` where W is a parameter only in part; `connections_VH` is 1 there, else 0.
+
+  A step in W that is not taken does nothing to the means either, so b and c do without the part
+  that would undo it.
+  """
+  if connections_VH is None or direction is PLAIN:
+    return direction
+
+  def apply(grads, state):
+    moved = direction.apply(grads, state)
+    offsets = state if isinstance(state, Offsets) else state.mean
+    missing_VH = moved.w_VH * (1 - connections_VH)
+    b_V, c_H = units.bias_of(moved.b_V), units.bias_of(moved.c_H)
+    return type(moved)(moved.w_VH * connections_VH,
+                       units.with_bias(moved.b_V, b_V + missing_VH @ offsets.h_H),
+                       units.with_bias(moved.c_H, c_H + offsets.v_V @ missing_VH))
+
+  return direction._replace(apply=apply)
+
+
 def _offsets(model, params) -> Offsets:
   """The mean of each layer when the input from the other is 0."""
   return Offsets(model.visible.mean(params.b_V, jnp.zeros(params.w_VH.shape[0])),

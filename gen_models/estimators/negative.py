@@ -281,41 +281,69 @@ def coupled(chains: int, steps: int = 1, max_steps: int = 1000) -> Negative:
     x = gibbs.init_chains(key_x, model, params, chains)
     y = gibbs.init_chains(key_y, model, params, chains)
     x = Chains(*one_step(key_first, x.h_CH))  # x_1 beside y_0
-
-    class State(NamedTuple):
-      time: jax.Array  # x is at `time`, y at time - 1
-      x: Any
-      y: Any
-      apart_C: jax.Array  # 1 where the pair has not met
-      correction: tuple
-      drawn_CV: jax.Array  # x_k
-      steps: jax.Array
-
-    def advance_pair(state: State) -> State:
-      # One key for both: the same uniform number decides the same unit of x and of y.
-      key = jax.random.fold_in(key_run, state.time)
-      x, y = (Chains(*one_step(jax.random.clone(key), c.h_CH))
-              for c in (state.x, state.y))
-      time = state.time + 1
-      # Two that have met move as one; f(x_t) - f(y_{t-1}) counts from t = k + 1 on, until then.
-      same_C = jnp.all(x.v_CV == y.v_CV, axis=-1) & jnp.all(x.h_CH == y.h_CH, axis=-1)
-      apart_C = state.apart_C * (1 - same_C.astype(jnp.float32))
-      counts_C = apart_C * (time > steps).astype(jnp.float32)
-      plus, minus = weighted_moments(x.v_CV, counts_C), weighted_moments(y.v_CV, counts_C)
-      correction = jax.tree.map(lambda c, p, m: c + p - m, state.correction, plus, minus)
-      drawn_CV = jnp.where(time == steps, x.v_CV, state.drawn_CV)
-      return State(time, x, y, apart_C, correction, drawn_CV, state.steps + jnp.mean(apart_C))
-
-    def going(state: State):
-      return (state.time < steps) | ((jnp.sum(state.apart_C) > 0) & (state.time < max_steps))
-
     zeros = jax.tree.map(jnp.zeros_like, (w_VH, b_V, c_H))
-    state = lax.while_loop(going, advance_pair, State(
-      jnp.ones((), jnp.int32), x, y, jnp.ones(chains), zeros, x.v_CV, jnp.ones(())))
+    state = debiased(key_run, one_step, weighted_moments, x, y, zeros, steps, max_steps)
     metrics = {'met': 1 - jnp.mean(state.apart_C), 'sweeps_to_meet': state.steps}
     return Drawn(state.drawn_CV, state.drawn_CV @ w_VH, state.correction, metrics), memory
 
   return Negative(init, sample, biased=False)
+
+
+class Pairs(NamedTuple):
+  """Pairs of coupled chains.
+
+  Attributes:
+    time: t; x is at t, y at t - 1.
+    x, y: gibbs.Chains.
+    apart_C: 1 where the pair has not met, else 0.
+    correction: sum of f(x_t) - f(y_{t-1}) so far.
+    drawn_CV: x_k.
+    steps: Gibbs steps until they met, a mean over pairs.
+  """
+
+  time: jax.Array
+  x: Chains
+  y: Chains
+  apart_C: jax.Array
+  correction: Any
+  drawn_CV: jax.Array
+  steps: jax.Array
+
+
+def debiased(key, one_step, weighted_moments, x: Chains, y: Chains, zeros, steps: int,
+             max_steps: int) -> Pairs:
+  """Pairs run until they meet, with the debiasing sum of `coupled`.
+
+  Args:
+    key: consumed.
+    one_step: (key, h_CH) -> (v_CV, h_CH), such that one key draws all units by the same uniform
+      numbers whatever h is.
+    weighted_moments: (v_CV, weight_C) -> the sum over chains of weight times f.
+    x: at time 1.
+    y: at time 0, of the law that x had then.
+    zeros: a sum of no moments.
+    steps: k.
+    max_steps: where a pair that has not met is given up.
+  """
+  def advance_pair(state: Pairs) -> Pairs:
+    # One key for both: the same uniform number decides the same unit of x and of y.
+    key_t = jax.random.fold_in(key, state.time)
+    x, y = (Chains(*one_step(jax.random.clone(key_t), c.h_CH)) for c in (state.x, state.y))
+    time = state.time + 1
+    # Two that have met move as one; f(x_t) - f(y_{t-1}) counts from t = k + 1 on, until then.
+    same_C = jnp.all(x.v_CV == y.v_CV, axis=-1) & jnp.all(x.h_CH == y.h_CH, axis=-1)
+    apart_C = state.apart_C * (1 - same_C.astype(jnp.float32))
+    counts_C = apart_C * (time > steps).astype(jnp.float32)
+    plus, minus = weighted_moments(x.v_CV, counts_C), weighted_moments(y.v_CV, counts_C)
+    correction = jax.tree.map(lambda c, p, m: c + p - m, state.correction, plus, minus)
+    drawn_CV = jnp.where(time == steps, x.v_CV, state.drawn_CV)
+    return Pairs(time, x, y, apart_C, correction, drawn_CV, state.steps + jnp.mean(apart_C))
+
+  def going(state: Pairs):
+    return (state.time < steps) | ((jnp.sum(state.apart_C) > 0) & (state.time < max_steps))
+
+  return lax.while_loop(going, advance_pair, Pairs(
+    jnp.ones((), jnp.int32), x, y, jnp.ones(len(x.v_CV)), zeros, x.v_CV, jnp.ones(())))
 
 
 def require_binary(model, what: str):

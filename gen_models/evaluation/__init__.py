@@ -8,6 +8,7 @@ if TYPE_CHECKING:
   from gen_models.evaluation import (
     baselines,
     copies,
+    dbm,
     deep,
     features,
     figures,
@@ -30,14 +31,15 @@ if TYPE_CHECKING:
   )
 
 __all__ = [
-  'Audit', 'ContractError', 'audit', 'baselines', 'check', 'copies', 'deep', 'features', 'figures',
-  'gradients', 'importance', 'json_fields', 'likelihood', 'modes', 'monitors', 'samples', 'score',
+  'Audit', 'ContractError', 'audit', 'baselines', 'check', 'copies', 'dbm', 'deep', 'features',
+  'figures', 'gradients', 'importance', 'json_fields', 'likelihood', 'modes', 'monitors', 'samples',
+  'score',
   'stopwatch', 'weights']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('baselines', 'copies', 'deep', 'features', 'figures', 'gradients', 'importance', 'json_fields',
-   'likelihood', 'modes', 'monitors', 'samples', 'score', 'weights'),
+  ('baselines', 'copies', 'dbm', 'deep', 'features', 'figures', 'gradients', 'importance',
+   'json_fields', 'likelihood', 'modes', 'monitors', 'samples', 'score', 'weights'),
   {'Audit': 'gen_models.evaluation.gradients',
    'ContractError': 'gen_models.evaluation.gradients',
    'audit': 'gen_models.evaluation.gradients',

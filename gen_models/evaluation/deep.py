@@ -158,13 +158,5 @@ def score(key, params: dbn.Params, v_NV, z: annealing.Bracket, *, num_samples: i
     log_partition_sides=[side.log_partition for side in sides],
     log_partition_error=z_error if np.isfinite(z_error) else None,
     num_temperatures=z.lower.num_temperatures, num_samples=num_samples,
-    importance=_importance(np.concatenate(variances), np.concatenate(tails, axis=1), num_samples),
+    importance=weights.entry(np.concatenate(variances), np.concatenate(tails, axis=1), num_samples),
     scores={**scores, **details.pop('scores', {})}, **details)
-
-
-def _importance(variance_N, log_top_MN, num_samples: int) -> dict:
-  """The entry of the record about the importance weights."""
-  error = float(np.sqrt(variance_N.sum()) / len(variance_N))
-  none_N = np.full(len(variance_N), -np.inf)
-  return {'standard_error': error if np.isfinite(error) else None, **weights.remarks(
-    weights.Summary(log_top_MN, none_N, none_N, num_samples))}

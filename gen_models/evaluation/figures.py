@@ -55,6 +55,42 @@ def neighbours(samples_NYX, train_MYX, rows: int = 8, columns: int = 8,
   return np.asarray(groups.reshape(rows, columns, *samples_NYX.shape[1:]))
 
 
+def maximising_inputs(respond, mean_V, num_units: int, shape, *, rows: int = 8, columns: int = 8,
+                      radius: float = 3.0, num_steps: int = 10) -> np.ndarray:
+  """Inputs to which units answer most, at a given distance from the mean image, as a grid.
+
+  Maximises y_j(v) over |v - mean| = radius by stepping to the end of the gradient's direction. The
+  units are those whose answer rises the most; grey is no difference from the mean.
+
+  Args:
+    respond: v_BV -> the answers y [B, num_units]; differentiable.
+    mean_V: the mean image.
+    num_units: of the layer.
+    shape: of an image.
+    rows, columns: of the grid.
+    radius: of the sphere.
+    num_steps: of the ascent.
+  """
+  @jax.jit
+  def ascend(mean_V):
+    def answers(v_BV):
+      return jnp.trace(respond(v_BV))
+
+    def step(v_BV, _):
+      d_BV = jax.grad(answers)(v_BV)
+      return mean_V + radius * d_BV / (jnp.linalg.norm(d_BV, axis=1, keepdims=True) + 1e-12), None
+
+    start_BV = jnp.broadcast_to(mean_V, (num_units, len(mean_V)))
+    v_BV, _ = jax.lax.scan(step, start_BV, None, length=num_steps)
+    return v_BV - mean_V, jnp.diagonal(respond(v_BV) - respond(start_BV))
+
+  v_BV, gain_B = ascend(jnp.asarray(mean_V, jnp.float32))
+  strongest = np.argsort(-np.asarray(gain_B))[:rows * columns]
+  shown = 0.5 + v_BV[strongest] / (2 * jnp.percentile(jnp.abs(v_BV[strongest]), 99.5))
+  across = min(columns, len(shown))
+  return np.clip(to_grid(shown, shape, len(shown) // across, across), 0, 1)
+
+
 def rbm_filters(shape, *, rows: int = 8, columns: int = 8) -> Pictures:
   """(key, params, dataset) -> the filters of an RBM.
 

@@ -163,10 +163,10 @@ def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: st
                                          z.upper.effective_sample_size),
                lower=lower, upper=upper, resolved=agree, log_partition=log_z,
                num_chains=len(start_CV), num_temperatures=z.lower.num_temperatures, method=method,
-               searches=_looked_at(found))
+               searches=looked_at(found))
 
 
-def _looked_at(found: searches.Searched) -> dict:
+def looked_at(found: searches.Searched) -> dict:
   """The entry of the record about the searches."""
   return {'path': found.path, 'strata': found.num_strata, 'uncovered_strata': found.uncovered,
           'log_partition_floor': found.floor, 'distinct_states': found.num_states,

@@ -132,3 +132,17 @@ def remarks(weights: Summary) -> dict:
   return {'pareto_k': {'median': float(np.median(known_N)), 'largest': float(known_N.max()),
                        'share_above_0.7': share},
           'hollow': share > HOLLOW_SHARE}
+
+
+def entry(variance_N, log_top_MN, num_samples: int) -> dict:
+  """The entry of a record about importance weights: the error of a mean over images, `remarks`.
+
+  Args:
+    variance_N: `log_mean_variance` of each image.
+    log_top_MN: the largest log-weights, num_top(K) of them.
+    num_samples: K.
+  """
+  error = float(np.sqrt(variance_N.sum()) / len(variance_N))
+  none_N = np.full(len(variance_N), -np.inf)
+  return {'standard_error': error if np.isfinite(error) else None,
+          **remarks(Summary(log_top_MN, none_N, none_N, num_samples))}

@@ -34,7 +34,6 @@ Salakhutdinov & Hinton (2009), Deep Boltzmann machines.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -46,7 +45,7 @@ from jax import lax
 
 from gen_models.models import gibbs, machine, rbm, units
 
-MAX_ENUMERATED_STATES = 2**22
+MAX_ENUMERATED_STATES = 2**20
 _HELD = 1e3  # an input so large that a one-of-Q unit's mean is the state that is held
 
 
@@ -54,8 +53,8 @@ class Params(NamedTuple):
   """Parameters of p(x_0, .., x_L).
 
   Attributes:
-    weights: W_l [D_{l-1}, D_l] for l = 1, .., L.
-    biases: what each layer has of its own, for l = 0, .., L (an array, or a tree).
+    weights: W_k [D_{k-1}, D_k] for k = 1, .., L.
+    biases: what each layer has of its own, for k = 0, .., L (an array, or a tree).
   """
 
   weights: tuple[jax.Array, ...]
@@ -106,9 +105,8 @@ class DBM:
 
   def __post_init__(self):
     if len(self.sizes) < 2 or min(self.sizes) < 1 or len(self.sizes) != len(self.layers):
-      raise ValueError('a deep Boltzmann machine needs data and at least one layer above them, each '
-                       f'with a unit, and as many kinds as sizes; got {self.sizes} of '
-                       f'{len(self.layers)} kinds')
+      raise ValueError('a deep Boltzmann machine needs data and at least one layer above them, '
+                       f'each with a unit and a kind; got {self.sizes} of {len(self.layers)} kinds')
     for layer, size in zip(self.layers, self.sizes):
       if size % layer.group:
         raise ValueError(f'{size} units are not groups of {layer.group}')
@@ -199,7 +197,7 @@ class DBM:
 
   def _starts(self) -> list[int]:
     """Where each layer starts in its side of the folded machine."""
-    return [sum(self.sizes[l % 2:l:2]) for l in range(len(self.sizes))]
+    return [sum(self.sizes[k % 2:k:2]) for k in range(len(self.sizes))]
 
   def _cut(self, x, parity: int) -> list:
     return jnp.split(x, np.cumsum(self.sizes[parity::2])[:-1], axis=-1)
@@ -300,8 +298,16 @@ class DBM:
 
   def features(self, params: Params, q: Posterior) -> tuple[jax.Array, ...]:
     """(m_1, .., m_L): the means of all layers above the data."""
-    m_BE, m_BO = self.posterior_means(params, q)
-    return self.split(jnp.concatenate([jnp.zeros((len(m_BE), self.sizes[0])), m_BE], -1), m_BO)[1:]
+    return self._above(*self.posterior_means(params, q))
+
+  def layer_inputs(self, params: Params, q: Posterior) -> tuple[jax.Array, ...]:
+    """(y_1, .., y_L): the inputs of all layers above the data, without their biases."""
+    del params
+    return self._above(q.y_BE, q.y_BO)
+
+  def _above(self, x_BE, x_BO):
+    nothing = jnp.zeros((len(x_BE), self.sizes[0]))
+    return self.split(jnp.concatenate([nothing, x_BE], axis=-1), x_BO)[1:]
 
   def bound(self, params: Params, v_BV, q: Posterior) -> jax.Array:
     """E_q[log p(v, x) / q(x)] + log Z, [B] nats: log_unnormalised from below.
@@ -361,6 +367,13 @@ class DBM:
 
     return lax.scan(body, start, jax.random.split(key_steps, num_steps))[0]
 
+  def given_label(self, params: Params, y) -> tuple['DBM', Params]:
+    """The machine of p(x | y) without the layer of the label, which is held; y may be traced."""
+    last = len(self.sizes) - 2
+    bias = params.biases[last] + params.weights[-1][:, y]
+    return (DBM(self.sizes[:-1], self.layers[:-1]),
+            Params(params.weights[:-1], (*params.biases[:last], bias)))
+
   def label_given_visible(self, params: Params, v_BV, **options) -> jax.Array:
     """q(y | v) of the mean-field posterior, [B, Q]; options as of `posterior`."""
     q = self.posterior(params, v_BV, **options)
@@ -369,16 +382,15 @@ class DBM:
   def _upper(self, params: Params) -> '_Upper':
     folded, size = self.fold(params), self.sizes[0]
     even = units.Joined(self.layers[2::2], self.sizes[2::2])
-    of = (lambda biases: units.Parts(tuple(biases)))
-    return _Upper(even, of(params.biases[2::2]), self._side(1), of(params.biases[1::2]),
-                  folded.w_VH[:size], folded.w_VH[size:])
+    of_E, of_O = (units.Parts(tuple(params.biases[first::2])) for first in (2, 1))
+    return _Upper(even, of_E, self._side(1), of_O, folded.w_VH[:size], folded.w_VH[size:])
 
   def _first_pass(self, params: Params, v_BV) -> jax.Array:
     """Inputs of the even layers from one pass upwards, [B, E]."""
     x, inputs, last = v_BV, [], len(self.sizes) - 1
-    for l, w in enumerate(params.weights, 1):
-      y = x @ w * (1.0 if l == last else 2.0)
-      x = self.layers[l].mean(params.biases[l], y)
+    for k, w in enumerate(params.weights, 1):
+      y = x @ w * (1.0 if k == last else 2.0)
+      x = self.layers[k].mean(params.biases[k], y)
       inputs.append(y)
     return jnp.concatenate([jnp.zeros((len(v_BV), 0)), *inputs[1::2]], axis=-1)
 

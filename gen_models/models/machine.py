@@ -102,7 +102,8 @@ class Machine:
       (params.w_VH, params.b_V, params.c_H, self.visible, self.hidden))
     num_low = enumerated.group * min(
       len(w_EO) // enumerated.group, int(math.log(_STATES_AT_ONCE, enumerated.levels)))
-    low, high = (units.states_of(enumerated, n) for n in (num_low, len(w_EO) - num_low))
+    low, high = (jnp.asarray(units.states_of(enumerated, n))
+                 for n in (num_low, len(w_EO) - num_low))
     of_low = jax.tree.map(lambda t: t[:num_low], of_E)
     of_high = jax.tree.map(lambda t: t[num_low:], of_E)
     low_S, low_SO = enumerated.log_base(of_low, low), low @ w_EO[:num_low]

@@ -397,7 +397,7 @@ class Joined:
 
   def _each(self, name: str, theta: Parts, *args) -> list:
     """What the function `name` of each layer makes of its part of theta and of the arrays."""
-    cuts = np.cumsum(self.sizes)[:-1]
+    cuts = np.cumsum(self.sizes, dtype=int)[:-1]
     arrays = [jnp.split(x, cuts, axis=-1) for x in args]
     return [getattr(layer, name)(*of) for layer, *of in zip(self.layers, theta.parts, *arrays)]
 
@@ -423,7 +423,7 @@ class Joined:
     if not self.layers:
       return y
     keys = jax.random.split(key, len(self.layers))
-    parts = jnp.split(y, np.cumsum(self.sizes)[:-1], axis=-1)
+    parts = jnp.split(y, np.cumsum(self.sizes, dtype=int)[:-1], axis=-1)
     return jnp.concatenate([layer.sample(k, t, part) for layer, k, t, part in zip(
       self.layers, keys, theta.parts, parts)], axis=-1)
 
@@ -434,11 +434,12 @@ class Joined:
     return Parts(tuple(self._each('expected_statistics', theta, y)))
 
   def init(self, mean_D):
-    parts = jnp.split(mean_D, np.cumsum(self.sizes)[:-1])
+    parts = jnp.split(mean_D, np.cumsum(self.sizes, dtype=int)[:-1])
     return Parts(tuple(layer.init(part) for layer, part in zip(self.layers, parts)))
 
   def check(self, x):
-    for layer, part in zip(self.layers, np.split(x, np.cumsum(self.sizes)[:-1], axis=-1)):
+    cuts = np.cumsum(self.sizes, dtype=int)[:-1]
+    for layer, part in zip(self.layers, np.split(x, cuts, axis=-1)):
       layer.check(part)
 
   @property
@@ -451,21 +452,21 @@ class Joined:
     """Every state, [S, D]; with none of the units continuous."""
     x = np.zeros((1, 0), np.float32)
     for layer, size in zip(self.layers, self.sizes):
-      new = np.asarray(states_of(layer, size))
+      new = states_of(layer, size)
       x = np.concatenate([np.tile(x, (len(new), 1)), np.repeat(new, len(x), axis=0)], axis=-1)
     return jnp.asarray(x)
 
 
-def states_of(layer: Layer, size: int) -> jax.Array:
+def states_of(layer: Layer, size: int) -> np.ndarray:
   """Every state of `size` units of one kind with finitely many levels, [S, size]."""
   num_groups = size // layer.group
   digit_SG = (np.arange(layer.levels**num_groups)[:, None]
               // layer.levels**np.arange(num_groups)) % layer.levels
   if layer.group > 1:
-    return jnp.asarray(np.eye(layer.group, dtype=np.float32)[digit_SG].reshape(-1, size)
-                       if size else np.zeros((1, 0), np.float32))
+    return (np.eye(layer.group, dtype=np.float32)[digit_SG].reshape(-1, size)
+            if size else np.zeros((1, 0), np.float32))
   low = -1 if layer == SPIN else 0
-  return jnp.asarray(low + (1 - low) * digit_SG, jnp.float32)
+  return (low + (1 - low) * digit_SG).astype(np.float32)
 
 
 BERNOULLI, SPIN, LINEAR, RECTIFIED = Bernoulli(), Spin(), Linear(), Rectified()

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
   from gen_models.problems import (
     adversarial,
     catalogue,
+    dbm,
     densities,
     entry,
     greedy,
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
   from gen_models.problems.entry import Entry, Problem
 
 __all__ = [
-  'ENTRIES', 'Entry', 'PROBLEMS', 'Problem', 'adversarial', 'catalogue', 'densities',
+  'ENTRIES', 'Entry', 'PROBLEMS', 'Problem', 'adversarial', 'catalogue', 'dbm', 'densities',
   'entry', 'exact_grads', 'greedy', 'machine', 'rbm', 'variational']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('adversarial', 'catalogue', 'densities', 'entry', 'greedy', 'machine', 'rbm',
+  ('adversarial', 'catalogue', 'dbm', 'densities', 'entry', 'greedy', 'machine', 'rbm',
    'variational'),
   {'ENTRIES': 'gen_models.problems.catalogue',
    'Entry': 'gen_models.problems.entry',

@@ -30,7 +30,8 @@ PAIRINGS = {
   'gan_non_saturating', 'gan_hinge', 'gan_wasserstein', 'gan_relativistic', 'gan_packed',
   'linear_cd1', 'linear_pcd1_samples', 'measured_cd1', 'greedy_cd1', 'greedy_pcd1_centred',
   'code_cd1', 'spin_cd1', 'gaussian_rbm_cd1', 'gaussian_rbm_pcd_centred', 'precise_code_pcd', 'cd3',
-  'pcd5', 'elbo3', 'elbo_analytic', 'two_layers_stl1', 'two_layers_elbo1', 'rloo3'}
+  'pcd5', 'elbo3', 'elbo_analytic', 'dbm_pcd', 'dbm_pt',
+  'dbm_coupled_posterior_pcd', 'dbm_labelled_pcd', 'two_layers_stl1', 'two_layers_elbo1', 'rloo3'}
 
 every_estimator = pytest.mark.parametrize('name', [
   pytest.param(name, marks=pytest.mark.slow if name in PAIRINGS else ())

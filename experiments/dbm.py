@@ -1,0 +1,255 @@
+"""Deep Boltzmann machines (Salakhutdinov & Hinton, 2009; Montavon & Mueller, 2012).
+
+  python -m launch.train --experiment=dbm --variant=digits --workdir=runs/dbm
+  python -m launch.evaluate --workdir=runs/dbm
+
+Positive phase by mean field, negative phase by persistent chains, the gradient centred, the data
+dynamically binarised, batch 100, the learning rate falling linearly to 0; trained on 50,000 images.
+With pretraining each layer is an RBM first, by the recipe with doubled weights
+(gen_models.models.dbm.compose), one training phase for each. `coupled` draws both phases by pairs
+of chains until they meet: no mean field and no bias.
+
+Score: the mean-field bound in test nats of all test images, binarised once, with the larger side of
+log Z, annealed over all layers at once; beside it an importance-weighted bound, which is higher,
+and an upper bound from draws of the posterior with the smaller side. On digits the likelihood is
+exact. Mean +- standard deviation over seeds. Draws take Gibbs steps of alternate layers while the
+weights grow from zero, then more at the machine itself: they never see an image.
+
+  mnist_500_1000     784-500-1000
+  centred            the same, shorter
+  pretrained         the same, pretrained and not centred
+  labelled           784-500-1000, a label at the top
+  digits             64-16-32 on 8x8 digits, threshold
+  digits_plain       the same, not centred
+  digits_pretrained  the same, pretrained and not centred
+  digits_pt          tempered chains that swap
+  digits_coupled     both phases by coupled chains
+  digits_deep        64-16-32-4
+  digits_labelled    64-16-16, a label at the top
+
+Cost on 2 CPU cores shared with other work: digits 60 seconds. Variants without a number are not
+measured; those of seeds are of three.
+"""
+
+import functools
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from experiments._common import binary, boltzmann
+from experiments._common.stacks import NUM_CLASSES, Layer, greedy
+from gen_models import data, indices
+from gen_models.domains import (
+  Decay,
+  Fraction,
+  Layers,
+  NonNegative,
+  NonNegativeInt,
+  NumUpdates,
+  Positive,
+  PositiveInt,
+  sizes_of,
+)
+from gen_models.estimators.contrastive import contrastive
+from gen_models.estimators.deep import (
+  coupled_posterior,
+  deep,
+  duplicated,
+  mean_field_posterior,
+)
+from gen_models.estimators.directions import centred
+from gen_models.estimators.negative import reconstruction
+from gen_models.evaluation import dbm as scoring, figures, monitors
+from gen_models.experiment import Experiment, Phase, Published, Samples
+from gen_models.models import dbm, dbn, rbm, units
+from gen_models.samplers import annealing
+
+SCORING = ('importance_samples', 'posterior_steps', 'ais_chains', 'ais_temperatures')
+_DIGITS = dict(dataset='digits', binarisation='threshold', layers='16-32', num_steps=20_000)
+VARIANTS = {
+  'mnist_500_1000': dict(num_steps=300_000),
+  'centred': {},
+  'pretrained': dict(pretrain=True, centring=None),
+  'labelled': dict(labels=True),
+  'digits': _DIGITS,
+  'digits_plain': dict(_DIGITS, centring=None),
+  'digits_pretrained': dict(_DIGITS, centring=None, pretrain=True),
+  'digits_pt': dict(_DIGITS, negative='pt', rungs=8, chains=20),
+  'digits_coupled': dict(_DIGITS, positive='coupled', negative='coupled', chains=20),
+  'digits_deep': dict(_DIGITS, layers='16-32-4'),
+  'digits_labelled': dict(_DIGITS, layers='16-16', labels=True),
+}
+_BOUND = Published('bound −84.62', 'Salakhutdinov & Hinton, 2009', 'a second source that quotes it')
+PUBLISHED = {'mnist_500_1000': _BOUND, 'pretrained': _BOUND}
+MOST_ENUMERATED = 16  # units of the odd layers up to which every likelihood is exact
+
+
+def pretraining(sizes, *, levels: int, binarisation: str, batch_size: int, num_steps: int,
+                learning_rate: float, centring, steps: int) -> tuple[Phase, ...]:
+  """A phase for each RBM of the stack, by CD with the copies that its place asks for."""
+  stack = dbm.Stack(len(sizes))
+  layers = [Layer(size, duplicated(
+    contrastive(rbm, reconstruction(steps), direction=centred(centring)),
+    *dbm.copies(depth, len(sizes))), learning_rate) for depth, size in enumerate(sizes)]
+  return greedy(layers, levels=levels, binarisation=binarisation, batch_size=batch_size,
+                num_steps=num_steps, propagate='samples', model=stack)
+
+
+def beginning(model: dbm.DBM, levels: int):
+  """Phase.init: the composed stack, or small weights where there is none."""
+  def init(key, arrays, previous_params):
+    if previous_params is not None:
+      params = dbm.compose(previous_params.layers)
+      return _with_label(key, model, params) if model.num_labels else params
+    return model.init(key, data.mean_image(arrays, levels))
+  return init
+
+
+def _with_label(key, model: dbm.DBM, params: dbm.Params) -> dbm.Params:
+  """The composed stack under a label of small weights."""
+  fresh = model.init(key)
+  return dbm.Params((*params.weights, fresh.weights[-1]), (*params.biases, fresh.biases[-1]))
+
+
+def monitor(model: dbm.DBM, binarisation: str, levels: int):
+  """Phase.monitor: that of the folded machine, data beside a draw of their even layers."""
+  def see(params, arrays, split):
+    v_BV = data.fixed(arrays, binarisation, levels, split=split)
+    q = model.posterior(params, v_BV)
+    x_BE, _ = model.sample_posterior(data.split_key(split), params, q, 1)
+    return model.fold(params), jnp.concatenate([v_BV, x_BE], axis=-1)
+
+  return monitors.of_machine(model.machine, see)
+
+
+def validator(model: dbm.DBM, binarisation: str, levels: int):
+  """Experiment.validate: the bound with a short schedule; while RBMs are trained, their errors."""
+  def validate(key, params, arrays):
+    v_NV = data.fixed(arrays, binarisation, levels, split='valid')
+    if isinstance(params, dbn.Params):
+      return {'valid_reconstruction_error': _reconstruction_error(key, model, params, v_NV)}
+    q = model.posterior(params, v_NV)
+    bound = jnp.mean(model.bound(params, v_NV, q))
+    accuracy = {'valid_accuracy': jnp.mean(
+      model.features(params, q)[-1].argmax(-1) == arrays.labels)} if model.num_labels else {}
+    if sum(model.sizes[1::2]) <= MOST_ENUMERATED:
+      return {'valid_bound_quick': bound - model.log_partition(params), **accuracy}
+    if not model.binary:
+      return accuracy
+    base_V = units.log_odds(model.complete(params, v_NV, q).mean(0))
+    return {'valid_bound_quick': bound - annealing.quick_log_partition(
+      key, model.fold(params), base_V, num_chains=100, betas=annealing.refined(500))}
+
+  return validate
+
+
+def _reconstruction_error(key, model, stack: dbn.Params, v_NV):
+  """Of the top RBM's data by its means, squared, for each image."""
+  num_layers, depth = len(model.sizes) - 1 - (model.num_labels > 0), len(stack.layers) - 1
+  x_NV = dbm.Stack(num_layers).top_input(key, stack, v_NV, 'means')
+  (visible, hidden), top = dbm.copies(depth, num_layers), stack.layers[-1]
+  h_NH = jax.nn.sigmoid(top.c_H + visible * (x_NV @ top.w_VH))
+  back_NV = jax.nn.sigmoid(top.b_V + hidden * (h_NH @ top.w_VH.T))
+  return jnp.mean(jnp.sum((x_NV - back_NV)**2, axis=-1))
+
+
+def sampler(model: dbm.DBM, shape, gibbs_steps: int, warm_steps: int):
+  """Experiment.sample: of one class where the model has labels and one is asked for."""
+  @functools.partial(jax.jit, static_argnums=2)
+  def draw(key, params, num, label):
+    of, params = (model, params) if label is None else model.given_label(params, label)
+    return Samples(*(x.reshape(num, *shape) for x in of.sample(
+      key, params, num, gibbs_steps, num_warm=warm_steps)))
+
+  def sample(key, params, num, label=None):
+    if label is not None:
+      if not model.num_labels:
+        raise ValueError(f'asked for class {label}, but this model was trained without classes')
+      indices.check('label', label, model.num_labels, 'classes')
+    return draw(key, params, num, label)
+
+  return sample
+
+
+def pictures(model: dbm.DBM, shape, levels: int):
+  """Experiment.pictures: for each layer, the inputs that its units answer to most."""
+  def of_layers(key, params, dataset):
+    del key
+    mean_V = data.mean_image(dataset.train, levels)
+    return {f'inputs that maximise layer {k + 1}': figures.maximising_inputs(
+      lambda v_BV, k=k: model.layer_inputs(params, model.posterior(params, v_BV))[k], mean_V,
+      model.sizes[k + 1], shape)
+            for k in range(len(model.sizes) - 1 - (model.num_labels > 0))}
+
+  return of_layers
+
+
+def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 'digits'] = 'mnist',
+               binarisation: Literal['dynamic', 'threshold', 'static'] = 'dynamic',
+               layers: Layers = '500-1000', labels: bool = False,
+               positive: Literal['mean_field', 'coupled'] = 'mean_field',
+               tolerance: Positive = 1e-3, iterations: PositiveInt = 10, damping: Decay = 0.0,
+               negative: Literal['pcd', 'pt', 'fpcd', 'coupled'] = 'pcd', steps: PositiveInt = 5,
+               chains: PositiveInt = 100, rungs: PositiveInt = 10, fast_rate: NonNegative = 0.01,
+               centring: Fraction | None = 0.01, learning_rate: NonNegative = 0.05,
+               momentum: Decay = 0.0, weight_decay: NonNegative = 1e-4, average: Decay = 0.0,
+               pretrain: bool = False, pretrain_steps: NumUpdates = 30_000,
+               pretrain_learning_rate: NonNegative = 0.05, batch_size: PositiveInt = 100,
+               num_steps: NumUpdates = 100_000, gibbs_steps: NonNegativeInt = 1000,
+               warm_steps: NonNegativeInt = 1000, importance_samples: PositiveInt = 100,
+               posterior_steps: PositiveInt = 200, ais_chains: PositiveInt = 100,
+               ais_temperatures: PositiveInt = 14_500) -> Experiment:
+  """iterations, tolerance and damping are those of mean field in training; steps are Gibbs steps of
+  either phase an update. gibbs_steps and warm_steps are those behind a draw; importance_samples,
+  posterior_steps, ais_chains and ais_temperatures those of the final score.
+  """
+  levels, shape, sizes = data.levels(dataset), data.shape(dataset), sizes_of(layers)
+  model = dbm.model((shape[0] * shape[1], *sizes), num_labels=NUM_CLASSES if labels else 0)
+  posterior = (mean_field_posterior(model, tolerance=tolerance, max_iterations=iterations,
+                                    damping=damping) if positive == 'mean_field'
+               else coupled_posterior(model, steps))
+  phase = boltzmann.negative_phase(negative, chains=chains, steps=steps, rungs=rungs,
+                                   fast_rate=fast_rate)
+  exact = sum(model.sizes[1::2]) <= MOST_ENUMERATED
+
+  def evaluate(key, params, dataset, report):
+    key_z, key_w = jax.random.split(key)
+    train_NV, test_NV = (data.fixed_split(dataset, split, binarisation)
+                         for split in ('train', 'test'))
+    scores = {'error_percent': 100 * float(jnp.mean(model.label_given_visible(
+      params, test_NV).argmax(-1) != dataset.test.labels))} if labels else {}
+    z, searched = scoring.bracket(
+      key_z, model, params, train_NV, max_enumerated=MOST_ENUMERATED, num_chains=ais_chains,
+      betas=annealing.refined(ais_temperatures), report=report)
+    return {
+      **scoring.score(key_w, model, params, test_NV, z, searched, num_samples=importance_samples,
+                      binarisation=binarisation, posterior_steps=posterior_steps, exact=exact,
+                      report=report, scores=scores),
+      'split': 'test', 'baselines': binary.beside(dataset, binarisation, search=False)}
+
+  return Experiment(
+    dataset=dataset, binarisation=binarisation,
+    phases=(*(pretraining(sizes, levels=levels, binarisation=binarisation, batch_size=batch_size,
+                          num_steps=pretrain_steps, learning_rate=pretrain_learning_rate,
+                          centring=centring, steps=1) if pretrain else ()),
+            Phase('dbm', beginning(model, levels),
+                  deep(model, posterior, phase, direction=centred(centring)),
+                  boltzmann.descent(learning_rate, momentum, weight_decay, num_steps,
+                                    on=dbm.Params(True, False)),
+                  data.batches(batch_size, binarisation, levels, with_labels=labels), num_steps,
+                  batch_size, average, check=check, monitor=monitor(model, binarisation, levels),
+                  alarms=monitors.ALARMS)),
+    evaluate=evaluate, validate=validator(model, binarisation, levels),
+    headline='valid_accuracy' if labels else 'valid_bound_quick',
+    pictures=pictures(model, shape, levels),
+    sample=sampler(model, shape, gibbs_steps, warm_steps), model=model, steps_per_dispatch=100,
+    num_validations=20,
+    protocol='mean-field bound, log Z by AIS both ways over all layers, or exact; trained on the '
+             'training split alone, all test images')
+
+
+def check(params: dbm.Params, batch) -> None:
+  """Phase.check: raises ValueError unless the data are binary and as wide as the machine."""
+  v_BV = batch[0] if isinstance(batch, tuple) else batch
+  units.check_batch(units.BERNOULLI, len(params.biases[0]), v_BV)
