@@ -153,7 +153,8 @@ def score(key, model: dbm.DBM, params: dbm.Params, v_NV, z: annealing.Bracket, s
   bound_N, importance_N, upper_N, size_N, variance_N = (
     np.concatenate([part[i] for part in parts]) for i in range(5))
   top_MN = np.concatenate([part[5] for part in parts], axis=1)
-  agree, sides = likelihood.resolved(z), [z.lower.log_partition, z.upper.log_partition]
+  agree = likelihood.resolved(z)
+  sides = [float(side.log_partition) for side in (z.lower, z.upper)]
   scores = {'importance_nats': float(importance_N.mean()
                                      - (z.log_partition if agree else max(sides))),
             'importance_ess': float(size_N.mean()), **details.pop('scores', {})}

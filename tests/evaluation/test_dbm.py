@@ -1,0 +1,85 @@
+"""Scores of deep Boltzmann machines against enumeration: which bound lies above which."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen_models.evaluation import dbm as scoring, score as score_lib
+from gen_models.models import dbm
+from gen_models.samplers import annealing
+from tests.models import deep_boltzmann
+
+MODEL = dbm.model((5, 4, 3))
+PARAMS = deep_boltzmann.params_of(MODEL, 1.0, seed=5)
+EXACT = deep_boltzmann.exact(MODEL, PARAMS)
+V_AV = jnp.asarray(EXACT.v_AV, jnp.float32)
+
+
+def scored(z=None, key=1, **options):
+  z = z or scoring.bracket(jax.random.key(0), MODEL, PARAMS, V_AV)[0]
+  return scoring.score(jax.random.key(key), MODEL, PARAMS, V_AV, z, {}, binarisation='static',
+                       **{'num_samples': 64, 'posterior_steps': 30, **options})
+
+
+def test_a_small_machine_has_an_exact_partition():
+  z, searched = scoring.bracket(jax.random.key(0), MODEL, PARAMS, V_AV)
+  np.testing.assert_allclose(z.log_partition, EXACT.log_partition, rtol=1e-6)
+  assert z.lower == z.upper and searched == {}
+
+
+def test_annealing_over_all_layers_brackets_the_partition():
+  z, searched = scoring.bracket(jax.random.key(0), MODEL, PARAMS, V_AV, max_enumerated=0,
+                                num_chains=100, betas=annealing.linear(100), burn_in=20)
+  assert (z.lower.log_partition - 4 * z.lower.standard_error < EXACT.log_partition
+          < z.upper.log_partition + 4 * z.upper.standard_error)
+  assert abs(z.log_partition - EXACT.log_partition) < 0.1
+  assert searched['path'] in ('data', 'uniform') and set(searched['bases']) == {'data', 'uniform'}
+
+
+def test_bounds_lie_in_order_around_the_exact_likelihood():
+  # Over 32 images and 64 samples each the noise is far below the gaps.
+  found, truth = scored(), float(EXACT.log_p_A.mean())
+  assert found['lower'] == found['test_nats'] < found['scores']['importance_nats'] < truth
+  assert truth < found['upper'] < truth + 0.1
+  few = scored(num_samples=2)
+  assert few['lower'] == pytest.approx(found['lower'], abs=1e-5)
+  assert few['lower'] < few['scores']['importance_nats'] < found['scores']['importance_nats']
+  assert few['upper'] > found['upper']
+  assert score_lib.Score.from_json(found).kind == 'bound' and found['resolved']
+
+
+def test_the_mean_field_bound_is_that_of_enumeration():
+  _, bound_A = deep_boltzmann.mean_field(MODEL, PARAMS, EXACT.v_AV)
+  assert scored()['lower'] == pytest.approx(bound_A.mean() - EXACT.log_partition, abs=1e-4)
+
+
+def test_an_exact_score_has_the_bounds_beside_it():
+  found = scored(exact=True)
+  assert found['kind'] == 'exact'
+  assert found['test_nats'] == pytest.approx(EXACT.log_p_A.mean(), abs=1e-5)
+  assert found['scores']['bound_nats'] < found['scores']['importance_nats'] < found['test_nats']
+
+
+def test_bounds_take_the_side_that_keeps_them_bounds():
+  def side(log_z):
+    return annealing.Estimate(log_z, 0.01, 50.0, np.zeros(0), 10)
+
+  low, high = EXACT.log_partition - 0.2, EXACT.log_partition + 0.3
+  sharp = scored()
+  found = scored(annealing.Bracket(EXACT.log_partition, side(low), side(high)))
+  assert found['lower'] == pytest.approx(sharp['lower'] - 0.3, abs=1e-4)
+  assert found['upper'] == pytest.approx(sharp['upper'] + 0.2, abs=1e-4)
+  assert found['scores']['importance_nats'] == pytest.approx(
+    sharp['scores']['importance_nats'], abs=1e-4)
+  apart = scored(annealing.Bracket(EXACT.log_partition, side(low), side(high + 2)))
+  assert not apart['resolved'] and apart['log_partition'] == high + 2
+
+
+def test_what_cannot_be_scored_is_refused():
+  with pytest.raises(ValueError, match='needs two samples'):
+    scored(num_samples=1)
+  model = dbm.model((4, 3, 3), num_labels=3)
+  with pytest.raises(ValueError, match='annealed for machines of Bernoulli units'):
+    scoring.bracket(jax.random.key(0), model, model.init(jax.random.key(0)), V_AV[:, :4],
+                    max_enumerated=2)
