@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gen_models.evaluation import likelihood, weights
+from gen_models.evaluation import deep, likelihood, weights
 from gen_models.models import dbm, units
 from gen_models.samplers import annealing, searches
 
@@ -38,20 +38,23 @@ TOLERANCE, MAX_ITERATIONS = 1e-4, 500  # of mean field, when a machine is scored
 _BLOCK = 500  # images at once
 
 
-def bracket(key, model: dbm.DBM, params: dbm.Params, v_NV, *, max_enumerated: int = 20,
-            num_chains: int = 100, betas=None, burn_in: int = 1000,
+def bracket(key, model: dbm.DBM, params: dbm.Params, v_NV, label_N=None, *,
+            max_enumerated: float = 20, num_chains: int = 100, betas=None, burn_in: int = 1000,
             report: Callable[[str], None] | None = None) -> tuple[annealing.Bracket, dict]:
   """log Z, exact where the even or the odd layers are few units, else by searches.bracket.
 
   Annealed forward from the mean of training images beside that of their posteriors, and in reverse
-  from training images beside draws of theirs.
+  from training images beside draws of theirs. With a label log Z = log sum_y exp(b_y) Z_y; each Z_y is
+  annealed by itself, from images of class y.
 
   Args:
     key: consumed.
-    model: of Bernoulli units, unless log Z is enumerated.
+    model: of Bernoulli units under a label or none, unless log Z is enumerated.
     params: the machine.
     v_NV: training images.
-    max_enumerated: units of one side of the folded machine up to which its states are summed.
+    label_N: their classes, where the model has labels.
+    max_enumerated: log2 of the states of one side of the folded machine up to which they are
+      summed.
     num_chains: C in each direction.
     betas, burn_in: as of searches.bracket.
     report: called with lines of progress.
@@ -60,15 +63,25 @@ def bracket(key, model: dbm.DBM, params: dbm.Params, v_NV, *, max_enumerated: in
     (bracket, what was searched); exact: both sides equal, and nothing was.
 
   Raises:
-    ValueError: log Z is neither small enough to enumerate nor that of a binary machine.
+    ValueError: log Z is neither small enough to enumerate nor that of Bernoulli units.
   """
-  if min(sum(model.sizes[0::2]), sum(model.sizes[1::2])) <= max_enumerated:
+  if min(model.log2_states) <= max_enumerated:
     log_z = float(jax.jit(model.log_partition)(params))
     exact = annealing.Estimate(log_z, 0.0, float('inf'), np.zeros(0), 0)
     return annealing.Bracket(log_z, exact, exact), {}
+  options = dict(num_chains=num_chains, betas=betas, burn_in=burn_in, report=report)
+  if model.num_labels:
+    v_NV, label_N = np.asarray(v_NV), np.asarray(label_N)
+    found = [bracket(jax.random.fold_in(key, y), *model.given_label(params, y), v_NV[label_N == y],
+                     max_enumerated=0, **options) for y in range(model.num_labels)]
+    b_Q = np.asarray(params.biases[-1], np.float64)
+    middle, lower, upper = zip(*(z for z, _ in found))
+    return annealing.Bracket(
+      float(np.logaddexp.reduce(b_Q + middle)), deep.summed(b_Q, lower), deep.summed(b_Q, upper)), {
+        f'class {y}': searched for y, (_, searched) in enumerate(found)}
   if not model.binary:
     raise ValueError('log Z is annealed for machines of Bernoulli units; of others it can only be '
-                     f'enumerated, up to {max_enumerated} units on one side')
+                     f'enumerated, up to 2^{max_enumerated} states of one side')
   key_start, key_anneal = jax.random.split(key)
   v_NV = np.asarray(v_NV)
   base_V = units.log_odds(_mean_row(model, params, v_NV))

@@ -87,10 +87,10 @@ def bracket(key, params: dbn.Params, v_NV, label_N=None, *, max_enumerated: int 
   b_Q = np.asarray(top.b_V[-num_labels:], np.float64)
   return annealing.Bracket(
     float(np.logaddexp.reduce(b_Q + [z.log_partition for z in parts])),
-    _summed(b_Q, [z.lower for z in parts]), _summed(b_Q, [z.upper for z in parts]))
+    summed(b_Q, [z.lower for z in parts]), summed(b_Q, [z.upper for z in parts]))
 
 
-def _summed(b_Q, parts) -> annealing.Estimate:
+def summed(b_Q, parts) -> annealing.Estimate:
   """log sum_y exp(b_y) Z_y; its error by the delta method, the effective sample size the least."""
   log_z_Q = b_Q + [z.log_partition for z in parts]
   log_z = np.logaddexp.reduce(log_z_Q)

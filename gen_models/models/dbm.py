@@ -138,6 +138,11 @@ class DBM:
     return all(layer == units.BERNOULLI for layer in self.layers)
 
   @property
+  def log2_states(self) -> tuple[float, float]:
+    """log2 of the number of states of the even layers, and of the odd ones; inf if continuous."""
+    return self._side(0).log2_states, self._side(1).log2_states
+
+  @property
   def machine(self) -> Any:
     """The folded machine: gen_models.models.rbm where all units are Bernoulli, else a Machine."""
     return rbm if self.binary else machine.Machine(self._side(0), self._side(1))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gen_models.evaluation import dbm as scoring, score as score_lib
-from gen_models.models import dbm
+from gen_models.models import dbm, units
 from gen_models.samplers import annealing
 from tests.models import deep_boltzmann
 
@@ -79,7 +79,18 @@ def test_bounds_take_the_side_that_keeps_them_bounds():
 def test_what_cannot_be_scored_is_refused():
   with pytest.raises(ValueError, match='needs two samples'):
     scored(num_samples=1)
-  model = dbm.model((4, 3, 3), num_labels=3)
+  model = dbm.model((5, 4, 3), units.SPIN)
   with pytest.raises(ValueError, match='annealed for machines of Bernoulli units'):
-    scoring.bracket(jax.random.key(0), model, model.init(jax.random.key(0)), V_AV[:, :4],
-                    max_enumerated=2)
+    scoring.bracket(jax.random.key(0), model, PARAMS, V_AV, max_enumerated=2)
+
+
+def test_labels_are_summed_over():
+  model = dbm.model((4, 3, 2), num_labels=3)
+  params = deep_boltzmann.params_of(model, 0.8, seed=6)
+  exact = deep_boltzmann.exact(model, params)
+  v_AV = jnp.asarray(exact.v_AV, jnp.float32)
+  z, searched = scoring.bracket(
+    jax.random.key(0), model, params, v_AV, np.arange(16) % 3, max_enumerated=0, num_chains=60,
+    betas=annealing.linear(60), burn_in=10)
+  assert set(searched) == {'class 0', 'class 1', 'class 2'}
+  assert abs(z.log_partition - exact.log_partition) < 0.1

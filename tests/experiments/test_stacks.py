@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import autoencoder, classifier, dbn
+from experiments import autoencoder, classifier, dbm, dbn
 from gen_models import data
 from gen_models.models import rbm
 from gen_models.training import loop, step as step_lib
@@ -97,9 +97,19 @@ def test_fine_tuning_starts_from_the_stack():
   assert not np.any(params.layers[2].w_IO)
 
 
+SHORT = dict(gibbs_steps=3, warm_steps=3, posterior_steps=3, importance_samples=5)
+
+
 @pytest.mark.parametrize('module, values, keys', [
   (dbn, dict(layers='8-8', ais_temperatures=50), {'importance_nats', 'importance_ess'}),
   (dbn, dict(layers='8-6', labels=True), {'importance_nats', 'importance_ess', 'error_percent'}),
+  (dbm, dict(layers='6-5', pretrain=True, pretrain_steps=2, **SHORT),
+   {'importance_nats', 'importance_ess', 'bound_nats'}),
+  pytest.param(dbm, dict(layers='17-20', ais_temperatures=20, **SHORT),
+               {'importance_nats', 'importance_ess'}, marks=pytest.mark.slow),
+  pytest.param(dbm, dict(layers='6-5', labels=True, **SHORT),
+               {'importance_nats', 'importance_ess', 'bound_nats', 'error_percent'},
+               marks=pytest.mark.slow),
   (classifier, dict(layers='8'), {'error_percent', 'cross_entropy'}),
   (autoencoder, dict(layers='8-3'), {'squared_error', 'squared_error_pca'})])
 def test_scores_validation_pictures_and_samples_on_digits(module, values, keys):
@@ -116,13 +126,13 @@ def test_scores_validation_pictures_and_samples_on_digits(module, values, keys):
   assert all(np.isfinite(x) for x in score['scores'].values())
   for grid in experiment.pictures(jax.random.key(2), params, dataset).values():
     assert grid.ndim == 4 and np.all((grid >= 0) & (grid <= 1))
-  if module is dbn:
+  if module in (dbn, dbm):
     label = 3 if values.get('labels') else None
     samples = experiment.sample(jax.random.key(3), params, 5, label)
     assert samples.draws.shape == samples.means.shape == (5, 8, 8)
     assert set(np.unique(samples.draws)) <= {0, 1}
     if label is None:
-      with pytest.raises(ValueError, match='no labels'):
+      with pytest.raises(ValueError, match='no labels|without classes'):
         experiment.sample(jax.random.key(3), params, 5, 3)
   else:
     assert experiment.sample is None
