@@ -44,8 +44,8 @@ def bracket(key, model: dbm.DBM, params: dbm.Params, v_NV, label_N=None, *,
   """log Z, exact where the even or the odd layers are few units, else by searches.bracket.
 
   Annealed forward from the mean of training images beside that of their posteriors, and in reverse
-  from training images beside draws of theirs. With a label log Z = log sum_y exp(b_y) Z_y; each Z_y is
-  annealed by itself, from images of class y.
+  from training images beside draws of theirs. With a label log Z = log sum_y exp(b_y) Z_y, and each
+  Z_y is annealed by itself, from images of class y.
 
   Args:
     key: consumed.
