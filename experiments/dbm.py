@@ -37,8 +37,9 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from experiments._common import binary, boltzmann
-from experiments._common.stacks import NUM_CLASSES, Layer, greedy
+from experiments._common import binary, boltzmann, deep_boltzmann
+from experiments._common.deep_boltzmann import MOST_ENUMERATED
+from experiments._common.stacks import NUM_CLASSES
 from gen_models import data, indices
 from gen_models.domains import (
   Decay,
@@ -51,25 +52,18 @@ from gen_models.domains import (
   PositiveInt,
   sizes_of,
 )
-from gen_models.estimators.contrastive import contrastive
-from gen_models.estimators.deep import (
-  coupled_posterior,
-  deep,
-  duplicated,
-  mean_field_posterior,
-)
+from gen_models.estimators.deep import coupled_posterior, deep, mean_field_posterior
 from gen_models.estimators.directions import centred
-from gen_models.estimators.negative import reconstruction
 from gen_models.evaluation import dbm as scoring, figures, monitors
 from gen_models.experiment import Experiment, Phase, Published, Samples
-from gen_models.models import dbm, dbn, rbm, units
+from gen_models.models import dbm
 from gen_models.samplers import annealing
 
 SCORING = ('importance_samples', 'posterior_steps', 'ais_chains', 'ais_temperatures')
 _DIGITS = dict(dataset='digits', binarisation='threshold', layers='16-32', num_steps=20_000)
 VARIANTS = {
-  'mnist_500_1000': dict(num_steps=300_000),
-  'centred': {},
+  'mnist_500_1000': dict(num_steps=60_000),
+  'centred': dict(num_steps=20_000),
   'pretrained': dict(pretrain=True, centring=None),
   'labelled': dict(labels=True),
   'digits': _DIGITS,
@@ -82,76 +76,6 @@ VARIANTS = {
 }
 _BOUND = Published('bound −84.62', 'Salakhutdinov & Hinton, 2009', 'a second source that quotes it')
 PUBLISHED = {'mnist_500_1000': _BOUND, 'pretrained': _BOUND}
-MOST_ENUMERATED = 16  # log2 of the states of the odd layers up to which every likelihood is exact
-
-
-def pretraining(sizes, *, levels: int, binarisation: str, batch_size: int, num_steps: int,
-                learning_rate: float, centring, steps: int) -> tuple[Phase, ...]:
-  """A phase for each RBM of the stack, by CD with the copies that its place asks for."""
-  stack = dbm.Stack(len(sizes))
-  layers = [Layer(size, duplicated(
-    contrastive(rbm, reconstruction(steps), direction=centred(centring)),
-    *dbm.copies(depth, len(sizes))), learning_rate) for depth, size in enumerate(sizes)]
-  return greedy(layers, levels=levels, binarisation=binarisation, batch_size=batch_size,
-                num_steps=num_steps, propagate='samples', model=stack)
-
-
-def beginning(model: dbm.DBM, levels: int):
-  """Phase.init: the composed stack, or small weights where there is none."""
-  def init(key, arrays, previous_params):
-    if previous_params is not None:
-      params = dbm.compose(previous_params.layers)
-      return _with_label(key, model, params) if model.num_labels else params
-    return model.init(key, data.mean_image(arrays, levels))
-  return init
-
-
-def _with_label(key, model: dbm.DBM, params: dbm.Params) -> dbm.Params:
-  """The composed stack under a label of small weights."""
-  fresh = model.init(key)
-  return dbm.Params((*params.weights, fresh.weights[-1]), (*params.biases, fresh.biases[-1]))
-
-
-def monitor(model: dbm.DBM, binarisation: str, levels: int):
-  """Phase.monitor: that of the folded machine, data beside a draw of their even layers."""
-  def see(params, arrays, split):
-    v_BV = data.fixed(arrays, binarisation, levels, split=split)
-    q = model.posterior(params, v_BV)
-    x_BE, _ = model.sample_posterior(data.split_key(split), params, q, 1)
-    return model.fold(params), jnp.concatenate([v_BV, x_BE], axis=-1)
-
-  return monitors.of_machine(model.machine, see)
-
-
-def validator(model: dbm.DBM, binarisation: str, levels: int):
-  """Experiment.validate: the bound with a short schedule; while RBMs are trained, their errors."""
-  def validate(key, params, arrays):
-    v_NV = data.fixed(arrays, binarisation, levels, split='valid')
-    if isinstance(params, dbn.Params):
-      return {'valid_reconstruction_error': _reconstruction_error(key, model, params, v_NV)}
-    q = model.posterior(params, v_NV)
-    bound = jnp.mean(model.bound(params, v_NV, q))
-    accuracy = {'valid_accuracy': jnp.mean(
-      model.features(params, q)[-1].argmax(-1) == arrays.labels)} if model.num_labels else {}
-    if model.log2_states[1] <= MOST_ENUMERATED:
-      return {'valid_bound_quick': bound - model.log_partition(params), **accuracy}
-    if not model.binary:
-      return accuracy
-    base_V = units.log_odds(model.complete(params, v_NV, q).mean(0))
-    return {'valid_bound_quick': bound - annealing.quick_log_partition(
-      key, model.fold(params), base_V, num_chains=100, betas=annealing.refined(500))}
-
-  return validate
-
-
-def _reconstruction_error(key, model, stack: dbn.Params, v_NV):
-  """Of the top RBM's data by its means, squared, for each image."""
-  num_layers, depth = len(model.sizes) - 1 - (model.num_labels > 0), len(stack.layers) - 1
-  x_NV = dbm.Stack(num_layers).top_input(key, stack, v_NV, 'means')
-  (visible, hidden), top = dbm.copies(depth, num_layers), stack.layers[-1]
-  h_NH = jax.nn.sigmoid(top.c_H + visible * (x_NV @ top.w_VH))
-  back_NV = jax.nn.sigmoid(top.b_V + hidden * (h_NH @ top.w_VH.T))
-  return jnp.mean(jnp.sum((x_NV - back_NV)**2, axis=-1))
 
 
 def sampler(model: dbm.DBM, shape, gibbs_steps: int, warm_steps: int):
@@ -209,8 +133,8 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
   posterior = (mean_field_posterior(model, tolerance=tolerance, max_iterations=iterations,
                                     damping=damping) if positive == 'mean_field'
                else coupled_posterior(model, steps))
-  phase = boltzmann.negative_phase(negative, chains=chains, steps=steps, rungs=rungs,
-                                   fast_rate=fast_rate)
+  negative_phase = boltzmann.negative_phase(negative, chains=chains, steps=steps, rungs=rungs,
+                                            fast_rate=fast_rate)
   exact = model.log2_states[1] <= MOST_ENUMERATED
 
   def evaluate(key, params, dataset, report):
@@ -228,28 +152,23 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
                       report=report, scores=scores),
       'split': 'test', 'baselines': binary.beside(dataset, binarisation, search=False)}
 
+  options = dict(levels=levels, binarisation=binarisation, batch_size=batch_size)
+  before = deep_boltzmann.pretraining(
+    sizes, num_steps=pretrain_steps, learning_rate=pretrain_learning_rate, centring=centring,
+    **options) if pretrain else ()
+  phase = Phase(
+    'dbm', deep_boltzmann.beginning(model, levels),
+    deep(model, posterior, negative_phase, direction=centred(centring)),
+    boltzmann.descent(learning_rate, momentum, weight_decay, num_steps, on=dbm.Params(True, False)),
+    data.batches(batch_size, binarisation, levels, with_labels=labels), num_steps, batch_size,
+    average, check=deep_boltzmann.check,
+    monitor=deep_boltzmann.monitor(model, binarisation, levels), alarms=monitors.ALARMS)
   return Experiment(
-    dataset=dataset, binarisation=binarisation,
-    phases=(*(pretraining(sizes, levels=levels, binarisation=binarisation, batch_size=batch_size,
-                          num_steps=pretrain_steps, learning_rate=pretrain_learning_rate,
-                          centring=centring, steps=1) if pretrain else ()),
-            Phase('dbm', beginning(model, levels),
-                  deep(model, posterior, phase, direction=centred(centring)),
-                  boltzmann.descent(learning_rate, momentum, weight_decay, num_steps,
-                                    on=dbm.Params(True, False)),
-                  data.batches(batch_size, binarisation, levels, with_labels=labels), num_steps,
-                  batch_size, average, check=check, monitor=monitor(model, binarisation, levels),
-                  alarms=monitors.ALARMS)),
-    evaluate=evaluate, validate=validator(model, binarisation, levels),
+    dataset=dataset, binarisation=binarisation, phases=(*before, phase),
+    evaluate=evaluate, validate=deep_boltzmann.validator(model, binarisation, levels),
     headline='valid_accuracy' if labels else 'valid_bound_quick',
     pictures=pictures(model, shape, levels),
     sample=sampler(model, shape, gibbs_steps, warm_steps), model=model, steps_per_dispatch=100,
     num_validations=20,
     protocol='mean-field bound, log Z by AIS both ways over all layers, or exact; trained on the '
              'training split alone, all test images')
-
-
-def check(params: dbm.Params, batch) -> None:
-  """Phase.check: raises ValueError unless the data are binary and as wide as the machine."""
-  v_BV = batch[0] if isinstance(batch, tuple) else batch
-  units.check_batch(units.BERNOULLI, len(params.biases[0]), v_BV)
