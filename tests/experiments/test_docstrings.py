@@ -20,6 +20,7 @@ ROW = re.compile(rf'(?P<value>{NUMBER})(?: \+- +(?P<spread>[\d.]+))?(?: %)?'
                  rf'(?:,? +\[(?P<lower>{NUMBER}), (?P<upper>{NUMBER})\])?')
 SEEDS = re.compile(r'\b(one|\d+) seeds?\b')
 HEADLINES = {'class_rbm': 'error_percent', 'classifier': 'error_percent',
+             'dbm_classifier': 'error_percent',
              'autoencoder': 'squared_error', 'gan_grid': 'modes'}  # where there are no nats
 # Further numbers of a row: experiment -> (pattern, the scores that its groups are).
 FURTHER = {
