@@ -18,7 +18,8 @@ from launch.cli import hyperparameters, registry
 # Two steps take as long as the compilation before them. The fast suite has one small variant of
 # every experiment, and defaults that are small or that others build on.
 SMALL = ('gaussian', 'gan_grid', 'linear_rbm', 'mixture', 'rbm_digits')
-ALIKE = ('autoencoder', 'gan_grid', 'class_rbm', 'dbm', 'dbm_classifier')  # built of what another one has
+ALIKE = ('autoencoder', 'gan_grid', 'class_rbm', 'dbm',
+         'dbm_classifier')  # built of what another one has
 DEFAULTS = ('gaussian', 'mixture', 'rbm_digits', 'rbm_mnist')
 
 
