@@ -169,6 +169,6 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
     headline='valid_accuracy' if labels else 'valid_bound_quick',
     pictures=pictures(model, shape, levels),
     sample=sampler(model, shape, gibbs_steps, warm_steps), model=model, steps_per_dispatch=100,
-    num_validations=20,
+    num_validations=10,
     protocol='mean-field bound, log Z by AIS both ways over all layers, or exact; trained on the '
              'training split alone, all test images')

@@ -48,7 +48,7 @@ def monitor(model: dbm.DBM, binarisation: str, levels: int):
   """Phase.monitor: that of the folded machine, data beside a draw of their even layers."""
   def see(params, arrays, split):
     v_BV = data.fixed(arrays, binarisation, levels, split=split)
-    q = model.posterior(params, v_BV)
+    q = model.posterior(params, v_BV, max_iterations=30)
     x_BE, _ = model.sample_posterior(data.split_key(split), params, q, 1)
     return model.fold(params), jnp.concatenate([v_BV, x_BE], axis=-1)
 
@@ -61,7 +61,7 @@ def validator(model: dbm.DBM, binarisation: str, levels: int):
     v_NV = data.fixed(arrays, binarisation, levels, split='valid')
     if isinstance(params, dbn.Params):
       return {'valid_reconstruction_error': _reconstruction_error(key, model, params, v_NV)}
-    q = model.posterior(params, v_NV)
+    q = model.posterior(params, v_NV, max_iterations=50)
     bound = jnp.mean(model.bound(params, v_NV, q))
     accuracy = {'valid_accuracy': jnp.mean(
       model.features(params, q)[-1].argmax(-1) == arrays.labels)} if model.num_labels else {}
