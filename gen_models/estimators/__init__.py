@@ -37,6 +37,7 @@ from gen_models.estimators.directions import (
   PLAIN,
   Direction,
   centred,
+  connected,
   enhanced,
   natural,
   standardised,
@@ -74,14 +75,12 @@ from gen_models.estimators.variational import (
 )
 
 __all__ = [
-  'Coefficients', 'Direction', 'Drawn', 'Estimator', 'LOSSES', 'Loss', 'Memory',
-  'Negative', 'Normalised', 'PLAIN', 'Rule', 'Turn', 'adversarial', 'analytic_elbo',
-  'centred', 'contrastive', 'coupled', 'coupled_posterior', 'deep', 'discriminative', 'dreg',
-  'duplicated', 'elbo', 'enhanced',
-  'fast_persistent', 'fixed_point', 'from_loss', 'gradient_penalty', 'hinge', 'iwae',
-  'maximum_likelihood', 'mean_field', 'mean_field_posterior', 'measured', 'minimax', 'natural',
-  'non_saturating',
-  'normalised', 'on_top', 'persistent', 'pseudo_likelihood', 'r1', 'r2',
-  'ratio_matching', 'reconstruction', 'reinforce', 'relativistic', 'rloo',
-  'score_matching', 'sparsity', 'standardised', 'stl', 'tap', 'tempered', 'trajectory',
-  'turns', 'variational', 'wasserstein', 'weighted']
+  'Coefficients', 'Direction', 'Drawn', 'Estimator', 'LOSSES', 'Loss', 'Memory', 'Negative',
+  'Normalised', 'PLAIN', 'Rule', 'Turn', 'adversarial', 'analytic_elbo', 'centred', 'connected',
+  'contrastive', 'coupled', 'coupled_posterior', 'deep', 'discriminative', 'dreg', 'duplicated',
+  'elbo', 'enhanced', 'fast_persistent', 'fixed_point', 'from_loss', 'gradient_penalty', 'hinge',
+  'iwae', 'maximum_likelihood', 'mean_field', 'mean_field_posterior', 'measured', 'minimax',
+  'natural', 'non_saturating', 'normalised', 'on_top', 'persistent', 'pseudo_likelihood', 'r1',
+  'r2', 'ratio_matching', 'reconstruction', 'reinforce', 'relativistic', 'rloo', 'score_matching',
+  'sparsity', 'standardised', 'stl', 'tap', 'tempered', 'trajectory', 'turns', 'variational',
+  'wasserstein', 'weighted']
