@@ -25,6 +25,7 @@ from gen_models.estimators.contrastive import (
   contrastive,
   measured,
   normalised,
+  sparse_groups,
   sparsity,
 )
 from gen_models.estimators.deep import (
@@ -82,5 +83,5 @@ __all__ = [
   'iwae', 'maximum_likelihood', 'mean_field', 'mean_field_posterior', 'measured', 'minimax',
   'natural', 'non_saturating', 'normalised', 'on_top', 'persistent', 'pseudo_likelihood', 'r1',
   'r2', 'ratio_matching', 'reconstruction', 'reinforce', 'relativistic', 'rloo', 'score_matching',
-  'sparsity', 'standardised', 'stl', 'tap', 'tempered', 'trajectory', 'turns', 'variational',
-  'wasserstein', 'weighted']
+  'sparse_groups', 'sparsity', 'standardised', 'stl', 'tap', 'tempered', 'trajectory', 'turns',
+  'variational', 'wasserstein', 'weighted']

@@ -161,6 +161,30 @@ def sparsity(model: Model, level: float, weight: float = 0.1) -> Penalty:
   return penalty
 
 
+def sparse_groups(num_groups: int, weight: float = 0.25) -> Penalty:
+  """weight / (2 D) sum_m (sum_ia |w_im(a)|)^2, w in the zero-sum gauge: L1b, few letters a unit.
+
+  Unlike an L1 penalty it costs most where a hidden unit's weights are already large in sum, so all
+  units become sparse alike and none vanishes. Its value does not depend on the gauge of W, and its
+  gradient moves no weights along it. With num_groups = V (units of one state) W is taken as it is.
+
+  Tubiana, Cocco & Monasson (2019), Learning protein constitutive motifs from sequence data.
+
+  Args:
+    num_groups: L, of visible units: columns of letters.
+    weight: lambda_1^2, in nats; may be traced. D = L Q is the number of visible units.
+  """
+  def penalty(params, v_BV):
+    del v_BV
+    num_visible = len(params.w_VH)
+    w_LQH = params.w_VH.reshape(num_groups, num_visible // num_groups, -1)
+    if num_visible > num_groups:
+      w_LQH = w_LQH - jnp.mean(w_LQH, axis=1, keepdims=True)
+    return weight / (2 * num_visible) * jnp.sum(jnp.sum(jnp.abs(w_LQH), axis=(0, 1))**2)
+
+  return penalty
+
+
 class Normalised(NamedTuple):
   """A machine that sees normalised data, v = (x - mean) / scale, both fixed by the data."""
 

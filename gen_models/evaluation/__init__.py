@@ -7,6 +7,8 @@ from gen_models import _lazy
 if TYPE_CHECKING:
   from gen_models.evaluation import (
     baselines,
+    charts,
+    contacts,
     copies,
     dbm,
     deep,
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     json_fields,
     likelihood,
     modes,
+    moments,
     monitors,
     samples,
     score,
@@ -31,15 +34,15 @@ if TYPE_CHECKING:
   )
 
 __all__ = [
-  'Audit', 'ContractError', 'audit', 'baselines', 'check', 'copies', 'dbm', 'deep', 'features',
-  'figures', 'gradients', 'importance', 'json_fields', 'likelihood', 'modes', 'monitors', 'samples',
-  'score',
-  'stopwatch', 'weights']
+  'Audit', 'ContractError', 'audit', 'baselines', 'charts', 'check', 'contacts', 'copies', 'dbm',
+  'deep', 'features', 'figures', 'gradients', 'importance', 'json_fields', 'likelihood', 'modes',
+  'moments', 'monitors', 'samples', 'score', 'stopwatch', 'weights']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('baselines', 'copies', 'dbm', 'deep', 'features', 'figures', 'gradients', 'importance',
-   'json_fields', 'likelihood', 'modes', 'monitors', 'samples', 'score', 'weights'),
+  ('baselines', 'charts', 'contacts', 'copies', 'dbm', 'deep', 'features', 'figures', 'gradients',
+   'importance', 'json_fields', 'likelihood', 'modes', 'moments', 'monitors', 'samples', 'score',
+   'weights'),
   {'Audit': 'gen_models.evaluation.gradients',
    'ContractError': 'gen_models.evaluation.gradients',
    'audit': 'gen_models.evaluation.gradients',

@@ -8,8 +8,9 @@ as a typed record and documents every key.
 Axis suffixes: N images, V visible.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ import numpy as np
 
 from gen_models.models import rbm, units
 from gen_models.samplers import annealing, searches, tempering
+from gen_models.samplers.annealing import Machine
 
 
 def score(log_p_N, *, kind: str, binarisation: str, standard_error: float | None = 0.0,
@@ -55,28 +57,37 @@ def no_likelihood(why: str, *, num_images: int, binarisation: str, **details) ->
           **details}
 
 
-_free_energy = jax.jit(rbm.free_energy)
-_log_partition = jax.jit(rbm.log_partition)
+_free_energy = searches.free_energy
 
 
-def exact(params: rbm.Params, v_NV, *, binarisation: str) -> dict:
-  """log p(v) = -F(v) - log Z with log Z enumerated; raises as rbm.log_partition and check_batch."""
-  units.check_batch(rbm.visible, len(params.b_V), v_NV)
-  return score(-np.asarray(_free_energy(params, jnp.asarray(v_NV))) - _log_partition(params),
-               kind='exact', binarisation=binarisation)
+@functools.partial(jax.jit, static_argnums=1)
+def _log_partition(params, model):
+  return model.log_partition(params)
 
 
-def ais(key, params: rbm.Params, v_NV, *, base_V, binarisation: str, num_chains: int = 100,
-        betas=None, report: Callable[[str], None] | None = None) -> dict:
+def exact(params, v_NV, *, binarisation: str, model: Any = rbm) -> dict:
+  """log p(v) = -F(v) - log Z with log Z enumerated; raises as log_partition and check_batch.
+
+  `model` is gen_models.models.rbm or a Machine.
+  """
+  units.check_batch(model.visible, len(params.w_VH), v_NV)
+  return score(-np.asarray(_free_energy(params, jnp.asarray(v_NV), model))
+               - _log_partition(params, model), kind='exact', binarisation=binarisation)
+
+
+def ais(key, params, v_NV, *, base_V, binarisation: str, num_chains: int = 100, betas=None,
+        report: Callable[[str], None] | None = None, model: Machine = rbm) -> dict:
   """log p(v) = -F(v) - log Z with log Z by annealed importance sampling from `base_V`.
 
   log Z is low in expectation, hence test_nats is high: it flatters the model by about half its
   squared standard error, and by more when the effective sample size is small. The bound from the
   other side is not computed here: `lower` is None.
   """
-  units.check_batch(rbm.visible, len(params.b_V), v_NV)
-  z = annealing.ais(key, params, base_V, num_chains=num_chains, betas=betas, report=report)
-  return score(-np.asarray(_free_energy(params, jnp.asarray(v_NV)), np.float64) - z.log_partition,
+  units.check_batch(model.visible, len(params.w_VH), v_NV)
+  z = annealing.ais(key, params, base_V, num_chains=num_chains, betas=betas, report=report,
+                    model=model)
+  minus_energy = -np.asarray(_free_energy(params, jnp.asarray(v_NV), model), np.float64)
+  return score(minus_energy - z.log_partition,
                kind='ais', binarisation=binarisation, standard_error=z.standard_error,
                effective_sample_size=z.effective_sample_size, log_partition=z.log_partition,
                num_chains=num_chains, num_temperatures=z.num_temperatures)
@@ -86,11 +97,12 @@ RESOLVED_NATS = 1.0
 _ROUNDING = 1e-3  # nats, of free energies in float32
 
 
-def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: str,
+def bracket(key, params, v_NV, *, base_V, start_CV, binarisation: str,
             method: Literal['annealing', 'ladder', 'trajectory'] = 'annealing', betas=None,
-            history_R: rbm.Params | None = None, num_steps: int = 1000, burn_in: int = 1000,
+            history_R: Any = None, num_steps: int = 1000, burn_in: int = 1000,
             resolved_nats: float = RESOLVED_NATS, search_betas=None,
-            report: Callable[[str], None] | None = None) -> dict:
+            report: Callable[[str], None] | None = None, model: Machine = rbm,
+            **details) -> dict:
   """log p(v) = -F(v) - log Z with log Z from both sides.
 
   `annealing` anneals forward from the base and in reverse from the images
@@ -115,9 +127,10 @@ def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: st
 
   Args:
     key: consumed.
-    params: the RBM.
+    params: of the machine.
     v_NV: images to score.
-    base_V: visible biases of the base: the log-odds of the data's mean.
+    base_V: visible parameters of the base, annealing.base_of the data: of Bernoulli units the
+      log-odds of their mean.
     start_CV: training images [C, V]; C is the number of chains in each direction.
     binarisation: of v_NV.
     method: see above.
@@ -130,6 +143,8 @@ def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: st
     resolved_nats: see above; from this width on `annealing` measures its second path too.
     search_betas: of the searches beside `ladder` and `trajectory`; default annealing.refined(3000).
     report: called with lines of progress.
+    model: the layers; by default Bernoulli units in both.
+    **details: recorded.
 
   Returns:
     score of kind 'bracket', with `method`, `resolved`, `log_partition`, `num_chains`,
@@ -140,20 +155,20 @@ def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: st
       model, or the sampler refuses its arguments.
   """
   for images_NV in (v_NV, start_CV):
-    units.check_batch(rbm.visible, len(params.b_V), images_NV)
-  seen = dict(burn_in=burn_in, seen_NV=v_NV, report=report)
+    units.check_batch(model.visible, len(params.w_VH), images_NV)
+  seen = dict(burn_in=burn_in, seen_NV=v_NV, report=report, model=model)
   if method == 'annealing':
     found = searches.bracket(key, params, base_V, start_CV, betas=betas, too_wide=resolved_nats,
                              **seen)
   else:
-    rungs_R = _rungs(params, base_V, method, betas, history_R)
+    rungs_R = _rungs(model, params, base_V, method, betas, history_R)
     z, ends_NV = tempering.bracket_and_ends(key, rungs_R, start_CV, num_steps=num_steps,
-                                            burn_in=burn_in, report=report)
+                                            burn_in=burn_in, report=report, model=model)
     if search_betas is None:
       search_betas = annealing.refined(3000)
     found = searches.beside(key, params, base_V, start_CV, z, ends_NV, betas=search_betas, **seen)
   z = found.bracket
-  minus_energy = -np.asarray(_free_energy(params, jnp.asarray(v_NV)), np.float64)
+  minus_energy = -np.asarray(_free_energy(params, jnp.asarray(v_NV), model), np.float64)
   lower, upper = (float(minus_energy.mean()) - side.log_partition for side in (z.upper, z.lower))
   agree = resolved(z, resolved_nats)
   log_z = z.log_partition if agree else max(z.lower.log_partition, z.upper.log_partition)
@@ -163,13 +178,14 @@ def bracket(key, params: rbm.Params, v_NV, *, base_V, start_CV, binarisation: st
                                          z.upper.effective_sample_size),
                lower=lower, upper=upper, resolved=agree, log_partition=log_z,
                num_chains=len(start_CV), num_temperatures=z.lower.num_temperatures, method=method,
-               searches=looked_at(found))
+               searches=looked_at(found), **details)
 
 
 def looked_at(found: searches.Searched) -> dict:
   """The entry of the record about the searches."""
   return {'path': found.path, 'strata': found.num_strata, 'uncovered_strata': found.uncovered,
-          'log_partition_floor': found.floor, 'distinct_states': found.num_states,
+          'log_partition_floor': found.floor if np.isfinite(found.floor) else None,
+          'distinct_states': found.num_states,
           'bases': {name: {'log_partition': base.log_partition,
                            'standard_error': (base.standard_error
                                               if np.isfinite(base.standard_error) else None),
@@ -191,15 +207,16 @@ def resolved(z: annealing.Bracket, resolved_nats: float = RESOLVED_NATS) -> bool
   return bool(abs(width) < resolved_nats and width > -noise and 3 * max(errors) < resolved_nats)
 
 
-def _rungs(params, base_V, method, betas, history_R) -> rbm.Params:
+def _rungs(model: Machine, params, base_V, method, betas, history_R):
   """The machines of a ladder or a trajectory, from the base to the model."""
   if method == 'ladder':
-    return tempering.scaled(params, base_V, annealing.linear(50) if betas is None else betas)
+    return tempering.scaled(params, base_V, annealing.linear(50) if betas is None else betas,
+                            model=model)
   if method != 'trajectory':
     raise ValueError(f"no method {method!r}: 'annealing', 'ladder' or 'trajectory'")
   if history_R is None:
     raise ValueError('a trajectory needs history_R, snapshots of the training run')
   annealing.require_base(params, base_V)
-  first = tempering.independent(base_V, len(params.c_H))
+  first = tempering.independent(base_V, params.w_VH.shape[1], model=model)
   return jax.tree.map(lambda a, past_R, b: jnp.concatenate([a[None], past_R, b[None]]),
                       first, history_R, params)

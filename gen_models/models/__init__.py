@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     convolutions,
     dbm,
     dbn,
+    double_rectified,
     feedforward,
     gan,
     gaussian,
@@ -31,13 +32,15 @@ if TYPE_CHECKING:
   from gen_models.models.machine import Machine
 
 __all__ = [
-  'Machine', 'belief_net', 'bits', 'convolutions', 'dbm', 'dbn', 'feedforward', 'gan',
-  'gaussian', 'gibbs', 'label_rbm', 'linear_rbm', 'machine', 'mixture', 'networks',
+  'Machine', 'belief_net', 'bits', 'convolutions', 'dbm', 'dbn', 'double_rectified',
+  'feedforward', 'gan', 'gaussian', 'gibbs', 'label_rbm', 'linear_rbm', 'machine', 'mixture',
+  'networks',
   'pca', 'rbm', 'rows', 'units', 'vae']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('belief_net', 'bits', 'convolutions', 'dbm', 'dbn', 'feedforward', 'gan', 'gaussian', 'gibbs',
+  ('belief_net', 'bits', 'convolutions', 'dbm', 'dbn', 'double_rectified', 'feedforward', 'gan',
+   'gaussian', 'gibbs',
    'label_rbm', 'linear_rbm', 'machine', 'mixture', 'networks', 'pca', 'rbm', 'rows',
    'units', 'vae'),
   {'Machine': 'gen_models.models.machine'})

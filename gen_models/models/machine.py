@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gen_models.models import units
+from gen_models.models.double_rectified import DoubleRectified
 
 MAX_ENUMERATED_STATES = 2**28
 _STATES_AT_ONCE = 2**12
@@ -131,6 +132,21 @@ class Machine:
             * _deviation(self.hidden, params.c_H))
     return jnp.linalg.norm(w_VH, 2)
 
+  def zero_sum(self, params: Params) -> Params:
+    """The same density with sum_a w_im(a) = 0 and sum_a b_i(a) = 0 for every categorical visible i.
+
+    One letter of each column is on, so a number subtracted from all its weights to h_m is one that
+    c_m has to gain: c_m + sum_i mean_a w_im(a). p(v, h) stays as it is.
+    """
+    num_states = self.visible.group
+    w_LQH = params.w_VH.reshape(-1, num_states, params.w_VH.shape[1])
+    b_LQ = units.bias_of(params.b_V).reshape(-1, num_states)
+    mean_LH = w_LQH.mean(1)
+    return params._replace(
+      w_VH=(w_LQH - mean_LH[:, None]).reshape(params.w_VH.shape),
+      b_V=units.with_bias(params.b_V, (b_LQ - b_LQ.mean(1, keepdims=True)).reshape(-1)),
+      c_H=units.with_bias(params.c_H, units.bias_of(params.c_H) + mean_LH.sum(0)))
+
   # Conditionals.
 
   def hidden_mean(self, params: Params, v_BV) -> jax.Array:
@@ -157,7 +173,9 @@ def _log2_states(layer, size: int) -> float:
 
 
 def _deviation(layer, theta):
-  """Lambda^-1/2 of a layer of Gaussian or rectified units."""
+  """Lambda^-1/2 of Gaussian or rectified units, of double rectified ones the wider side's."""
   if isinstance(layer, units.Gaussian):
     return layer.precision(theta)**-0.5
+  if isinstance(layer, DoubleRectified):
+    return jnp.minimum(*layer.precisions(theta))**-0.5
   return jnp.ones(len(theta))

@@ -273,15 +273,15 @@ class Gaussian:
     return self.mean(theta, y) + jax.random.normal(key, y.shape) * self.precision(theta)**-0.5
 
   def statistics(self, theta, x):
-    return Precise(x, -x**2 / 2 * self._slope(theta))
+    return Precise(x, -x**2 / 2 * self.slope(theta))
 
   def expected_statistics(self, theta, y):
-    return Precise(self.mean(theta, y), -self.square(theta, y) / 2 * self._slope(theta))
+    return Precise(self.mean(theta, y), -self.square(theta, y) / 2 * self.slope(theta))
 
   def square(self, theta, y):
     return self.mean(theta, y)**2 + 1 / self.precision(theta)
 
-  def _slope(self, theta):
+  def slope(self, theta: Precise) -> jax.Array:
     """d lambda / d spread, [D]."""
     s_D = jax.nn.sigmoid(theta.spread_D)
     return self.precision(theta) * jnp.log(self.max_variance / self.min_variance) * s_D * (1 - s_D)
@@ -290,6 +290,19 @@ class Gaussian:
     high = jnp.log(self.max_variance)
     s = high / (high - jnp.log(self.min_variance))  # variance 1
     return Precise(jnp.asarray(mean_D), jnp.full(jnp.shape(mean_D), jnp.log(s) - jnp.log1p(-s)))
+
+  def between(self, theta_0: Precise, theta_1: Precise, beta) -> Precise:
+    """The parameters of (1 - beta) log_base_0 + beta log_base_1: biases and precisions are linear.
+
+    beta in [0, 1] may be traced.
+    """
+    low, high = -jnp.log(self.max_variance), -jnp.log(self.min_variance)
+    lambda_D = mixed(self.precision(theta_0), self.precision(theta_1), beta)
+    s_D = jnp.clip((jnp.log(lambda_D) - low) / (high - low), 1e-6, 1 - 1e-6)
+    spread_D = jnp.log(s_D) - jnp.log1p(-s_D)
+    ends = jnp.where(beta > 0.5, theta_1.spread_D, theta_0.spread_D)
+    return Precise(mixed(theta_0.bias_D, theta_1.bias_D, beta),
+                   jnp.where((beta == 0) | (beta == 1), ends, spread_D))
 
   def check(self, x):
     LINEAR.check(x)
@@ -321,12 +334,7 @@ class Rectified(_OneBias):
     return jnp.where(m < -_FAR, -(1 - 2 / far**2) / far, near + hazard)
 
   def sample(self, key, theta_D, y):
-    m = theta_D + y
-    u = jax.random.uniform(key, m.shape, minval=jnp.finfo(m.dtype).tiny)
-    near = jnp.maximum(m, -_FAR)
-    # z = -Phi^-1(u Phi(m)) lies above -m; x = m + z.
-    x = near - ndtri(u * jnp.exp(log_ndtr(near)))
-    return jnp.maximum(jnp.where(m < -_FAR, jnp.log(u) / jnp.minimum(m, -_FAR), x), 0)
+    return truncated_normal(key, theta_D + y)
 
   def square(self, theta_D, y):
     return 1 + (theta_D + y) * self.mean(theta_D, y)
@@ -437,6 +445,11 @@ class Joined:
     parts = jnp.split(mean_D, np.cumsum(self.sizes, dtype=int)[:-1])
     return Parts(tuple(layer.init(part) for layer, part in zip(self.layers, parts)))
 
+  def between(self, theta_0: Parts, theta_1: Parts, beta) -> Parts:
+    """That of each layer."""
+    return Parts(tuple(between(layer, a, b, beta) for layer, a, b in zip(
+      self.layers, theta_0.parts, theta_1.parts)))
+
   def check(self, x):
     cuts = np.cumsum(self.sizes, dtype=int)[:-1]
     for layer, part in zip(self.layers, np.split(x, cuts, axis=-1)):
@@ -469,14 +482,28 @@ def states_of(layer: Layer, size: int) -> np.ndarray:
   return (low + (1 - low) * digit_SG).astype(np.float32)
 
 
+def truncated_normal(key, m: jax.Array) -> jax.Array:
+  """x ~ N(m, 1) given x >= 0, of the shape of m; the key is consumed."""
+  tiny = jnp.finfo(m.dtype).tiny
+  u = jax.random.uniform(key, m.shape, minval=tiny)
+  near = jnp.maximum(m, -_FAR)
+  # z = -Phi^-1(u Phi(m)) lies above -m; x = m + z. A product below the smallest number would be 0
+  # and x infinite.
+  x = near - ndtri(jnp.maximum(u * jnp.exp(log_ndtr(near)), tiny))
+  return jnp.maximum(jnp.where(m < -_FAR, jnp.log(u) / jnp.minimum(m, -_FAR), x), 0)
+
+
 BERNOULLI, SPIN, LINEAR, RECTIFIED = Bernoulli(), Spin(), Linear(), Rectified()
 
 
 def bias_of(theta) -> jax.Array:
-  """The part of a layer's parameters (or of their gradient) that multiplies x, [D]."""
+  """The part of a layer's parameters (or of their gradient) that multiplies x, [D].
+
+  It is the field bias_D where a layer has several parameters.
+  """
   if isinstance(theta, Parts):
     return jnp.concatenate([bias_of(part) for part in theta.parts])
-  return theta.bias_D if isinstance(theta, Precise) else theta
+  return theta.bias_D if isinstance(theta, tuple) else theta
 
 
 def with_bias(theta, bias_D):
@@ -484,7 +511,29 @@ def with_bias(theta, bias_D):
   if isinstance(theta, Parts):
     cuts = np.cumsum([len(bias_of(part)) for part in theta.parts])[:-1]
     return Parts(tuple(map(with_bias, theta.parts, jnp.split(bias_D, cuts))))
-  return theta._replace(bias_D=bias_D) if isinstance(theta, Precise) else bias_D
+  return theta._replace(bias_D=bias_D) if isinstance(theta, tuple) else bias_D
+
+
+def mixed(a, b, beta):
+  """(1 - beta) a + beta b."""
+  return (1 - beta) * a + beta * b
+
+
+def between(layer: Layer, theta_0, theta_1, beta):
+  """The layer's parameters at beta in [0, 1] of a path from theta_0 to theta_1; beta may be traced.
+
+  (1 - beta) theta_0 + beta theta_1, which is the geometric path (1 - beta) log_base_0 + beta
+  log_base_1 where log_base is linear in the parameters; a layer for which it is not has a method
+  `between` of its own.
+  """
+  if hasattr(layer, 'between'):
+    return layer.between(theta_0, theta_1, beta)
+  return jax.tree.map(lambda a, b: mixed(a, b, beta), theta_0, theta_1)
+
+
+def unbiased(layer: Layer, size: int):
+  """Parameters of `size` units without bias: uniform where states are finitely many."""
+  return with_bias(layer.init(jnp.full(size, layer.neutral)), jnp.zeros(size))
 
 
 def check_batch(layer, num_units: int, x_BD) -> None:

@@ -5,12 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_models.estimators.base import weighted
-from gen_models.estimators.contrastive import Normalised, contrastive, normalised
+from gen_models.estimators.contrastive import (
+  Normalised,
+  contrastive,
+  normalised,
+  sparse_groups,
+)
 from gen_models.estimators.directions import centred, natural
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
 from gen_models.estimators.negative import persistent, reconstruction
 from gen_models.estimators.sampling_free import discriminative, score_matching
 from gen_models.models import label_rbm, rbm, units
+from gen_models.models.double_rectified import DoubleRectified
 from gen_models.models.machine import Machine
 from gen_models.problems.entry import Problem
 
@@ -98,8 +104,22 @@ NORMALISED = Problem(
     _spread(4), 1 + _spread(4, scale=0.2)**2, GAUSSIAN_PROBLEM.params),
   3 * GAUSSIAN_PROBLEM.batch + 1, normalised_loss,
   'the Gaussian machine behind a normalisation', '-log p(v)', BURN_IN)
-PROBLEMS = (SPIN, POTTS_PROBLEM, GAUSSIAN_PROBLEM, RECTIFIED_PROBLEM, CODES_PROBLEM, JOINT, LABEL,
-            HYBRID, NORMALISED)
+DOUBLE, DOUBLE_PROBLEM = _machine(
+  'double_rectified_rbm', units.Categorical(3), DoubleRectified(0.3, 3.0), (6, 2), 0.8,
+  np.eye(3)[_draws.integers(0, 3, (6, 2))].reshape(6, 6),
+  '2 units of 3 states, 2 double rectified')
+L1B = sparse_groups(2, 0.5)
+
+
+def sparse_loss(params, v_BV):
+  """-mean log p(v) + the penalty on groups."""
+  return DOUBLE_PROBLEM.loss(params, v_BV) + L1B(params, v_BV)
+
+
+SPARSE = DOUBLE_PROBLEM._replace(name='sparse_double_rectified_rbm', loss=sparse_loss,
+                                 objective='-log p(v) + L1b')
+PROBLEMS = (SPIN, POTTS_PROBLEM, GAUSSIAN_PROBLEM, RECTIFIED_PROBLEM, CODES_PROBLEM, DOUBLE_PROBLEM,
+            SPARSE, JOINT, LABEL, HYBRID, NORMALISED)
 
 _few = persistent(chains=4)
 
@@ -115,6 +135,9 @@ ENTRIES = {
   'gaussian_rbm_score_matching': GAUSSIAN_PROBLEM.entry(
     score_matching(GAUSSIAN), deterministic=True),
   'rectified_pcd': RECTIFIED_PROBLEM.entry(contrastive(RECTIFIED, _few), BURN_IN),
+  'double_rectified_pcd': DOUBLE_PROBLEM.entry(contrastive(DOUBLE, _few), BURN_IN),
+  'double_rectified_pcd_sparse': SPARSE.entry(contrastive(
+    DOUBLE, _few, penalty=L1B), BURN_IN),
   'precise_code_pcd': CODES_PROBLEM.entry(contrastive(CODES, _few), BURN_IN),
   'precise_code_pcd_natural': CODES_PROBLEM.entry(
     contrastive(CODES, _few, direction=natural(0.02, 0.1)), BURN_IN),

@@ -10,6 +10,17 @@ Reverse annealing, along the same path from the model to the base, has E[w] = Z_
 that is high in expectation: `bracket` gives both sides, and between them the estimate that uses
 both. Variables called `forth` and `back` belong to the forward and to the reverse direction.
 
+`model` is anything that reads like gen_models.models.rbm, as in gen_models.models.gibbs: a Machine
+of any two layers. The base has W = 0 and visible parameters a (`base_of`: the layer's marginals at
+the data's mean), and on the way the machine at beta has
+
+  W_beta = beta W,    b_beta between a and b,    c_beta between c without its bias and c,
+
+precisions of Gaussian and double rectified units being interpolated linearly (units.between). If
+the model is a density, so is every machine of the path: the quadratic form of two unbounded layers
+is Lambda_V(beta) - beta^2 W Lambda_H^-1 W', which for a positive Lambda_V(0) is at least beta^2
+times its value at beta = 1.
+
 Neal (2001), Annealed importance sampling; Bennett (1976), Efficient estimation of free energy
 differences; Salakhutdinov & Murray (2008), On the quantitative analysis of deep belief networks;
 Burda, Grosse & Salakhutdinov (2015), Accurate and conservative estimates of MRF log-likelihood
@@ -22,14 +33,15 @@ Axis suffixes: C chains, V visible, H hidden, T temperatures. Nats.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gen_models.models import bits, gibbs, rbm
+from gen_models.models import bits, gibbs, rbm, units
+from gen_models.models.gibbs import Model
 
 
 class Estimate(NamedTuple):
@@ -72,6 +84,36 @@ def linear(num_steps: int) -> np.ndarray:
   return np.linspace(0, 1, num_steps + 1)
 
 
+class Machine(Model, Protocol):
+  """Two layers with a free energy: gen_models.models.rbm, or a models.machine.Machine."""
+
+  def free_energy(self, params: Any, v_BV: jax.Array, /) -> jax.Array:
+    """F(v), [B] nats."""
+    ...
+
+
+def base_of(model: Machine, v_NV) -> Any:
+  """Visible parameters a of the base: the layer's own marginals at the mean of v [N, V]."""
+  return model.visible.init(jnp.asarray(v_NV).mean(0))
+
+
+def is_binary(model: Machine) -> bool:
+  """Whether both layers are Bernoulli: the case of which every update is written out."""
+  return model.visible == units.BERNOULLI and model.hidden == units.BERNOULLI
+
+
+def at_rest(model: Machine, params) -> Any:
+  """Hidden parameters of the base: c without its bias."""
+  return units.with_bias(params.c_H, jnp.zeros_like(units.bias_of(params.c_H)))
+
+
+def at(model: Machine, params, base_V, beta):
+  """The machine at beta of the path from the base (0) to the model (1), a tree like params."""
+  return type(params)(
+    beta * params.w_VH, units.between(model.visible, base_V, params.b_V, beta),
+    units.between(model.hidden, at_rest(model, params), params.c_H, beta))
+
+
 class _Chains(NamedTuple):
   v_CV: jax.Array
   log_w_C: jax.Array
@@ -94,8 +136,53 @@ def compensated_add(total, lost, term):
   return new_total, (new_total - total) - term
 
 
-def _anneal(key, params: rbm.Params, base_V, chains: _Chains, betas_T, steps_T) -> _Chains:
-  """Through temperatures beta_t -> beta_t + step_t of
+def _anneal(key, params, base_V, chains: _Chains, betas, model: Machine = rbm) -> _Chains:
+  """Through the temperatures `betas` = (beta_t, step_t or beta_{t+1}), see `_temperatures`."""
+  body = (_binary_step(params, base_V) if is_binary(model) else
+          _machine_step(model, params, base_V))
+  return lax.scan(body, chains, (jax.random.split(key, len(betas[0])), *betas))[0]
+
+
+def _temperatures(model: Machine, betas) -> tuple[np.ndarray, np.ndarray]:
+  """Where each step begins, and its length (Bernoulli units) or its end (all others)."""
+  # The steps are differenced in float64: in float32 beta near 1 would hold only 2 of their digits.
+  # Free energies of other units are differenced at two temperatures, which must be the same numbers
+  # from step to step.
+  return betas[:-1].astype(np.float32), (
+    np.diff(betas) if is_binary(model) else betas[1:]).astype(np.float32)
+
+
+def _machine_step(model: Machine, params, base_V):
+  """A step of f_beta(v) = exp(-F(v)) of the machine `at` beta, between any two layers."""
+  def body(chains, xs):
+    key, beta, new_beta = xs
+    key_h, key_v = jax.random.split(key)
+    x_CH = chains.v_CV @ params.w_VH
+    before, after = (at(model, params, base_V, b) for b in (beta, new_beta))
+    # Unit by unit, so that large sums do not cancel.
+    term_C = (_by_group(model.visible.log_base, model.visible, after.b_V, chains.v_CV)
+              - _by_group(model.visible.log_base, model.visible, before.b_V, chains.v_CV)).sum(0)
+    term_C += (_by_group(model.hidden.cumulant, model.hidden, after.c_H, new_beta * x_CH)
+               - _by_group(model.hidden.cumulant, model.hidden, before.c_H, beta * x_CH)).sum(0)
+    log_w_C, lost_C = compensated_add(chains.log_w_C, chains.lost_C, term_C)
+    h_CH = model.hidden.sample(key_h, after.c_H, new_beta * x_CH)
+    v_CV = model.visible.sample(key_v, after.b_V, new_beta * (h_CH @ params.w_VH.T))
+    return _Chains(v_CV, log_w_C, lost_C), None
+
+  return body
+
+
+def _by_group(fn, layer, theta, x_CD) -> jax.Array:
+  """fn(theta, x) of each group of units by itself, [G, C]; of units of several kinds, [1, C]."""
+  if isinstance(layer, (units.Labelled, units.Joined)):
+    return fn(theta, x_CD)[None]
+  num = x_CD.shape[-1] // layer.group
+  theta = jax.tree.map(lambda t: t.reshape(num, -1), theta)
+  return jax.vmap(fn)(theta, x_CD.reshape(len(x_CD), num, -1).swapaxes(0, 1))
+
+
+def _binary_step(params: rbm.Params, base_V):
+  """A step beta -> beta + step of
 
   f_beta(v) = exp((1 - beta) a.v + beta b.v) prod_j (1 + exp(beta (c_j + (v.W)_j))).
   """
@@ -111,33 +198,41 @@ def _anneal(key, params: rbm.Params, base_V, chains: _Chains, betas_T, steps_T) 
     y_CV = (1 - beta) * base_V + beta * rbm.visible_input(params, h_CH)
     return _Chains(bits.bernoulli(key_v, jax.nn.sigmoid(y_CV)), log_w_C, lost_C), None
 
-  return lax.scan(body, chains, (jax.random.split(key, len(betas_T)), betas_T, steps_T))[0]
+  return body
 
 
-_anneal_chunk = jax.jit(_anneal)
+_anneal_chunk = jax.jit(_anneal, static_argnames='model')
 
 
-def _start(key, base_V, num_chains: int) -> _Chains:
-  """v ~ prod_i Bernoulli(sigma(a_i)), w = 1."""
-  p_CV = jnp.broadcast_to(jax.nn.sigmoid(base_V), (num_chains, len(base_V)))
-  return _Chains(bits.bernoulli(key, p_CV), jnp.zeros(num_chains), jnp.zeros(num_chains))
+def _start(key, model: Machine, base_V, num_chains: int) -> _Chains:
+  """v of the base, w = 1."""
+  num_visible = len(units.bias_of(base_V))
+  v_CV = model.visible.sample(key, base_V, jnp.zeros((num_chains, num_visible)))
+  return _Chains(v_CV, jnp.zeros(num_chains), jnp.zeros(num_chains))
 
 
-@jax.jit
-def base_log_partition(params: rbm.Params, base_V) -> jax.Array:
-  """log Z_0 = H log 2 + sum_i softplus(a_i), nats."""
-  return len(params.c_H) * jnp.log(2.0) + jnp.sum(jax.nn.softplus(base_V))
+@functools.partial(jax.jit, static_argnames='model')
+def base_log_partition(params, base_V, model: Machine = rbm) -> jax.Array:
+  """log Z_0, nats: of Bernoulli units H log 2 + sum_i softplus(a_i), else the layers' cumulants."""
+  if is_binary(model):
+    return len(params.c_H) * jnp.log(2.0) + jnp.sum(jax.nn.softplus(base_V))
+  visible, hidden = jnp.zeros(len(params.w_VH)), jnp.zeros(params.w_VH.shape[1])
+  return (model.visible.cumulant(base_V, visible)
+          + model.hidden.cumulant(at_rest(model, params), hidden))
 
 
-def quick_log_partition(key, params: rbm.Params, base_V, *, num_chains: int, betas) -> jax.Array:
+def quick_log_partition(key, params, base_V, *, num_chains: int, betas,
+                        model: Machine = rbm) -> jax.Array:
   """The estimate of `ais` as one pure function, for use inside jit while training; scalar nats."""
   key_base, key_steps = jax.random.split(key)
-  log_w_C = _quick(key_steps, params, base_V, _start(key_base, base_V, num_chains), betas)
-  return (base_log_partition(params, base_V) + jax.nn.logsumexp(log_w_C) - jnp.log(num_chains))
+  log_w_C = _quick(key_steps, params, base_V, _start(key_base, model, base_V, num_chains), betas,
+                   model)
+  return (base_log_partition(params, base_V, model) + jax.nn.logsumexp(log_w_C)
+          - jnp.log(num_chains))
 
 
-def quick_bennett(key, params: rbm.Params, base_V, start_CV, *, betas,
-                  burn_in: int = 100) -> jax.Array:
+def quick_bennett(key, params, base_V, start_CV, *, betas, burn_in: int = 100,
+                  model: Machine = rbm) -> jax.Array:
   """Bennett's estimate of `bracket` as one pure function; scalar nats.
 
   Twice the work of quick_log_partition, which is worth it where the temperatures are too few for
@@ -145,10 +240,11 @@ def quick_bennett(key, params: rbm.Params, base_V, start_CV, *, betas,
   likelihood by as much.
   """
   key_base, key_forth, key_burn, key_back = jax.random.split(key, 4)
-  forth_C = _quick(key_forth, params, base_V, _start(key_base, base_V, len(start_CV)), betas)
-  v_CV = _burn(key_burn, params, jnp.asarray(start_CV, jnp.float32), burn_in)
+  forth_C = _quick(key_forth, params, base_V, _start(key_base, model, base_V, len(start_CV)), betas,
+                   model)
+  v_CV = _burn(key_burn, params, jnp.asarray(start_CV, jnp.float32), burn_in, model)
   zero_C = jnp.zeros(len(v_CV))
-  back_C = _quick(key_back, params, base_V, _Chains(v_CV, zero_C, zero_C), betas[::-1])
+  back_C = _quick(key_back, params, base_V, _Chains(v_CV, zero_C, zero_C), betas[::-1], model)
 
   def halve(_, ends):
     low, high = ends
@@ -158,30 +254,30 @@ def quick_bennett(key, params: rbm.Params, base_V, start_CV, *, betas,
 
   both = jnp.concatenate([forth_C, -back_C])
   low, high = lax.fori_loop(0, 40, halve, (jnp.min(both), jnp.max(both)))
-  return base_log_partition(params, base_V) + (low + high) / 2
+  return base_log_partition(params, base_V, model) + (low + high) / 2
 
 
-def _quick(key, params: rbm.Params, base_V, chains: _Chains, betas) -> jax.Array:
+def _quick(key, params, base_V, chains: _Chains, betas, model: Machine) -> jax.Array:
   """Log-weights [C] gathered along the temperatures."""
-  betas = np.asarray(betas, np.float64)
-  chains = _anneal(key, params, base_V, chains, betas[:-1].astype(np.float32),
-                   np.diff(betas).astype(np.float32))
+  chains = _anneal(key, params, base_V, chains,
+                   _temperatures(model, np.asarray(betas, np.float64)), model)
   return chains.log_w_C - chains.lost_C
 
 
-def ais(key, params: rbm.Params, base_V, *, num_chains: int = 100, betas=None, chunk: int = 500,
-        report: Callable[[str], None] | None = None) -> Estimate:
-  """log Z of an RBM, annealed from prod_i Bernoulli(sigma(a_i)) with all W = 0.
+def ais(key, params, base_V, *, num_chains: int = 100, betas=None, chunk: int = 500,
+        report: Callable[[str], None] | None = None, model: Machine = rbm) -> Estimate:
+  """log Z of a machine, annealed from the visible layer's own distribution with all W = 0.
 
   Args:
     key: consumed.
-    params: the RBM; w_VH [V, H].
-    base_V: a, the base's visible biases: the log-odds of the data's mean. Uniform ones (0) can miss
-      by many nats with a small standard error.
+    params: of the machine; w_VH [V, H].
+    base_V: a, the base's visible parameters: `base_of` the data, of Bernoulli units the log-odds of
+      their mean. Uniform ones (0) can miss by many nats with a small standard error.
     num_chains: C, annealed side by side.
     betas: increasing from 0 to 1; default salakhutdinov_murray().
     chunk: temperatures in one compiled program.
     report: called with a line of progress after each chunk.
+    model: the layers; by default Bernoulli units in both.
 
   Returns:
     Estimate, in nats.
@@ -190,8 +286,8 @@ def ais(key, params: rbm.Params, base_V, *, num_chains: int = 100, betas=None, c
     ValueError: a schedule that does not increase from 0 to 1, or a base of the wrong width.
   """
   betas, base_V = _checked(params, base_V, betas, num_chains)
-  walk = forth(key, params, base_V, num_chains, betas, chunk=chunk, report=report)
-  return estimate(float(base_log_partition(params, base_V)), walk.log_w_C, len(betas) - 1)
+  walk = forth(key, params, base_V, num_chains, betas, chunk=chunk, report=report, model=model)
+  return estimate(float(base_log_partition(params, base_V, model)), walk.log_w_C, len(betas) - 1)
 
 
 class Bracket(NamedTuple):
@@ -209,9 +305,9 @@ class Bracket(NamedTuple):
   upper: Estimate
 
 
-def bracket(key, params: rbm.Params, base_V, start_CV, *, betas=None, burn_in: int = 1000,
-            chunk: int = 500, report: Callable[[str], None] | None = None) -> Bracket:
-  """log Z of an RBM by forward and reverse annealing over the same temperatures.
+def bracket(key, params, base_V, start_CV, *, betas=None, burn_in: int = 1000, chunk: int = 500,
+            report: Callable[[str], None] | None = None, model: Machine = rbm) -> Bracket:
+  """log Z of a machine by forward and reverse annealing over the same temperatures.
 
   The reverse chains start from `start_CV` after `burn_in` Gibbs steps at the model itself. Give
   them training images: these share nothing with the forward chains, so a mode that annealing from
@@ -219,13 +315,14 @@ def bracket(key, params: rbm.Params, base_V, start_CV, *, betas=None, burn_in: i
 
   Args:
     key: consumed.
-    params: the RBM; w_VH [V, H].
-    base_V: the base's visible biases, as for `ais`.
-    start_CV: zeros and ones [C, V]; C is the number of chains in each direction.
+    params: of the machine; w_VH [V, H].
+    base_V: the base's visible parameters, as for `ais`.
+    start_CV: states of the visible layer [C, V]; C is the number of chains in each direction.
     betas: increasing from 0 to 1; default salakhutdinov_murray().
     burn_in: Gibbs steps.
     chunk: temperatures in one compiled program.
     report: called with a line of progress after each chunk.
+    model: as for `ais`.
 
   Returns:
     Bracket, in nats.
@@ -235,11 +332,12 @@ def bracket(key, params: rbm.Params, base_V, start_CV, *, betas=None, burn_in: i
   """
   betas, base_V = _checked(params, base_V, betas, len(start_CV))
   key_ais, key_burn, key_path = jax.random.split(key, 3)
-  there = forth(key_ais, params, base_V, len(start_CV), betas, chunk=chunk, report=report)
-  v_CV = settled(key_burn, params, start_CV, burn_in)
-  again = back(key_path, params, base_V, v_CV, betas, chunk=chunk, report=report)
-  return both_sides(float(base_log_partition(params, base_V)), there.log_w_C, again.log_w_C,
-                    len(betas) - 1)
+  go = dict(chunk=chunk, report=report, model=model)
+  there = forth(key_ais, params, base_V, len(start_CV), betas, **go)
+  v_CV = settled(key_burn, params, start_CV, burn_in, model=model)
+  again = back(key_path, params, base_V, v_CV, betas, **go)
+  return both_sides(float(base_log_partition(params, base_V, model)), there.log_w_C,
+                    again.log_w_C, len(betas) - 1)
 
 
 def both_sides(base: float, forth_C, back_C, num_temperatures: int) -> Bracket:
@@ -262,30 +360,36 @@ class Walk(NamedTuple):
   log_w_C: np.ndarray
 
 
-def forth(key, params: rbm.Params, base_V, num_chains: int, betas, *, chunk: int = 500,
-          report: Callable[[str], None] | None = None, name: str = 'ais') -> Walk:
-  """Forward annealing, from prod_i Bernoulli(sigma(a_i)) to the model.
+def forth(key, params, base_V, num_chains: int, betas, *, chunk: int = 500,
+          report: Callable[[str], None] | None = None, name: str = 'ais',
+          model: Machine = rbm) -> Walk:
+  """Forward annealing, from the base to the model.
 
   The arguments are those of `ais`, except that betas must be given.
   """
   key_base, key_path = jax.random.split(key)
-  base_V = jnp.asarray(base_V, jnp.float32)
-  return _walk(key_path, params, base_V, _start(key_base, base_V, num_chains), betas, chunk, report,
-               name)
+  base_V = _float32(base_V)
+  return _walk(key_path, params, base_V, _start(key_base, model, base_V, num_chains), betas, chunk,
+               report, name, model)
 
 
-def back(key, params: rbm.Params, base_V, v_CV, betas, *, chunk: int = 500,
-         report: Callable[[str], None] | None = None, name: str = 'reverse ais') -> Walk:
-  """Reverse annealing, from states of the model [C, V] to prod_i Bernoulli(sigma(a_i))."""
+def back(key, params, base_V, v_CV, betas, *, chunk: int = 500,
+         report: Callable[[str], None] | None = None, name: str = 'reverse ais',
+         model: Machine = rbm) -> Walk:
+  """Reverse annealing, from states of the model [C, V] to the base."""
   zero_C = jnp.zeros(len(v_CV))
-  walk = _walk(key, params, jnp.asarray(base_V, jnp.float32), _Chains(v_CV, zero_C, zero_C),
-               betas[::-1], chunk, report, name)
+  walk = _walk(key, params, _float32(base_V), _Chains(v_CV, zero_C, zero_C), betas[::-1], chunk,
+               report, name, model)
   return Walk(v_CV, walk.log_w_C)
 
 
-def settled(key, params: rbm.Params, v_CV, num_steps: int) -> jax.Array:
+def settled(key, params, v_CV, num_steps: int, *, model: Machine = rbm) -> jax.Array:
   """v [C, V] after `num_steps` Gibbs steps at the model."""
-  return _burn(key, params, jnp.asarray(v_CV, jnp.float32), num_steps)
+  return _burn(key, params, jnp.asarray(v_CV, jnp.float32), num_steps, model)
+
+
+def _float32(theta):
+  return jax.tree.map(lambda t: jnp.asarray(t, jnp.float32), theta)
 
 
 def bennett(forth_C, back_C) -> float:
@@ -306,13 +410,13 @@ def bennett(forth_C, back_C) -> float:
   return float((low + high) / 2)
 
 
-def _checked(params: rbm.Params, base_V, betas, num_chains: int):
+def _checked(params, base_V, betas, num_chains: int):
   """(betas, base_V) as arrays; raises ValueError, see `ais`."""
   betas = schedule(betas)
   if num_chains < 1:
     raise ValueError(f'annealing needs at least one chain, got {num_chains}')
   require_base(params, base_V)
-  return betas, jnp.asarray(base_V, jnp.float32)
+  return betas, _float32(base_V)
 
 
 def schedule(betas=None) -> np.ndarray:
@@ -328,34 +432,33 @@ def schedule(betas=None) -> np.ndarray:
   return betas
 
 
-def require_base(params: rbm.Params, base_V):
-  """ValueError unless there is one base bias for each visible unit."""
-  if jnp.shape(base_V) != params.b_V.shape:
-    raise ValueError(f'base biases {jnp.shape(base_V)} for an RBM with {len(params.b_V)} visible '
-                     'units')
+def require_base(params, base_V):
+  """ValueError unless the base has the parameters of each visible unit."""
+  if jax.tree.map(jnp.shape, base_V) != jax.tree.map(jnp.shape, params.b_V):
+    shape = jnp.shape(base_V if hasattr(base_V, 'shape') else units.bias_of(base_V))
+    raise ValueError(f'base biases {shape} for an RBM with {len(params.w_VH)} visible units')
 
 
-def _walk(key, params: rbm.Params, base_V, chains: _Chains, betas, chunk: int, report,
-          name: str) -> Walk:
+def _walk(key, params, base_V, chains: _Chains, betas, chunk: int, report, name: str,
+          model: Machine) -> Walk:
   """The states in which chains end, and the log-weights [C] that they accumulate."""
-  # The steps are differenced in float64: in float32 beta near 1 would hold only 2 of their digits.
-  starts, steps = betas[:-1].astype(np.float32), np.diff(betas).astype(np.float32)
-  for i, first in enumerate(range(0, len(steps), chunk)):
-    part = slice(first, first + chunk)
+  steps = _temperatures(model, betas)
+  num_steps = len(betas) - 1
+  for i, first in enumerate(range(0, num_steps, chunk)):
     chains = _anneal_chunk(jax.random.fold_in(key, i), params, base_V, chains,
-                           starts[part], steps[part])
+                           tuple(x[first:first + chunk] for x in steps), model=model)
     if report:
-      report(f'{name} {min(first + chunk, len(steps))}/{len(steps)} temperatures, effective sample '
+      report(f'{name} {min(first + chunk, num_steps)}/{num_steps} temperatures, effective sample '
              f'size {effective_sample_size(np.asarray(chains.log_w_C)):.1f} of {len(chains.v_CV)}')
   return Walk(chains.v_CV,
               np.asarray(chains.log_w_C, np.float64) - np.asarray(chains.lost_C, np.float64))
 
 
-@functools.partial(jax.jit, static_argnames='num_steps')
-def _burn(key, params: rbm.Params, v_CV, num_steps: int):
+@functools.partial(jax.jit, static_argnames=('num_steps', 'model'))
+def _burn(key, params, v_CV, num_steps: int, model: Machine):
   key_hidden, key_gibbs = jax.random.split(key)
-  chains = gibbs.Chains(v_CV, rbm.sample_hidden(key_hidden, params, v_CV))
-  return gibbs.run(key_gibbs, rbm, params, chains, num_steps).v_CV
+  chains = gibbs.Chains(v_CV, model.sample_hidden(key_hidden, params, v_CV))
+  return gibbs.run(key_gibbs, model, params, chains, num_steps).v_CV
 
 
 def effective_sample_size(log_w_C) -> float:

@@ -10,12 +10,14 @@ forward chains must reach it. Where they do not reach it that often, the mode wa
 Forward annealing from the data's base rates and reverse annealing from the data agree, to a
 hundredth of a nat, on the wrong log Z when the machine has a second mode that neither leads to. So
 other chains look for it: they are annealed forward from another base, here the uniform
-distribution, equilibrated at the model, and annealed in reverse along the first path. The estimate
+distribution (of real-valued units, those without bias), equilibrated at the model, and annealed in
+reverse along the first path. The estimate
 of P_m for a stratum in which no forward chain ended is not zero but of the order of one over the
 number of chains, so the bound stays large and the bracket widens. If it does, the second base's
 path is measured likewise, and the narrower bracket of the two is kept.
 
-Whatever the chains say, log Z is at least the log-sum of exp(-F) over all distinct states seen.
+Whatever the chains say, log Z is at least the log-sum of exp(-F) over all distinct states seen,
+where visible states are finitely many.
 
 No search promises anything about a mode that none of them finds.
 
@@ -26,15 +28,17 @@ Neal (2001), Annealed importance sampling.
 Axis suffixes: C chains, N states, V visible, H hidden, M strata. Nats.
 """
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen_models.models import rbm
+from gen_models.models import rbm, units
 from gen_models.samplers import annealing
+from gen_models.samplers.annealing import Machine
 
 NUM_STRATA = 12
 
@@ -48,8 +52,8 @@ class Searched(NamedTuple):
     num_strata: number of strata of the partition.
     bases: name -> annealing.Estimate of forward annealing from that base.
     uncovered: number of strata in which a search ended but no forward chain of the path did.
-    floor: log-sum of exp(-F) over all distinct states seen, nats.
-    num_states: number of distinct states seen.
+    floor: log-sum of exp(-F) over all distinct states seen, nats; -inf for real-valued units.
+    num_states: number of distinct states seen; 0 for real-valued units.
   """
 
   bracket: annealing.Bracket
@@ -61,9 +65,9 @@ class Searched(NamedTuple):
   num_states: int
 
 
-def bracket(key, params: rbm.Params, base_V, start_CV, *, betas=None, burn_in: int = 1000,
-            chunk: int = 500, seen_NV=None, too_wide: float = 1.0,
-            report: Callable[[str], None] | None = None) -> Searched:
+def bracket(key, params, base_V, start_CV, *, betas=None, burn_in: int = 1000, chunk: int = 500,
+            seen_NV=None, too_wide: float = 1.0, report: Callable[[str], None] | None = None,
+            model: Machine = rbm) -> Searched:
   """`annealing.bracket` together with searches from the uniform base by half as many chains.
 
   Costs one and a half times annealing.bracket, and nearly three times where the second path is
@@ -71,33 +75,36 @@ def bracket(key, params: rbm.Params, base_V, start_CV, *, betas=None, burn_in: i
 
   Args:
     key: consumed.
-    params: the RBM; w_VH [V, H].
-    base_V: the first base's visible biases: the log-odds of the data's mean.
-    start_CV: zeros and ones [C, V]: training images.
+    params: of the machine; w_VH [V, H].
+    base_V: the first base's visible parameters, annealing.base_of the data: of Bernoulli units the
+      log-odds of their mean.
+    start_CV: states of the visible layer [C, V]: training images.
     betas: increasing from 0 to 1; default annealing.salakhutdinov_murray().
     burn_in: Gibbs steps before each reverse run.
     chunk: temperatures in one compiled program.
     seen_NV: further states for the floor, such as test images.
     too_wide: width in nats from which the second path is measured.
     report: called with a line of progress after each chunk.
+    model: the layers; by default Bernoulli units in both.
 
   Raises:
     ValueError: as `annealing.ais`.
   """
   betas = annealing.schedule(betas)
   annealing.require_base(params, base_V)
-  go = dict(chunk=chunk, report=report)
-  bases = {'data': jnp.asarray(base_V, jnp.float32), 'uniform': jnp.zeros(jnp.shape(base_V))}
-  log_z0 = {name: float(annealing.base_log_partition(params, a_V)) for name, a_V in bases.items()}
+  go = dict(chunk=chunk, report=report, model=model)
+  bases, log_z0 = _bases(model, params, base_V)
   key_forth, key_settle, key_back = jax.random.split(key, 3)  # those of annealing.bracket
   more = [jax.random.fold_in(key, 2**31 + i) for i in range(5)]
   forth = {
     'data': annealing.forth(key_forth, params, base_V, len(start_CV), betas, **go),
     'uniform': annealing.forth(more[0], params, bases['uniform'], max(1, len(start_CV) // 2), betas,
                                name='ais from the uniform base', **go)}
-  starts = {'data': annealing.settled(key_settle, params, start_CV, burn_in),
-            'uniform': annealing.settled(more[1], params, forth['uniform'].v_CV, burn_in)}
-  label = partition(params, [*starts.values(), *(walk.v_CV for walk in forth.values())])
+  starts = {'data': annealing.settled(key_settle, params, start_CV, burn_in, model=model),
+            'uniform': annealing.settled(more[1], params, forth['uniform'].v_CV, burn_in,
+                                         model=model)}
+  label = partition(params, [*starts.values(), *(walk.v_CV for walk in forth.values())],
+                    model=model)
 
   def along(path, walks):
     return _Path(log_z0[path], len(betas) - 1, forth[path], walks, label)
@@ -108,30 +115,31 @@ def bracket(key, params: rbm.Params, base_V, start_CV, *, betas=None, burn_in: i
                    **go)])}
   if paths['data'].doubt > too_wide:
     v_CV = jnp.concatenate([
-      *starts.values(), annealing.settled(more[3], params, forth['data'].v_CV, burn_in)])
+      *starts.values(),
+      annealing.settled(more[3], params, forth['data'].v_CV, burn_in, model=model)])
     paths['uniform'] = along('uniform', [annealing.back(
       more[4], params, bases['uniform'], v_CV, betas, name='reverse ais to the uniform base',
       **go)])
   name = min(paths, key=lambda path: paths[path].doubt)
   states = [start_CV, *starts.values(), *(walk.v_CV for walk in forth.values())]
   floor, num_states = seen_log_partition(
-    params, states if seen_NV is None else [*states, seen_NV])
+    params, states if seen_NV is None else [*states, seen_NV], model=model)
   return Searched(
     raised(paths[name].bracket, floor), name, label.num,
     {base: annealing.estimate(log_z0[base], walk.log_w_C, len(betas) - 1)
      for base, walk in forth.items()}, paths[name].uncovered, floor, num_states)
 
 
-def beside(key, params: rbm.Params, base_V, start_CV, found: annealing.Bracket, ends_NV, *,
-           betas=None, burn_in: int = 1000, chunk: int = 500, seen_NV=None,
-           report: Callable[[str], None] | None = None) -> Searched:
+def beside(key, params, base_V, start_CV, found: annealing.Bracket, ends_NV, *, betas=None,
+           burn_in: int = 1000, chunk: int = 500, seen_NV=None,
+           report: Callable[[str], None] | None = None, model: Machine = rbm) -> Searched:
   """A bracket from another method, widened by the mass that only the searches find.
 
     log Z <= upper + sum over the strata in which none of `ends_NV` lies of log Z_0 + log P_m / r_m.
 
   Args:
     key: consumed.
-    params: the RBM.
+    params: of the machine.
     base_V: as of `bracket`.
     start_CV: as of `bracket`; as many reverse chains, half as many forward ones from each base.
     found: the other bracket, such as that of two tempering ladders.
@@ -141,21 +149,21 @@ def beside(key, params: rbm.Params, base_V, start_CV, found: annealing.Bracket, 
     chunk: temperatures in one compiled program.
     seen_NV: further states for the floor.
     report: called with a line of progress after each chunk.
+    model: as of `bracket`.
   """
   betas = annealing.schedule(betas)
-  go = dict(chunk=chunk, report=report)
-  bases = {'data': jnp.asarray(base_V, jnp.float32), 'uniform': jnp.zeros(jnp.shape(base_V))}
-  log_z0 = {name: float(annealing.base_log_partition(params, a_V)) for name, a_V in bases.items()}
+  go = dict(chunk=chunk, report=report, model=model)
+  bases, log_z0 = _bases(model, params, base_V)
   keys = jax.random.split(jax.random.fold_in(key, 2**31), 6)
   half = max(1, len(start_CV) // 2)
   forth = {name: annealing.forth(k, params, a_V, half, betas, name=f'ais, {name}', **go)
            for k, (name, a_V) in zip(keys, bases.items())}
-  starts = [annealing.settled(keys[2], params, start_CV, burn_in),
-            annealing.settled(keys[3], params, forth['uniform'].v_CV, burn_in)]
+  starts = [annealing.settled(keys[2], params, start_CV, burn_in, model=model),
+            annealing.settled(keys[3], params, forth['uniform'].v_CV, burn_in, model=model)]
   back = annealing.back(keys[4], params, bases['data'], jnp.concatenate(starts), betas,
                         name='reverse ais, searches', **go)
   states = [*starts, *(walk.v_CV for walk in forth.values()), jnp.asarray(ends_NV)]
-  label = partition(params, states)
+  label = partition(params, states, model=model)
   visited = set(label(ends_NV))
   _, _, terms = _terms(log_z0['data'], forth['data'].log_w_C, label(forth['data'].v_CV),
                            back.log_w_C, label(back.v_CV), label.num)
@@ -163,11 +171,19 @@ def beside(key, params: rbm.Params, base_V, start_CV, found: annealing.Bracket, 
   sides = found._replace(upper=found.upper._replace(log_partition=float(
     np.logaddexp.reduce([found.upper.log_partition, *missed]))))
   floor, num_states = seen_log_partition(
-    params, states if seen_NV is None else [*states, seen_NV])
+    params, states if seen_NV is None else [*states, seen_NV], model=model)
   return Searched(
     raised(sides, floor), 'own', label.num,
     {base: annealing.estimate(log_z0[base], walk.log_w_C, len(betas) - 1)
      for base, walk in forth.items()}, len(missed), floor, num_states)
+
+
+def _bases(model: Machine, params, base_V):
+  """(name -> visible parameters, name -> log Z_0) of the data's base and of the uniform one."""
+  bases = {'data': jax.tree.map(lambda t: jnp.asarray(t, jnp.float32), base_V),
+           'uniform': units.unbiased(model.visible, len(params.w_VH))}
+  return bases, {name: float(annealing.base_log_partition(params, a_V, model))
+                 for name, a_V in bases.items()}
 
 
 class _Path:
@@ -249,23 +265,27 @@ def _relative_spread(log_w_C) -> float:
 class Partition(NamedTuple):
   """Assigns states to strata: the index of the centre nearest to E[h | v]."""
 
-  params: rbm.Params
+  params: Any
   centre_MH: np.ndarray
+  model: Machine = rbm
 
   @property
   def num(self) -> int:
     return len(self.centre_MH)
 
   def __call__(self, v_NV) -> np.ndarray:
-    return _nearest(np.asarray(_hidden_mean(self.params, jnp.asarray(v_NV))), self.centre_MH)
+    return _nearest(np.asarray(_hidden_mean(self.params, jnp.asarray(v_NV), self.model)),
+                    self.centre_MH)
 
 
-def partition(params: rbm.Params, states, num_strata: int = NUM_STRATA) -> Partition:
+def partition(params, states, num_strata: int = NUM_STRATA, *,
+              model: Machine = rbm) -> Partition:
   """k-means on the hidden means of all states; the first centres are farthest from each other.
 
   Gonzalez (1985), Clustering to minimize the maximum intercluster distance; Lloyd (1982).
   """
-  x_NH = np.concatenate([np.asarray(_hidden_mean(params, jnp.asarray(v_NV))) for v_NV in states])
+  x_NH = np.concatenate([np.asarray(_hidden_mean(params, jnp.asarray(v_NV), model))
+                         for v_NV in states])
   centres = [x_NH[np.argmax(np.sum((x_NH - x_NH.mean(0)) ** 2, axis=1))]]
   nearest_N = np.full(len(x_NH), np.inf)
   while len(centres) < num_strata:
@@ -278,7 +298,7 @@ def partition(params: rbm.Params, states, num_strata: int = NUM_STRATA) -> Parti
     label_N = _nearest(x_NH, centre_MH)
     centre_MH = np.stack([x_NH[label_N == m].mean(0) if np.any(label_N == m) else centre_MH[m]
                           for m in range(len(centre_MH))])
-  return Partition(params, centre_MH)
+  return Partition(params, centre_MH, model)
 
 
 def _nearest(x_NH, centre_MH) -> np.ndarray:
@@ -299,15 +319,29 @@ def raised(bracket: annealing.Bracket, floor: float) -> annealing.Bracket:
                            at_least(bracket.upper))
 
 
-def seen_log_partition(params: rbm.Params, states) -> tuple[float, int]:
-  """(log sum exp(-F(v)) over the distinct v in a list of arrays [N, V], their number)."""
+def seen_log_partition(params, states, *, model: Machine = rbm) -> tuple[float, int]:
+  """(log sum exp(-F(v)) over the distinct v in a list of arrays [N, V], their number).
+
+  (-inf, 0) where visible units are real-valued: a density has no such floor.
+  """
+  if not model.visible.levels:
+    return float('-inf'), 0
+  low = min(0.0, min(float(np.min(v_NV)) for v_NV in states))  # spins are -1 or 1
   bits = np.concatenate([np.asarray(v_NV) > 0.5 for v_NV in states])
   rows = np.unique(np.packbits(bits, axis=1), axis=0)
   v_NV = np.unpackbits(rows, axis=1, count=bits.shape[1]).astype(np.float32)
-  energies = [np.asarray(_free_energy(params, v_NV[i:i + 4096]), np.float64)
+  v_NV = low + (1 - low) * v_NV if low else v_NV
+  energies = [np.asarray(free_energy(params, v_NV[i:i + 4096], model), np.float64)
               for i in range(0, len(v_NV), 4096)]
   return float(np.logaddexp.reduce(-np.concatenate(energies))), len(v_NV)
 
 
-_free_energy = jax.jit(rbm.free_energy)
-_hidden_mean = jax.jit(rbm.hidden_mean)
+@functools.partial(jax.jit, static_argnums=2)
+def free_energy(params, v_NV, model: Machine = rbm) -> jax.Array:
+  """F(v), [N] nats."""
+  return model.free_energy(params, v_NV)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _hidden_mean(params, v_NV, model: Machine) -> jax.Array:
+  return model.hidden_mean(params, v_NV)

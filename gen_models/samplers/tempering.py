@@ -32,20 +32,24 @@ training of restricted Boltzmann machines; Bereux, Decelle, Furtlehner, Rosset &
 Fast training and sampling of restricted Boltzmann machines (swaps along a training run).
 
 Axis suffixes: R rungs, P = R - 1 pairs of neighbours, C chains, V visible, H hidden, T steps.
-params_R is an rbm.Params of which every array has the leading axis R. Nats.
+params_R are parameters of which every array has the leading axis R. Nats.
+
+`model` is a machine of any two layers, as in gen_models.samplers.annealing; by default Bernoulli
+units in both.
 """
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gen_models.models import bits, gibbs, rbm
+from gen_models.models import bits, gibbs, rbm, units
 from gen_models.samplers import annealing
+from gen_models.samplers.annealing import Machine
 
 _MAX_ENUMERATED_UNITS = 20  # of a first rung with W; a second of work
 
@@ -72,13 +76,16 @@ class Work(NamedTuple):
 # Machines.
 
 
-def scaled(params: rbm.Params, base_V, betas) -> rbm.Params:
+def scaled(params, base_V, betas, *, model: Machine = rbm):
   """W_r = beta_r W, c_r = beta_r c, b_r = (1 - beta_r) a + beta_r b: the family of annealing.ais.
 
+  Layers with more parameters than a bias go the way of annealing.at.
+
   Args:
-    params: the model, w_VH [V, H].
-    base_V: a, the visible biases at beta = 0: the log-odds of the data's mean, or b itself.
+    params: of the model, w_VH [V, H].
+    base_V: a, the visible parameters at beta = 0: annealing.base_of the data, or b itself.
     betas: R of them, strictly increasing to 1 from something in [0, 1).
+    model: the layers.
 
   Returns:
     params_R, the last rung being the model.
@@ -88,6 +95,8 @@ def scaled(params: rbm.Params, base_V, betas) -> rbm.Params:
   """
   betas = check_temperatures(betas)
   annealing.require_base(params, base_V)
+  if not annealing.is_binary(model):
+    return stacked([annealing.at(model, params, base_V, beta) for beta in np.float32(betas)])
   # At beta = 1 the weight of the base is exactly 0.
   beta_R, rest_R = jnp.float32(betas), jnp.float32(1 - betas)
   return rbm.Params(beta_R[:, None, None] * params.w_VH,
@@ -96,7 +105,7 @@ def scaled(params: rbm.Params, base_V, betas) -> rbm.Params:
 
 
 class Scaled(NamedTuple):
-  """The machines of `scaled`, stored once: all rungs share one W, so they share its products.
+  """The binary machines of `scaled`, stored once: rungs share one W, so they share its products.
 
   `step` and `run` do the same with it as with scaled(...), at half the products and a fraction of
   the memory.
@@ -123,34 +132,42 @@ def check_temperatures(betas) -> np.ndarray:
   return betas
 
 
-def stacked(machines: Sequence[rbm.Params]) -> rbm.Params:
+def stacked(machines: Sequence[Any]):
   """params_R of machines [V, H] of one shape, the model last."""
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *machines)
 
 
-def independent(base_V, num_hidden: int) -> rbm.Params:
-  """W = 0, c = 0, b = a: a first rung with exact draws and a known Z."""
-  base_V = jnp.asarray(base_V, jnp.float32)
-  return rbm.Params(jnp.zeros((len(base_V), num_hidden)), base_V, jnp.zeros(num_hidden))
+def independent(base_V, num_hidden: int, *, model: Machine = rbm):
+  """W = 0, c without bias, b = a: a first rung with exact draws and a known Z."""
+  base_V = jax.tree.map(lambda t: jnp.asarray(t, jnp.float32), base_V)
+  params = rbm.Params if annealing.is_binary(model) else model.Params
+  return params(jnp.zeros((len(units.bias_of(base_V)), num_hidden)), base_V,
+                units.unbiased(model.hidden, num_hidden))
 
 
 # Sampling.
 
 
-def init(key, params_R: rbm.Params, num_chains: int) -> Ladder:
-  """On every rung v ~ prod_i Bernoulli(sigma(b_i)), b of rung 0, then h ~ p_r(h | v)."""
+def init(key, params_R, num_chains: int, *, model: Machine = rbm) -> Ladder:
+  """On every rung v of the visible layer with b of rung 0, W = 0; then h ~ p_r(h | v)."""
   _require_rungs(params_R)
   if num_chains < 1:
     raise ValueError(f'a ladder needs at least one chain, got {num_chains}')
   key_v, key_h = jax.random.split(key)
-  rungs, num_visible = params_R.b_V.shape
+  rungs, num_visible, _ = params_R.w_VH.shape
+  if not annealing.is_binary(model):
+    b_V = jax.tree.map(lambda t: t[0], params_R.b_V)
+    v_RCV = model.visible.sample(key_v, b_V, jnp.zeros((rungs, num_chains, num_visible)))
+    keys = jax.random.split(key_h, rungs)
+    return Ladder(v_RCV, jax.vmap(model.sample_hidden)(keys, params_R, v_RCV))
   p_RCV = jnp.broadcast_to(jax.nn.sigmoid(params_R.b_V[0]), (rungs, num_chains, num_visible))
   v_RCV = bits.bernoulli(key_v, p_RCV)
   h_RCH = bits.bernoulli(key_h, jax.nn.sigmoid(jax.vmap(rbm.hidden_input)(params_R, v_RCV)))
   return Ladder(v_RCV, h_RCH)
 
 
-def passed_on(key, params_R: rbm.Params, v_CV, num_steps: int, *, down: bool = False) -> Ladder:
+def passed_on(key, params_R, v_CV, num_steps: int, *, down: bool = False,
+              model: Machine = rbm) -> Ladder:
   """A ladder initialised rung by rung: each takes `num_steps` Gibbs steps from the one below.
 
   It begins with v at rung 0 and goes up; with `down` it begins with v at the last rung and goes
@@ -162,16 +179,16 @@ def passed_on(key, params_R: rbm.Params, v_CV, num_steps: int, *, down: bool = F
   def body(v_CV, xs):
     key, params = xs
     key_h, key_gibbs = jax.random.split(key)
-    chains = gibbs.Chains(v_CV, rbm.sample_hidden(key_h, params, v_CV))
-    chains = gibbs.run(key_gibbs, rbm, params, chains, num_steps)
+    chains = gibbs.Chains(v_CV, model.sample_hidden(key_h, params, v_CV))
+    chains = gibbs.run(key_gibbs, model, params, chains, num_steps)
     return chains.v_CV, chains
 
   _require_rungs(params_R)
-  keys = jax.random.split(key, len(params_R.b_V))
+  keys = jax.random.split(key, len(params_R.w_VH))
   return Ladder(*lax.scan(body, jnp.asarray(v_CV, jnp.float32), (keys, params_R), reverse=down)[1])
 
 
-def step(key, params_R: rbm.Params | Scaled, ladder: Ladder) -> tuple[Ladder, Work]:
+def step(key, params_R: Any, ladder: Ladder, *, model: Machine = rbm) -> tuple[Ladder, Work]:
   """One Gibbs step of all rungs, with swaps of the even pairs and then of the odd ones.
 
   v ~ p_r(v | h); pairs (0, 1), (2, 3), ... exchange their v, then (1, 2), (3, 4), ...;
@@ -180,31 +197,42 @@ def step(key, params_R: rbm.Params | Scaled, ladder: Ladder) -> tuple[Ladder, Wo
 
   Args:
     key: consumed.
-    params_R: the machines.
+    params_R: the machines; of binary ones also Scaled.
     ladder: as of `init`.
+    model: their layers.
 
   Returns:
     (ladder, work), the work of each pair measured just before its swap.
   """
   key_v, key_h, *keys = jax.random.split(key, 4)
-  v_RCV = bits.bernoulli(key_v, jax.nn.sigmoid(_visible_input(params_R, ladder.h_RCH)))
-  state = _evaluated(params_R, v_RCV, _said(params_R, v_RCV))
-  num_pairs = len(params_R.b_V) - 1
+  binary = annealing.is_binary(model)
+  if binary:
+    v_RCV = bits.bernoulli(key_v, jax.nn.sigmoid(_visible_input(params_R, ladder.h_RCH)))
+  else:
+    keys_R = jax.random.split(key_v, len(params_R.w_VH))
+    v_RCV = jax.vmap(model.sample_visible)(keys_R, params_R, ladder.h_RCH)
+  state = _evaluated(params_R, v_RCV, _said(params_R, v_RCV), model)
+  num_pairs = len(ladder.v_RCV) - 1
   works, pairs = [], []
   for parity in range(min(2, num_pairs)):
-    state, work = _exchange(keys[parity], params_R, state, parity)
+    state, work = _exchange(keys[parity], params_R, state, parity, model)
     works.append(work)
     pairs.append(np.arange(parity, num_pairs, 2))
   order_P = np.argsort(np.concatenate(pairs))
   work = jax.tree.map(lambda *parts: jnp.concatenate(parts)[order_P], *works)
-  h_RCH = bits.bernoulli(key_h, jax.nn.sigmoid(_hidden_input(params_R, state.u_RCH)))
+  if binary:
+    h_RCH = bits.bernoulli(key_h, jax.nn.sigmoid(_hidden_input(params_R, state.u_RCH)))
+  else:
+    keys_R = jax.random.split(key_h, len(params_R.w_VH))
+    h_RCH = jax.vmap(model.hidden.sample)(keys_R, params_R.c_H, state.u_RCH)
   return Ladder(state.v_RCV, h_RCH), work
 
 
-def run(key, params_R: rbm.Params | Scaled, ladder: Ladder, num_steps: int) -> tuple[Ladder, Work]:
+def run(key, params_R: Any, ladder: Ladder, num_steps: int, *,
+        model: Machine = rbm) -> tuple[Ladder, Work]:
   """`num_steps` of `step` as one lax.scan; work [T, P, C]."""
   def body(ladder, key):
-    return step(key, params_R, ladder)
+    return step(key, params_R, ladder, model=model)
   return lax.scan(body, ladder, jax.random.split(key, num_steps))
 
 
@@ -247,7 +275,11 @@ def _hidden_input(params_R, u_RCH) -> jax.Array:
   return u_RCH + params_R.c_H[:, None]
 
 
-def _evaluated(params_R, v_RCV, u_RCH) -> _Evaluated:
+def _evaluated(params_R, v_RCV, u_RCH, model: Machine = rbm) -> _Evaluated:
+  if not annealing.is_binary(model):
+    f_RC = -(jax.vmap(model.visible.log_base)(params_R.b_V, v_RCV)
+             + jax.vmap(model.hidden.cumulant)(params_R.c_H, u_RCH))
+    return _Evaluated(v_RCV, u_RCH, f_RC)
   y_RCH = _hidden_input(params_R, u_RCH)
   # Sums as products, whose order does not change under vmap: see mean_rows.
   f_RC = -(jnp.einsum('rcv,rv->rc', v_RCV, params_R.b_V)
@@ -255,7 +287,8 @@ def _evaluated(params_R, v_RCV, u_RCH) -> _Evaluated:
   return _Evaluated(v_RCV, u_RCH, f_RC)
 
 
-def _exchange(key, params_R, state: _Evaluated, parity: int) -> tuple[_Evaluated, Work]:
+def _exchange(key, params_R, state: _Evaluated, parity: int,
+              model: Machine = rbm) -> tuple[_Evaluated, Work]:
   """Swaps v of rungs (r, r + 1), r = parity, parity + 2, ...; work of these pairs."""
   rungs, chains, _ = state.v_RCV.shape
   low_P = np.arange(parity, rungs - 1, 2)
@@ -265,7 +298,7 @@ def _exchange(key, params_R, state: _Evaluated, parity: int) -> tuple[_Evaluated
   v_RCV = state.v_RCV[partner_R]
   shared = isinstance(params_R, Scaled)
   other = _evaluated(params_R, v_RCV,
-                     state.u_RCH[partner_R] if shared else _said(params_R, v_RCV))
+                     state.u_RCH[partner_R] if shared else _said(params_R, v_RCV), model)
   work = Work(state.f_RC[low_P] - other.f_RC[low_P + 1], state.f_RC[low_P + 1] - other.f_RC[low_P])
   # An exponential variable is -log of a uniform one, and never infinite.
   accepted_PC = jax.random.exponential(key, (len(low_P), chains)) >= -(work.forth_PC + work.back_PC)
@@ -285,8 +318,9 @@ def _require_rungs(params_R):
 # Log Z.
 
 
-def bracket(key, params_R: rbm.Params, start_CV, *, num_steps: int = 1000, burn_in: int = 1000,
-            chunk: int = 100, report: Callable[[str], None] | None = None) -> annealing.Bracket:
+def bracket(key, params_R, start_CV, *, num_steps: int = 1000, burn_in: int = 1000,
+            chunk: int = 100, report: Callable[[str], None] | None = None,
+            model: Machine = rbm) -> annealing.Bracket:
   """log Z of the last rung, from ladders that start at rung 0 and at `start_CV`.
 
   Standard errors are those between independent chains, from each chain's mean over its steps, so
@@ -298,12 +332,13 @@ def bracket(key, params_R: rbm.Params, start_CV, *, num_steps: int = 1000, burn_
     key: consumed.
     params_R: the machines; the first has W = 0 (`scaled` from beta = 0, `independent`) or at most
       20 units in its smaller layer.
-    start_CV: zeros and ones [C, V], training images; C is the number of chains of either ladder.
+    start_CV: visible states [C, V], training images; C is the number of chains of either ladder.
     num_steps: T, the measured steps of each ladder.
     burn_in: steps of each ladder before them; as many more, divided among the rungs, initialise the
       ladder (`passed_on`).
     chunk: steps in one compiled program.
     report: called with a line of progress after each chunk.
+    model: the layers.
 
   Returns:
     annealing.Bracket: `lower` is low and `upper` high in expectation as far as each ladder has
@@ -314,12 +349,12 @@ def bracket(key, params_R: rbm.Params, start_CV, *, num_steps: int = 1000, burn_
     ValueError: one rung, no step, or a first rung of unknown Z.
   """
   return bracket_and_ends(key, params_R, start_CV, num_steps=num_steps, burn_in=burn_in,
-                          chunk=chunk, report=report)[0]
+                          chunk=chunk, report=report, model=model)[0]
 
 
-def bracket_and_ends(key, params_R: rbm.Params, start_CV, *, num_steps: int = 1000,
+def bracket_and_ends(key, params_R, start_CV, *, num_steps: int = 1000,
                      burn_in: int = 1000, chunk: int = 100,
-                     report: Callable[[str], None] | None = None
+                     report: Callable[[str], None] | None = None, model: Machine = rbm
                      ) -> tuple[annealing.Bracket, jax.Array]:
   """`bracket`, and the states at the model with which the two ladders end, [2 C, V]."""
   start_CV = jnp.asarray(start_CV, jnp.float32)
@@ -327,17 +362,18 @@ def bracket_and_ends(key, params_R: rbm.Params, start_CV, *, num_steps: int = 10
   if num_steps < 1 or burn_in < 0:
     raise ValueError(f'measured steps must be at least 1 and burn-in 0, got {num_steps} and '
                      f'{burn_in}')
-  base = base_log_partition(params_R)
+  base = base_log_partition(params_R, model=model)
   key_init, key_up, key_forth, key_down, key_back = jax.random.split(key, 5)
-  first = init(key_init, params_R, len(start_CV))
-  steps_a_rung = max(1, burn_in // len(params_R.b_V))
+  first = init(key_init, params_R, len(start_CV), model=model)
+  steps_a_rung = max(1, burn_in // len(params_R.w_VH))
   measure = functools.partial(_measured, params_R=params_R, num_steps=num_steps, burn_in=burn_in,
-                              chunk=chunk, report=report)
-  up, work = measure(key_forth, _passed_on(key_up, params_R, first.v_RCV[0], steps_a_rung),
+                              chunk=chunk, report=report, model=model)
+  up, work = measure(key_forth, _passed_on(key_up, params_R, first.v_RCV[0], steps_a_rung,
+                                           model=model),
                      name='ladder from the base')
   forth_TPC = work.forth_PC
   down, work = measure(key_back, _passed_on(key_down, params_R, start_CV, steps_a_rung,
-                                                  down=True),
+                                                  down=True, model=model),
                        name='ladder from the data')
   back_TPC = work.back_PC
   lower, back = _one_sided(base, forth_TPC), _one_sided(-base, back_TPC)
@@ -347,13 +383,19 @@ def bracket_and_ends(key, params_R: rbm.Params, start_CV, *, num_steps: int = 10
   return sides, jnp.concatenate([up.v_RCV[-1], down.v_RCV[-1]])
 
 
-def base_log_partition(params_R: rbm.Params) -> float:
+def base_log_partition(params_R, *, model: Machine = rbm) -> float:
   """log Z of rung 0, nats: in closed form where W = 0, else by enumeration.
 
   Raises:
     ValueError: W is not 0 and both layers have more than 20 units.
   """
   first = jax.tree.map(lambda leaf: leaf[0], params_R)
+  if not annealing.is_binary(model):
+    if np.any(first.w_VH):
+      raise ValueError('log Z of the first rung is not known: put a machine with W = 0 before it, '
+                       'tempering.independent')
+    return float(model.visible.cumulant(first.b_V, jnp.zeros(len(first.w_VH)))
+                 + model.hidden.cumulant(first.c_H, jnp.zeros(first.w_VH.shape[1])))
   if not np.any(first.w_VH):
     return float(sum(np.logaddexp(0, np.asarray(bias, np.float64)).sum()
                      for bias in (first.b_V, first.c_H)))
@@ -364,27 +406,28 @@ def base_log_partition(params_R: rbm.Params) -> float:
 
 
 _log_partition = jax.jit(rbm.log_partition)
-_passed_on = jax.jit(passed_on, static_argnames=('num_steps', 'down'))
-_run = jax.jit(run, static_argnames='num_steps')
+_passed_on = jax.jit(passed_on, static_argnames=('num_steps', 'down', 'model'))
+_run = jax.jit(run, static_argnames=('num_steps', 'model'))
 
 
-@functools.partial(jax.jit, static_argnames='num_steps')
-def _burn(key, params_R, ladder, num_steps):
-  return run(key, params_R, ladder, num_steps)[0]
+@functools.partial(jax.jit, static_argnames=('num_steps', 'model'))
+def _burn(key, params_R, ladder, num_steps, model):
+  return run(key, params_R, ladder, num_steps, model=model)[0]
 
 
-def _measured(key, ladder: Ladder, *, params_R, num_steps, burn_in, chunk, report,
-              name) -> tuple[Ladder, Work]:
+def _measured(key, ladder: Ladder, *, params_R, num_steps, burn_in, chunk, report, name,
+              model: Machine) -> tuple[Ladder, Work]:
   """The final ladder, and the work of `num_steps` steps after `burn_in`, [T, P, C], float64."""
   key_burn, key_run = jax.random.split(key)
   for i, first in enumerate(range(0, burn_in, chunk)):
-    ladder = _burn(jax.random.fold_in(key_burn, i), params_R, ladder, min(chunk, burn_in - first))
+    ladder = _burn(jax.random.fold_in(key_burn, i), params_R, ladder, min(chunk, burn_in - first),
+                   model)
     if report:
       report(f'{name} {min(first + chunk, burn_in)}/{burn_in} steps of burn-in')
   parts = []
   for i, first in enumerate(range(0, num_steps, chunk)):
     ladder, work = _run(jax.random.fold_in(key_run, i), params_R, ladder,
-                        min(chunk, num_steps - first))
+                        min(chunk, num_steps - first), model=model)
     parts.append(jax.tree.map(lambda x: np.asarray(x, np.float64), work))
     if report:
       rate_P = np.asarray(acceptance(work))

@@ -17,6 +17,7 @@ from gen_models.estimators.contrastive import (
   contrastive,
   measured,
   normalised,
+  sparse_groups,
   sparsity,
 )
 from gen_models.estimators.directions import Offsets, centred
@@ -255,6 +256,29 @@ def test_a_sparsity_target_in_training_is_its_gradient_added(negative):
            for e in (plain, priced)]
   for a, b, c in zip(*grads, jax.grad(penalty)(PARAMS, BATCH), strict=True):
     np.testing.assert_allclose(a + c, b, atol=1e-6)
+
+
+def test_the_price_of_groups_is_the_square_of_each_units_sum_in_the_zero_sum_gauge():
+  # Two columns of three letters, two hidden units: written out.
+  w_VH = np.random.default_rng(8).normal(size=(6, 2))
+  params = rbm.Params(jnp.float32(w_VH), jnp.zeros(6), jnp.zeros(2))
+  expected = 0.0
+  for m in range(2):
+    total = sum(abs(w_VH[3 * i + a, m] - w_VH[3 * i:3 * i + 3, m].mean())
+                for i in range(2) for a in range(3))
+    expected += 0.7 / (2 * 2 * 3) * total**2
+  penalty = sparse_groups(2, 0.7)
+  np.testing.assert_allclose(penalty(params, None), expected, rtol=1e-5)
+  # Neither the value nor the gradient depends on the gauge, and the gradient stays in it.
+  moved = params._replace(w_VH=params.w_VH + jnp.repeat(jnp.float32([[1.0, -2.0], [0.5, 3.0]]),
+                                                        3, axis=0))
+  np.testing.assert_allclose(penalty(moved, None), expected, rtol=1e-5)
+  slope, slope_moved = (jax.grad(penalty)(p, None).w_VH for p in (params, moved))
+  np.testing.assert_allclose(slope, slope_moved, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(slope.reshape(2, 3, 2).sum(1), 0, atol=1e-5)
+  # Units of one state are groups by themselves.
+  np.testing.assert_allclose(
+    sparse_groups(6, 1.0)(params, None), np.sum(np.abs(w_VH).sum(0)**2) / 12, rtol=1e-5)
 
 
 # A machine behind a normalisation.

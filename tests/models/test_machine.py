@@ -12,6 +12,7 @@ import pytest
 import scipy.integrate
 
 from gen_models.models import gibbs, rbm, units
+from gen_models.models.double_rectified import DoubleRectified
 from gen_models.models.machine import Machine
 from gen_models.problems import machine as problems
 from tests import oracle
@@ -99,7 +100,8 @@ def test_log_partition_sums_over_all_states(visible, hidden, sizes):
   np.testing.assert_allclose(machine.log_partition(params), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize('visible', [units.LINEAR, units.Gaussian(0.1, 4.0), units.RECTIFIED])
+@pytest.mark.parametrize('visible', [units.LINEAR, units.Gaussian(0.1, 4.0), units.RECTIFIED,
+                                     DoubleRectified(0.2, 3.0)])
 def test_log_partition_integrates_continuous_units(visible):
   machine = Machine(visible, units.BERNOULLI)
   params = noisy(machine, 1, 3)
@@ -137,6 +139,21 @@ def test_chains_of_a_gaussian_machine_have_its_moments():
   v_NV, _ = jax.jit(gibbs.sample, static_argnums=(1, 3, 4))(
     jax.random.key(6), machine, params, 2**14, 60)
   assert oracle.mean_p_value(np.asarray(v_NV, np.float64), mean_V) > oracle.SIGNIFICANCE
+
+
+@pytest.mark.parametrize('hidden', [units.BERNOULLI, units.Gaussian(0.1, 4.0), DoubleRectified()])
+def test_the_zero_sum_gauge_is_the_same_density(hidden):
+  machine = Machine(units.Categorical(3), hidden)
+  params = noisy(machine, 6, 2)
+  gauged = machine.zero_sum(params)
+  np.testing.assert_allclose(gauged.w_VH.reshape(2, 3, 2).sum(1), 0, atol=1e-6)
+  np.testing.assert_allclose(gauged.b_V.reshape(2, 3).sum(1), 0, atol=1e-6)
+  assert np.abs(params.w_VH.reshape(2, 3, 2).sum(1)).max() > 0.5
+  v_SV = all_states(units.Categorical(3), 6)
+  np.testing.assert_allclose(machine.log_likelihood(gauged, v_SV),
+                             machine.log_likelihood(params, v_SV), rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(machine.hidden_mean(gauged, v_SV), machine.hidden_mean(params, v_SV),
+                             rtol=1e-4, atol=1e-5)
 
 
 def test_coupling_says_where_there_is_no_density():

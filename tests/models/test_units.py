@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.special
+import scipy.stats
 
 from gen_models.models import units
+from gen_models.models.double_rectified import DoubleRectified
 from tests import oracle
 
 pytestmark = pytest.mark.usefixtures('strict_promotion')
@@ -18,7 +20,7 @@ pytestmark = pytest.mark.usefixtures('strict_promotion')
 LAYERS = {
   'bernoulli': units.BERNOULLI, 'spin': units.SPIN, 'categorical': units.Categorical(3),
   'linear': units.LINEAR, 'gaussian': units.Gaussian(0.05, 3.0), 'rectified': units.RECTIFIED,
-  'labelled': units.Labelled(4)}
+  'double': DoubleRectified(), 'labelled': units.Labelled(4)}
 every_layer = pytest.mark.parametrize('name', LAYERS)
 DISCRETE = {
   'bernoulli': np.array([[0.0], [1.0]]), 'spin': np.array([[-1.0], [1.0]]),
@@ -47,7 +49,7 @@ def test_cumulants_sum_over_states(name):
   np.testing.assert_allclose(layer.cumulant(theta, y_BD), expected_B, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize('name', ['linear', 'gaussian', 'rectified'])
+@pytest.mark.parametrize('name', ['linear', 'gaussian', 'rectified', 'double'])
 @pytest.mark.parametrize('y', [-9.0, -2.0, 0.3, 4.0])
 def test_cumulants_are_integrals(name, y):
   layer, theta = LAYERS[name], theta_of(name, 1)
@@ -116,6 +118,94 @@ def test_rectified_units_keep_their_digits_in_the_tail(m):
   np.testing.assert_allclose(x_N.mean(), exact, rtol=6 / np.sqrt(2**14))
 
 
+@pytest.mark.parametrize('m', [-300.0, -30.0, -3.5, -2.5, 0.0, 8.0])
+@pytest.mark.parametrize('gap', [0.0, 2.0])
+def test_double_rectified_units_keep_their_digits_on_both_sides(m, gap):
+  layer = DoubleRectified(0.5, 4.0)
+  theta = layer.init(jnp.zeros(1))._replace(
+    gap_D=jnp.full(1, gap), spread_above_D=jnp.full(1, 1.0), spread_below_D=jnp.full(1, -2.0))
+  above, below = (float(p[0]) for p in layer.precisions(theta))
+
+  def side(slope, precision, power):
+    """log int_0^inf h^power exp(slope h - precision h^2 / 2) dh, by scale and in float64."""
+    scale = max(np.sqrt(precision), -slope)
+    peak = max(slope / precision, 0.0)
+    top = slope * peak - precision * peak**2 / 2
+    u = np.linspace(0, scale * peak + 40, 2**18 + 1)
+    h = u / scale
+    y = h**power * np.exp(slope * h - precision * h**2 / 2 - top)
+    return top + np.log(scipy.integrate.simpson(y, x=h))
+
+  sides = [(side(m - gap, above, k), side(-m - gap, below, k)) for k in range(3)]
+  log_z = np.logaddexp(*sides[0])
+  y = jnp.full((1, 1), m, jnp.float32)
+  np.testing.assert_allclose(layer.cumulant(theta, y)[0], log_z, rtol=2e-6, atol=2e-5)
+  mean = np.exp(sides[1][0] - log_z) - np.exp(sides[1][1] - log_z)
+  np.testing.assert_allclose(layer.mean(theta, y)[0, 0], mean, rtol=1e-4, atol=1e-6)
+  square = np.exp(np.logaddexp(*sides[2]) - log_z)
+  np.testing.assert_allclose(layer.square(theta, y)[0, 0], square, rtol=3e-4)
+  expected = layer.expected_statistics(theta, y)
+  np.testing.assert_allclose(expected.gap_D[0, 0], -np.exp(np.logaddexp(*sides[1]) - log_z),
+                             rtol=1e-4)
+
+
+def test_double_rectified_units_are_drawn_from_their_density():
+  # Kolmogorov-Smirnov, two very different sides with a gap between.
+  layer = DoubleRectified(0.5, 4.0)
+  theta = layer.init(jnp.full(1, 0.7))._replace(
+    gap_D=jnp.full(1, 1.0), spread_above_D=jnp.full(1, 3.0), spread_below_D=jnp.full(1, -3.0))
+  x_N = np.asarray(layer.sample(jax.random.key(5), theta, jnp.full((2**14, 1), -0.4)), np.float64)
+  h_S = np.linspace(-30, 30, 2**15 + 1)
+  p_S = np.exp(np.asarray(layer.log_base(theta, jnp.float32(h_S)[:, None]), np.float64)
+               - 0.4 * h_S)
+  cdf_S = scipy.integrate.cumulative_simpson(p_S, x=h_S, initial=0)
+  test = scipy.stats.kstest(x_N[:, 0], lambda x: np.interp(x, h_S, cdf_S / cdf_S[-1]))
+  assert test.pvalue > oracle.SIGNIFICANCE
+
+
+def test_gaussian_units_are_double_rectified_ones_without_a_gap():
+  layer, theta, y_BD = DoubleRectified(0.1, 10.0), theta_of('gaussian'), inputs()
+  of_gaussian = units.Gaussian(0.1, 10.0)
+  double = layer.init(jnp.zeros(NUM))._replace(
+    bias_D=theta.bias_D, spread_above_D=theta.spread_D, spread_below_D=theta.spread_D)
+  for name in ('cumulant', 'mean', 'square'):
+    np.testing.assert_allclose(getattr(layer, name)(double, y_BD),
+                               getattr(of_gaussian, name)(theta, y_BD), rtol=1e-4, atol=1e-5)
+
+
+class _Zeros:
+  """Stands for jax.random where the smallest number is drawn."""
+
+  @staticmethod
+  def uniform(key, shape, minval=0.0):
+    return jnp.full(shape, minval, jnp.float32)
+
+
+@pytest.mark.parametrize('m', [-11.9, -5.0, 0.0])
+def test_the_rarest_draw_of_rectified_units_is_finite(m, monkeypatch):
+  # One uniform number in 2^23 is the least there is.
+  monkeypatch.setattr(units.jax, 'random', _Zeros)
+  x = units.truncated_normal(None, jnp.full(3, m, jnp.float32))
+  assert np.all(np.isfinite(x)) and np.all(x > 0)
+
+
+@pytest.mark.parametrize('name', ['gaussian', 'double'])
+def test_between_two_layers_bases_are_mixed(name):
+  layer, theta_0, theta_1 = LAYERS[name], theta_of(name), theta_of(name)
+  theta_1 = jax.tree.map(lambda t: 1.5 - t, theta_1)
+  x_BD = inputs()
+  for beta in (0.0, 0.3, 0.9, 1.0):
+    found = layer.log_base(units.between(layer, theta_0, theta_1, beta), x_BD)
+    expected = (1 - beta) * layer.log_base(theta_0, x_BD) + beta * layer.log_base(theta_1, x_BD)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['bernoulli', 'spin', 'categorical'])
+def test_finite_units_without_bias_are_uniform(name):
+  theta = units.unbiased(LAYERS[name], NUM)
+  np.testing.assert_array_equal(theta, jnp.zeros(NUM))
+
+
 def test_the_variance_of_gaussian_units_stays_within_bounds():
   layer = units.Gaussian(0.05, 3.0)
   for spread, variance in ((-1e4, 3.0), (1e4, 0.05)):
@@ -137,7 +227,7 @@ def test_the_mean_that_was_asked_for_is_had(name):
 @pytest.mark.parametrize('name, bad, message', [
   ('bernoulli', 0.5, 'are 0 or 1.*0.5.*binarise'), ('spin', 0.0, '-1 or 1'),
   ('categorical', 1.0, 'one-of-3'), ('linear', np.nan, 'finite'), ('gaussian', np.inf, 'finite'),
-  ('rectified', -0.5, '>= 0'), ('labelled', 2.0, 'one-of-4|0 or 1')])
+  ('rectified', -0.5, '>= 0'), ('double', np.nan, 'finite'), ('labelled', 2.0, 'one-of-4|0 or 1')])
 def test_what_are_no_states_is_refused(name, bad, message):
   x_BD = np.asarray(LAYERS[name].sample(jax.random.key(0), theta_of(name), inputs()))
   LAYERS[name].check(x_BD)
