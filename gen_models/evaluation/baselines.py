@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gen_models.evaluation import likelihood
 from gen_models.models import gaussian, mixture
@@ -16,6 +17,25 @@ def independent_pixels(train_NV, test_NV, *, binarisation: str) -> dict:
   params = _fit(jax.random.key(0), jnp.asarray(train_NV), num_classes=1)
   return likelihood.score(_log_likelihood(params, jnp.asarray(test_NV)), kind='exact',
                           binarisation=binarisation, num_classes=1)
+
+
+def independent_columns(train_ND, test_ND, num_letters: int, *, train_weights_N=None,
+                        test_weights_N=None, pseudo_rows: float = 1.0) -> dict:
+  """p(x) = prod_i f_i(x_i), f_i the share of each letter in column i of the training rows.
+
+  Args:
+    train_ND, test_ND: one-of-Q columns side by side.
+    num_letters: Q.
+    train_weights_N, test_weights_N: of rows; None for equal ones.
+    pseudo_rows: rows of evenly shared letters that are added to the training rows' weight.
+  """
+  train_ND = np.asarray(train_ND, np.float64)
+  weights_N = np.ones(len(train_ND)) if train_weights_N is None else np.asarray(
+    train_weights_N, np.float64)
+  counts_D = weights_N @ train_ND + pseudo_rows / num_letters
+  log_f_D = np.log(counts_D / (weights_N.sum() + pseudo_rows))
+  return likelihood.score(np.asarray(test_ND, np.float64) @ log_f_D, kind='exact',
+                          binarisation='categorical', weights_N=test_weights_N)
 
 
 def bernoulli_mixture(train_NV, valid_NV, test_NV, *, binarisation: str,

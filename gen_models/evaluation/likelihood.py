@@ -23,8 +23,11 @@ from gen_models.samplers.annealing import Machine
 
 def score(log_p_N, *, kind: str, binarisation: str, standard_error: float | None = 0.0,
           effective_sample_size: float | None = None, lower: float | None = None,
-          upper: float | None = None, **details) -> dict:
-  """The JSON of evaluation.score.Score, from log p of each image.
+          upper: float | None = None, weights_N=None, **details) -> dict:
+  """The JSON of evaluation.score.Score, from log p of each row.
+
+  With weights the mean is sum_n w_n log p_n / sum_n w_n, and the record says so: `weighted`, and
+  `effective_rows`, (sum w)^2 / sum w^2, by which the image_standard_error is divided.
 
   A standard error that is not finite, such as that of one chain, is None: it is not known. So is
   the image_standard_error of a single image.
@@ -36,7 +39,14 @@ def score(log_p_N, *, kind: str, binarisation: str, standard_error: float | None
   if not np.all(np.isfinite(log_p_N)):
     raise FloatingPointError(f'{np.sum(~np.isfinite(log_p_N))} of {len(log_p_N)} log-likelihoods '
                              'are not finite: the parameters have diverged')
-  nats = float(log_p_N.mean())
+  nats, num, spread = float(log_p_N.mean()), len(log_p_N), 0.0
+  if weights_N is not None:
+    share_N = _shares(weights_N, num)
+    nats, num = float(share_N @ log_p_N), 1 / float(np.sum(share_N**2))
+    spread = float(np.sqrt(share_N @ (log_p_N - nats)**2 * num / max(num - 1, 1e-12)))
+    details = {**details, 'weighted': True, 'effective_rows': num}
+  elif num > 1:
+    spread = float(log_p_N.std(ddof=1))
   if kind == 'exact':
     lower = upper = nats
   if standard_error is not None and not np.isfinite(standard_error):
@@ -44,9 +54,17 @@ def score(log_p_N, *, kind: str, binarisation: str, standard_error: float | None
   return {
     'test_nats': nats, 'kind': kind, 'standard_error': standard_error,
     'effective_sample_size': effective_sample_size, 'lower': lower, 'upper': upper,
-    'image_standard_error': (float(log_p_N.std(ddof=1) / np.sqrt(len(log_p_N)))
-                             if len(log_p_N) > 1 else None),
+    'image_standard_error': float(spread / np.sqrt(num)) if len(log_p_N) > 1 else None,
     'num_images': len(log_p_N), 'binarisation': binarisation, **details}
+
+
+def _shares(weights_N, num: int) -> np.ndarray:
+  """Weights that sum to 1, float64; ValueError unless there is one for each of `num` rows."""
+  weights_N = np.asarray(weights_N, np.float64)
+  if weights_N.shape != (num,) or not np.all(weights_N >= 0) or not weights_N.sum() > 0:
+    raise ValueError(f'{num} rows need as many weights, none negative and not all 0, got '
+                     f'{weights_N.shape}')
+  return weights_N / weights_N.sum()
 
 
 def no_likelihood(why: str, *, num_images: int, binarisation: str, **details) -> dict:
@@ -101,7 +119,7 @@ def bracket(key, params, v_NV, *, base_V, start_CV, binarisation: str,
             method: Literal['annealing', 'ladder', 'trajectory'] = 'annealing', betas=None,
             history_R: Any = None, num_steps: int = 1000, burn_in: int = 1000,
             resolved_nats: float = RESOLVED_NATS, search_betas=None,
-            report: Callable[[str], None] | None = None, model: Machine = rbm,
+            report: Callable[[str], None] | None = None, model: Machine = rbm, weights_N=None,
             **details) -> dict:
   """log p(v) = -F(v) - log Z with log Z from both sides.
 
@@ -144,6 +162,7 @@ def bracket(key, params, v_NV, *, base_V, start_CV, binarisation: str,
     search_betas: of the searches beside `ladder` and `trajectory`; default annealing.refined(3000).
     report: called with lines of progress.
     model: the layers; by default Bernoulli units in both.
+    weights_N: of the rows to score, as for `score`; None for equal ones.
     **details: recorded.
 
   Returns:
@@ -169,7 +188,9 @@ def bracket(key, params, v_NV, *, base_V, start_CV, binarisation: str,
     found = searches.beside(key, params, base_V, start_CV, z, ends_NV, betas=search_betas, **seen)
   z = found.bracket
   minus_energy = -np.asarray(_free_energy(params, jnp.asarray(v_NV), model), np.float64)
-  lower, upper = (float(minus_energy.mean()) - side.log_partition for side in (z.upper, z.lower))
+  mean = float(minus_energy.mean() if weights_N is None else
+               _shares(weights_N, len(minus_energy)) @ minus_energy)
+  lower, upper = (mean - side.log_partition for side in (z.upper, z.lower))
   agree = resolved(z, resolved_nats)
   log_z = z.log_partition if agree else max(z.lower.log_partition, z.upper.log_partition)
   return score(minus_energy - log_z, kind='bracket', binarisation=binarisation,
@@ -178,7 +199,7 @@ def bracket(key, params, v_NV, *, base_V, start_CV, binarisation: str,
                                          z.upper.effective_sample_size),
                lower=lower, upper=upper, resolved=agree, log_partition=log_z,
                num_chains=len(start_CV), num_temperatures=z.lower.num_temperatures, method=method,
-               searches=looked_at(found), **details)
+               searches=looked_at(found), weights_N=weights_N, **details)
 
 
 def looked_at(found: searches.Searched) -> dict:

@@ -83,3 +83,13 @@ def test_shrinkage_is_chosen_on_validation_and_scored_on_test(valid, best):
   assert (score['shrinkage'], score['kind'], score['num_images']) == (best, 'exact', 300)
   np.testing.assert_allclose(score['test_nats'], expected.mean(), rtol=1e-4)
   assert json.loads(json.dumps(score)) == score
+
+
+def test_independent_columns_are_the_product_of_their_letters():
+  v_ND = np.array([[1, 0, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]])
+  found = baselines.independent_columns(v_ND, v_ND[:2], 2, train_weights_N=[2, 1, 1],
+                                        test_weights_N=[3, 1])
+  f = (np.array([3, 1, 1, 3]) + 0.5) / 5
+  log_p = np.log([f[0] * f[3], f[0] * f[2]])
+  assert found['test_nats'] == pytest.approx(0.75 * log_p[0] + 0.25 * log_p[1])
+  assert found['weighted'] and found['effective_rows'] == pytest.approx(16 / 10)

@@ -123,3 +123,17 @@ def test_so_few_chains_have_no_standard_error_and_resolve_nothing(num_chains):
     json.dumps(score, allow_nan=False)
     assert score['standard_error'] is None and np.isfinite(score['test_nats'])
   assert scores[1]['resolved'] is False
+
+
+def test_weights_of_rows_are_those_of_the_mean_and_of_its_error():
+  log_p_N, weights_N = np.array([-3.0, -1.0, -2.0]), np.array([2.0, 1.0, 0.0])
+  found = likelihood.score(log_p_N, kind='exact', binarisation='static', weights_N=weights_N)
+  assert found['test_nats'] == found['lower'] == pytest.approx(-7 / 3)
+  assert found['weighted'] and found['effective_rows'] == pytest.approx(9 / 5)
+  equal = likelihood.score(log_p_N, kind='exact', binarisation='static', weights_N=np.ones(3))
+  plain = likelihood.score(log_p_N, kind='exact', binarisation='static')
+  assert equal['test_nats'] == pytest.approx(plain['test_nats'])
+  assert equal['image_standard_error'] == pytest.approx(plain['image_standard_error'])
+  for bad in (np.ones(2), np.array([1.0, -1.0, 1.0]), np.zeros(3)):
+    with pytest.raises(ValueError, match='3 rows need as many weights'):
+      likelihood.score(log_p_N, kind='exact', binarisation='static', weights_N=bad)

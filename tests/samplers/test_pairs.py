@@ -74,26 +74,32 @@ def test_both_directions_have_the_exact_value(visible, hidden):
   assert abs(found.log_partition - exact) < 0.1
 
 
-@pytest.mark.parametrize('visible, hidden', [('categorical', 'double'), pytest.param(
-  'gaussian', 'bernoulli', marks=pytest.mark.slow)])
-def test_the_record_of_a_bracket_holds_the_exact_likelihood(visible, hidden):
+METHODS = {'annealing': dict(betas=annealing.linear(100)),
+           'ladder': dict(betas=annealing.linear(5), num_steps=200,
+                          search_betas=annealing.linear(50))}
+
+
+@pytest.mark.parametrize('visible, hidden, method', [
+  ('gaussian', 'spin', 'annealing'),
+  *(pytest.param(*pair, method, marks=pytest.mark.slow) for pair, method in (
+    (('gaussian', 'spin'), 'ladder'), (('categorical', 'gaussian'), 'ladder'),
+    (('categorical', 'double'), 'annealing')))])
+def test_the_record_of_a_bracket_holds_the_exact_likelihood(visible, hidden, method):
   machine, params = machine_of(visible, hidden)
   v_NV = draws_of(machine, params, 100)
-  exact = likelihood.score(-machine.free_energy(params, v_NV) - exact_log_partition(
-    machine, params), kind='exact', binarisation='static')['test_nats']
-  for method, arguments in (
-      ('annealing', dict(betas=annealing.linear(100))),
-      ('ladder', dict(betas=annealing.linear(8), num_steps=200,
-                      search_betas=annealing.linear(50)))):
-    found = likelihood.bracket(jax.random.key(1), params, v_NV, model=machine, method=method,
-                               base_V=annealing.base_of(machine, v_NV), start_CV=v_NV,
-                               binarisation='static', burn_in=50, split='test', **arguments)
-    slack = 5 * found['standard_error'] + 1e-4
-    assert found['resolved'] and found['split'] == 'test'
-    assert found['lower'] - slack < exact < found['upper'] + slack, (found, exact)
-    assert abs(found['test_nats'] - exact) < 0.1
-    floor = found['searches']['log_partition_floor']
-    assert (floor is None) == (not machine.visible.levels)
+  weights_N = np.linspace(1, 2, 100)
+  exact = np.average(-machine.free_energy(params, v_NV) - exact_log_partition(machine, params),
+                     weights=weights_N)
+  found = likelihood.bracket(jax.random.key(1), params, v_NV, model=machine, method=method,
+                             base_V=annealing.base_of(machine, v_NV), start_CV=v_NV, burn_in=50,
+                             binarisation='static', split='test', weights_N=weights_N,
+                             **METHODS[method])
+  slack = 5 * found['standard_error'] + 1e-4
+  assert found['resolved'] and found['split'] == 'test' and found['weighted']
+  assert found['lower'] - slack < exact < found['upper'] + slack, (found, exact)
+  assert abs(found['test_nats'] - exact) < 0.1
+  floor = found['searches']['log_partition_floor']
+  assert (floor is None) == (not machine.visible.levels)
 
 
 def test_the_quick_estimates_take_any_layers():

@@ -1,0 +1,80 @@
+"""Spikes and sequences of a user's files, from training to every score and chart."""
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import rbm_protein, rbm_spikes
+from experiments._common import machines
+from gen_models import data
+from gen_models.evaluation.score import Score
+from gen_models.training import loop
+
+FEW = dict(num_steps=30, num_hidden=4, chains=20, batch_size=20, ais_chains=20,
+           ais_temperatures=30, num_draws=200)
+
+
+def scored(module, **chosen):
+  """(score, pictures) of a short run."""
+  experiment = module.experiment(**{**FEW, **chosen})._replace(validate=None)
+  dataset = data.load(experiment.dataset)
+  params = loop.fit(experiment, dataset.train, dataset.valid, jax.random.key(0)).state.params
+  score = Score.from_json(experiment.evaluate(jax.random.key(1), params, dataset, lambda line: 0))
+  return score, experiment.pictures(jax.random.key(2), params, dataset), params
+
+
+def test_spikes_are_scored_and_drawn():
+  score, pictures, _ = scored(rbm_spikes)
+  assert score.kind == 'bracket' and score.num_images == 40 and score.details['split'] == 'test'
+  assert set(score.baselines) == {'independent neurons', 'mixture of Bernoullis'}
+  assert score.lower <= score.upper + 1 and -12 < score.test_nats < 0
+  assert {'second_moment_correlation', 'third_moment_correlation_of_training',
+          'active_neurons_distance'} <= set(score.scores)
+  assert set(pictures) == {'recorded', 'drawn', 'moments', 'active neurons', 'assemblies'}
+  for grid in pictures.values():
+    assert grid.shape[:2] == (1, 1) and grid.shape[-1] == 3 and 0 <= grid.min() <= grid.max() <= 1
+
+
+@pytest.mark.slow
+def test_a_pairwise_model_has_a_hidden_unit_for_each_neuron():
+  score, _, params = scored(rbm_spikes, hidden='pairwise')
+  assert params.w_VH.shape == (12, 12) and score.kind == 'bracket'
+
+
+def test_sequences_are_scored_weighted_with_contacts():
+  score, pictures, params = scored(rbm_protein, contacts='contacts.npy', hidden='gaussian')
+  assert score.kind == 'bracket' and score.binarisation == 'categorical'
+  assert score.details['weighted'] is True
+  assert score.scores['nats_per_column'] == pytest.approx(score.test_nats / 8)
+  assert score.scores['mean_field_contact_average_precision'] == 1.0
+  assert 0 < score.scores['contact_average_precision'] <= 1
+  assert set(score.baselines) == {'independent columns'}
+  assert set(pictures) == {'sequence logos', 'moments', 'contacts'}
+  np.testing.assert_allclose(np.asarray(params.w_VH).reshape(8, 21, 4).sum(1), 0, atol=1e-5)
+
+
+def test_the_gauge_is_a_projection_of_the_update():
+  import optax
+
+  from gen_models.models import units
+  from gen_models.models.machine import Machine
+  machine = Machine(units.Categorical(3), units.BERNOULLI)
+  params, other = (machine.init(jax.random.key(i), 6, 2, scale=1.0) for i in range(2))
+  gauge = machines.in_zero_sum_gauge(machine)
+  updates, _ = gauge.update(other, gauge.init(params), params)
+  moved, expected = optax.apply_updates(params, updates), optax.apply_updates(params, other)
+  v_SV = np.float32(np.eye(3)[[[0, 1], [2, 2], [1, 0]]].reshape(3, 6))
+  np.testing.assert_allclose(machine.log_likelihood(moved, v_SV),
+                             machine.log_likelihood(expected, v_SV), rtol=1e-5)
+  np.testing.assert_allclose(moved.w_VH.reshape(2, 3, 2).sum(1), 0, atol=1e-5)
+
+
+@pytest.mark.parametrize('make, message', [
+  (lambda: rbm_spikes.experiment(dataset='npz:absent.npz'), 'absent.npz: no such file.*jertubiana'),
+  (lambda: rbm_protein.experiment(dataset='fasta:absent.fasta'), 'no such file.*FASTA'),
+  (lambda: rbm_protein.experiment(contacts='absent.npy'), r'contacts=absent.npy: no such file'),
+  (lambda: rbm_spikes.experiment(dataset='fasta:family.fasta'), 'categorical.*another|choose')])
+def test_what_is_missing_or_of_another_kind_is_one_line(make, message):
+  with pytest.raises((ValueError, FileNotFoundError), match=message) as found:
+    make()
+  assert '\n' not in str(found.value)
