@@ -15,12 +15,12 @@ def scores(title: str, result: Result) -> markup.Node:
 def likelihood(title: str, result: Result) -> markup.Node:
   """The likelihood beside baselines, what it is worth, and what else was scored."""
   score = result.score
-  images = (f'{result.dataset}, {score.num_images:,} test images, {score.binarisation} '
-            'binarisation.')
+  rows = words.rows(result.dataset)
+  images = f'{result.dataset}, {score.num_images:,} test {rows}, {tables.view_of(result)}.'
   cells, others = tables.likelihood_cells(title, result), tables.other_cells(result)
   return [
-    [tag('h4', 'Log-likelihood of test images'),
-     markup.table(in_words(cells), f'Nats per image: {images}', sorts=False)]
+    [tag('h4', f'Log-likelihood of test {rows}'),
+     markup.table(in_words(cells, rows), f'Nats per {rows[:-1]}: {images}', sorts=False)]
     if len(cells) > 1 else None,
     tag('p', note, class_='soft') if (note := tables.remark(score)) else None,
     [tag('p', line, class_='mark') for line in score.remarks],
@@ -59,7 +59,7 @@ def long_table(title: str, cells: tables.Cells, caption: str) -> markup.Node:
   return [tag('h4', title), shown]
 
 
-def in_words(cells: tables.Cells) -> tables.Cells:
-  """The same table with the heads of its columns in words."""
+def in_words(cells: tables.Cells, rows: str = 'images') -> tables.Cells:
+  """The same table with the heads of its columns in words, of images or of other rows."""
   head, *body = cells
-  return [[words.head(column) for column in head], *body]
+  return [[words.head(column).replace('image', rows[:-1]) for column in head], *body]

@@ -13,6 +13,7 @@ from gen_models import files
 from gen_models.evaluation.score import Score
 from gen_models.experiment import Published
 from launch.cli import hyperparameters, registry
+from launch.reports import words
 from launch.runs import numbers, result as result_lib
 from launch.runs.result import Result
 
@@ -168,8 +169,14 @@ def head(lines: Sequence[Line]) -> str:
 
 def _images(lines: Sequence[Line]) -> str:
   first_of_each = {(r.dataset, r.score.binarisation): r for _, r in reversed(lines)}.values()
-  return '; '.join(f'{r.dataset}, {r.score.binarisation} binarisation, {r.score.num_images:,} test '
-                   'images' for r in first_of_each)
+  return '; '.join(f'{r.dataset}, {view_of(r)}, {r.score.num_images:,} test {words.rows(r.dataset)}'
+                   for r in first_of_each)
+
+
+def view_of(result: Result) -> str:
+  """How the scored rows were seen: binarisation of images, the kind of others, weights."""
+  return words.view(result.dataset, result.score.binarisation,
+                    bool(result.score.details.get('weighted')))
 
 
 def _machines(lines: Sequence[Line]) -> str:
@@ -289,7 +296,8 @@ def remark(score: Score) -> str:
 def of_result(result: Result) -> str:
   """A result for the terminal: likelihood beside baselines, what else was scored, draws."""
   score, name = result.score, result.name
-  images = f'{score.num_images:,} test images, {result.dataset}, {score.binarisation} binarisation'
+  images = (f'{score.num_images:,} test {words.rows(result.dataset)}, {result.dataset}, '
+            f'{view_of(result)}')
   blocks = [f'{name}: {images}']
   for table in (likelihood_cells(name, result), other_cells(result), sample_cells(result)):
     if len(table) > 1:

@@ -37,6 +37,20 @@ def better(direction: str) -> str:
   return _BETTER.get(direction, direction)
 
 
+def rows(dataset: str) -> str:
+  """'images', or 'rows' of a data set that is a user's file of anything else."""
+  scheme, colon, _ = dataset.partition(':')
+  return 'images' if not colon or scheme in ('folder', 'tfds') else 'rows'
+
+
+def view(dataset: str, binarisation: str, weighted: bool = False) -> str:
+  """'dynamic binarisation' of images; of rows what they are: binary, real, categorical, counts."""
+  if rows(dataset) == 'images':
+    return f'{binarisation} binarisation'
+  kind = {'static': 'binary', 'threshold': 'binary'}.get(binarisation, binarisation)
+  return f'{kind}, weighted' if weighted else kind
+
+
 def unit(metric: str) -> str:
   """The unit of a metric of training, '' where its name does not tell."""
   words = re.split(r'[^a-z0-9]+', metric.lower())
