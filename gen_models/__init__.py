@@ -6,8 +6,8 @@
   estimator = gm.estimators.contrastive(gm.models.rbm, gm.estimators.persistent(chains=100))
   found = gm.evaluation.audit(key, estimator, params, batch, exact_grads)
 
-  run = gm.load('runs/digits')
-  samples = run.sample(key, 64)
+  run = gm.fit('rbm_digits', variant='pcd', workdir='runs/digits')
+  samples = gm.load('runs/digits').sample(key, 64)
 
 All public names are in the `__all__` of the packages; each is imported when it is first used.
 """
@@ -29,11 +29,12 @@ if TYPE_CHECKING:
   )
   from gen_models.estimators.base import Estimator, Memory
   from gen_models.experiment import Alarm, Experiment, Phase, Published, Samples
+  from launch.runs.fit import fit
   from launch.runs.load import Run, load
 
 __all__ = ['Alarm', 'Estimator', 'Experiment', 'Memory', 'Phase', 'Published', 'Run', 'Samples',
-           'data', 'domains', 'estimators', 'evaluation', 'load', 'models', 'problems', 'samplers',
-           'training']
+           'data', 'domains', 'estimators', 'evaluation', 'fit', 'load', 'models', 'problems',
+           'samplers', 'training']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
@@ -42,4 +43,4 @@ __getattr__, __dir__ = _lazy.attach(
    **dict.fromkeys(('Alarm', 'Experiment', 'Phase', 'Published', 'Samples'),
                    'gen_models.experiment'),
    # A run directory names an experiment, and only launch makes names into code.
-   **dict.fromkeys(('Run', 'load'), 'launch.runs.load')})
+   'fit': 'launch.runs.fit', **dict.fromkeys(('Run', 'load'), 'launch.runs.load')})

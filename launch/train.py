@@ -9,12 +9,10 @@ step with the hyperparameters given here.
 
 import contextlib
 import functools
-import itertools
 import pathlib
 import shlex
 import signal
 import sys
-import time
 
 from absl import flags
 
@@ -68,15 +66,17 @@ def main(argv):
     elif _FROM.value and backends.WHERE.value == 'slurm':  # its jobs see the files of this machine
       rundir.read_config(pathlib.Path(_FROM.value))
     sys.exit(backends.submit(backends.command('launch.train'), workdir))
-  # Errors of the command are reported before the directory is claimed for it.
-  experiment, dataset = prepare(entry, config)
+  # Errors of the command are reported before the directory is claimed for it; and bad flags were
+  # answered before anything slow is loaded.
+  from launch.runs import training
+  experiment, dataset = training.prepare(entry, config, _DATA_DIR.value)
   # Of several processes only the first writes files and prints.
   lock = (rundir.lock(workdir) if distributed.is_first()
           else contextlib.nullcontext(lambda: None))
   with lock as require:
     if _FROM.value:
       config['from'] = warm_start.find(pathlib.Path(_FROM.value), workdir, config, experiment,
-                                       _DATA_DIR.value)
+                                       dataset.train)
     begun = distributed.is_first() and rundir.claim(workdir, config, _ACCEPT_CODE.value)
     remark = rundir.other_devices(workdir) if begun else None
     if distributed.is_first():
@@ -109,40 +109,20 @@ def _page_separately(workdir):
   return workdir / 'report.html'
 
 
-def prepare(entry, config):
-  """(experiment, dataset) of a run, which are read and fit together; nothing is written.
-
-  Raises:
-    MissingData: the data are not there.
-    UsageError: memory does not hold so many replicas.
-    ValueError: an experiment whose parts do not fit together.
-  """
-  # Imported late: bad flags are answered before anything slow is loaded.
-  from gen_models import data
-  from gen_models.training import hyper, keys, position
-  from launch.runs import memory
-  values = config['hyperparameters']
-  dataset = data.load(entry.experiment(**values).dataset, _DATA_DIR.value)
-  experiment = hyper.bind(entry.experiment, values, dataset.train, dataset.valid)
-  for end in itertools.accumulate(phase.num_steps for phase in experiment.phases):
-    state = position.abstract_state(experiment, end, keys.of_run(0), dataset.train)
-    memory.require_replicas(config['seeds'], state)
-  return experiment, dataset
-
-
 def train(experiment, dataset, config, workdir, begun, remark, require):
   """Runs the loop with everything that has effects attached to it."""
   from gen_models import data
   from gen_models.training import keys, loop, parallel
   from gen_models.training.hooks import Hooks
   from gen_models.training.record import Diverged
+  from launch.runs import training
 
   stream = data.source(experiment.dataset, _DATA_DIR.value) if _STREAM.value else None
   key = keys.of_run(config['seed'], config['seeds'])
   checkpoints = rundir.open_checkpoints(workdir, config, experiment,
                                         save_interval_minutes=_SAVE_MINUTES.value, require=require)
   with checkpoints:
-    start = _start(experiment, dataset.train, key, config, checkpoints)
+    start = training.start(experiment, dataset.train, key, config, checkpoints)
     step = start[1] if start else 0
     if distributed.is_first() and (begun or start):
       print(f'resuming {workdir} at step {step}', flush=True)
@@ -156,49 +136,15 @@ def train(experiment, dataset, config, workdir, begun, remark, require):
       with stop as should_stop:
         return fit(hooks=Hooks(on_metrics=lambda step, values: distributed.heartbeat(step),
                                should_stop=should_stop))
-    with stop as should_stop, _reporting(experiment, config, workdir, step) as hooks:
+    reporting = training.reporting(experiment, config, workdir, step,
+                                   on_step=distributed.heartbeat)
+    with stop as should_stop, reporting as hooks:
       try:
         return fit(hooks=hooks._replace(should_stop=should_stop))
       except Diverged as e:
         checkpoints.wait()  # what it offers may be under way
         mine = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
         raise Diverged(f'{e}:\n{warm_start.offer(config, workdir, mine)}') from e
-
-
-def _start(experiment, arrays, key, config, checkpoints):
-  """(state, step) that training resumes from or begins --from; None at the beginning."""
-  from gen_models.training import position
-  start = position.restore(experiment, checkpoints, key, arrays)
-  if start is None and 'from' in config:
-    start = warm_start.begin(config, experiment, arrays, checkpoints)
-  return start
-
-
-@contextlib.contextmanager
-def _reporting(experiment, config, workdir, step):
-  """Hooks that write metrics and warnings to the run directory and progress to the screen."""
-  from gen_models import files
-  from gen_models.training import metrics
-  from gen_models.training.hooks import Hooks
-  seconds_before = max(metrics.spent(workdir / 'metrics.jsonl', step),
-                       config.get('from', {}).get('seconds', 0.0))
-  began = time.monotonic()
-  total = sum(phase.num_steps for phase in experiment.phases)
-  with (metrics.Metrics(workdir, resume_step=step) as writer,
-        metrics.Progress(total) as progress):
-    def on_alarm(step, message, replica):
-      del replica  # seeds share this run directory, and alarms ring for any of them
-      line = f'warning: step {step}: {message}'
-      files.append_line(workdir / 'warnings.txt', line)
-      print('\n' + line if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
-
-    def on_metrics(step, values):
-      values = {**values, 'seconds': seconds_before + time.monotonic() - began}
-      writer.write(step, values)
-      distributed.heartbeat(step)
-      progress.update(step, values, experiment.headline)
-
-    yield Hooks(on_metrics, on_alarm)
 
 
 if __name__ == '__main__':

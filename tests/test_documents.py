@@ -81,7 +81,7 @@ def test_readme_commands_run(tmp_path):
 def test_readme_estimator_is_audited_as_readme_shows(tmp_path):
   """The file and the command of README: what is found, and CD-1 with CD-1's bias."""
   text = (ROOT / 'README.md').read_text()
-  source, = blocks('README.md', 'python')
+  source = files_of('README.md')['mine.py']
   assert len(source.strip().splitlines()) < 15
   assert source == files_of('docs/howto/estimator.md')['mine.py']
   line, = [c for c in commands('README.md') if 'launch.audit' in c]
@@ -167,6 +167,18 @@ def test_what_a_page_says_to_save_runs(name, tmp_path):
   assert any(f'--experiment={saved[0]}' in words for words in lines)
   output = [run(words, tmp_path).stdout for words in lines][-1]
   assert '"kind": "exact"' in output.splitlines()[-1]
+
+
+def test_the_page_of_scripts_runs(tmp_path, monkeypatch):
+  """Its blocks one after another, as in a notebook; on shortened runs."""
+  sources = blocks('docs/howto/script.md', 'python')
+  assert len(sources[0].splitlines()) <= 40, 'an RBM in forty lines'
+  assert all(len(source.splitlines()) <= 10 for source in sources[1:]), 'ten lines each'
+  monkeypatch.chdir(tmp_path)
+  code = '\n'.join(sources).replace('10_000', '400').replace('num_hidden=16', 'num_hidden=5')
+  here = {}
+  exec(compile(code, 'script.md', 'exec'), here)
+  assert here['nats'] > -40 and here['run'].step == here['result'].step == 400
 
 
 def test_forty_lines_are_forty_lines():

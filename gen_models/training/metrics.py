@@ -14,7 +14,7 @@ import pathlib
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TextIO
 
 import numpy as np
@@ -141,13 +141,18 @@ def history(path, largest: int = LARGEST) -> dict[str, Series]:
 
   Raises as `read`.
   """
+  return series(read(path, largest), path)
+
+
+def series(lines: Iterable[Mapping[str, Any]], where='metrics') -> dict[str, Series]:
+  """{metric: Series} of lines as `read` gives them; raises ValueError, which names `where`."""
   points = {}
-  for line in read(path, largest):
+  for line in lines:
     for name in line.keys() - {'step', 'time'}:
       points.setdefault(name, []).append((line['step'], line[name]))
   for name, xs in points.items():
     if len({np.shape(value) for _, value in xs}) > 1:
-      raise ValueError(f'{path}: {name} is not of the same number of replicas on every line')
+      raise ValueError(f'{where}: {name} is not of the same number of replicas on every line')
   return {name: Series(np.array([s for s, _ in xs]), np.array([v for _, v in xs], np.float64))
           for name, xs in sorted(points.items())}
 
@@ -234,7 +239,9 @@ def _shown(metrics, headline: str | None) -> list[str]:
 
 
 class Progress(contextlib.AbstractContextManager):
-  """One line, rewritten in place on a terminal; elsewhere the first, one a minute, and the last.
+  """One line, rewritten in place on a terminal or in a notebook.
+
+  Elsewhere it is written once when training begins, every minute, and at the end.
 
   A metric that is not measured at every update keeps its latest value.
 
@@ -248,7 +255,8 @@ class Progress(contextlib.AbstractContextManager):
                clock: Callable[[], float] = time.monotonic):
     self._num_steps, self._stream = num_steps, stream or sys.stderr
     self._clock, self._metrics = clock, {}
-    self._in_place = self._stream.isatty()
+    # A notebook rewrites a line as a terminal does, and does not say so.
+    self._in_place = self._stream.isatty() or type(self._stream).__module__ == 'ipykernel.iostream'
     self._interval = 0.1 if self._in_place else 60.0
     self._start: tuple[int, float] | None = None
     self._shown_at: float | None = None

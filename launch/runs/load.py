@@ -4,7 +4,7 @@ import functools
 import os
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -33,16 +33,18 @@ class Run:
     state: everything that a resumed run needs, training.TrainState.
     config: what the run is, the content of config.json.
     code: of the user's files that it was built with, file -> sha256.
+    seeds: of its replicas, one or several.
     workdir: the run directory; None of a run in memory.
   """
 
   def __init__(self, config: dict[str, Any], experiment: Experiment, state, step: int, *,
                code: dict[str, str] | None = None, workdir: pathlib.Path | None = None,
                dataset: Dataset | None = None, data_dir: str | os.PathLike | None = None,
-               history: Mapping[str, Series] | None = None):
+               history: Mapping[str, Series] | None = None, seeds: Sequence[int] | None = None):
     self.config, self.experiment, self.state, self.step = config, experiment, state, step
     self.code, self.workdir = code or {}, workdir
     self.params = step_lib.final_params(state)
+    self.seeds = tuple(seeds or range(config['seed'], config['seed'] + config['seeds']))
     self._dataset, self._data_dir, self._history = dataset, data_dir, history
 
   def __repr__(self) -> str:
@@ -70,7 +72,7 @@ class Run:
 
   def params_of(self, replica: int) -> Any:
     """Parameters of one seed, counted from 0."""
-    if self.config['seeds'] == 1:
+    if len(self.seeds) == 1:
       return self.params
     return jax.tree.map(lambda x: x[replica], self.params)
 
@@ -99,6 +101,17 @@ class Run:
     with jax_setup.numerics():
       return Samples(*map(np.asarray, self.experiment.sample(key, self.params_of(replica), num,
                                                              label)))
+
+  def evaluate(self, report: Callable[[str], None] = print, *, replica: int = 0) -> dict[str, Any]:
+    """The score on the test split, of one seed: the numbers that launch.evaluate keeps.
+
+    Args:
+      report: called with lines of progress.
+      replica: which of several seeds.
+    """
+    with jax_setup.numerics(), jax.default_matmul_precision('highest'):
+      return self.experiment.evaluate(keys.evaluation(self.seeds[replica]),
+                                      self.params_of(replica), self.dataset, report)
 
 
 def load(workdir: str | os.PathLike, step: int | str | None = None, *,

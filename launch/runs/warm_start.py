@@ -22,7 +22,7 @@ from launch.runs import directory as rundir
 
 
 def find(old: pathlib.Path, workdir: pathlib.Path, config: dict[str, Any], experiment,
-         data_dir: str | None) -> dict[str, Any]:
+         train) -> dict[str, Any]:
   """`from` of a configuration: as recorded in workdir if it was begun, else OLD's last checkpoint.
 
   Args:
@@ -30,7 +30,7 @@ def find(old: pathlib.Path, workdir: pathlib.Path, config: dict[str, Any], exper
     workdir: of the new run.
     config: of the new run.
     experiment: of the new run.
-    data_dir: of prepared data.
+    train: Arrays of its training split.
 
   Raises:
     UsageError: OLD has no checkpoint, one of other shapes or seeds, one that is not a position in
@@ -41,22 +41,32 @@ def find(old: pathlib.Path, workdir: pathlib.Path, config: dict[str, Any], exper
     recorded = rundir.read_config(workdir).get('from')
     if recorded and recorded.get('directory') == directory:
       return recorded
-  from gen_models import data
-  from gen_models.training import metrics, position
+  from gen_models.training import metrics
+  _, step, sha256 = _last(old, config, experiment, train)
+  return {'directory': directory, 'step': step, 'sha256': sha256,
+          'seconds': metrics.spent(old / 'metrics.jsonl', step)}
+
+
+def last(old: pathlib.Path, config: dict[str, Any], experiment, train):
+  """(state, step) of OLD's last checkpoint, for a run in memory; raises as `find`."""
+  return _last(old, config, experiment, train)[:2]
+
+
+def _last(old, config, experiment, train):
+  """(state, step, sha256) of OLD's last checkpoint, after which something is left to do."""
+  from gen_models.training import position
   there = rundir.read_config(old)
   if differing := [k for k in ('seed', 'seeds') if there[k] != config[k]]:
     name = differing[0]
     raise errors.UsageError(f'--from={old} has {name} {there[name]}: its random numbers are '
                             f'continued, so give --{name}={there[name]}')
-  train = data.load(experiment.dataset, data_dir).train
   phases = experiment.phases
-  _, step, sha256 = _restore(old, config, experiment, train, phases_there=_phases_of(old, there))
-  if step == (total := position.first_step(phases, len(phases))):
+  found = _restore(old, config, experiment, train, phases_there=_phases_of(old, there))
+  if found[1] == (total := position.first_step(phases, len(phases))):
     raise errors.UsageError(f'--from={old} has made all {total} updates that this run asks for: '
                             'nothing is left to do; ask for more updates'
                             + (f' of phase {phases[-1].name}' if len(phases) > 1 else ''))
-  return {'directory': directory, 'step': step, 'sha256': sha256,
-          'seconds': metrics.spent(old / 'metrics.jsonl', step)}
+  return found
 
 
 def begin(config: dict[str, Any], experiment, train, checkpoints):

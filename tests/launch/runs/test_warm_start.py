@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+from gen_models import data
 from launch import errors
 from launch.cli import hyperparameters, registry
 from launch.runs import warm_start
@@ -18,7 +19,8 @@ def find(old: pathlib.Path, experiment: str, variant: str | None = None, **chang
   values = hyperparameters.resolve(entry, variant, [f'{k}={v}' for k, v in changes.items()])
   config = {'experiment': experiment, 'variant': variant, 'hyperparameters': values, 'seed': 0,
             'seeds': 1}
-  return warm_start.find(old, old / 'new', config, entry.experiment(**values), None)
+  built = entry.experiment(**values)
+  return warm_start.find(old, old / 'new', config, built, data.load(built.dataset).train)
 
 
 @pytest.fixture(name='stack', scope='module')
