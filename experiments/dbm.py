@@ -15,8 +15,8 @@ and an upper bound from draws of the posterior with the smaller side. On digits 
 exact. Mean +- standard deviation over seeds. Draws take Gibbs steps of alternate layers while the
 weights grow from zero, then more at the machine itself: they never see an image.
 
-  mnist_500_1000     784-500-1000
-  centred            the same, shorter
+  mnist_500_1000     784-500-1000, pretrained and then centred
+  centred            the same, without pretraining
   pretrained         the same, pretrained and not centred
   labelled           784-500-1000, a label at the top
   digits             64-16-32 on 8x8 digits, threshold
@@ -62,8 +62,8 @@ from gen_models.samplers import annealing
 SCORING = ('importance_samples', 'posterior_steps', 'ais_chains', 'ais_temperatures')
 _DIGITS = dict(dataset='digits', binarisation='threshold', layers='16-32', num_steps=20_000)
 VARIANTS = {
-  'mnist_500_1000': dict(num_steps=60_000),
-  'centred': dict(num_steps=20_000),
+  'mnist_500_1000': dict(pretrain=True, pretrain_steps=15_000, num_steps=50_000),
+  'centred': dict(num_steps=30_000),
   'pretrained': dict(pretrain=True, centring=None),
   'labelled': dict(labels=True),
   'digits': _DIGITS,
@@ -116,8 +116,9 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
                tolerance: Positive = 1e-3, iterations: PositiveInt = 10, damping: Decay = 0.0,
                negative: Literal['pcd', 'pt', 'fpcd', 'coupled'] = 'pcd', steps: PositiveInt = 5,
                chains: PositiveInt = 100, rungs: PositiveInt = 10, fast_rate: NonNegative = 0.01,
-               centring: Fraction | None = 0.01, learning_rate: NonNegative = 0.05,
-               momentum: Decay = 0.0, weight_decay: NonNegative = 1e-4, average: Decay = 0.0,
+               centring: Fraction | None = 0.01, upper_scale: NonNegative = 1.0,
+               learning_rate: NonNegative = 0.05, momentum: Decay = 0.0,
+               weight_decay: NonNegative = 1e-4, average: Decay = 0.0,
                pretrain: bool = False, pretrain_steps: NumUpdates = 30_000,
                pretrain_learning_rate: NonNegative = 0.05, batch_size: PositiveInt = 100,
                num_steps: NumUpdates = 100_000, gibbs_steps: NonNegativeInt = 1000,
@@ -125,7 +126,8 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
                posterior_steps: PositiveInt = 200, ais_chains: PositiveInt = 100,
                ais_temperatures: PositiveInt = 14_500) -> Experiment:
   """iterations, tolerance and damping are those of mean field in training; steps are Gibbs steps of
-  either phase an update. gibbs_steps and warm_steps are those behind a draw; importance_samples,
+  either phase an update. Weights above the first layer start with variance upper_scale^2 over the
+  units below. gibbs_steps and warm_steps are those behind a draw; importance_samples,
   posterior_steps, ais_chains and ais_temperatures those of the final score.
   """
   levels, shape, sizes = data.levels(dataset), data.shape(dataset), sizes_of(layers)
@@ -157,7 +159,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
     sizes, num_steps=pretrain_steps, learning_rate=pretrain_learning_rate, centring=centring,
     **options) if pretrain else ()
   phase = Phase(
-    'dbm', deep_boltzmann.beginning(model, levels),
+    'dbm', deep_boltzmann.beginning(model, levels, upper_scale),
     deep(model, posterior, negative_phase, direction=centred(centring)),
     boltzmann.descent(learning_rate, momentum, weight_decay, num_steps, on=dbm.Params(True, False)),
     data.batches(batch_size, binarisation, levels, with_labels=labels), num_steps, batch_size,

@@ -28,13 +28,21 @@ def pretraining(sizes, *, levels: int, binarisation: str, batch_size: int, num_s
                 num_steps=num_steps, propagate='samples', model=stack)
 
 
-def beginning(model: dbm.DBM, levels: int):
-  """Phase.init: the composed stack, or small weights where there is none."""
+def beginning(model: dbm.DBM, levels: int, upper_scale: float = 1.0):
+  """Phase.init: the composed stack; where there is none small weights, of upper layers larger ones.
+
+  With small weights above the first layer their units are constant, and a constant unit has next to
+  no gradient: W_k, k > 1, is therefore drawn with variance upper_scale^2 / D_{k-1}, so that units
+  differ from image to image from the beginning.
+  """
   def init(key, arrays, previous_params):
     if previous_params is not None:
       params = dbm.compose(previous_params.layers)
       return _with_label(key, model, params) if model.num_labels else params
-    return model.init(key, data.mean_image(arrays, levels))
+    params = model.init(key, data.mean_image(arrays, levels), scale=1.0)
+    first, *upper = params.weights
+    return params._replace(weights=(
+      0.01 * first, *(upper_scale / len(w)**0.5 * w for w in upper)))
   return init
 
 
