@@ -190,6 +190,126 @@ def unlabelled(draw: Draw, shape) -> Sampler:
   return sample
 
 
+# Questions to a trained model. Each is a pure function of rows x [B, D] as the model sees them.
+
+
+class See(Protocol):
+  """Rows as the model sees them, such as binarised ones."""
+
+  def __call__(self, key: jax.Array, x_BD: jax.Array, /) -> jax.Array:
+    """[B, D], of rows in which 1.0 stands for the largest value of pictures; the key is consumed.
+
+    What is missing (nan) is put back by the caller.
+    """
+    ...
+
+
+class Features(Protocol):
+  """What the model makes of a row."""
+
+  def __call__(self, key: jax.Array, params: Any, x_BD: jax.Array, /, *, layer: int | None,
+               num_draws: int) -> dict[str, jax.Array]:
+    """`features` [B, F] of a layer, counted from 1, or of the model's choice (None).
+
+    Where features are random given a row, they are their means, and with num_draws > 0 there are
+    also `draws` [B, K, F].
+    """
+    ...
+
+
+class LogLikelihood(Protocol):
+  """log p(x) of each row, up to `Questions.log_partition` where there is one."""
+
+  def __call__(self, key: jax.Array, params: Any, x_BD: jax.Array, /, *,
+               num_samples: int) -> dict[str, jax.Array]:
+    """`log_likelihood` [B] nats where it is exact; else `log_weights` [B, K] of importance samples.
+
+    log (1/K) sum_k exp(log_weights) is low in expectation; its mean, below that, is the bound.
+    """
+    ...
+
+
+class Reconstruction(Protocol):
+  """A row through the model and back."""
+
+  def __call__(self, key: jax.Array, params: Any, x_BD: jax.Array, /) -> dict[str, jax.Array]:
+    """`reconstruction` [B, D]."""
+    ...
+
+
+class Imputation(Protocol):
+  """What is missing from a row, nan in x, given what is not."""
+
+  def __call__(self, key: jax.Array, params: Any, x_BD: jax.Array, /, *, num_draws: int,
+               num_steps: int) -> dict[str, jax.Array]:
+    """`mean` [B, D] and `draws` [B, K, D] of p(x | x_seen), what was seen as it was."""
+    ...
+
+
+class Classes(Protocol):
+  """The class of a row."""
+
+  def __call__(self, key: jax.Array, params: Any, x_BD: jax.Array, /) -> dict[str, jax.Array]:
+    """`probabilities` [B, Q]."""
+    ...
+
+
+class ChainDraws(Protocol):
+  """Draws of a model that is drawn from by Markov chains, where more is said than `sample` takes."""
+
+  def __call__(self, key: jax.Array, params: Any, num: int, /, *, label: int | None,
+               num_steps: int, temperature: float, start: Any) -> tuple[jax.Array, jax.Array]:
+    """(draws, means), [num, D].
+
+    Args:
+      key: consumed.
+      params: of the model.
+      num: how many.
+      label: class to draw from, or None.
+      num_steps: Gibbs steps.
+      temperature: T of the density p^(1/T); ValueError where the model has no such density.
+      start: gibbs.Chains [num, ..] to begin with, or None for the model's own start.
+    """
+    ...
+
+
+UNSAID = 'its experiment does not say how'
+
+
+class Questions(NamedTuple):
+  """What can be asked of a trained model, beside its draws.
+
+  A question that the family cannot answer is the reason in a few words. gen_models.inference makes
+  the questions of each family and asks them.
+
+  Attributes:
+    features, log_likelihood, reconstruction, imputation, classes: functions of the key, the
+      parameters and rows; or why there is none.
+    see: (key, x) -> rows as the model sees them.
+    show: x -> rows as the data are, of reconstructions and imputed rows.
+    num_layers: params -> layers whose features can be asked for.
+    log_partition: params -> log Z, which `log_likelihood` leaves out, scalar, exact (ValueError
+      where it cannot be enumerated); None of models whose density is normalised.
+    groups: values of a row that are missing together or not at all, such as the categories of a
+      one-of-Q unit: consecutive blocks of this size.
+    takes_missing: the questions that take rows of which values are missing.
+    chains: draws by chains of a chosen length; or why there are none.
+  """
+
+  features: Features | str = UNSAID
+  log_likelihood: LogLikelihood | str = UNSAID
+  reconstruction: Reconstruction | str = UNSAID
+  imputation: Imputation | str = UNSAID
+  classes: Classes | str = UNSAID
+  see: See = lambda key, x_BD: x_BD
+  show: Callable[[jax.Array], jax.Array] = lambda x: x
+  num_layers: Callable[[Any], int] = lambda params: 1
+  log_partition: Callable[[Any], jax.Array] | None = None
+  groups: int = 1
+  takes_missing: tuple[str, ...] = ('imputation',)
+  chains: ChainDraws | str = 'it is not drawn from by chains whose length could be chosen'
+
+
 class Experiment(NamedTuple):
   """A model, an estimator, an optimizer and a data pipeline, composed.
 
@@ -208,6 +328,7 @@ class Experiment(NamedTuple):
       [0, 1], what the report shows besides curves.
     sample: (key, params, num, label) -> Samples, draws of the model; label is None, or a class
       to condition on (ValueError where the model has no classes). None: nothing to draw.
+    questions: what else the trained model can be asked, see gen_models.inference.
     steps_per_dispatch: updates compiled into one program; saves and logs fall between.
     num_validations: about how often a phase as long as the last one is validated.
     validate_every: steps between validations, a multiple of steps_per_dispatch; None for what
@@ -235,6 +356,7 @@ class Experiment(NamedTuple):
   headline: str | None = None
   pictures: Pictures | None = None
   sample: Sampler | None = None
+  questions: Questions = Questions()
   steps_per_dispatch: int = 100
   num_validations: int = 10
   validate_every: int | None = None

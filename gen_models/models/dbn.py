@@ -90,10 +90,13 @@ def log_weights(key, params: Params, v_BV) -> jax.Array:
 
   Without log Z_L: subtract the top layer's log-partition.
   """
-  *lower, _ = params.layers
+  return log_weights_at(params, v_BV, sample_posterior(key, params, v_BV))
+
+
+def log_weights_at(params: Params, v_BV, h: tuple) -> jax.Array:
+  """`log_weights` at states h_1, .., h_{L-1} that are given, [B] nats."""
   x_BV, log_w_B = v_BV, 0.0
-  for key_h, layer in zip(_keys(key, lower), lower):
-    h_BH = rbm.sample_hidden(key_h, layer, x_BV)
+  for layer, h_BH in zip(params.layers[:-1], h, strict=True):
     log_w_B += rbm.free_energy(upside_down(layer), h_BH) - rbm.free_energy(layer, x_BV)
     x_BV = h_BH
   return log_w_B - top_free_energy(params, x_BV)
@@ -126,11 +129,16 @@ def features(key, params: Params, v_BV, propagate: Propagate) -> jax.Array:
   """
   if propagate == 'means':
     return feature_means(params, v_BV)
+  return (v_BV, *sample_posterior(key, params, v_BV))[-1]
+
+
+def sample_posterior(key, params: Params, v_BV) -> tuple:
+  """h_1, .., h_{L-1} ~ q(. | v), each [B, H]; of a single layer ()."""
   *lower, _ = params.layers
-  x_BV = v_BV
+  h = []
   for key_h, layer in zip(_keys(key, lower), lower):
-    x_BV = rbm.sample_hidden(key_h, layer, x_BV)
-  return x_BV
+    h.append(rbm.sample_hidden(key_h, layer, h[-1] if h else v_BV))
+  return tuple(h)
 
 
 def feature_means(params: Params, v_BV) -> jax.Array:
@@ -164,11 +172,36 @@ def label_given_visible(params: Params, v_BV) -> jax.Array:
   return jax.nn.softmax(log_w_BQ, axis=-1)
 
 
+def means(params: Params, v_BV) -> tuple:
+  """The mean-field pass up to the top, h_l = sigma(c + h_{l-1} W) for l = 1 .. L, each [B, H].
+
+  The top layer sees p(y | v), `label_given_visible`, in the place of a label.
+  """
+  *lower, top = params.layers
+  h, x_BV = [], v_BV
+  for layer in lower:
+    x_BV = rbm.hidden_mean(layer, x_BV)
+    h.append(x_BV)
+  if num_labels_of(params):
+    x_BV = jnp.concatenate([x_BV, label_given_visible(params, v_BV)], axis=-1)
+  return (*h, rbm.hidden_mean(top, x_BV))
+
+
+def reconstruct(params: Params, v_BV) -> jax.Array:
+  """The mean-field pass up to the top and down again to E[v | h_1], [B, V]."""
+  *lower, top = params.layers
+  num_features = len(top.b_V) - num_labels_of(params)
+  x_BV = rbm.visible_mean(top, means(params, v_BV)[-1])[:, :num_features]
+  for layer in reversed(lower):
+    x_BV = rbm.visible_mean(layer, x_BV)
+  return x_BV
+
+
 # Sampling.
 
 
 def sample(key, params: Params, num_samples: int, gibbs_steps: int,
-           label=None) -> tuple[jax.Array, jax.Array]:
+           label=None, start: gibbs.Chains | None = None) -> tuple[jax.Array, jax.Array]:
   """(v, p(v | h_1)): Gibbs in the top layer from its visible biases, one ancestral pass down.
 
   Args:
@@ -177,6 +210,7 @@ def sample(key, params: Params, num_samples: int, gibbs_steps: int,
     num_samples: N, independent chains.
     gibbs_steps: in the top layer.
     label: class held through all Gibbs steps, or None; may be traced.
+    start: chains of the top layer [N, ..] to begin with, or None.
 
   Returns:
     two arrays [N, V].
@@ -190,12 +224,15 @@ def sample(key, params: Params, num_samples: int, gibbs_steps: int,
     raise ValueError('this deep belief network has no labels to hold')
   model: gibbs.Model = rbm
   if label is not None:
+    if start is not None:
+      start = start._replace(v_CV=start.v_CV[:, :-num_labels])
     top, num_labels = label_rbm.given_label(top, num_labels, label), 0
   elif num_labels:
     model = label_rbm.model(num_labels)
   key_init, key_gibbs, *keys = jax.random.split(key, 3 + len(lower))
-  chains = gibbs.run(key_gibbs, model, top,
-                     gibbs.init_chains(key_init, model, top, num_samples), gibbs_steps)
+  if start is None:
+    start = gibbs.init_chains(key_init, model, top, num_samples)
+  chains = gibbs.run(key_gibbs, model, top, start, gibbs_steps)
   x_NH = chains.h_CH
   mean_NV = rbm.visible_mean(top, x_NH)[:, :len(top.b_V) - num_labels]
   x_NV = bits.bernoulli(keys[0], mean_NV)

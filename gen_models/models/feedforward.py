@@ -80,6 +80,13 @@ def forward(params: Params, x_BI) -> jax.Array:
   return _affine(last, x_BI)
 
 
+def hidden(params: Params, x_BI, depth: int) -> jax.Array:
+  """The units of layer `depth`, 1 the first; [B, O]. The last layer is linear: f(x)."""
+  for layer in params.layers[:min(depth, len(params.layers) - 1)]:
+    x_BI = jax.nn.sigmoid(_affine(layer, x_BI))
+  return _affine(params.layers[-1], x_BI) if depth == len(params.layers) else x_BI
+
+
 def _affine(layer, x_BI):
   return add_bias(x_BI @ layer.w_IO, layer.b_O)
 

@@ -10,20 +10,22 @@ with A, the whitener,
   LowRank   never formed: x = m + W h + noise * e, h and e standard normal, so that
             C = W W' + diag(noise^2): factor analysis; where all noise is equal, probabilistic PCA
 
-Parameters are unconstrained, fit for gradients. Axis suffixes: N images, V visible, R rank.
-Likelihoods in nats of a density.
+Parameters are unconstrained, fit for gradients. Axis suffixes: N images, V visible, R rank,
+K draws of each row. Likelihoods in nats of a density.
 
 Woodbury (1950); Ledoit & Wolf (2004), A well-conditioned estimator for large-dimensional covariance
 matrices; Tipping & Bishop (1999), Probabilistic principal component analysis.
 """
 
 import math
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
+from jax import lax
+from jax.scipy.linalg import cho_solve, solve_triangular
 
 from gen_models.models.rows import mean_rows
 
@@ -112,6 +114,14 @@ def covariance_of(params: Params) -> jax.Array:
   return params.w_VR @ params.w_VR.T + jnp.diag(jnp.exp(2 * params.log_noise_V))
 
 
+def whiten(params: Full | Diagonal, x_NV) -> jax.Array:
+  """A (x - m), [N, V]: of mean 0 and covariance I."""
+  y_NV = x_NV - params.mean_V
+  if isinstance(params, Diagonal):
+    return y_NV * jnp.exp(-params.log_scale_V)
+  return y_NV @ _whitener(params).T
+
+
 def _whitener(params: Full) -> jax.Array:
   return (jnp.tril(params.whitener_VV, -1)
           + jnp.diag(jnp.exp(jnp.diagonal(params.whitener_VV))))
@@ -133,6 +143,91 @@ def _posterior(params: LowRank):
   identity_RR = jnp.eye(a_VR.shape[1])
   root_RR = jnp.linalg.cholesky(identity_RR + a_VR.T @ a_VR)
   return a_VR, solve_triangular(root_RR, identity_RR, lower=True)
+
+
+# Rows of which a part is missing: nan in x. What is missing is integrated out, exactly.
+
+
+def observed_log_likelihood(params: Params, x_NV) -> jax.Array:
+  """log p(x_seen), [N] nats, exact: the density of what is not nan; 0 of a row without a value."""
+  if isinstance(params, Diagonal):
+    y_NV = (x_NV - params.mean_V) * jnp.exp(-params.log_scale_V)
+    log_p_NV = -0.5 * y_NV**2 - params.log_scale_V - 0.5 * math.log(2 * math.pi)
+    return jnp.sum(jnp.where(jnp.isnan(x_NV), 0.0, log_p_NV), axis=-1)
+  if isinstance(params, LowRank):
+    a_VR, _ = _posterior(params)
+    return lax.map(lambda x_V: _observed_low_rank(params, a_VR, x_V)[0], x_NV)
+  c_VV = covariance_of(params)
+
+  def one(x_V):
+    seen_V = ~jnp.isnan(x_V)
+    y_V = jnp.where(seen_V, x_V - params.mean_V, 0.0)
+    root_VV = jnp.linalg.cholesky(_only(seen_V, c_VV))
+    half_V = solve_triangular(root_VV, y_V, lower=True)
+    return (-0.5 * jnp.sum(half_V**2) - jnp.sum(jnp.log(jnp.diagonal(root_VV)))
+            - 0.5 * math.log(2 * math.pi) * jnp.sum(seen_V, dtype=x_V.dtype))
+
+  return lax.map(one, x_NV)
+
+
+def conditional(key, params: Params, x_NV, num_draws: int) -> tuple[jax.Array, jax.Array]:
+  """(E[x | x_seen] [N, V], draws of p(x | x_seen) [N, K, V]), exact; nan in x is missing.
+
+    x_miss | x_seen ~ N(m_miss - P_mm^-1 P_ms (x_seen - m_seen), P_mm^-1),    P = C^-1 = A'A,
+
+  of low rank instead h | x_seen ~ N(., (I + sum_seen a a')^-1), a = w / noise, and x given h.
+  Cost V^3 a row, or V R^2 of low rank.
+  """
+  keys_N = jax.random.split(key, len(x_NV))
+  if isinstance(params, LowRank):
+    a_VR, _ = _posterior(params)
+    one = partial(_conditional_low_rank, params, a_VR, num_draws)
+  else:
+    a_VV = (jnp.diag(jnp.exp(-params.log_scale_V)) if isinstance(params, Diagonal)
+            else _whitener(params))
+    one = partial(_conditional_full, params.mean_V, a_VV.T @ a_VV, num_draws)
+  mean_NV, draws_NKV = lax.map(lambda row: one(*row), (keys_N, x_NV))
+  missing_NV = jnp.isnan(x_NV)
+  return (jnp.where(missing_NV, mean_NV, x_NV),
+          jnp.where(missing_NV[:, None], draws_NKV, x_NV[:, None]))
+
+
+def _conditional_full(mean_V, precision_VV, num_draws, key, x_V):
+  missing_V = jnp.isnan(x_V)
+  y_V = jnp.where(missing_V, 0.0, x_V - mean_V)
+  # A block of P beside the identity: its Cholesky factor couples nothing across the two.
+  root_VV = jnp.linalg.cholesky(_only(missing_V, precision_VV))
+  pull_V = jnp.where(missing_V, precision_VV @ y_V, 0.0)
+  centre_V = mean_V - cho_solve((root_VV, True), pull_V)
+  e_VK = jax.random.normal(key, (len(x_V), num_draws))
+  return centre_V, centre_V + solve_triangular(root_VV.T, e_VK, lower=False).T
+
+
+def _observed_low_rank(params: LowRank, a_VR, x_V):
+  """(log p(x_seen), E[h | x_seen], the Cholesky factor of the precision of h given it)."""
+  seen_V = ~jnp.isnan(x_V)
+  a_VR = jnp.where(seen_V[:, None], a_VR, 0.0)
+  u_V = jnp.where(seen_V, (x_V - params.mean_V) * jnp.exp(-params.log_noise_V), 0.0)
+  root_RR = jnp.linalg.cholesky(jnp.eye(a_VR.shape[1]) + a_VR.T @ a_VR)
+  h_R = cho_solve((root_RR, True), u_V @ a_VR)
+  square = jnp.sum((u_V - a_VR @ h_R)**2) + jnp.sum(h_R**2)
+  log_det = -jnp.sum(jnp.log(jnp.diagonal(root_RR))) - jnp.sum(
+    jnp.where(seen_V, params.log_noise_V, 0.0))
+  return log_det - 0.5 * square - 0.5 * math.log(2 * math.pi) * jnp.sum(seen_V, dtype=x_V.dtype), h_R, root_RR
+
+
+def _conditional_low_rank(params: LowRank, a_VR, num_draws, key, x_V):
+  _, h_R, root_RR = _observed_low_rank(params, a_VR, x_V)
+  key_h, key_e = jax.random.split(key)
+  e_RK = jax.random.normal(key_h, (len(h_R), num_draws))
+  h_KR = h_R + solve_triangular(root_RR.T, e_RK, lower=False).T
+  e_KV = jax.random.normal(key_e, (num_draws, len(x_V))) * jnp.exp(params.log_noise_V)
+  return (params.mean_V + params.w_VR @ h_R, params.mean_V + h_KR @ params.w_VR.T + e_KV)
+
+
+def _only(of_V, s_VV) -> jax.Array:
+  """S between the coordinates of a set, the identity elsewhere."""
+  return jnp.where(of_V[:, None] & of_V, s_VV, jnp.eye(len(s_VV)))
 
 
 # Sampling.

@@ -8,7 +8,7 @@ independent (gen_models.models.rbm shows why).
 
 `model` is anything that reads like gen_models.models.rbm: see `Model`.
 
-Axis suffixes: B batch, C chains, V visible, H hidden.
+Axis suffixes: B batch, C chains, K draws of each row, V visible, H hidden.
 
 Geman & Geman (1984), Stochastic relaxation, Gibbs distributions, and the Bayesian restoration of
 images.
@@ -98,6 +98,78 @@ def run(key, model: Model, params, chains: Chains, num_steps: int) -> Chains:
   def body(chains, key):
     return step(key, model, params, chains), None
   return lax.scan(body, chains, jax.random.split(key, num_steps))[0]
+
+
+# Conditionals: some visible units held, the others drawn.
+
+
+def run_clamped(key, model: Model, params, chains: Chains, held_CV: jax.Array,
+                num_steps: int) -> Chains:
+  """`num_steps` Gibbs steps that resample all units but those held at v: one lax.scan.
+
+    v'_i = v_i where unit i is held, else v'_i ~ p(v_i | h),    h' ~ p(h | v'),
+
+  leaves p(v_free, h | v_held) invariant: given h the visible units are independent, so what is held
+  changes the conditional of none of the others. Units that are drawn together, such as the
+  categories of a one-of-Q unit, are held together or not at all.
+
+  Args:
+    key: consumed.
+    model, params: the machine.
+    chains: the states to begin with; v_CV has the values that are held.
+    held_CV: bool, the units that keep their values.
+    num_steps: Gibbs steps.
+  """
+  def body(chains, key):
+    key_v, key_h = jax.random.split(key)
+    v_CV = jnp.where(held_CV, chains.v_CV, model.sample_visible(key_v, params, chains.h_CH))
+    return Chains(v_CV, model.sample_hidden(key_h, params, v_CV)), None
+
+  return lax.scan(body, chains, jax.random.split(key, num_steps))[0]
+
+
+def conditional(key, model: Model, params, v_BV: jax.Array, num_draws: int,
+                num_steps: int) -> tuple[jax.Array, jax.Array]:
+  """(E[v | v_seen] [B, V], draws of it [B, K, V]) by clamped chains; nan in v is missing.
+
+  Each row has `num_draws` chains of its own, which begin with the missing units drawn from the
+  visible layer without input and end, after `num_steps` Gibbs steps, in its draws. The mean is that
+  of E[v | h] over all of its chains and over the second half of their steps.
+
+  Args:
+    key: consumed.
+    model, params: the machine.
+    v_BV: rows; one-of-Q units are missing whole.
+    num_draws: K, chains for each row.
+    num_steps: Gibbs steps, at least 1.
+
+  Raises:
+    ValueError: no draws, or no steps.
+  """
+  if num_draws < 1 or num_steps < 1:
+    raise ValueError(f'clamped chains need draws and steps, got {num_draws} and {num_steps}')
+  key_v, key_h, key_first, key_second = jax.random.split(key, 4)
+  rows_CV = jnp.repeat(v_BV, num_draws, axis=0)
+  held_CV = ~jnp.isnan(rows_CV)
+  start_CV = model.visible.sample(key_v, params.b_V, jnp.zeros_like(rows_CV))
+  v_CV = jnp.where(held_CV, rows_CV, start_CV)
+  chains = Chains(v_CV, model.sample_hidden(key_h, params, v_CV))
+  chains = run_clamped(key_first, model, params, chains, held_CV, num_steps // 2)
+  counted = num_steps - num_steps // 2
+
+  def body(carry, key):
+    chains, sum_CV = carry
+    sum_CV += model.visible_mean(params, chains.h_CH)
+    return (run_clamped(key, model, params, chains, held_CV, 1), sum_CV), None
+
+  (chains, sum_CV), _ = lax.scan(body, (chains, jnp.zeros_like(v_CV)),
+                                 jax.random.split(key_second, counted))
+  of_rows = (len(v_BV), num_draws, -1)
+  mean_BV = jnp.mean(sum_CV.reshape(of_rows), axis=1) / counted
+  return jnp.where(jnp.isnan(v_BV), mean_BV, v_BV), chains.v_CV.reshape(of_rows)
+
+
+# Draws.
 
 
 def sample(key, model: Model, params, num: int,

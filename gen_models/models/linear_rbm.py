@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
 
-from gen_models.models import units
+from gen_models.models import gaussian, units
 
 visible = hidden = units.LINEAR
 
@@ -120,6 +120,13 @@ def log_density(params: Measured, x_NV) -> jax.Array:
   """log p(x), [N] nats, exact."""
   v_NV, log_det = normalise(params, x_NV)
   return log_likelihood(machine(params), v_NV) + log_det
+
+
+def density(params: Measured) -> gaussian.LowRank:
+  """N(o, s^2 (I + M M')), which is p(x): for what models.gaussian can say of it."""
+  unit = jnp.exp(params.log_unit)
+  return gaussian.LowRank(params.origin_V, unit * params.loadings_VH,
+                          jnp.full_like(params.origin_V, params.log_unit))
 
 
 def moments(params: Params) -> tuple[jax.Array, jax.Array]:

@@ -13,7 +13,7 @@ EM climbs a posterior: every class is shown, besides the images, a pseudo-images
 data do as a whole, so a class to which nothing belongs falls back to the one-class model instead of
 to 0 / 0, and no Gaussian collapses onto an image. log_posterior never falls.
 
-Axis suffixes: N images, Q classes, V visible. Likelihoods in nats.
+Axis suffixes: N images, Q classes, V visible, K draws of each row. Likelihoods in nats.
 
 Dempster, Laird & Rubin (1977); Fraley & Raftery (2007) for the prior; Bishop (2006), chapter 9.
 """
@@ -110,6 +110,55 @@ def visible_mean(params, z_N) -> jax.Array:
   if isinstance(params, Params):
     return jax.nn.sigmoid(params.logits_QV[z_N])
   return params.classes.mean_V[z_N]
+
+
+# Rows of which a part is missing: nan in x. What is missing is summed or integrated out, exactly.
+
+
+def observed_log_joint(params, x_NV) -> jax.Array:
+  """log pi_q + log p(x_seen | z = q), [N, Q], x_seen what is not nan."""
+  log_pi_Q = jax.nn.log_softmax(params.log_pi_Q)
+  if isinstance(params, Params):
+    seen_NV = ~jnp.isnan(x_NV)
+    x_NV = jnp.where(seen_NV, x_NV, 0.0)
+    return log_pi_Q + x_NV @ params.logits_QV.T - (
+      seen_NV.astype(x_NV.dtype) @ jax.nn.softplus(params.logits_QV).T)
+  return log_pi_Q + lax.map(
+    lambda one: gaussian.observed_log_likelihood(one, x_NV), params.classes).T
+
+
+def observed_log_likelihood(params, x_NV) -> jax.Array:
+  """log p(x_seen), [N] nats, exact; 0 of a row without a value."""
+  return jax.nn.logsumexp(observed_log_joint(params, x_NV), axis=-1)
+
+
+def conditional(key, params, x_NV, num_draws: int) -> tuple[jax.Array, jax.Array]:
+  """(E[x | x_seen] [N, V], draws of p(x | x_seen) [N, K, V]), exact; nan in x is missing.
+
+    p(x_miss | x_seen) = sum_q p(z = q | x_seen) p(x_miss | x_seen, z = q)
+  """
+  key_z, key_x = jax.random.split(key)
+  log_joint_NQ = observed_log_joint(params, x_NV)
+  r_NQ = jax.nn.softmax(log_joint_NQ, axis=-1)
+  num, missing_NV = len(x_NV), jnp.isnan(x_NV)
+  z_NK = jax.random.categorical(key_z, log_joint_NQ, shape=(num_draws, num)).T
+  if isinstance(params, Params):
+    mean_NV = r_NQ @ jax.nn.sigmoid(params.logits_QV)
+    draws_NKV = bits.bernoulli(key_x, visible_mean(params, z_NK))
+  else:
+    def add(carry, one):
+      key, q, this, r_N = one
+      mean_NV, draws_NKV = carry
+      own_NV, own_NKV = gaussian.conditional(key, this, x_NV, num_draws)
+      return (mean_NV + r_N[:, None] * own_NV,
+              jnp.where((z_NK == q)[..., None], own_NKV, draws_NKV)), None
+
+    num_classes = len(params.log_pi_Q)
+    start = jnp.zeros(x_NV.shape), jnp.zeros((num, num_draws, x_NV.shape[1]))
+    (mean_NV, draws_NKV), _ = lax.scan(add, start, (
+      jax.random.split(key_x, num_classes), jnp.arange(num_classes), params.classes, r_NQ.T))
+  return (jnp.where(missing_NV, mean_NV, x_NV),
+          jnp.where(missing_NV[:, None], draws_NKV, x_NV[:, None]))
 
 
 # Sampling.

@@ -7,6 +7,7 @@ from gen_models import _lazy
 if TYPE_CHECKING:
   from gen_models.samplers import (
     annealing,
+    conditional,
     searches,
     tempering,
   )
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
   from gen_models.samplers.tempering import Ladder
 
 __all__ = [
-  'Bracket', 'Estimate', 'Ladder', 'annealing', 'searches', 'tempering']
+  'Bracket', 'Estimate', 'Ladder', 'annealing', 'conditional', 'searches', 'tempering']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('annealing', 'searches', 'tempering'),
+  ('annealing', 'conditional', 'searches', 'tempering'),
   {'Bracket': 'gen_models.samplers.annealing',
    'Estimate': 'gen_models.samplers.annealing',
    'Ladder': 'gen_models.samplers.tempering'})

@@ -11,6 +11,8 @@
   evaluation   fold_in(k_s, 2^32 - 3)                    scores and pictures
   draws        w = fold_in(k_s, 2^32 - 4)                launch.sample
     batch b    fold_in(w, 2^31 + b)                      b > 0; w itself of the first
+  answers      a = fold_in(k_s, 2^32 - 5)                launch.apply, and draws of clamped rows
+    batch b    fold_in(a, b)
 
 Within a phase the numbers are disjoint, and no experiment has 2^31 phases, so no key is used twice.
 They never change: another number here would change the results of every run.
@@ -23,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 _VALIDATION, _MONITOR, _BATCH = 2**31, 3 * 2**30, 2**31
-_DRAWS, _EVALUATION, _START, _DATA = (2**32 - n for n in (4, 3, 2, 1))
+_ANSWERS, _DRAWS, _EVALUATION, _START, _DATA = (2**32 - n for n in (5, 4, 3, 2, 1))
 
 
 def of_run(seed: int, num_seeds: int = 1) -> jax.Array:
@@ -89,6 +91,16 @@ def batch_of_draws(key: jax.Array, index: int) -> jax.Array:
   Samplers split their key; a split gives none of the high numbers.
   """
   return _fold(key, _BATCH + index) if index else key
+
+
+def answers(seed: int) -> jax.Array:
+  """The key of the answers to questions about rows; nothing else uses it."""
+  return _fold(jax.random.key(seed), _ANSWERS)
+
+
+def batch_of_answers(key: jax.Array, index: int) -> jax.Array:
+  """The key of batch `index` of rows, of that of the answers."""
+  return _fold(key, index)
 
 
 def _fold(key: jax.Array, number: int) -> jax.Array:

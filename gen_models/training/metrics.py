@@ -204,7 +204,8 @@ def _decode(value):
 
 
 def format_progress(step: int, num_steps: int, rate: float | None,
-                    metrics: Mapping[str, Any], headline: str | None = None) -> str:
+                    metrics: Mapping[str, Any], headline: str | None = None,
+                    unit: str = 'steps') -> str:
   """'  1200/5000  24%  153 steps/s  eta 0:00:24  loss 0.5312'.
 
   Args:
@@ -213,11 +214,12 @@ def format_progress(step: int, num_steps: int, rate: float | None,
     rate: updates a second; None while unknown.
     metrics: name -> float or array over replicas, shown by its mean.
     headline: the metric to show; beside it the first one of training, of the phase at hand.
+    unit: what is counted.
   """
   width = len(str(num_steps))
   parts = [f'{step:{width}}/{num_steps}', f'{100 * step // max(num_steps, 1):3}%']
   if rate:
-    parts.append(f'{rate:.3g} steps/s' if rate < 1000 else f'{rate:.0f} steps/s')
+    parts.append(f'{rate:.3g} {unit}/s' if rate < 1000 else f'{rate:.0f} {unit}/s')
     seconds = math.ceil(max(num_steps - step, 0) / rate)
     parts.append(f'eta {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}')
   parts += [f'{name} {np.mean(np.asarray(metrics[name], np.float64)):.4g}'
@@ -249,10 +251,12 @@ class Progress(contextlib.AbstractContextManager):
     num_steps: updates in all.
     stream: where to write; default standard error.
     clock: seconds, monotonic.
+    unit: what is counted, updates or rows.
   """
 
   def __init__(self, num_steps: int, stream: TextIO | None = None, *,
-               clock: Callable[[], float] = time.monotonic):
+               clock: Callable[[], float] = time.monotonic, unit: str = 'steps'):
+    self._unit = unit
     self._num_steps, self._stream = num_steps, stream or sys.stderr
     self._clock, self._metrics = clock, {}
     # A notebook rewrites a line as a terminal does, and does not say so.
@@ -269,7 +273,8 @@ class Progress(contextlib.AbstractContextManager):
     first, since = self._start = self._start or (step, now)
     rate = (step - first) / (now - since) if now > since else None
     self._metrics.update(metrics)
-    self._latest = format_progress(step, self._num_steps, rate, self._metrics, headline)
+    self._latest = format_progress(step, self._num_steps, rate, self._metrics, headline,
+                                   self._unit)
     if self._shown_at is None or now - self._shown_at >= self._interval:
       self._shown_at = now
       self._show()

@@ -303,6 +303,29 @@ def vmap_keeps_bits(phase: Phase, state, arrays, num_steps: int, devices=None) -
   return all(map(same, np.unique(np.linspace(0, num - 1, min(num, _COMPARED)).round().astype(int))))
 
 
+def by_rows(fn: Callable[[Any, Any, Any], Any], devices=None) -> Callable[[Any, Any, Any], Any]:
+  """fn(key, params, rows) compiled once, the rows split over devices and everything else on all.
+
+  Args:
+    fn: jit-able; what it returns has the rows on the leading axis.
+    devices: jax devices of this process; None for all.
+
+  Returns:
+    a function of the same arguments; ValueError where the rows do not divide over the devices.
+  """
+  devices = list(jax.local_devices() if devices is None else devices)
+  mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+  compiled = jax.jit(fn)
+
+  def run(key, params, rows):
+    _require_divisible('rows', len(rows), len(devices))
+    everywhere = NamedSharding(mesh, P())
+    return compiled(*jax.device_put((key, params), everywhere),
+                    jax.device_put(rows, NamedSharding(mesh, P(AXIS))))
+
+  return run
+
+
 def stack(trees):
   """Trees of the same structure as one with a leading axis."""
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

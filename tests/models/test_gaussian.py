@@ -246,3 +246,49 @@ def test_the_uniform_pixel_is_where_training_starts():
   params = gaussian.init(jax.random.key(0), V)
   np.testing.assert_allclose(covariance(params), np.eye(V) / 12, atol=1e-6)
   np.testing.assert_allclose(params.mean_V, 0.5)
+
+
+HOLES = np.array([[0.3, np.nan, 1.0, np.nan, np.nan], [np.nan] * 5, [0.1, 0.2, 0.3, 0.4, 0.5],
+                  [np.nan, -1.0, 0.5, 0.0, 2.0]])
+
+
+def given(params, x_V):
+  """(mean, covariance) of what is missing given what is not, from the joint covariance."""
+  c_VV, mean_V, miss = covariance(params), np.asarray(params.mean_V, np.float64), np.isnan(x_V)
+  gain = c_VV[np.ix_(miss, ~miss)] @ np.linalg.inv(c_VV[np.ix_(~miss, ~miss)])
+  return (mean_V[miss] + gain @ (x_V[~miss] - mean_V[~miss]),
+          c_VV[np.ix_(miss, miss)] - gain @ c_VV[np.ix_(~miss, miss)])
+
+
+@every_kind
+def test_what_is_missing_is_integrated_out(kind):
+  params = example(kind)
+  found_N = gaussian.observed_log_likelihood(params, jnp.float32(HOLES))
+  for found, x_V in zip(found_N, HOLES, strict=True):
+    seen = ~np.isnan(x_V)
+    expected = scipy.stats.multivariate_normal(
+      np.asarray(params.mean_V, np.float64)[seen], covariance(params)[np.ix_(seen, seen)]).logpdf(
+        x_V[seen]) if seen.any() else 0.0
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(found_N[2], gaussian.log_likelihood(params, jnp.float32(HOLES[2:3]))[0],
+                             rtol=1e-5)
+
+
+@every_kind
+def test_what_is_missing_has_its_conditional_mean_and_covariance(kind):
+  params = example(kind)
+  mean_NV, draws_NKV = jax.jit(gaussian.conditional, static_argnums=3)(
+    jax.random.key(2), params, jnp.float32(HOLES), 20_000)
+  for x_V, mean_V, draws_KV in zip(HOLES, mean_NV, draws_NKV, strict=True):
+    missing = np.isnan(x_V)
+    np.testing.assert_array_equal(mean_V[~missing], np.float32(x_V[~missing]))
+    np.testing.assert_array_equal(draws_KV[:, ~missing], np.tile(
+      np.float32(x_V[~missing]), (20_000, 1)))
+    if missing.any():
+      centre, spread = given(params, x_V)
+      np.testing.assert_allclose(mean_V[missing], centre, rtol=2e-4, atol=2e-4)
+      assert oracle.mean_p_value(draws_KV[:, missing], centre) > oracle.SIGNIFICANCE
+      # Second moments of whitened draws, each a mean of 20,000.
+      white = np.linalg.solve(np.linalg.cholesky(spread), (np.asarray(draws_KV)[:, missing]
+                                                           - centre).T)
+      np.testing.assert_allclose(white @ white.T / 20_000, np.eye(len(centre)), atol=0.06)

@@ -394,3 +394,45 @@ def test_training_by_gradient_reaches_what_em_reaches():
     by_em = em_step(by_em, x_NV, 1e-3)
   nats = [float(mixture.log_likelihood(p, x_NV).mean()) for p in (start, after, by_em)]
   assert nats[0] + 0.1 < nats[2] - 0.02 < nats[1]
+
+
+def filled(x_V):
+  """Every completion of a binary row."""
+  return STATES_AV[np.all((STATES_AV == x_V) | np.isnan(x_V), axis=1)]
+
+
+def test_missing_pixels_are_summed_out_and_imputed_exactly():
+  params = example()
+  holes_NV = np.where(np.arange(V) % 2 == 1, np.nan, np.float32(images(3)))
+  holes_NV[1] = np.nan
+  found_N = mixture.observed_log_likelihood(params, jnp.float32(holes_NV))
+  mean_NV, draws_NKV = mixture.conditional(
+    jax.random.key(1), params, jnp.float32(holes_NV), 20_000)
+  for x_V, found, mean_V, draws_KV in zip(holes_NV, found_N, mean_NV, draws_NKV, strict=True):
+    fits_AV = filled(x_V)
+    p_A = joint(params, fits_AV).sum(1)
+    np.testing.assert_allclose(found, np.log(p_A.sum()), rtol=1e-5, atol=1e-5)
+    p_A /= p_A.sum()
+    np.testing.assert_allclose(mean_V, p_A @ fits_AV, rtol=1e-4, atol=1e-5)
+    cells_K = np.argmin(np.abs(np.asarray(draws_KV)[:, None] - fits_AV).sum(-1), axis=1)
+    oracle.assert_frequencies(cells_K, p_A)
+
+
+@pytest.mark.parametrize('components', ['diagonal', 'full'])
+def test_missing_values_of_gaussian_classes(components):
+  params, x_V = normals(components), np.array([0.4, np.nan, np.nan][:2] + [np.nan] * (V - 2))
+  x_NV = jnp.float32(x_V)[None]
+  # What was seen is one value: each class has a normal density of it, and conditional moments.
+  of_class = [jax.tree.map(lambda leaf, q=q: leaf[q], params.classes) for q in range(
+    len(params.log_pi_Q))]
+  log_p_Q = np.asarray(jax.nn.log_softmax(params.log_pi_Q), np.float64) + [
+    scipy.stats.norm(float(one.mean_V[0]), float(gaussian.covariance_of(one)[0, 0])**0.5).logpdf(0.4)
+    for one in of_class]
+  np.testing.assert_allclose(mixture.observed_log_likelihood(params, x_NV)[0],
+                             scipy.special.logsumexp(log_p_Q), rtol=1e-4)
+  mean_NV, draws_NKV = mixture.conditional(jax.random.key(1), params, x_NV, 20_000)
+  means_QV = np.stack([gaussian.conditional(jax.random.key(0), one, x_NV, 1)[0][0]
+                       for one in of_class])
+  expected_V = scipy.special.softmax(log_p_Q) @ means_QV
+  np.testing.assert_allclose(mean_NV[0], expected_V, rtol=1e-3, atol=1e-4)
+  assert oracle.mean_p_value(draws_NKV[0][:, 1:], expected_V[1:]) > oracle.SIGNIFICANCE

@@ -1,0 +1,78 @@
+"""Questions to latent-variable models with an encoder: variational autoencoders, belief networks.
+
+  features         E_q[z_l | ..] of a stochastic layer, those below at their means; draws of them
+  log_likelihood   weights of importance samples z ~ q(z | x)
+  reconstruction   E[x | z_1] at the mean of q(z_1 | x)
+  imputation       Metropolis-within-Gibbs between z and what is missing (samplers.conditional)
+
+Axis suffixes: B rows, C chains, K draws of each row, D values of a row. z is a tuple of layers.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from gen_models.experiment import Questions
+from gen_models.models import vae as vae_lib
+from gen_models.samplers import conditional
+
+_ROWS = 2**14  # rows times samples at once
+
+
+def sampler_of(model: vae_lib.Model) -> conditional.Latent:
+  """The model as samplers.conditional sees it; z has no axis of samples."""
+  def sample_prior(key, params, num):
+    key_z, key_x = jax.random.split(key)
+    return model.sample_visible(key_x, params, model.sample_prior(key_z, params, num)[0])
+
+  def sample_posterior(key, params, x_CD):
+    z = model.sample_posterior(key, params, model.encode(params, x_CD), 1)
+    return tuple(z_KCZ[0] for z_KCZ in z)
+
+  def log_weight(params, x_CD, z):
+    z = tuple(z_CZ[None] for z_CZ in z)
+    return (model.log_likelihood(params, x_CD, z) + model.log_prior(params, z)
+            - model.log_posterior(params, model.encode(params, x_CD), z))[0]
+
+  def visible(key, params, z):
+    return model.sample_visible(key, params, z[0]), model.visible_mean(params, z[0])
+
+  return conditional.Latent(sample_prior, sample_posterior, log_weight, visible)
+
+
+def vae(model: vae_lib.Model, **options) -> Questions:
+  """The questions of a models.vae.Model. **options: fields of Questions that are to be others."""
+  sampler = sampler_of(model)
+
+  def features(key, params, x_BD, *, layer, num_draws):
+    depth, code_BO = layer or 1, model.encode(params, x_BD)
+    means: tuple = ()
+    for _ in range(depth):  # each layer at the mean of the one below
+      means = (*means, model.posterior_means(params, code_BO, (*means, None))[-1])
+    found = {'features': means[-1]}
+    if num_draws:
+      z = model.sample_posterior(key, params, code_BO, num_draws)
+      found['draws'] = jnp.moveaxis(z[depth - 1], 0, 1)
+    return found
+
+  def log_likelihood(key, params, x_BD, *, num_samples):
+    at_once = min(num_samples, max(1, _ROWS // len(x_BD)))
+    log_w = jax.lax.map(lambda key: model.log_weights(key, params, x_BD, at_once),
+                        jax.random.split(key, -(-num_samples // at_once)))
+    return {'log_weights': log_w.reshape(-1, len(x_BD))[:num_samples].T}
+
+  def reconstruction(key, params, x_BD):
+    z_BZ = features(key, params, x_BD, layer=1, num_draws=0)['features']
+    return {'reconstruction': model.visible_mean(params, z_BZ)}
+
+  def imputation(key, params, x_BD, *, num_draws, num_steps):
+    found = conditional.impute(key, sampler, params, x_BD, num_draws, num_steps)
+    return {'mean': found.mean_BV, 'draws': found.draws_BKV, 'acceptance': found.acceptance_B}
+
+  return Questions(**dict(
+    features=features, log_likelihood=log_likelihood, reconstruction=reconstruction,
+    imputation=imputation, classes='its latent variables are no classes',
+    num_layers=lambda params: len(model.widths),
+    chains='it is drawn from exactly, without chains') | options)
+
+
+belief_net = vae  # a belief network is a vae.Model with binary latents
