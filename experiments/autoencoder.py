@@ -31,7 +31,7 @@ import numpy as np
 import optax
 
 from experiments._common.stacks import pixels, pretraining
-from gen_models import data
+from gen_models import data, inference
 from gen_models.domains import (
   Decay,
   Fraction,
@@ -159,5 +159,6 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
     dataset=dataset, binarisation='real', phases=(*phases, finetune), evaluate=evaluate,
     validate=validate, headline='valid_minus_squared_error',
     pictures=functools.partial(pictures, code), steps_per_dispatch=100,
+    questions=inference.autoencoder(),
     model=feedforward,
     protocol='squared error summed over pixels in [0, 1], all test images, last parameters')

@@ -28,7 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gen_models import data, indices
+from experiments._common.binary import seen
+from gen_models import data, indices, inference
 from gen_models.domains import NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.base import weighted
 from gen_models.estimators.contrastive import contrastive
@@ -136,5 +137,6 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
                   num_steps, batch_size, check=check),),
     evaluate=evaluate, validate=validate, headline='valid_minus_cross_entropy', pictures=pictures,
     sample=sampler(shape), steps_per_dispatch=200,
+    questions=inference.class_rbm(NUM_LABELS, see=seen(binarisation)),
     model=MODEL,
     protocol='error on all test images, last parameters')

@@ -39,7 +39,7 @@ import numpy as np
 import optax
 
 from experiments._common.stacks import NUM_CLASSES, filters, pixels, pretraining
-from gen_models import data
+from gen_models import data, inference
 from gen_models.domains import (
   Decay,
   Fraction,
@@ -198,5 +198,6 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
     dataset=dataset, binarisation=binarisation, phases=(*phases, finetune), evaluate=evaluate,
     validate=validate, headline='valid_accuracy', pictures=functools.partial(pictures, real),
     steps_per_dispatch=100,
+    questions=inference.classifier(),
     model=feedforward,
     protocol='error on all test images, last parameters, hyperparameters chosen on validation')

@@ -36,7 +36,7 @@ import numpy as np
 
 from experiments._common import binary
 from experiments._common.stacks import NUM_CLASSES, Layer, filters, greedy
-from gen_models import data, indices
+from gen_models import data, indices, inference
 from gen_models.domains import (
   Decay,
   Fraction,
@@ -166,6 +166,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
     validate=validate, headline='valid_accuracy' if labels else 'valid_bound_quick',
     pictures=pictures(shape, gibbs_steps, labels), sample=sampler(shape, gibbs_steps),
     steps_per_dispatch=100,
+    questions=inference.dbn(labels, see=binary.seen(binarisation)),
     model=dbn,
     protocol='variational bound, log Z of the top layer by AIS or exact; trained on the training '
              'split alone, all test images')

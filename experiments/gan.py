@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments._common.games import LossName, PenaltyName, game, init
-from gen_models import data
+from gen_models import data, inference
 from gen_models.domains import Decay, NonNegative, NonNegativeInt, NumUpdates, PositiveInt, Width
 from gen_models.evaluation import figures, likelihood
 from gen_models.experiment import Experiment, Phase, unlabelled
@@ -87,6 +87,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
     phases=(Phase('gan', init(model), estimator, optimizer,
                   data.batches(batch_size, 'real', levels), num_steps, batch_size, average),),
     evaluate=evaluate, pictures=pictures, sample=unlabelled(sample, shape), steps_per_dispatch=500,
+    questions=inference.gan(model),
     model=model,
     protocol=f'{num_steps} moves of either player, real pixels')
 

@@ -30,7 +30,7 @@ import jax
 import numpy as np
 
 from experiments._common.games import LossName, PenaltyName, game, init
-from gen_models import data
+from gen_models import data, inference
 from gen_models.data.sources import points
 from gen_models.domains import Decay, NonNegative, NonNegativeInt, NumUpdates, PositiveInt, Width
 from gen_models.evaluation import likelihood, modes
@@ -102,5 +102,6 @@ def experiment(*, loss: LossName = 'non_saturating', penalty: PenaltyName = 'non
     phases=(Phase('gan', init(model), estimator, optimizer, batch_at, num_steps,
                   packing * batch_size, average),),
     evaluate=evaluate, pictures=pictures, steps_per_dispatch=1000,
+    questions=inference.gan(model, see=lambda key, x_NV: points(x_NV)),
     model=model,
     protocol=f'{NUM_DRAWS} draws, 25 modes, high quality within 3 sigma')

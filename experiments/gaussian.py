@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments._common import dequantised
-from gen_models import data
+from gen_models import data, inference
 from gen_models.domains import Fraction, NonNegative, NumUpdates, PositiveInt
 from gen_models.estimators.maximum_likelihood import fixed_point, maximum_likelihood
 from gen_models.experiment import Experiment, Phase, unlabelled
@@ -94,6 +94,9 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
     del key, report
     return dequantised.evaluate(gaussian.log_likelihood, params, dataset)
 
+  whole = {} if covariance == 'low_rank' else {
+    'reconstruction': 'only a covariance of low rank has directions to project on'}
+
   def draw(key, params, num):
     x_NV = jnp.clip(gaussian.sample(key, params, num), 0, 1)
     return x_NV, x_NV
@@ -103,5 +106,6 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
     phases=(Phase('gaussian', init, estimator, optimizer, batch_at, num_steps, batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_nats', pictures=directions,
     sample=unlabelled(draw, shape), steps_per_dispatch=200, validate_every=1000,
+    questions=inference.gaussian(see=dequantised.seen(levels), **whole),
     model=gaussian,
     protocol=dequantised.PROTOCOL)

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments._common import boltzmann, dequantised
-from gen_models import data
+from gen_models import data, inference
 from gen_models.domains import Fraction, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import Normalised, contrastive, normalised
 from gen_models.estimators.directions import centred
@@ -108,4 +108,6 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
                     params.machine, params.see(dequantised.fixed(arrays, levels, split))))),),
     evaluate=evaluate, validate=validate, headline='valid_nats', pictures=pictures,
     sample=unlabelled(draw, shape), steps_per_dispatch=200,
+    questions=inference.boltzmann(MACHINE, inference.machines.NORMALISED,
+                                  see=dequantised.seen(levels)),
     model=MACHINE, protocol=dequantised.PROTOCOL)

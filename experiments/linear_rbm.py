@@ -25,7 +25,7 @@ import numpy as np
 import optax
 
 from experiments._common import boltzmann, dequantised
-from gen_models import data
+from gen_models import data, inference
 from gen_models.domains import Decay, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import contrastive, measured
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
@@ -113,5 +113,6 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
                   dequantised.batches(batch_size, levels), num_steps, batch_size, average),),
     evaluate=evaluate, validate=validate, headline='valid_nats', pictures=pictures,
     sample=unlabelled(draw, shape), steps_per_dispatch=200, validate_every=1000,
+    questions=inference.linear_rbm(see=dequantised.seen(levels)),
     model=linear_rbm,
     protocol=dequantised.PROTOCOL)

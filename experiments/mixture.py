@@ -32,8 +32,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments._common import dequantised
-from gen_models import data, indices
+from experiments._common import binary as binary_lib, dequantised
+from gen_models import data, indices, inference
 from gen_models.domains import NonNegative, NumUpdates, PositiveInt
 from gen_models.estimators.maximum_likelihood import fixed_point, maximum_likelihood
 from gen_models.evaluation import baselines, figures, likelihood
@@ -106,6 +106,8 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
     sample=sampler(shape, num_classes if method == 'labelled' else None),
     steps_per_dispatch=200 if method == 'gradient' else 10,
     validate_every=1000 if method == 'gradient' else 10,
+    questions=inference.mixture(
+      see=binary_lib.seen(binarisation) if binary else dequantised.seen(levels)),
     model=mixture,
     protocol='exact log-likelihood of all test images')
 

@@ -50,7 +50,8 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from gen_models import data
+from experiments._common.binary import seen
+from gen_models import data, inference
 from gen_models.domains import LARGEST, Interval, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators import base
 from gen_models.estimators.contrastive import Shared, contrastive
@@ -156,5 +157,6 @@ def experiment(*, num_hidden: Width = 16, chains: PositiveInt = 100,
     evaluate=evaluate, validate=validate, headline='valid_nats',
     pictures=figures.rbm_filters((28, 28)), sample=unlabelled(gibbs.sampler(rbm), (28, 28)),
     steps_per_dispatch=500,
+    questions=inference.boltzmann(rbm, see=seen('threshold')),
     model=rbm,
     protocol='exact log-likelihood; bias and noise of gradients over the length of the exact one')

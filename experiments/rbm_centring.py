@@ -34,7 +34,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments._common import binary, boltzmann
-from gen_models import data
+from gen_models import data, inference
 from gen_models.domains import Fraction, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import contrastive
 from gen_models.evaluation import baselines, figures, monitors
@@ -97,6 +97,9 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
     return binary.exact(params, train_NV, test_NV, 'threshold') | {
       'baselines': {'independent pixels': independent}}
 
+  reading = inference.machines.Reading(read=lambda params, x_NV: turned(x_NV),
+                                       write=lambda params, v_NV: turned(v_NV))
+
   def draw(key, params, num):
     # Shown the way round that the data are.
     return tuple(turned(x) for x in gibbs.sample(key, rbm, params, num))
@@ -108,6 +111,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
                   monitor=monitors.of_chains(rbm, 'threshold', levels) if not flipped else None),),
     evaluate=evaluate, validate=validate, headline='valid_nats',
     pictures=figures.rbm_filters(shape), sample=unlabelled(draw, shape), steps_per_dispatch=500,
+    questions=inference.boltzmann(rbm, reading, see=binary.seen('threshold')),
     model=rbm,
     protocol='exact log-likelihood, all test images, last parameters, '
              + ('black and white exchanged' if flipped else 'as they are'))

@@ -36,7 +36,7 @@ from typing import Literal
 import jax.numpy as jnp
 
 from experiments._common import binary, boltzmann
-from gen_models import data
+from gen_models import data, inference
 from gen_models.domains import Decay, Fraction, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
@@ -116,6 +116,7 @@ def experiment(*, num_hidden: Width = 16,
                   alarms=monitors.ALARMS),),
     evaluate=evaluate, validate=validate, headline='valid_nats',
     pictures=figures.rbm_filters((8, 8)), sample=unlabelled(gibbs.sampler(rbm), (8, 8)),
+    questions=inference.boltzmann(rbm, see=binary.seen(binarisation)),
     steps_per_dispatch=200, validate_every=1000,
     model=rbm,
     protocol='exact log-likelihood of 300 held-out digits, pixels >= 8 of 16 on')

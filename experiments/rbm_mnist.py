@@ -51,8 +51,8 @@ from typing import Literal
 import jax.numpy as jnp
 
 from experiments._common import boltzmann
-from experiments._common.binary import beside
-from gen_models import data
+from experiments._common.binary import beside, seen
+from gen_models import data, inference
 from gen_models.domains import Decay, Fraction, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import contrastive
 from gen_models.evaluation import figures, likelihood, monitors
@@ -138,6 +138,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] 
                   alarms=monitors.ALARMS),),
     evaluate=evaluate, validate=validate, headline='valid_nats_quick',
     pictures=figures.rbm_filters((28, 28)), sample=unlabelled(gibbs.sampler(rbm), (28, 28)),
+    questions=inference.boltzmann(rbm, see=seen(binarisation)),
     steps_per_dispatch=100, num_validations=20,
     model=rbm,
     protocol='AIS both ways, trained on 50,000 images, all 10,000 test images')

@@ -33,8 +33,8 @@ included.
 
 import jax.numpy as jnp
 
-from experiments._common import boltzmann
-from gen_models import data
+from experiments._common import binary, boltzmann
+from gen_models import data, inference
 from gen_models.domains import Decay, NonNegative, NumUpdates, PositiveInt, Real
 from gen_models.estimators.contrastive import contrastive
 from gen_models.evaluation import baselines, figures, likelihood, monitors
@@ -96,5 +96,6 @@ def experiment(*, negative: boltzmann.NegativeName = 'pcd', steps: PositiveInt =
     evaluate=evaluate, validate=validate, headline='valid_nats_bennett',
     pictures=figures.rbm_filters((28, 28)), sample=unlabelled(gibbs.sampler(rbm), (28, 28)),
     steps_per_dispatch=100, validate_every=1000, target=target,
+    questions=inference.boltzmann(rbm, see=binary.seen('dynamic')),
     model=rbm,
     protocol='AIS both ways, trained on 50,000 images, all 10,000 test images')

@@ -47,9 +47,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments._common.binary import beside
+from experiments._common.binary import beside, seen
 from experiments._common.latent import grid, initialiser, mean_bound, reconstructions
-from gen_models import data, estimators
+from gen_models import data, estimators, inference
 from gen_models.domains import (
   Decay,
   Interval,
@@ -150,6 +150,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
       data.batches(batch_size, binarisation, levels), num_steps, batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_bound_10', pictures=pictures,
     sample=unlabelled(sample, shape), steps_per_dispatch=500,
+    questions=inference.vae(model, see=seen(binarisation)),
     model=model,
     protocol=f'importance-weighted bound, {importance_samples} samples an image')
 

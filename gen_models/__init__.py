@@ -22,25 +22,27 @@ if TYPE_CHECKING:
     domains,
     estimators,
     evaluation,
+    inference,
     models,
     problems,
     samplers,
     training,
   )
   from gen_models.estimators.base import Estimator, Memory
-  from gen_models.experiment import Alarm, Experiment, Phase, Published, Samples
+  from gen_models.experiment import Alarm, Experiment, Phase, Published, Questions, Samples
   from launch.runs.fit import fit
   from launch.runs.load import Run, load
 
-__all__ = ['Alarm', 'Estimator', 'Experiment', 'Memory', 'Phase', 'Published', 'Run', 'Samples',
-           'data', 'domains', 'estimators', 'evaluation', 'fit', 'load', 'models', 'problems',
-           'samplers', 'training']
+__all__ = ['Alarm', 'Estimator', 'Experiment', 'Memory', 'Phase', 'Published', 'Questions', 'Run',
+           'Samples', 'data', 'domains', 'estimators', 'evaluation', 'fit', 'inference', 'load',
+           'models', 'problems', 'samplers', 'training']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('data', 'domains', 'estimators', 'evaluation', 'models', 'problems', 'samplers', 'training'),
+  ('data', 'domains', 'estimators', 'evaluation', 'inference', 'models', 'problems', 'samplers',
+   'training'),
   {'Estimator': 'gen_models.estimators.base', 'Memory': 'gen_models.estimators.base',
-   **dict.fromkeys(('Alarm', 'Experiment', 'Phase', 'Published', 'Samples'),
+   **dict.fromkeys(('Alarm', 'Experiment', 'Phase', 'Published', 'Questions', 'Samples'),
                    'gen_models.experiment'),
    # A run directory names an experiment, and only launch makes names into code.
    'fit': 'launch.runs.fit', **dict.fromkeys(('Run', 'load'), 'launch.runs.load')})

@@ -255,7 +255,7 @@ class Classes(Protocol):
 
 
 class ChainDraws(Protocol):
-  """Draws of a model that is drawn from by Markov chains, where more is said than `sample` takes."""
+  """Draws by Markov chains, where more is asked for than `Experiment.sample` takes."""
 
   def __call__(self, key: jax.Array, params: Any, num: int, /, *, label: int | None,
                num_steps: int, temperature: float, start: Any) -> tuple[jax.Array, jax.Array]:

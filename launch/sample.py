@@ -3,6 +3,11 @@
   python -m launch.sample --workdir=runs/digits --num=64 --out=grid.png
   python -m launch.sample --workdir=runs/mixture --num=64 --out=threes.png --label=3
   python -m launch.sample --workdir=runs/digits --num=10000 --out=draws.npz
+  python -m launch.sample --workdir=runs/digits --clamp=mask.npz --out=given.npz
+
+--clamp holds values: draws of p(x | what is not nan in the array `x` of mask.npz). Draws of a
+Boltzmann machine are the ends of --steps Gibbs steps, from its biases or, with --start=persistent,
+from the chains that its training kept.
 """
 
 import pathlib
@@ -13,7 +18,7 @@ from absl import flags
 from gen_models import files, indices
 from launch import errors
 from launch.cli import app, flags as shared
-from launch.runs import draws, load, pictures
+from launch.runs import draws, load, pictures, rows as rows_lib
 
 _WORKDIR = shared.workdir('Run directory made by launch.train.')
 _NUM = flags.DEFINE_integer('num', 64, 'Number of draws. Of more than 5000 the first ones do '
@@ -21,6 +26,16 @@ _NUM = flags.DEFINE_integer('num', 64, 'Number of draws. Of more than 5000 the f
 _OUT = flags.DEFINE_string('out', None, 'A .png: a grid of the mean images p(x | latent). A .npz: '
                            'arrays `draws` and `means`, [num, y, x] in [0, 1].', required=True)
 _LABEL = flags.DEFINE_integer('label', None, 'Class to draw from, for models with classes.')
+_CLAMP = flags.DEFINE_string('clamp', None, 'A .npz with an array `x` of one or several rows: '
+                             'draws keep its values; nan is free, and so is what a bool array '
+                             '`mask` marks. Draw i keeps those of row i, in turn.')
+_STEPS = flags.DEFINE_integer('steps', None, 'Gibbs steps behind a draw of a Boltzmann machine; '
+                              'steps of the chains of --clamp, default 200.', lower_bound=1)
+_TEMPERATURE = flags.DEFINE_float('temperature', 1.0, 'Of a Boltzmann machine of discrete units: '
+                                  'draws of p^(1 / temperature).')
+_START = flags.DEFINE_enum('start', 'fresh', ['fresh', 'persistent'], 'Where the chains of a '
+                           'Boltzmann machine begin: at its biases, or where those of its training '
+                           'ended.')
 _SEED = shared.seed('Seed of the draws; the same seed gives the same draws.')
 _REPLICA = flags.DEFINE_integer('replica', 0, 'Which seed of a --seeds run, from 0.', lower_bound=0)
 _COLUMNS = flags.DEFINE_integer('columns', None, 'Columns of the grid; default: about square.',
@@ -38,8 +53,7 @@ def main(argv):
   indices.check('--replica', _REPLICA.value, run.config['seeds'], 'seeds in this run')
   if run.experiment.sample is None:
     raise errors.UsageError(f'{run.config["experiment"]} trains no model that draws images')
-  samples = draws.draw(run, _NUM.value, seed=_SEED.value, replica=_REPLICA.value,
-                       label=_LABEL.value)
+  samples = _samples(run)
   out.parent.mkdir(parents=True, exist_ok=True)
   if out.suffix == '.npz':
     with files.replacing(out, binary=True) as file:
@@ -47,6 +61,28 @@ def main(argv):
   else:
     pictures.write_png(pictures.square(samples.means, _COLUMNS.value), out)
   print(out)
+
+
+def _samples(run):
+  """The draws that the flags describe."""
+  options = dict(seed=_SEED.value, replica=_REPLICA.value)
+  persistent = _START.value == 'persistent'
+  if _CLAMP.value is not None:
+    given = {'--label': _LABEL.value is not None, '--start': persistent,
+             '--temperature': _TEMPERATURE.value != 1}
+    if wrong := [name for name, was_given in given.items() if was_given]:
+      raise errors.UsageError(f'--clamp and {wrong[0]}: a draw is conditioned on values alone; '
+                              'give one of the two')
+    rows = rows_lib.read(f'npz:{_CLAMP.value}', rows_lib.format_of(run.experiment.dataset),
+                         '--clamp')
+    return draws.clamped(run, _NUM.value, rows, num_steps=_STEPS.value, **options)
+  chains = None
+  if _STEPS.value is not None or _TEMPERATURE.value != 1 or persistent:
+    chains = draws.Chains(_STEPS.value or 1000, _TEMPERATURE.value, persistent)
+    start = 'the chains of training' if persistent else 'the biases'
+    print(f'{chains.num_steps} Gibbs steps from {start}'
+          + (f' at temperature {chains.temperature:g}' if chains.temperature != 1 else ''))
+  return draws.draw(run, _NUM.value, label=_LABEL.value, chains=chains, **options)
 
 
 if __name__ == '__main__':

@@ -17,6 +17,7 @@ ROOMS = {
   'estimators': 'Estimators: how a gradient is estimated',
   'samplers': 'Samplers',
   'evaluation': 'Evaluation',
+  'inference': 'Inference: questions to a trained model',
   'problems': 'Problems: gradients that can be enumerated',
   'training': 'Training',
   'data': 'Data',

@@ -1,4 +1,6 @@
-"""Binary images: exact scores and baselines."""
+"""Binary images: exact scores and baselines, rows as a model sees them."""
+
+from collections.abc import Callable
 
 from gen_models import data
 from gen_models.evaluation import baselines, likelihood
@@ -10,6 +12,11 @@ def exact(params: rbm.Params, train_NV, test_NV, binarisation: str) -> dict:
   train, test = (likelihood.exact(params, x_NV, binarisation=binarisation)
                  for x_NV in (train_NV, test_NV))
   return {**test, 'split': 'test', 'train_nats': train['test_nats']}
+
+
+def seen(binarisation: str) -> Callable:
+  """Questions.see: rows in [0, 1] binarised as training images are, zeros and ones as they are."""
+  return lambda key, x_ND: data.binarise_real(key, x_ND, binarisation)
 
 
 def beside(dataset: data.Dataset, binarisation: str, search: bool = True) -> dict:

@@ -34,6 +34,11 @@ def batches(batch_size: int, levels: int) -> Callable:
   return batch_at
 
 
+def seen(levels: int) -> Callable:
+  """Questions.see: rows in [0, 1] dequantised once."""
+  return lambda key, x_ND: gaussian.dequantise(key, levels * x_ND, levels)
+
+
 def nats(log_density: Callable, params, dataset: data.Dataset) -> tuple[dict, float]:
   """The exact score of test images under log_density(params, x_NV), the mean of training images."""
   log_p = jax.jit(log_density)

@@ -28,15 +28,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 class LogPartition(NamedTuple):
-  """log Z of a model, nats: the estimate, and what it is at least and at most."""
+  """log Z of a model, nats: the estimate, and its two sides, None where they are not known."""
 
   value: float
-  lower: float
-  upper: float
+  lower: float | None = None
+  upper: float | None = None
 
 
 class Unanswered(ValueError):
   """The model cannot answer this question about these rows; the message says why."""
+
+
+class NotEnumerated(ValueError):
+  """log Z was not given, and the states are too many to be summed over."""
 
 
 def answered(questions: Questions) -> tuple[str, ...]:
@@ -60,17 +64,19 @@ def check(questions: Questions, what: str, params: Any = None, **options) -> Cal
   if unknown := sorted(set(options) - set(OPTIONS[what])):
     raise Unanswered(f'{what} takes {", ".join(OPTIONS[what]) or "no options"}, not '
                      f'{", ".join(unknown)}')
-  if (layer := options.get('layer')) is not None and params is not None:
-    if not 1 <= layer <= questions.num_layers(params):
-      raise Unanswered(f'layer {layer}: this model has {questions.num_layers(params)}, counted '
-                       'from 1')
+  layer = options.get('layer')
+  if None not in (layer, params) and not 1 <= layer <= questions.num_layers(params):
+    raise Unanswered(f'layer {layer}: this model has {questions.num_layers(params)}, counted '
+                     'from 1')
   return function
 
 
 def ask(questions: Questions, what: str, key: jax.Array, params: Any, rows_ND: Any, *,
         log_partition: LogPartition | None = None, unnormalised: bool = False,
         batch_size: int = BATCH, devices: Any = None,
-        report: Callable[[int], None] | None = None, **options) -> dict[str, np.ndarray]:
+        report: Callable[[int], None] | None = None,
+        allocate: Callable[[tuple[int, ...], Any], np.ndarray] = np.empty,
+        **options) -> dict[str, np.ndarray]:
   """The answers of a model to one question about each row.
 
   Args:
@@ -85,6 +91,7 @@ def ask(questions: Questions, what: str, key: jax.Array, params: Any, rows_ND: A
     batch_size: rows at once; another number gives other random draws.
     devices: jax devices; None for all of this process.
     report: called with the number of rows that have been answered.
+    allocate: (shape, dtype) -> an array that the answers are written to.
     **options: of the question, see OPTIONS.
 
   Returns:
@@ -94,8 +101,8 @@ def ask(questions: Questions, what: str, key: jax.Array, params: Any, rows_ND: A
     `probabilities`.
 
   Raises:
-    Unanswered: see `check`; values are missing where the question takes none; log Z cannot be
-      enumerated.
+    Unanswered: see `check`; values are missing where the question takes none.
+    NotEnumerated: log Z was not given and cannot be enumerated.
     FloatingPointError: an answer is not finite: the parameters have diverged.
   """
   function = check(questions, what, params, **options)
@@ -113,7 +120,7 @@ def ask(questions: Questions, what: str, key: jax.Array, params: Any, rows_ND: A
     last = min(first + batch_size, num)
     for name, x in here.items():
       if name not in made:
-        made[name] = np.empty((num, *x.shape[1:]), x.dtype)
+        made[name] = allocate((num, *x.shape[1:]), x.dtype)
       made[name][first:last] = x[:last - first]
     _require_finite(what, made, first, last)
     if report:
@@ -140,7 +147,9 @@ def _seen(questions: Questions, function: Callable, options: Mapping[str, Any], 
   key_see, key_answer = jax.random.split(key)
   missing_BD = jnp.isnan(rows_BD)
   x_BD = questions.see(key_see, jnp.where(missing_BD, 0.0, rows_BD))
-  found = function(key_answer, params, jnp.where(missing_BD, jnp.nan, x_BD), **options)
+  if questions.takes_missing:  # then a model sees rows value by value
+    x_BD = jnp.where(missing_BD, jnp.nan, x_BD)
+  found = function(key_answer, params, x_BD, **options)
   shown = {name: questions.show(x) for name, x in found.items()
            if name in ('reconstruction', 'mean') or name == 'draws' and 'mean' in found}
   return {**found, **shown}
@@ -154,7 +163,8 @@ def _finished(found: dict[str, np.ndarray], log_partition: LogPartition | None,
     found['log_likelihood'] = np.logaddexp.reduce(log_w_KB, axis=0) - np.log(len(log_w_KB))
     found['standard_error'] = np.sqrt(weights.log_mean_variance(weights.summary(log_w_KB)))
     if log_partition:
-      found['lower'] = log_w_KB.mean(0) - log_partition.upper
+      most = log_partition.value if log_partition.upper is None else log_partition.upper
+      found['lower'] = log_w_KB.mean(0) - most
   if 'log_likelihood' in found:
     value = found['log_likelihood'].astype(np.float64)
     if unnormalised:
@@ -162,7 +172,7 @@ def _finished(found: dict[str, np.ndarray], log_partition: LogPartition | None,
       del found['log_likelihood']
     elif log_partition:
       found['log_likelihood'] = value - log_partition.value
-      if 'standard_error' not in found:
+      if 'standard_error' not in found and None not in log_partition:
         found |= {'lower': value - log_partition.upper, 'upper': value - log_partition.lower}
     else:
       found['log_likelihood'] = value
@@ -181,8 +191,11 @@ def _log_partition(questions: Questions, params: Any, given: LogPartition | None
     return None
   if unnormalised or given is not None:
     return None if unnormalised else given
-  with jax.default_matmul_precision('highest'):
-    log_z = float(jax.jit(questions.log_partition)(params))
+  try:
+    with jax.default_matmul_precision('highest'):
+      log_z = float(jax.jit(questions.log_partition)(params))
+  except ValueError as e:
+    raise NotEnumerated(str(e)) from None
   return LogPartition(log_z, log_z, log_z)
 
 

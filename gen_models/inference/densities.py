@@ -11,8 +11,12 @@ from typing import Any
 import jax.numpy as jnp
 
 from gen_models.experiment import Questions
-from gen_models.models import gaussian as gaussian_lib, linear_rbm as linear_lib
-from gen_models.models import mixture as mixture_lib, pca as pca_lib
+from gen_models.models import (
+  gaussian as gaussian_lib,
+  linear_rbm as linear_lib,
+  mixture as mixture_lib,
+  pca as pca_lib,
+)
 
 EXACTLY = 'it is drawn from exactly, without chains'
 

@@ -173,10 +173,14 @@ def _visible_of_dbn(key, params, h):
   return units.BERNOULLI.sample(key, params.layers[0].b_V, h[0] @ params.layers[0].w_VH.T), mean_CV
 
 
-def dbn(**options) -> Questions:
+def dbn(labelled: bool = False, **options) -> Questions:
   """The questions of models.dbn: layers are counted from the data, their features mean-field.
 
-  A stack of one layer is an ordinary machine.
+  A stack of one layer, as it is in the first training phase, is an ordinary machine.
+
+  Args:
+    labelled: whether the top layer sees a label.
+    **options: fields of Questions that are to be others.
   """
   single = boltzmann(rbm)
 
@@ -215,18 +219,18 @@ def dbn(**options) -> Questions:
   def classes(key, params, x_BD):
     del key
     if not dbn_lib.num_labels_of(params):
-      raise ValueError(NO_CLASSES)
+      raise ValueError('the run has not come to the layer with the label yet: train on')
     return {'probabilities': dbn_lib.label_given_visible(params, x_BD)}
 
   def chains(key, params, num, *, label, num_steps, temperature, start):
     if temperature != 1:
-      raise ValueError('a deep belief network is no density of one energy, so it has no temperature')
+      raise ValueError('temperature: the density of a deep belief network has no single energy')
     return dbn_lib.sample(key, params, num, num_steps, label, start)
 
   return Questions(**dict(
     features=features, log_likelihood=log_likelihood, reconstruction=reconstruction,
-    imputation=imputation, classes=classes, chains=chains, log_partition=dbn_lib.log_partition,
-    num_layers=lambda params: len(params.layers)) | options)
+    imputation=imputation, classes=classes if labelled else NO_CLASSES, chains=chains,
+    log_partition=dbn_lib.log_partition, num_layers=lambda params: len(params.layers)) | options)
 
 
 # Chains.

@@ -35,7 +35,7 @@ def classifier(**options) -> Questions:
 
 
 def autoencoder(**options) -> Questions:
-  """The questions of an autoencoder; features are those of a layer of the encoder, its code last."""
+  """The questions of an autoencoder; features are those of a layer of its encoder: the code."""
   def features(key, params, x_BD, *, layer, num_draws):
     del key
     _require(params, feedforward.Autoencoder, num_draws)

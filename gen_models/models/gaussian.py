@@ -213,7 +213,8 @@ def _observed_low_rank(params: LowRank, a_VR, x_V):
   square = jnp.sum((u_V - a_VR @ h_R)**2) + jnp.sum(h_R**2)
   log_det = -jnp.sum(jnp.log(jnp.diagonal(root_RR))) - jnp.sum(
     jnp.where(seen_V, params.log_noise_V, 0.0))
-  return log_det - 0.5 * square - 0.5 * math.log(2 * math.pi) * jnp.sum(seen_V, dtype=x_V.dtype), h_R, root_RR
+  norm = 0.5 * math.log(2 * math.pi) * jnp.sum(seen_V, dtype=x_V.dtype)
+  return log_det - 0.5 * square - norm, h_R, root_RR
 
 
 def _conditional_low_rank(params: LowRank, a_VR, num_draws, key, x_V):

@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-
 _WARM = 10  # steps of pseudo-Gibbs, at most a quarter of all
 
 
@@ -84,8 +83,8 @@ class Imputed(NamedTuple):
 def impute(key, model: Latent, params, x_BV, num_draws: int, num_steps: int) -> Imputed:
   """`num_draws` chains for each row, `num_steps` steps each; nan in x is missing.
 
-  The first steps, 10 or a quarter of them, accept every proposal. The mean is that of E[x | z] over all
-  chains of a row and the second half of their steps; the draws are where the chains end.
+  The first steps, 10 or a quarter of them, accept every proposal. The mean is that of E[x | z] over
+  all chains of a row and the second half of their steps; the draws are where the chains end.
 
   Raises:
     ValueError: no draws, or fewer than two steps.

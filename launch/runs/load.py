@@ -76,6 +76,12 @@ class Run:
       return self.params
     return jax.tree.map(lambda x: x[replica], self.params)
 
+  def memory_of(self, replica: int) -> Any:
+    """What the estimator of one seed remembers, its chains among it; estimators.base.Memory."""
+    if self.config['seeds'] == 1:
+      return self.state.memory
+    return jax.tree.map(lambda x: x[replica], self.state.memory)
+
   def metrics(self) -> dict[str, Series]:
     """Metric -> its steps [N] and values [N], or [N, S] over seeds, of the whole training."""
     if self.workdir is None:

@@ -398,7 +398,7 @@ def test_training_by_gradient_reaches_what_em_reaches():
 
 def filled(x_V):
   """Every completion of a binary row."""
-  return STATES_AV[np.all((STATES_AV == x_V) | np.isnan(x_V), axis=1)]
+  return STATES_AV[np.all((x_V == STATES_AV) | np.isnan(x_V), axis=1)]
 
 
 def test_missing_pixels_are_summed_out_and_imputed_exactly():
@@ -426,8 +426,8 @@ def test_missing_values_of_gaussian_classes(components):
   of_class = [jax.tree.map(lambda leaf, q=q: leaf[q], params.classes) for q in range(
     len(params.log_pi_Q))]
   log_p_Q = np.asarray(jax.nn.log_softmax(params.log_pi_Q), np.float64) + [
-    scipy.stats.norm(float(one.mean_V[0]), float(gaussian.covariance_of(one)[0, 0])**0.5).logpdf(0.4)
-    for one in of_class]
+    scipy.stats.norm(float(one.mean_V[0]), float(gaussian.covariance_of(one)[0, 0])**0.5).logpdf(
+      0.4) for one in of_class]
   np.testing.assert_allclose(mixture.observed_log_likelihood(params, x_NV)[0],
                              scipy.special.logsumexp(log_p_Q), rtol=1e-4)
   mean_NV, draws_NKV = mixture.conditional(jax.random.key(1), params, x_NV, 20_000)

@@ -22,12 +22,18 @@ LINEAR = vae.model(V, (2,), ((),), likelihood=vae.gaussian(SCALE))
 _impute = jax.jit(conditional.impute, static_argnums=(1, 4, 5))
 
 
-def linear_example(encoder=0.4):
-  """x = b + z W + 0.6 e with z ~ N(0, I), and an encoder that is not the posterior."""
+def linear_example():
+  """x = b + z W + 0.6 e with z ~ N(0, I); the encoder shrinks the posterior's mean and is wider."""
   draws = np.random.default_rng(0)
   fresh = LINEAR.init(jax.random.key(0), jnp.zeros(V))
   params = jax.tree.map(lambda x: jnp.asarray(0.7 * draws.normal(size=x.shape), jnp.float32), fresh)
-  return params._replace(encoder=jax.tree.map(lambda x: encoder * x, params.encoder))
+  law = as_gaussian(params)
+  at_VR = gaussian.hidden_mean(law, jnp.eye(V)) - gaussian.hidden_mean(law, jnp.zeros((1, V)))
+  spread_R = np.diag(np.linalg.inv(np.eye(2) + law.w_VR.T @ law.w_VR / SCALE**2))**0.5
+  dense = {'w_DF': jnp.concatenate([0.8 * at_VR, jnp.zeros((V, 2))], axis=1),
+           'b_F': jnp.concatenate([0.8 * gaussian.hidden_mean(law, jnp.zeros((1, V)))[0] + 0.2,
+                                   jnp.log(1.3 * jnp.asarray(spread_R, jnp.float32))])}
+  return params._replace(encoder=({'Dense_0': dense},))
 
 
 def as_gaussian(params):
@@ -84,7 +90,7 @@ def test_a_deep_belief_network_is_enumerated(sizes, num_labels):
 def test_two_layers_of_binary_latents_are_enumerated():
   model = belief_net.model(V, (2, 2))
   draws = np.random.default_rng(2)
-  params = jax.tree.map(lambda x: jnp.asarray(draws.normal(size=x.shape), jnp.float32),
+  params = jax.tree.map(lambda x: jnp.asarray(0.7 * draws.normal(size=x.shape), jnp.float32),
                         model.init(jax.random.key(0), jnp.full(V, 0.5)))
   row_V, x_AV, z_SZ = np.array([1, np.nan, np.nan]), oracle.states(V), oracle.states(2)
   above, below = (jnp.float32(z).reshape(1, 16, 2) for z in (np.repeat(z_SZ, 4, 0),
