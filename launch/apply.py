@@ -14,7 +14,7 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from gen_models import files, indices
+from gen_models import data, files, indices
 from gen_models.inference import asking
 from gen_models.training import metrics
 from launch import errors
@@ -24,8 +24,10 @@ from launch.runs import answers, load, rows as rows_lib
 _WORKDIR = shared.workdir('Run directory made by launch.train.')
 _WHAT = flags.DEFINE_string('what', None, 'features, log_likelihood, reconstruction, imputation or '
                             'classes.', required=True)
-_DATA = flags.DEFINE_string('data', None, 'npz:PATH, a file with an array `x` of rows; nan is '
-                            'missing, and so is what a bool array `mask` marks.', required=True)
+_DATA = flags.DEFINE_string('data', None, 'npz:PATH, a file with an array `x` of rows, or any '
+                            'other name of data; nan is missing, and so is what a bool array '
+                            '`mask` marks. Of named sets the rows are those of test.',
+                            required=True)
 _OUT = flags.DEFINE_string('out', None, 'A .npz for the answers.', required=True)
 _LAYER = flags.DEFINE_integer('layer', None, 'Of features: which layer, counted from 1 at the '
                               "data; default: the model's own choice, its top or its code.",
@@ -43,6 +45,7 @@ _BATCH_SIZE = flags.DEFINE_integer('batch_size', 512, 'Rows at once. Another num
 _SEED = shared.seed('Seed of what is drawn; the same seed gives the same answers.')
 _REPLICA = flags.DEFINE_integer('replica', 0, 'Which seed of a --seeds run, from 0.', lower_bound=0)
 _CHECKPOINT = shared.checkpoint()
+_DATA_DIR = shared.data_dir()
 
 
 def main(argv):
@@ -50,11 +53,11 @@ def main(argv):
   out = pathlib.Path(_OUT.value)
   if out.suffix != '.npz':
     raise errors.UsageError(f'--out={out}: name a .npz for the answers')
-  run = load.run(_WORKDIR.value, _CHECKPOINT.value)
+  run = load.run(_WORKDIR.value, _CHECKPOINT.value, _DATA_DIR.value)
   indices.check('--replica', _REPLICA.value, run.config['seeds'], 'seeds in this run')
   options = _options(_WHAT.value)
   answers.check(run, _WHAT.value, _REPLICA.value, **options)
-  rows = rows_lib.read(_DATA.value, rows_lib.format_of(run.experiment.dataset))
+  rows = rows_lib.read(_DATA.value, data.spec(run.experiment.dataset), data_dir=_DATA_DIR.value)
   with metrics.Progress(len(rows), unit='rows') as progress:
     found = answers.answer(
       run, _WHAT.value, rows, seed=_SEED.value, replica=_REPLICA.value,

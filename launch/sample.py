@@ -15,7 +15,7 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from gen_models import files, indices
+from gen_models import data, files, indices
 from launch import errors
 from launch.cli import app, flags as shared
 from launch.runs import draws, load, pictures, rows as rows_lib
@@ -73,8 +73,7 @@ def _samples(run):
     if wrong := [name for name, was_given in given.items() if was_given]:
       raise errors.UsageError(f'--clamp and {wrong[0]}: a draw is conditioned on values alone; '
                               'give one of the two')
-    rows = rows_lib.read(f'npz:{_CLAMP.value}', rows_lib.format_of(run.experiment.dataset),
-                         '--clamp')
+    rows = rows_lib.read(f'npz:{_CLAMP.value}', data.spec(run.experiment.dataset), '--clamp')
     return draws.clamped(run, _NUM.value, rows, num_steps=_STEPS.value, **options)
   chains = None
   if _STEPS.value is not None or _TEMPERATURE.value != 1 or persistent:

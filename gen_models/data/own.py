@@ -121,6 +121,18 @@ def stored(rows, mask, spec: Spec) -> np.ndarray:
 _READERS: dict[str, Callable[..., Content]] = {
   'npz': arrays.read_npz, 'npy': arrays.read_npy, 'folder': folder.read, 'fasta': fasta.read,
   'csv': tables.read_csv, 'parquet': tables.read_parquet, 'tfds': tfds.read}
+
+
+def read(name: Name, data_dir: str | os.PathLike | None = None) -> Content:
+  """The tables of a name of the grammar as they lie in its files, without kind, splits or scale.
+
+  Raises:
+    BadData: see grammar.py and formats/.
+    FileNotFoundError: there is no such file.
+  """
+  return tfds.read(name, data_dir) if name.scheme == 'tfds' else _READERS[name.scheme](name)
+
+
 _opened: dict[tuple, Own] = {}
 _lock = threading.Lock()
 
@@ -137,9 +149,7 @@ def opened(text: str, data_dir: str | os.PathLike | None = None,
   key = (text, _state(name, data_dir))
   with _lock:
     if key not in _opened:
-      content = (tfds.read(name, data_dir) if name.scheme == 'tfds'
-                 else _READERS[name.scheme](name))
-      _opened[key] = _put_together(name, content, cache_dir)
+      _opened[key] = _put_together(name, read(name, data_dir), cache_dir)
       while len(_opened) > _KEPT:
         _opened.pop(next(iter(_opened)))
     return _opened[key]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gen_models import data
 from gen_models.evaluation import score as record
 from gen_models.inference import asking
 from gen_models.inference.asking import LogPartition
@@ -50,15 +51,15 @@ def answer(run: Run, what: str, rows: Any, *, seed: int = 0, replica: int = 0,
     **options: of the question, inference.asking.OPTIONS.
 
   Returns:
-    As inference.ask; reconstructions and imputed rows have the shape of the data.
+    As inference.ask; reconstructions and imputed rows have the shape and the units of the data.
 
   Raises:
     UsageError: the run cannot answer this about these rows; the message says why.
   """
   check(run, what, replica, **options)
-  of = rows_lib.format_of(run.experiment.dataset)
+  spec = data.spec(run.experiment.dataset)
   if not isinstance(rows, rows_lib.Rows):
-    rows = rows_lib.check(rows, None, of, 'rows')
+    rows = rows_lib.check(rows, None, spec, 'rows')
   questions, params = run.experiment.questions, run.params_of(replica)
   log_z = (recorded_log_partition(run, replica)
            if what == 'log_likelihood' and questions.log_partition and not unnormalised else None)
@@ -73,7 +74,9 @@ def answer(run: Run, what: str, rows: Any, *, seed: int = 0, replica: int = 0,
     raise errors.UsageError(
       f'log_likelihood needs log Z, and {e}. launch.evaluate --workdir={run.workdir} brackets it; '
       '--unnormalised gives the free energy alone') from None
-  return {name: _shaped(what, name, x, of.shape) for name, x in found.items()}
+  like_data = {'reconstruction': ('reconstruction',), 'imputation': ('mean', 'draws')}.get(what, ())
+  return {name: rows_lib.shown(name, x, spec) if name in like_data else x
+          for name, x in found.items()}
 
 
 def recorded_log_partition(run: Run, replica: int = 0) -> LogPartition | None:
@@ -93,14 +96,6 @@ def recorded_log_partition(run: Run, replica: int = 0) -> LogPartition | None:
     # nats = mean(-F) - log Z on either side.
     sides = [log_z + of_seed.test_nats - side for side in (of_seed.lower, of_seed.upper)]
   return LogPartition(log_z, *(min(sides), max(sides)) if sides else (None, None))
-
-
-def _shaped(what: str, name: str, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-  """Rows of the data in their own shape."""
-  if what == 'reconstruction' or what == 'imputation' and name in ('mean', 'draws'):
-    width = int(np.prod(shape))
-    return x.reshape(*x.shape[:-1], *shape) if x.shape[-1] == width else x
-  return x
 
 
 def _allocate(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

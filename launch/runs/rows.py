@@ -1,126 +1,165 @@
-"""Rows that a user brings to a trained model: read from a file, checked against the model's data.
+"""Rows that a user brings to a trained model: any name of the grammar of data, checked against the
+data of the run.
 
-`npz:PATH` has an array `x`, rows along its first axis; nan is missing, and so is what an array
-`mask` of the same shape marks. Integers are stored values, as the data set has them; reals are as
-models see them, pictures in [0, 1].
+Integers are stored values, as the data set has them; reals are as it has them too, or for pictures
+in [0, 1]; letters of an alignment count by the alphabet of the run. What is nan, or true in an
+array `mask`, is missing.
 """
 
-import pathlib
-import zipfile
-from typing import Any, NamedTuple
+import math
+import os
+from typing import Any
 
 import numpy as np
 
 from gen_models import data
+from gen_models.data import grammar, own
+from gen_models.data.formats import base
+from gen_models.data.specs import Spec, text_of_shape
 from launch import errors
 
 
 class Rows:
-  """Rows as vectors of reals, converted a slice at a time.
+  """Rows as vectors that models can see, converted a slice at a time.
 
   Attributes:
-    shape: (N, D).
+    spec: of the data of the run.
   """
 
-  def __init__(self, x: np.ndarray, mask: np.ndarray | None, levels: int):
-    self._x, self._mask, self._levels = x, mask, levels
-    self.shape = len(x), int(np.prod(x.shape[1:]))
+  def __init__(self, x: Any, mask: Any, spec: Spec):
+    self._x, self._mask, self.spec = x, mask, spec
 
   def __len__(self) -> int:
-    return self.shape[0]
+    return len(self._x)
 
   def __getitem__(self, index) -> np.ndarray:
-    x = self._x[index]
-    divide = x.dtype != bool and np.issubdtype(x.dtype, np.integer)
-    x_BD = np.asarray(x, np.float32).reshape(len(x), -1) / np.float32(self._levels if divide else 1)
-    if self._mask is not None:
-      x_BD = np.where(self._mask[index].reshape(len(x), -1), np.float32(np.nan), x_BD)
-    return x_BD
+    """float32 [B, D], nan where a value is missing."""
+    x, spec = np.asarray(self._x[index]), self.spec
+    mask = None if self._mask is None else np.asarray(self._mask[index]).reshape(len(x), -1)
+    stored, x = x.dtype != bool and x.dtype.kind in 'iu', x.reshape(len(x), -1)
+    if spec.kind == 'categorical':
+      return _one_hot(x, mask, spec)
+    x_BD = x.astype(np.float32)
+    if spec.kind == 'real' and spec.low is not None:
+      x_BD = np.asarray(data.seen(None, x_BD, 'real', spec))
+    elif stored and spec.kind == 'real':
+      x_BD = x_BD / np.float32(spec.levels)
+    return x_BD if mask is None else np.where(mask, np.float32(np.nan), x_BD)
+
+  def take(self, index: np.ndarray) -> 'Rows':
+    """These rows in another order, or several times."""
+    return Rows(np.asarray(self._x)[index], None if self._mask is None else
+                np.asarray(self._mask)[index], self.spec)
 
 
-class Format(NamedTuple):
-  """What rows of a data set look like.
-
-  Attributes:
-    name: of the data set.
-    shape: of a row.
-    levels: the stored integer that stands for 1.0.
-  """
-
-  name: str
-  shape: tuple[int, ...]
-  levels: int
-
-
-def format_of(dataset: str) -> Format:
-  """Of a data set, without its data."""
-  return Format(dataset, data.shape(dataset), data.levels(dataset))
+def _one_hot(x_BL: np.ndarray, mask: np.ndarray | None, spec: Spec) -> np.ndarray:
+  """One-of-Q columns [B, L Q]; of columns that are missing nan."""
+  if x_BL.shape[1] != math.prod(spec.shape):  # it is one-of-Q already
+    x_BD = x_BL.astype(np.float32)
+    return x_BD if mask is None else np.where(mask, np.float32(np.nan), x_BD)
+  missing_BL = np.isnan(x_BL) if x_BL.dtype.kind == 'f' else x_BL == spec.levels
+  missing_BL = missing_BL if mask is None else missing_BL | mask
+  letters_BL = np.where(missing_BL, 0, x_BL).astype(np.int64)
+  x_BLQ = np.eye(spec.levels, dtype=np.float32)[letters_BL]
+  x_BLQ[missing_BL] = np.nan
+  return x_BLQ.reshape(len(x_BL), -1)
 
 
-def read(name: str, of: Format, flag: str = '--data') -> Rows:
-  """The rows of `npz:PATH`.
+def read(name: str, spec: Spec, flag: str = '--data',
+         data_dir: str | os.PathLike | None = None) -> Rows:
+  """The rows of a name: `npz:PATH` with an array `x`, or any other name of data/grammar.py.
+
+  Of data that come in splits the rows are those of test.
 
   Args:
     name: as the user wrote it.
-    of: what rows must look like.
+    spec: of the data of the run, of which rows must be.
     flag: by which they were named, for messages.
+    data_dir: of prepared data.
 
   Raises:
     UsageError: they cannot be read, or are not rows of that data set; the message says what is.
   """
-  arrays = _arrays(name, flag)
-  if 'x' not in arrays:
-    raise errors.UsageError(f'{flag}={name}: it has no array `x`, but '
-                            f'{", ".join(sorted(arrays)) or "none at all"}')
-  return check(arrays['x'], arrays.get('mask'), of, f'{flag}={name}')
+  where = f'{flag}={name}'
+  if not grammar.is_own(name):
+    if name not in data.names():
+      raise errors.UsageError(f'{where}: give npz:PATH, a file with an array `x`, or another name '
+                              f'of data{errors.near(name, data.names())}')
+    return check(data.load(name, data_dir).test.rows, None, spec, where)
+  parsed = grammar.parse(name)
+  if parsed.scheme == 'fasta' and spec.alphabet and 'alphabet' not in parsed.options:
+    parsed = parsed._replace(options={**parsed.options, 'alphabet': ''.join(spec.alphabet)})
+  tables = own.read(parsed, data_dir).tables
+  table = tables.get('all') or tables.get('test')
+  if table is None:
+    raise errors.UsageError(f'{where}: it has the splits {", ".join(sorted(tables))}: save the '
+                            'rows as one array `x`')
+  return check(table.rows, table.mask, spec, where)
 
 
-def check(x: Any, mask: Any, of: Format, where: str) -> Rows:
+def check(x: Any, mask: Any, spec: Spec, where: str) -> Rows:
   """Rows of an array, and of one that marks what is missing from it.
 
   Raises:
     UsageError: see `read`.
   """
-  x = np.asarray(x)
-  if x.dtype != bool and not np.issubdtype(x.dtype, np.number) or np.iscomplexobj(x):
-    raise errors.UsageError(f'{where}: `x` has {x.dtype} values, not numbers')
-  shapes = [of.shape, (*of.shape, 1), (int(np.prod(of.shape)),)]
-  if x.ndim < 1 or tuple(x.shape[1:]) not in shapes:
-    own = ' x '.join(map(str, of.shape))
-    raise errors.UsageError(f'{where}: `x` has the shape {x.shape}, but the rows of {of.name} are '
-                            f'{own}: give [N, {", ".join(map(str, of.shape))}]')
-  if not len(x):
-    raise errors.UsageError(f'{where}: `x` has no row')
-  if mask is not None:
-    mask = np.asarray(mask)
-    if mask.shape != x.shape or mask.dtype != bool:
-      raise errors.UsageError(f'{where}: `mask` is {mask.dtype} of shape {mask.shape}: give a bool '
-                              f'of the shape of `x`, {x.shape}, true where a value is missing')
-  most = 1 if x.dtype == bool or not np.issubdtype(x.dtype, np.integer) else of.levels
-  if mask is not None and mask.all() or np.isnan(x).all():
-    return Rows(x, mask, of.levels)
-  low, high = np.nanmin(x), np.nanmax(x)
-  if low < 0 or high > most:
-    bad = low if low < 0 else high
-    row = int(np.argmax((x == bad).reshape(len(x), -1).any(1)))
+  x = x if hasattr(x, 'dtype') else np.asarray(x)
+  if x.dtype.kind not in 'biuf':
+    raise errors.UsageError(f'{where}: its values are {x.dtype}, not numbers')
+  shapes = {spec.shape, spec.seen_shape, (math.prod(spec.shape),), (spec.num_visible,)}
+  if x.ndim < 2 or tuple(x.shape[1:]) not in shapes | {(*spec.shape, 1)}:
     raise errors.UsageError(
-      f'{where}: row {row} has the value {bad:g}; values of {of.name} are integers from 0 to '
-      f'{of.levels}, or reals from 0 to 1')
-  return Rows(x, mask, of.levels)
+      f'{where}: rows of shape {text_of_shape(x.shape[1:]) or "1"}, but those of {spec.name} are '
+      f'{text_of_shape(spec.shape)}: give an array of shape [N, '
+      f'{", ".join(map(str, spec.seen_shape if spec.is_image else spec.shape))}]')
+  if not len(x):
+    raise errors.UsageError(f'{where}: it has no row')
+  if mask is not None and (tuple(mask.shape) != tuple(x.shape) or mask.dtype != bool):
+    raise errors.UsageError(f'{where}: `mask` is {mask.dtype} of shape {mask.shape}: give a bool '
+                            f'of the shape of the rows, {x.shape}, true where a value is missing')
+  rows = Rows(x, mask, spec)
+  for chunk in base.chunks(len(x), 8 * spec.num_visible):
+    _require_range(np.asarray(x[chunk]), rows, chunk, spec, where)
+  return rows
 
 
-def _arrays(name: str, flag: str) -> dict[str, np.ndarray]:
-  """Name -> array of a file; objects are not unpickled."""
-  kind, _, path = name.partition(':')
-  if kind != 'npz' or not path:
-    raise errors.UsageError(f'{flag}={name}: give npz:PATH, a file with an array `x`')
-  if not pathlib.Path(path).is_file():
-    raise errors.UsageError(f'{flag}={name}: there is no such file')
-  try:
-    with np.load(path, allow_pickle=False) as file:
-      return {key: file[key] for key in file.files if key in ('x', 'mask')} or dict.fromkeys(
-        file.files, np.zeros(0))
-  except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError, AttributeError) as e:
-    why = ' '.join(str(e).split())[:200]
-    raise errors.UsageError(f'{flag}={name}: it does not read as an npz of arrays ({why})'
-                            ) from None
+def _require_range(x, rows: Rows, chunk: slice, spec: Spec, where: str) -> None:
+  """Raises UsageError, with the row, where values are none of the data."""
+  flat = x.reshape(len(x), -1)
+  if spec.kind == 'categorical':
+    known = np.isnan(flat) if flat.dtype.kind == 'f' else np.zeros(flat.shape, bool)
+    one_of_q = flat.shape[1] != math.prod(spec.shape)
+    bad = ~known & ~((flat >= 0) & (flat <= (1 if one_of_q else spec.levels)) & (
+      flat == np.round(flat)))
+    law = f'numbers of letters, 0 to {spec.levels - 1}'
+  else:
+    seen = rows[chunk]
+    bad = ~np.isnan(seen) & ~np.isfinite(seen)
+    law = 'finite'
+    if spec.kind == 'counts':
+      bad |= seen < 0
+      law = 'counts, 0 or more'
+    elif spec.unit_interval:
+      bad |= (seen < -1e-6) | (seen > 1 + 1e-6)
+      law = (f'integers from 0 to {spec.levels}, or reals from 0 to 1' if spec.low is None else
+             f'between {spec.low:g} and {spec.high:g}')
+  if bad.any():
+    row, column = np.argwhere(bad)[0]
+    raise errors.UsageError(f'{where}: row {(chunk.start or 0) + row} has the value '
+                            f'{flat[row, column]:g}, but values of {spec.name} are {law}')
+
+
+def shown(name: str, x: np.ndarray, spec: Spec) -> np.ndarray:
+  """Rows that a model gives, [.., D], in the shape and the units of the data.
+
+  Draws of categorical columns are numbers of letters [.., L]; means of them are probabilities
+  [.., L, Q].
+  """
+  if x.shape[-1] != spec.num_visible:
+    return x
+  x = x.reshape(*x.shape[:-1], *spec.seen_shape)
+  if spec.kind == 'categorical':
+    return x.argmax(-1).astype(np.int32) if name == 'draws' else x
+  if spec.kind == 'real' and spec.low is not None:
+    return x * np.asarray(spec.scale, x.dtype) + np.asarray(spec.offset, x.dtype)
+  return x
