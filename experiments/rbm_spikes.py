@@ -28,7 +28,7 @@ from typing import Literal
 import jax
 
 from experiments._common import machines
-from gen_models import data
+from gen_models import data, inference
 from gen_models.domains import NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.evaluation import baselines, charts, moments
 from gen_models.experiment import Experiment, unlabelled
@@ -110,6 +110,7 @@ def experiment(*, dataset: str = 'npz:spikes.npz?split=blocks',
       batch_size=batch_size, num_steps=num_steps),),
     evaluate=evaluate, validate=validate, headline='valid_nats_quick', num_validations=5,
     pictures=pictures(machine), steps_per_dispatch=100, model=machine,
+    questions=inference.boltzmann(machine),
     sample=unlabelled(lambda key, params, num: machines.sample(key, machine, params, num),
                       spec.seen_shape),
     protocol=f'AIS both ways, held-out time bins, split {spec.split}')
