@@ -30,6 +30,7 @@ import jax
 import numpy as np
 
 from experiments._common import machines
+from gen_models import inference
 from gen_models.domains import NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.evaluation import baselines, charts, contacts as contacts_lib
 from gen_models.experiment import Experiment, unlabelled
@@ -134,6 +135,7 @@ def experiment(*, dataset: str = 'fasta:family.fasta?identity=0.8',
       num_steps=num_steps),),
     evaluate=evaluate, validate=validate, headline='valid_nats_quick', num_validations=5,
     pictures=pictures(machine, contacts), steps_per_dispatch=100, model=machine,
+    questions=inference.boltzmann(machine),
     sample=unlabelled(lambda key, params, num: machines.sample(key, machine, params, num),
                       spec.seen_shape),
     protocol=f'AIS both ways, held-out sequences, split {spec.split}'

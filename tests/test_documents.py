@@ -181,6 +181,20 @@ def test_the_page_of_scripts_runs(tmp_path, monkeypatch):
   assert here['nats'] > -40 and here['run'].step == here['result'].step == 400
 
 
+@pytest.mark.slow
+def test_a_trained_model_is_asked_as_the_page_says(tmp_path):
+  """The commands and the Python of the page, in its order."""
+  text = (ROOT / 'docs/howto/ask.md').read_text(encoding='utf-8')
+  for language, block in re.findall(r'```(sh|python)\n(.*?)```', text, flags=re.S):
+    if language == 'python':
+      run(['python', '-c', 'import numpy as np\n' + block], tmp_path)
+      continue
+    for line in block.strip().splitlines():
+      small = ['--set=num_hidden=4'] if 'launch.train' in line else []
+      run([*shlex.split(line), *small], tmp_path)
+  assert np.load(tmp_path / 'filled.npz')['draws'].shape == (5, 10, 8, 8)
+
+
 def test_forty_lines_are_forty_lines():
   text = (ROOT / 'docs/notebooks/forty_lines.md').read_text(encoding='utf-8')
   cell, = re.findall(r'```{code-cell} ipython3\n:tags: \[forty-lines\]\n(.*?)```', text, flags=re.S)
