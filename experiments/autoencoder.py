@@ -23,7 +23,6 @@ measured.
 """
 
 import functools
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +32,7 @@ import optax
 from experiments._common.stacks import pixels, pretraining
 from gen_models import data, inference
 from gen_models.domains import (
+  DatasetName,
   Decay,
   Fraction,
   Layers,
@@ -42,7 +42,7 @@ from gen_models.domains import (
   sizes_of,
 )
 from gen_models.estimators.base import from_loss
-from gen_models.evaluation import likelihood
+from gen_models.evaluation import figures, likelihood
 from gen_models.experiment import Experiment, Phase
 from gen_models.models import dbn, feedforward, pca, rbm, units
 from gen_models.models.machine import Machine
@@ -93,22 +93,23 @@ def through(params: dbn.Params, x_NV, model) -> jax.Array:
 
 def by_pca(dataset, num_components: int, x_NV) -> jax.Array:
   """Images through that many principal components of the training images, [N, V]."""
-  params = pca.fit(pixels(dataset.train, dataset.levels), num_components)
+  params = pca.fit(pixels(dataset.train, dataset.about), num_components)
   return pca.reconstruct(params, pca.project(params, x_NV))
 
 
 def pictures(code: int, key, params, dataset) -> dict:
   """Two blocks of three rows: images, what comes back through the code, what PCA gives back."""
   del key
-  shape = data.shape(dataset.name)
-  x_NV = pixels(dataset.test, dataset.levels, 20)
-  rows = np.stack([np.asarray(a).reshape(2, 10, *shape) for a in (
+  shape = dataset.about.seen_shape
+  x_NV = pixels(dataset.test, dataset.about, 20)
+  x_NV = x_NV[np.arange(20) % len(x_NV)]
+  rows = np.stack([np.asarray(a).reshape(2, 10, -1) for a in (
     x_NV, reconstruct(params, x_NV), by_pca(dataset, code, x_NV))], axis=1)
   return {f'images, through the code of {code}, through {code} components of PCA':
-          np.clip(rows.reshape(6, 10, *shape), 0, 1)}
+          np.clip(figures.to_grid(rows.reshape(60, -1), shape, 6, 10), 0, 1)}
 
 
-def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist',
+def experiment(*, dataset: DatasetName = 'mnist',
                layers: Layers = '1000-500-250-30', pretrain: bool = True, steps: PositiveInt = 1,
                centring: Fraction | None = 0.01, pretrain_learning_rate: NonNegative = 0.1,
                code_learning_rate: NonNegative = 0.001, pretrain_momentum: Decay = 0.5,
@@ -119,28 +120,28 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
 
   code_learning_rate is that of the RBM with linear hidden units.
   """
-  levels, sizes = data.levels(dataset), sizes_of(layers)
+  spec, sizes = data.spec(dataset), sizes_of(layers)
   *hidden, code = sizes
 
   phases = pretraining(
     [*((rbm, size, pretrain_learning_rate) for size in hidden),
-     (CODES, code, code_learning_rate)], steps=steps, centring=centring, levels=levels,
+     (CODES, code, code_learning_rate)], steps=steps, centring=centring, spec=spec,
     binarisation='real', batch_size=batch_size,
     num_steps=num_steps if pretrain_steps is None else pretrain_steps,
     momentum=pretrain_momentum, weight_decay=pretrain_weight_decay) if pretrain else ()
 
   def init(key, arrays, previous_params):
     if previous_params is None:
-      return feedforward.init_autoencoder(key, [arrays.images[0].size, *sizes])
+      return feedforward.init_autoencoder(key, [arrays.rows[0].size, *sizes])
     return feedforward.unrolled(previous_params.layers)
 
   finetune = Phase('finetune', init, from_loss(cross_entropy),
                    optax.adam(optax.linear_schedule(learning_rate, 0.0, num_steps)),
-                   data.batches(batch_size, 'real', levels), num_steps, batch_size)
+                   data.batches(batch_size, 'real', spec), num_steps, batch_size)
 
   def validate(key, params, arrays):
     del key
-    x_NV = pixels(arrays, levels)
+    x_NV = pixels(arrays, spec)
     if isinstance(params, dbn.Params):
       y_NV = through(params, x_NV, CODES if len(params.layers) == len(sizes) else rbm)
       return {'valid_reconstruction_error': squared_error(x_NV, y_NV)}
@@ -149,7 +150,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
 
   def evaluate(key, params, dataset, report):
     del key, report
-    x_NV = pixels(dataset.test, levels)
+    x_NV = pixels(dataset.test, spec)
     return likelihood.no_likelihood(
       'an autoencoder', num_images=len(x_NV), binarisation='real', split='test', scores={
         'squared_error': float(squared_error(x_NV, reconstruct(params, x_NV))),

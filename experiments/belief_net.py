@@ -25,6 +25,7 @@ Variants without a number are not measured. 100,000 updates take minutes, not
 seconds.
 """
 
+import math
 from typing import Literal
 
 import jax
@@ -35,6 +36,7 @@ from experiments._common.binary import beside, seen
 from experiments._common.latent import grid, initialiser, mean_bound, reconstructions
 from gen_models import data, estimators, inference
 from gen_models.domains import (
+  DatasetName,
   Fraction,
   Layers,
   NonNegative,
@@ -58,7 +60,7 @@ VARIANTS = {
 }
 
 
-def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 'digits'] = 'mnist',
+def experiment(*, dataset: DatasetName = 'mnist',
                binarisation: Literal['dynamic', 'threshold', 'static'] = 'dynamic',
                latents: Layers = '200', hidden: OptionalLayers = '',
                gradient: Literal['rloo', 'reinforce'] = 'rloo', samples: PositiveInt = 4,
@@ -67,8 +69,9 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
                num_steps: NumUpdates = 100_000,
                importance_samples: PositiveInt = 5000) -> Experiment:
   """hidden: deterministic layers between each two stochastic ones. baseline: its rate."""
-  levels, shape = data.levels(dataset), data.shape(dataset)
-  model = belief_net.model(shape[0] * shape[1], sizes_of(latents), sizes_of(hidden))
+  spec = data.spec(dataset)
+  shape = spec.seen_shape
+  model = belief_net.model(math.prod(shape), sizes_of(latents), sizes_of(hidden))
   rule = {'rloo': estimators.rloo, 'reinforce': estimators.reinforce}[gradient](samples)
   estimator = estimators.variational(
     model, rule, baseline=baseline if gradient == 'reinforce' else None)
@@ -89,12 +92,13 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
       **importance.bound(
         key_bound, model, params, test_NV, binarisation=binarisation,
         num_samples=importance_samples, report=report,
+        weights_N=dataset.test.weights,
         scores={'elbo': mean_bound(key_elbo, model, params, test_NV),
                 'train_elbo': mean_bound(key_train, model, params, train_NV)}),
       'split': 'test', 'baselines': beside(dataset, binarisation)}
 
   def validate(key, params, arrays):
-    x_NV = data.fixed(arrays, binarisation, levels, split='valid')
+    x_NV = data.fixed(arrays, binarisation, spec, split='valid')
     log_p_N, *_ = importance.log_likelihoods(key, model.log_weights, params, x_NV, 10)
     return {'valid_bound_10': jnp.mean(log_p_N)}
 
@@ -104,8 +108,8 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
 
   return Experiment(
     dataset=dataset, binarisation=binarisation,
-    phases=(Phase('belief_net', initialiser(model, levels), estimator, optimizer,
-                  data.batches(batch_size, binarisation, levels), num_steps, batch_size),),
+    phases=(Phase('belief_net', initialiser(model, spec), estimator, optimizer,
+                  data.batches(batch_size, binarisation, spec), num_steps, batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_bound_10', pictures=pictures,
     sample=unlabelled(sample, shape), steps_per_dispatch=500,
     questions=inference.belief_net(model, see=seen(binarisation)),

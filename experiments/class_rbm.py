@@ -21,6 +21,7 @@ Cost on 2 CPU cores shared with other work: digits 30 seconds. Variants without 
 not measured.
 """
 
+import functools
 from typing import Literal
 
 import jax
@@ -30,7 +31,7 @@ import optax
 
 from experiments._common.binary import seen
 from gen_models import data, indices, inference
-from gen_models.domains import NonNegative, NumUpdates, PositiveInt, Width
+from gen_models.domains import DatasetName, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.base import weighted
 from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.negative import persistent
@@ -51,34 +52,32 @@ VARIANTS = {
 PUBLISHED = {
   'discriminative': Published('1.81 %', 'Larochelle & Bengio, 2008', 'a rerun that quotes it'),
 }
-NUM_LABELS = 10
-MODEL = label_rbm.model(NUM_LABELS)
 
 
-def check(params, v_BV) -> None:
+def check(model, params, v_BV) -> None:
   """Phase.check: raises ValueError unless the batch is of binary pixels and one-of-Q labels."""
-  units.check_batch(MODEL.visible, len(params.b_V), v_BV)
+  units.check_batch(model.visible, len(params.b_V), v_BV)
 
 
-def classify(params, x_NF, label_N):
+def classify(params, num_labels: int, x_NF, label_N):
   """Percent of images whose label is not the most probable, and -mean log p(y | x) in nats."""
   log_p_NQ, y_N = jax.nn.log_softmax(
-    label_rbm.label_log_weights(params, NUM_LABELS, x_NF)), jnp.asarray(label_N)
+    label_rbm.label_log_weights(params, num_labels, x_NF)), jnp.asarray(label_N)
   picked_N = jnp.take_along_axis(log_p_NQ, y_N[:, None], axis=1)[:, 0]
   return 100 * jnp.mean(log_p_NQ.argmax(-1) != y_N), -jnp.mean(picked_N)
 
 
-def sampler(shape):
+def sampler(shape, num_labels: int):
   """Experiment.sample: of one class or, where none is asked for, of all classes cyclically."""
   @jax.jit
   def of_class(key, params, label):
     # The label held, what remains is an ordinary machine.
-    return gibbs.sample(key, rbm, label_rbm.given_label(params, NUM_LABELS, label), 1)
+    return gibbs.sample(key, rbm, label_rbm.given_label(params, num_labels, label), 1)
 
   def sample(key, params, num, label):
     if label is not None:
-      indices.check('label', label, NUM_LABELS, 'classes')
-    labels = np.arange(num) % NUM_LABELS if label is None else np.full(num, label)
+      indices.check('label', label, num_labels, 'classes')
+    labels = np.arange(num) % num_labels if label is None else np.full(num, label)
     draws, means = jax.vmap(of_class, (0, None, 0))(
       jax.random.split(key, num), params, jnp.asarray(labels))
     return Samples(draws.reshape(num, *shape), means.reshape(num, *shape))
@@ -86,29 +85,33 @@ def sampler(shape):
   return sample
 
 
-def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist',
+def experiment(*, dataset: DatasetName = 'mnist',
                binarisation: Literal['dynamic', 'threshold'] = 'threshold',
                objective: Literal['joint', 'discriminative', 'hybrid'] = 'hybrid',
                num_hidden: Width = 500, joint_weight: NonNegative = 0.1, steps: PositiveInt = 1,
                chains: PositiveInt = 100, learning_rate: NonNegative = 1e-3,
                batch_size: PositiveInt = 100, num_steps: NumUpdates = 20_000) -> Experiment:
   """joint_weight is the weight of -log p(x, y), added to -log p(y | x), in the hybrid."""
-  levels, shape = data.levels(dataset), data.shape(dataset)
-  rows = data.batches(batch_size, binarisation, levels, with_labels=True)
+  spec = data.spec(dataset)
+  shape = spec.seen_shape
+  num_labels = data.classes_of(spec)
+  model = label_rbm.model(num_labels)
+  rows = data.batches(batch_size, binarisation, spec, with_labels=True)
 
   def batch_at(key, arrays, step):
     x_BF, y_B = rows(key, arrays, step)
-    return label_rbm.attach(x_BF, y_B, NUM_LABELS)
+    return label_rbm.attach(x_BF, y_B, num_labels)
 
   def init(key, arrays, previous_params):
     del previous_params
-    mean_F = data.fixed(arrays, binarisation, levels, split='train').mean(0)
-    params = rbm.init(key, len(mean_F) + NUM_LABELS, num_hidden)
-    return params._replace(b_V=MODEL.visible.init(
-      jnp.concatenate([mean_F, jnp.full(NUM_LABELS, 1 / NUM_LABELS)])))
+    mean_F = data.fixed(arrays, binarisation, spec, split='train').mean(0)
+    params = rbm.init(key, len(mean_F) + num_labels, num_hidden)
+    return params._replace(b_V=model.visible.init(
+      jnp.concatenate([mean_F, jnp.full(num_labels, 1 / num_labels)])))
 
   def errors(params, arrays, split):
-    return classify(params, data.fixed(arrays, binarisation, levels, split=split), arrays.labels)
+    x_NF = data.fixed(arrays, binarisation, spec, split=split)
+    return classify(params, num_labels, x_NF, arrays.labels)
 
   def validate(key, params, arrays):
     del key
@@ -120,23 +123,23 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
     del key, report
     error, cross_entropy = jax.jit(errors, static_argnums=2)(params, dataset.test, 'test')
     return likelihood.no_likelihood(
-      'judged as a classifier', num_images=len(dataset.test.images), binarisation=binarisation,
+      'judged as a classifier', num_images=len(dataset.test.rows), binarisation=binarisation,
       split='test', scores={'error_percent': float(error), 'cross_entropy': float(cross_entropy)})
 
   def pictures(key, params, dataset):
-    machine = rbm.Params(params.w_VH[:-NUM_LABELS], params.b_V[:-NUM_LABELS], params.c_H)
+    machine = rbm.Params(params.w_VH[:-num_labels], params.b_V[:-num_labels], params.c_H)
     return figures.rbm_filters(shape)(key, machine, dataset)
 
-  joint, given = contrastive(MODEL, persistent(chains, steps)), discriminative(NUM_LABELS)
+  joint, given = contrastive(model, persistent(chains, steps)), discriminative(num_labels)
   estimator = {'joint': joint, 'discriminative': given,
                'hybrid': weighted((given, 1.0), (joint, joint_weight))}[objective]
   return Experiment(
     dataset=dataset, binarisation=binarisation,
     phases=(Phase('class_rbm', init, estimator,
                   optax.adam(optax.linear_schedule(learning_rate, 0.0, num_steps)), batch_at,
-                  num_steps, batch_size, check=check),),
+                  num_steps, batch_size, check=functools.partial(check, model)),),
     evaluate=evaluate, validate=validate, headline='valid_minus_cross_entropy', pictures=pictures,
-    sample=sampler(shape), steps_per_dispatch=200,
-    questions=inference.class_rbm(NUM_LABELS, see=seen(binarisation)),
-    model=MODEL,
+    sample=sampler(shape, num_labels), steps_per_dispatch=200,
+    questions=inference.class_rbm(num_labels, see=seen(binarisation)),
+    model=model,
     protocol='error on all test images, last parameters')

@@ -38,9 +38,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments._common.stacks import NUM_CLASSES, filters, pixels, pretraining
+from experiments._common.stacks import filters, pixels, pretraining
 from gen_models import data, inference
 from gen_models.domains import (
+  DatasetName,
   Decay,
   Fraction,
   Layers,
@@ -76,7 +77,7 @@ PUBLISHED = {
 }
 
 
-def balanced_rows(label_N, num_rows: int, num_classes: int = NUM_CLASSES) -> jax.Array:
+def balanced_rows(label_N, num_rows: int, num_classes: int) -> jax.Array:
   """The first num_rows / Q rows of each class, int32 [num_rows].
 
   In order of rank within the class, so when a class runs out the others fill in. Only the first
@@ -89,17 +90,18 @@ def balanced_rows(label_N, num_rows: int, num_classes: int = NUM_CLASSES) -> jax
   return jnp.argsort(rank_N * num_classes + label_N)[:num_rows].astype(jnp.int32)
 
 
-def labelled_batches(batch_size: int, binarisation: str, levels: int, num_labelled: int | None):
+def labelled_batches(batch_size: int, binarisation: str, spec: data.Spec,
+                     num_labelled: int | None):
   """data.batches with labels, of all rows or only of `balanced_rows`."""
-  every = data.batches(batch_size, binarisation, levels, with_labels=True)
+  every = data.batches(batch_size, binarisation, spec, with_labels=True)
   if num_labelled is None:
     return every
 
   def batch_at(key, arrays, step):
     if isinstance(arrays, data.Window):
       raise ValueError('a few labelled rows are picked from resident data: train without --stream')
-    rows = balanced_rows(arrays.labels, num_labelled)
-    few = data.Arrays(jnp.asarray(arrays.images)[rows], jnp.asarray(arrays.labels)[rows])
+    rows = balanced_rows(arrays.labels, num_labelled, spec.num_classes)
+    few = data.Arrays(jnp.asarray(arrays.rows)[rows], jnp.asarray(arrays.labels)[rows])
     return every(key, few, step)
 
   return batch_at
@@ -110,7 +112,7 @@ def cross_entropy(key, params, batch):
   del key
   x_BV, y_B = batch
   log_p_BQ = feedforward.class_log_probabilities(params, x_BV)
-  picked_BQ = jax.nn.one_hot(y_B, NUM_CLASSES)
+  picked_BQ = jax.nn.one_hot(y_B, log_p_BQ.shape[-1])
   wrong_B = log_p_BQ.argmax(-1) != y_B
   return -mean_rows(jnp.sum(log_p_BQ * picked_BQ, axis=-1)), {
     'train_error_percent': 100 * jnp.mean(wrong_B)}
@@ -136,17 +138,17 @@ def reconstruction_error(key, params: dbn.Params, x_NV) -> jax.Array:
 def pictures(binarisation: str, key, params, dataset) -> dict:
   """The images that the net is most wrong about, and the filters of its first layer."""
   del key
-  shape = data.shape(dataset.name)
+  shape = dataset.about.seen_shape
   log_p_NQ, y_N = log_p_of(params, dataset, binarisation)
   worst = np.argsort(log_p_NQ[np.arange(len(y_N)), y_N])[:64]
   first, *_ = params.layers
   stack = dbn.Params((rbm.Params(first.w_IO, jnp.zeros(len(first.w_IO)), first.b_O),))
-  images = pixels(data.Arrays(dataset.test.images[worst]), dataset.levels)
-  return {'test images it is most wrong about': figures.to_grid(images, shape, 8, 8),
-          **filters(stack, shape)}
+  images = pixels(data.Arrays(dataset.test.rows[worst]), dataset.about)
+  shown = figures.to_grid(images, shape, -(-len(worst) // 8), 8)
+  return {'test images it is most wrong about': shown, **filters(stack, shape)}
 
 
-def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 'digits'] = 'mnist',
+def experiment(*, dataset: DatasetName = 'mnist',
                binarisation: Literal['real', 'dynamic', 'threshold', 'static'] = 'dynamic',
                layers: Layers = '500-500-2000', pretrain: bool = True,
                num_labelled: PositiveInt | None = None, steps: PositiveInt = 1,
@@ -159,28 +161,28 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
 
   binarisation is that of the images fine-tuning sees; num_labelled None means all.
   """
-  levels, sizes = data.levels(dataset), sizes_of(layers)
-  real = 'static' if dataset == 'binarized_mnist' else 'real'
+  spec, sizes = data.spec(dataset), sizes_of(layers)
+  real = 'static' if spec.kind == 'binary' else 'real'
   phases = pretraining(
     [(rbm, size, pretrain_learning_rate) for size in sizes], steps=steps, centring=centring,
-    levels=levels, binarisation=real, batch_size=batch_size,
+    spec=spec, binarisation=real, batch_size=batch_size,
     num_steps=num_steps if pretrain_steps is None else pretrain_steps,
     momentum=pretrain_momentum, weight_decay=pretrain_weight_decay) if pretrain else ()
 
   def init(key, arrays, previous_params):
     if previous_params is None:
-      return feedforward.init(key, [arrays.images[0].size, *sizes, NUM_CLASSES])
-    return feedforward.classifier(previous_params.layers, NUM_CLASSES)
+      return feedforward.init(key, [arrays.rows[0].size, *sizes, spec.num_classes])
+    return feedforward.classifier(previous_params.layers, spec.num_classes)
 
   optimizer = optax.adamw(optax.linear_schedule(learning_rate, 0.0, num_steps),
                           weight_decay=weight_decay, mask=lambda params: jax.tree.map(
                             lambda x: x.ndim == 2, params))
   finetune = Phase('finetune', init, from_loss(cross_entropy), optimizer,
-                   labelled_batches(batch_size, binarisation, levels, num_labelled), num_steps,
+                   labelled_batches(batch_size, binarisation, spec, num_labelled), num_steps,
                    batch_size)
 
   def validate(key, params, arrays):
-    x_NV = data.fixed(arrays, real, levels, split='valid')
+    x_NV = data.fixed(arrays, real, spec, split='valid')
     if isinstance(params, dbn.Params):
       return {'valid_reconstruction_error': reconstruction_error(key, params, x_NV)}
     right_N = feedforward.class_log_probabilities(params, x_NV).argmax(-1) == arrays.labels

@@ -32,6 +32,7 @@ measured; those of seeds are of three.
 """
 
 import functools
+import math
 from typing import Literal
 
 import jax
@@ -39,9 +40,9 @@ import jax.numpy as jnp
 
 from experiments._common import binary, boltzmann, deep_boltzmann
 from experiments._common.deep_boltzmann import MOST_ENUMERATED
-from experiments._common.stacks import NUM_CLASSES
 from gen_models import data, indices
 from gen_models.domains import (
+  DatasetName,
   Decay,
   Fraction,
   Layers,
@@ -96,11 +97,11 @@ def sampler(model: dbm.DBM, shape, gibbs_steps: int, warm_steps: int):
   return sample
 
 
-def pictures(model: dbm.DBM, shape, levels: int):
+def pictures(model: dbm.DBM, shape, spec: data.Spec):
   """Experiment.pictures: for each layer, the inputs that its units answer to most."""
   def of_layers(key, params, dataset):
     del key
-    mean_V = data.mean_image(dataset.train, levels)
+    mean_V = data.mean_image(dataset.train, spec)
     return {f'inputs that maximise layer {k + 1}': figures.maximising_inputs(
       lambda v_BV, k=k: model.layer_inputs(params, model.posterior(params, v_BV))[k], mean_V,
       model.sizes[k + 1], shape)
@@ -109,7 +110,7 @@ def pictures(model: dbm.DBM, shape, levels: int):
   return of_layers
 
 
-def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 'digits'] = 'mnist',
+def experiment(*, dataset: DatasetName = 'mnist',
                binarisation: Literal['dynamic', 'threshold', 'static'] = 'dynamic',
                layers: Layers = '500-1000', labels: bool = False,
                positive: Literal['mean_field', 'coupled'] = 'mean_field',
@@ -130,8 +131,9 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
   units below. gibbs_steps and warm_steps are those behind a draw; importance_samples,
   posterior_steps, ais_chains and ais_temperatures those of the final score.
   """
-  levels, shape, sizes = data.levels(dataset), data.shape(dataset), sizes_of(layers)
-  model = dbm.model((shape[0] * shape[1], *sizes), num_labels=NUM_CLASSES if labels else 0)
+  spec, sizes = data.spec(dataset), sizes_of(layers)
+  shape = spec.seen_shape
+  model = dbm.model((math.prod(shape), *sizes), num_labels=data.classes_of(spec) if labels else 0)
   posterior = (mean_field_posterior(model, tolerance=tolerance, max_iterations=iterations,
                                     damping=damping) if positive == 'mean_field'
                else coupled_posterior(model, steps))
@@ -154,22 +156,22 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
                       report=report, scores=scores),
       'split': 'test', 'baselines': binary.beside(dataset, binarisation, search=False)}
 
-  options = dict(levels=levels, binarisation=binarisation, batch_size=batch_size)
+  options = dict(spec=spec, binarisation=binarisation, batch_size=batch_size)
   before = deep_boltzmann.pretraining(
     sizes, num_steps=pretrain_steps, learning_rate=pretrain_learning_rate, centring=centring,
     **options) if pretrain else ()
   phase = Phase(
-    'dbm', deep_boltzmann.beginning(model, levels, upper_scale),
+    'dbm', deep_boltzmann.beginning(model, spec, upper_scale),
     deep(model, posterior, negative_phase, direction=centred(centring)),
     boltzmann.descent(learning_rate, momentum, weight_decay, num_steps, on=dbm.Params(True, False)),
-    data.batches(batch_size, binarisation, levels, with_labels=labels), num_steps, batch_size,
+    data.batches(batch_size, binarisation, spec, with_labels=labels), num_steps, batch_size,
     average, check=deep_boltzmann.check,
-    monitor=deep_boltzmann.monitor(model, binarisation, levels), alarms=monitors.ALARMS)
+    monitor=deep_boltzmann.monitor(model, binarisation, spec), alarms=monitors.ALARMS)
   return Experiment(
     dataset=dataset, binarisation=binarisation, phases=(*before, phase),
-    evaluate=evaluate, validate=deep_boltzmann.validator(model, binarisation, levels),
+    evaluate=evaluate, validate=deep_boltzmann.validator(model, binarisation, spec),
     headline='valid_accuracy' if labels else 'valid_bound_quick',
-    pictures=pictures(model, shape, levels),
+    pictures=pictures(model, shape, spec),
     sample=sampler(model, shape, gibbs_steps, warm_steps), model=model, steps_per_dispatch=100,
     num_validations=10,
     protocol='mean-field bound, log Z by AIS both ways over all layers, or exact; trained on the '

@@ -24,16 +24,17 @@ Cost on 2 CPU cores shared with other work: digits 90 seconds. Variants without 
 measured.
 """
 
-from typing import Literal, NamedTuple
+import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from experiments._common import boltzmann, deep_boltzmann
-from experiments._common.stacks import NUM_CLASSES
 from gen_models import data
 from gen_models.domains import (
+  DatasetName,
   Fraction,
   Layers,
   NonNegative,
@@ -67,12 +68,12 @@ class Params(NamedTuple):
   network: feedforward.Params
 
 
-def unrolled(model: dbm.DBM, params: dbm.Params) -> feedforward.Params:
+def unrolled(model: dbm.DBM, params: dbm.Params, num_classes: int) -> feedforward.Params:
   """The network of two hidden layers whose input is [v, m_2], under a layer of zeros."""
   (w_1, w_2), (_, c_1, c_2) = params
   return feedforward.Params((
     feedforward.Layer(jnp.concatenate([w_1, w_2.T]), c_1), feedforward.Layer(w_2, c_2),
-    feedforward.Layer(jnp.zeros((model.sizes[2], NUM_CLASSES)), jnp.zeros(NUM_CLASSES))))
+    feedforward.Layer(jnp.zeros((model.sizes[2], num_classes)), jnp.zeros(num_classes))))
 
 
 def log_p(model: dbm.DBM, params: Params, v_BV, *, max_iterations: int) -> jax.Array:
@@ -88,12 +89,12 @@ def cross_entropy(model: dbm.DBM, max_iterations: int):
     del key
     v_BV, y_B = batch
     log_p_BQ = log_p(model, params, v_BV, max_iterations=max_iterations)
-    return -mean_rows(jnp.sum(log_p_BQ * jax.nn.one_hot(y_B, NUM_CLASSES), axis=-1)), {
+    return -mean_rows(jnp.sum(log_p_BQ * jax.nn.one_hot(y_B, log_p_BQ.shape[-1]), axis=-1)), {
       'train_error_percent': 100 * jnp.mean(log_p_BQ.argmax(-1) != y_B)}
   return loss
 
 
-def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist',
+def experiment(*, dataset: DatasetName = 'mnist',
                layers: Layers = '500-1000', centring: Fraction | None = 0.01,
                chains: PositiveInt = 100, steps: PositiveInt = 5, iterations: PositiveInt = 10,
                dbm_learning_rate: NonNegative = 0.05, dbm_steps: NumUpdates = 60_000,
@@ -103,38 +104,39 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
 
   Images are drawn afresh as bits at every step in both, and are real values in [0, 1] in scoring.
   """
-  levels, shape, sizes = data.levels(dataset), data.shape(dataset), sizes_of(layers)
+  spec, sizes = data.spec(dataset), sizes_of(layers)
+  shape = spec.seen_shape
   if len(sizes) != 2:
     raise ValueError(f'the network is that of a machine of two layers, not {layers}')
-  model = dbm.model((shape[0] * shape[1], *sizes))
+  model = dbm.model((math.prod(shape), *sizes))
   options = dict(tolerance=1e-3, max_iterations=iterations)
   machine = Phase(
-    'dbm', deep_boltzmann.beginning(model, levels),
+    'dbm', deep_boltzmann.beginning(model, spec),
     deep(model, mean_field_posterior(model, **options), persistent(chains, steps),
          direction=centred(centring)),
     boltzmann.descent(dbm_learning_rate, 0.0, 1e-4, dbm_steps, on=dbm.Params(True, False)),
-    data.batches(batch_size, 'dynamic', levels), dbm_steps, batch_size,
-    check=deep_boltzmann.check, monitor=deep_boltzmann.monitor(model, 'dynamic', levels),
+    data.batches(batch_size, 'dynamic', spec), dbm_steps, batch_size,
+    check=deep_boltzmann.check, monitor=deep_boltzmann.monitor(model, 'dynamic', spec),
     alarms=monitors.ALARMS)
 
   def init(key, arrays, previous_params):
     trained = previous_params
     if trained is None:
-      trained = model.init(key, data.mean_image(arrays, levels))
-    return Params(trained, unrolled(model, trained))
+      trained = model.init(key, data.mean_image(arrays, spec))
+    return Params(trained, unrolled(model, trained, data.classes_of(spec)))
 
   adam = optax.adamw(optax.linear_schedule(learning_rate, 0.0, num_steps),
                      weight_decay=weight_decay,
                      mask=lambda params: jax.tree.map(lambda x: x.ndim == 2, params))
   finetune = Phase('finetune', init, from_loss(cross_entropy(model, iterations)),
                    optax.masked(adam, Params(False, True)),
-                   data.batches(batch_size, 'dynamic', levels, with_labels=True), num_steps,
+                   data.batches(batch_size, 'dynamic', spec, with_labels=True), num_steps,
                    batch_size)
 
   def validate(key, params, arrays):
     if isinstance(params, dbm.Params):
-      return deep_boltzmann.validator(model, 'dynamic', levels)(key, params, arrays)
-    v_NV = data.fixed(arrays, 'real', levels, split='valid')
+      return deep_boltzmann.validator(model, 'dynamic', spec)(key, params, arrays)
+    v_NV = data.fixed(arrays, 'real', spec, split='valid')
     wrong_N = log_p(model, params, v_NV, max_iterations=50).argmax(-1) != arrays.labels
     return {'valid_error_percent': 100 * jnp.mean(wrong_N), 'valid_accuracy': 1 - jnp.mean(wrong_N)}
 

@@ -35,9 +35,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments._common import binary
-from experiments._common.stacks import NUM_CLASSES, Layer, filters, greedy
+from experiments._common.stacks import Layer, filters, greedy
 from gen_models import data, indices, inference
 from gen_models.domains import (
+  DatasetName,
   Decay,
   Fraction,
   Layers,
@@ -50,7 +51,7 @@ from gen_models.domains import (
 from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.directions import centred
 from gen_models.estimators.negative import persistent, reconstruction
-from gen_models.evaluation import deep
+from gen_models.evaluation import deep, figures
 from gen_models.experiment import Experiment, Published, Samples
 from gen_models.models import dbn, label_rbm, rbm, units
 from gen_models.models.rows import mean_rows
@@ -87,17 +88,19 @@ def sampler(shape, gibbs_steps: int) -> Callable:
   return sample
 
 
-def pictures(shape, gibbs_steps: int, labels: bool) -> Callable:
-  """Experiment.pictures: filters and, with labels, samples of each class."""
+def pictures(shape, gibbs_steps: int, num_classes: int) -> Callable:
+  """Experiment.pictures: filters and, with classes, samples of each."""
   sample = sampler(shape, gibbs_steps)
 
   def of_layers(key, params, dataset):
     del dataset
     grids = filters(params, shape)
-    if labels:
-      keys = jax.random.split(key, NUM_CLASSES)
-      grids['samples of each class'] = np.stack([
-        np.asarray(sample(keys[y], params, 8, y).means) for y in range(NUM_CLASSES)])
+    if num_classes:
+      shown = min(num_classes, 20)
+      keys = jax.random.split(key, num_classes)
+      of_class = np.stack([np.asarray(sample(keys[y], params, 8, y).means) for y in range(shown)])
+      grids['samples of each class'] = figures.to_grid(
+        of_class.reshape(8 * shown, -1), shape, shown, 8)
     return grids
 
   return of_layers
@@ -108,7 +111,7 @@ def _accuracy(params, v_NV, label_N):
   return jnp.mean(dbn.label_given_visible(params, v_NV).argmax(-1) == label_N)
 
 
-def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 'digits'] = 'mnist',
+def experiment(*, dataset: DatasetName = 'mnist',
                binarisation: Literal['dynamic', 'threshold', 'static'] = 'dynamic',
                layers: Layers = '500-2000', labels: bool = False,
                propagate: Literal['samples', 'means'] = 'samples',
@@ -124,22 +127,24 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
   gibbs_steps are those in the top layer behind a sample; importance_samples, ais_chains and
   ais_temperatures are those of the final score (the last two for each label).
   """
-  levels, shape, sizes = data.levels(dataset), data.shape(dataset), sizes_of(layers)
+  spec, sizes = data.spec(dataset), sizes_of(layers)
+  shape = spec.seen_shape
+  num_classes = data.classes_of(spec) if labels else 0
   phase = reconstruction(steps) if negative == 'cd' else persistent(chains, steps)
 
   def layer(depth):
-    num_labels = NUM_CLASSES if labels and depth == len(sizes) - 1 else 0
+    num_labels = num_classes if depth == len(sizes) - 1 else 0
     model = label_rbm.model(num_labels) if num_labels else rbm
     return Layer(sizes[depth], contrastive(model, phase, direction=centred(centring)),
                  upper_learning_rate if depth else learning_rate, num_labels)
 
-  phases = greedy([layer(depth) for depth in range(len(sizes))], levels=levels,
+  phases = greedy([layer(depth) for depth in range(len(sizes))], spec=spec,
                   binarisation=binarisation, batch_size=batch_size, num_steps=num_steps,
                   propagate=propagate, momentum=momentum, weight_decay=weight_decay)
 
   def validate(key, params, arrays):
     # One sample and a short schedule: good enough to rank the checkpoints of one phase.
-    v_NV = data.fixed(arrays, binarisation, levels, split='valid')
+    v_NV = data.fixed(arrays, binarisation, spec, split='valid')
     if dbn.num_labels_of(params):
       return {'valid_accuracy': _accuracy(params, v_NV, arrays.labels)}
     key_z, key_w = jax.random.split(key)
@@ -158,13 +163,14 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
               } if labels else {}
     return {
       **deep.score(key_w, params, test_NV, z, num_samples=importance_samples,
-                   binarisation=binarisation, report=report, scores=scores),
+                   binarisation=binarisation, report=report, scores=scores,
+                   weights_N=dataset.test.weights),
       'split': 'test', 'baselines': binary.beside(dataset, binarisation, search=False)}
 
   return Experiment(
     dataset=dataset, binarisation=binarisation, phases=phases, evaluate=evaluate,
     validate=validate, headline='valid_accuracy' if labels else 'valid_bound_quick',
-    pictures=pictures(shape, gibbs_steps, labels), sample=sampler(shape, gibbs_steps),
+    pictures=pictures(shape, gibbs_steps, num_classes), sample=sampler(shape, gibbs_steps),
     steps_per_dispatch=100,
     questions=inference.dbn(labels, see=binary.seen(binarisation)),
     model=dbn,

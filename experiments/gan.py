@@ -21,7 +21,7 @@ with other work: digits 40 seconds.
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,15 @@ import numpy as np
 
 from experiments._common.games import LossName, PenaltyName, game, init
 from gen_models import data, inference
-from gen_models.domains import Decay, NonNegative, NonNegativeInt, NumUpdates, PositiveInt, Width
+from gen_models.domains import (
+  DatasetName,
+  Decay,
+  NonNegative,
+  NonNegativeInt,
+  NumUpdates,
+  PositiveInt,
+  Width,
+)
 from gen_models.evaluation import figures, likelihood
 from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import gan
@@ -47,7 +55,7 @@ VARIANTS = {
 }
 
 
-def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist',
+def experiment(*, dataset: DatasetName = 'mnist',
                loss: LossName = 'relativistic', penalty: PenaltyName = 'r1_r2',
                weight: NonNegative = 1.0, critic_steps: NonNegativeInt = 1,
                nets: Literal['dense', 'conv', 'dcgan'] = 'conv', width: Width = 32,
@@ -61,8 +69,12 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
   pixels of the others; num_steps counts the moves of both. form is how convolutions are computed,
   see models.convolutions.
   """
-  levels, shape = data.levels(dataset), data.shape(dataset)
-  model = build(nets, shape, width, num_latents, form)
+  spec = data.spec(dataset)
+  shape = spec.seen_shape
+  if not spec.unit_interval:
+    raise data.BadData(f'data set {dataset}: its values are seen outside [0, 1], where these '
+                       'networks end: leave out scale= in its name')
+  model = build(nets, spec, width, num_latents, form)
   estimator, optimizer = game(
     model, loss, penalty, weight, critic_steps, learning_rate=learning_rate, beta1=beta1,
     beta2=beta2, decay=decay, num_steps=num_steps)
@@ -76,7 +88,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
     del key, params, report
     return likelihood.no_likelihood(
       'adversarial networks are drawn from, not evaluated',
-      num_images=len(dataset.test.images), binarisation='real', split='test')
+      num_images=len(dataset.test.rows), binarisation='real', split='test')
 
   def pictures(key, params, dataset):
     del dataset
@@ -85,23 +97,29 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
   return Experiment(
     dataset=dataset, binarisation='real',
     phases=(Phase('gan', init(model), estimator, optimizer,
-                  data.batches(batch_size, 'real', levels), num_steps, batch_size, average),),
+                  data.batches(batch_size, 'real', spec), num_steps, batch_size, average),),
     evaluate=evaluate, pictures=pictures, sample=unlabelled(sample, shape), steps_per_dispatch=500,
     questions=inference.gan(model),
     model=model,
     protocol=f'{num_steps} moves of either player, real pixels')
 
 
-def build(nets: str, shape, width: int, num_latents: int, form: str) -> gan.Model:
+def build(nets: str, spec: data.Spec, width: int, num_latents: int, form: str) -> gan.Model:
   """The generator and critic that `nets` names."""
-  num_visible = shape[0] * shape[1]
+  num_visible = spec.num_visible
   if nets == 'dense':
     return gan.Model(gan.DenseGenerator(num_visible, (width, width)),
                      gan.DenseCritic((width, width)), num_latents, num_visible)
-  options = dict(form=form, batch_norm=nets == 'dcgan', stddev=0.02 if nets == 'dcgan' else None)
+  if not spec.is_image:
+    raise data.BadData(f'data set {spec.name}: convolutional nets are of pictures, and its rows '
+                       f'are vectors of {num_visible}: --set=nets=dense')
+  *sides, channels = spec.shape
+  options: dict[str, Any] = dict(form=form, batch_norm=nets == 'dcgan',
+                                 stddev=0.02 if nets == 'dcgan' else None)
   return gan.Model(
-    gan.ConvGenerator(Decoder((2 * width, width), shape, **options)),
-    gan.ConvCritic(Encoder((width, 2 * width), **options), shape), num_latents, num_visible)
+    gan.ConvGenerator(Decoder((2 * width, width), tuple(sides), channels, **options)),
+    gan.ConvCritic(Encoder((width, 2 * width), **options), spec.seen_shape), num_latents,
+    num_visible)
 
 
 def interpolations(key, model: gan.Model, params, shape, rows: int = 8,

@@ -23,6 +23,7 @@ seconds on digits (2 CPU cores shared with other work).
   factor_analysis     49.58  one seed; rank 30, each pixel its own noise, by gradient
 """
 
+import math
 from typing import Literal
 
 import jax
@@ -31,8 +32,9 @@ import optax
 
 from experiments._common import dequantised
 from gen_models import data, inference
-from gen_models.domains import Fraction, NonNegative, NumUpdates, PositiveInt
+from gen_models.domains import DatasetName, Fraction, NonNegative, NumUpdates, PositiveInt
 from gen_models.estimators.maximum_likelihood import fixed_point, maximum_likelihood
+from gen_models.evaluation import figures
 from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import gaussian
 
@@ -53,41 +55,48 @@ def directions(key, params, dataset) -> dict:
   del key
   u_VR, variance_R, _ = gaussian.eigenbasis(gaussian.covariance_of(params), 7)
   steps_S = jnp.linspace(-2, 2, 8)[:, None]
+  spec = dataset.about
   x_RSV = params.mean_V + steps_S * jnp.sqrt(variance_R)[:, None, None] * u_VR.T[:, None]
-  return {'principal directions': jnp.clip(x_RSV, 0, 1).reshape(7, 8, *data.shape(dataset.name))}
+  return {'principal directions': figures.to_grid(
+    data.clipped(x_RSV, spec).reshape(56, -1), spec.seen_shape, 7, 8)}
 
 
-def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits',
+def experiment(*, dataset: DatasetName = 'digits',
                covariance: Literal['full', 'diagonal', 'low_rank'] = 'full', rank: PositiveInt = 30,
                method: Literal['closed', 'gradient'] = 'closed', shrinkage: Fraction = 0.0,
                learning_rate: NonNegative = 0.01, batch_size: PositiveInt = 100,
                num_steps: NumUpdates = 1) -> Experiment:
   """Shrinkage is of the closed form; learning rate (falling linearly to 0) and batch size are of
   the gradient."""
-  levels, shape = data.levels(dataset), data.shape(dataset)
+  spec = data.spec(dataset)
+  shape = spec.seen_shape
+  data.check_view('real', spec)
 
   def every_image(key, arrays, step):
     if isinstance(arrays, data.Window):
       raise ValueError('a closed form needs all images at once: run it without streaming')
-    x_NV = arrays.images.reshape(len(arrays.images), -1)
-    return gaussian.dequantise(jax.random.fold_in(key, step), x_NV, levels)
+    x_NV = arrays.rows.reshape(len(arrays.rows), -1)
+    if dequantised.is_continuous(spec):
+      return data.seen(None, x_NV, 'real', spec)
+    return gaussian.dequantise(jax.random.fold_in(key, step), x_NV, spec.levels)
 
   if method == 'gradient':
-    batch_at = dequantised.batches(batch_size, levels)
+    batch_at = dequantised.batches(batch_size, spec)
     estimator = maximum_likelihood(gaussian.log_likelihood)
     optimizer = optax.adam(optax.linear_schedule(learning_rate, 0.0, num_steps))
   else:
+    data.require_unweighted(spec, 'a closed form', 'method=gradient')
     batch_at, optimizer = every_image, optax.sgd(1.0)
     estimator = fixed_point(lambda _, x_NV: gaussian.fit(x_NV, covariance, shrinkage, rank),
                             gaussian.log_likelihood)
 
   def init(key, arrays, previous_params):
     del arrays, previous_params
-    return gaussian.init(key, shape[0] * shape[1], covariance, rank)
+    return gaussian.init(key, math.prod(shape), covariance, rank)
 
   def validate(key, params, arrays):
     del key
-    x_NV = dequantised.fixed(arrays, levels, 'valid')
+    x_NV = dequantised.fixed(arrays, spec, 'valid')
     return {'valid_nats': jnp.mean(gaussian.log_likelihood(params, x_NV))}
 
   def evaluate(key, params, dataset, report):
@@ -98,7 +107,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
     'reconstruction': 'only a covariance of low rank has directions to project on'}
 
   def draw(key, params, num):
-    x_NV = jnp.clip(gaussian.sample(key, params, num), 0, 1)
+    x_NV = data.clipped(gaussian.sample(key, params, num), spec)
     return x_NV, x_NV
 
   return Experiment(
@@ -106,6 +115,6 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
     phases=(Phase('gaussian', init, estimator, optimizer, batch_at, num_steps, batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_nats', pictures=directions,
     sample=unlabelled(draw, shape), steps_per_dispatch=200, validate_every=1000,
-    questions=inference.gaussian(see=dequantised.seen(levels), **whole),
+    questions=inference.gaussian(see=dequantised.seen(spec), **whole),
     model=gaussian,
     protocol=dequantised.PROTOCOL)

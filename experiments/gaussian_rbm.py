@@ -27,7 +27,7 @@ import optax
 
 from experiments._common import boltzmann, dequantised
 from gen_models import data, inference
-from gen_models.domains import Fraction, NonNegative, NumUpdates, PositiveInt, Width
+from gen_models.domains import DatasetName, Fraction, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import Normalised, contrastive, normalised
 from gen_models.estimators.directions import centred
 from gen_models.estimators.sampling_free import score_matching
@@ -59,13 +59,14 @@ def log_density(params, x_NV):
           - jnp.sum(jnp.log(params.scale_V)))
 
 
-def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits',
+def experiment(*, dataset: DatasetName = 'digits',
                num_hidden: Width = 16, negative: Literal['cd', 'pcd', 'none'] = 'pcd',
                steps: PositiveInt = 1, chains: PositiveInt = 100, centring: Fraction | None = 0.01,
                learning_rate: NonNegative = 1e-3, batch_size: PositiveInt = 100,
                num_steps: NumUpdates = 20_000) -> Experiment:
   """negative 'none' is score matching, which takes no chains, no steps and no centring."""
-  levels, shape = data.levels(dataset), data.shape(dataset)
+  spec = data.spec(dataset)
+  shape = spec.seen_shape
   if negative == 'none':
     estimator = score_matching(MACHINE)
   else:
@@ -74,7 +75,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
 
   def init(key, arrays, previous_params):
     del previous_params
-    x_NV = dequantised.fixed(arrays, levels, 'train')
+    x_NV = dequantised.fixed(arrays, spec, 'train')
     mean_V = x_NV.mean(0)
     return Normalised(mean_V, jnp.maximum(x_NV.std(0), 0.1), MACHINE.init(
       key, len(mean_V), num_hidden, jnp.zeros_like(mean_V)))
@@ -82,7 +83,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
   def validate(key, params, arrays):
     del key
     return {'valid_nats': jnp.mean(
-      log_density(params, dequantised.fixed(arrays, levels, 'valid')))}
+      log_density(params, dequantised.fixed(arrays, spec, 'valid')))}
 
   def evaluate(key, params, dataset, report):
     del key, report
@@ -92,7 +93,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
                  'greatest_variance': float(variance_V.max())}}
 
   def draw(key, params, num):
-    return tuple(jnp.clip(params.mean_V + params.scale_V * v_NV, 0, 1)
+    return tuple(data.clipped(params.mean_V + params.scale_V * v_NV, spec)
                  for v_NV in gibbs.sample(key, MACHINE, params.machine, num))
 
   def pictures(key, params, dataset):
@@ -102,12 +103,12 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
     dataset=dataset, binarisation='real',
     phases=(Phase('machine', init, normalised(estimator),
                   optax.adam(optax.linear_schedule(learning_rate, 0.0, num_steps)),
-                  dequantised.batches(batch_size, levels),
+                  dequantised.batches(batch_size, spec),
                   num_steps, batch_size, check=check, alarms=ALARMS,
                   monitor=monitors.of_machine(MACHINE, lambda params, arrays, split: (
-                    params.machine, params.see(dequantised.fixed(arrays, levels, split))))),),
+                    params.machine, params.see(dequantised.fixed(arrays, spec, split))))),),
     evaluate=evaluate, validate=validate, headline='valid_nats', pictures=pictures,
     sample=unlabelled(draw, shape), steps_per_dispatch=200,
     questions=inference.boltzmann(MACHINE, inference.machines.NORMALISED,
-                                  see=dequantised.seen(levels)),
+                                  see=dequantised.seen(spec)),
     model=MACHINE, protocol=dequantised.PROTOCOL)

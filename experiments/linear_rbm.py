@@ -18,6 +18,7 @@ Cost for 5 seeds in one program: pcd 80 seconds, cd1 138, on 2 CPU cores shared 
   exact 20.117, one seed; 0.07 degrees; the exact gradient, for comparison
 """
 
+import functools
 from typing import Literal
 
 import jax.numpy as jnp
@@ -26,9 +27,10 @@ import optax
 
 from experiments._common import boltzmann, dequantised
 from gen_models import data, inference
-from gen_models.domains import Decay, NonNegative, NumUpdates, PositiveInt, Width
+from gen_models.domains import DatasetName, Decay, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import contrastive, measured
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
+from gen_models.evaluation import figures
 from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import gaussian, linear_rbm, pca
 
@@ -39,19 +41,22 @@ VARIANTS = {
 }
 
 
-def components_of(arrays, levels: int, num: int) -> pca.Params:
+def components_of(arrays, spec: data.Spec, num: int) -> pca.Params:
   """PCA over all dequantisations: the noise adds its variance in every direction."""
-  x_NV = (arrays.images.reshape(len(arrays.images), -1) + np.float32(0.5)) / (levels + 1)
+  if dequantised.is_continuous(spec):
+    return pca.fit(dequantised.fixed(arrays, spec, 'train'), num)
+  levels = spec.levels
+  x_NV = (arrays.rows.reshape(len(arrays.rows), -1) + np.float32(0.5)) / (levels + 1)
   found, noise = pca.fit(x_NV, num), 1 / (12 * (levels + 1)**2)
   return found._replace(variance_R=found.variance_R + noise, noise=found.noise + noise)
 
 
-def draw(key, params, num: int):
+def draw(spec: data.Spec, key, params, num: int):
   """(draws, means) of images in [0, 1], [num, V] each."""
   machine = linear_rbm.machine(params)
   v_NV = linear_rbm.sample(key, machine, num)
   mean_NV = linear_rbm.visible_mean(machine, linear_rbm.hidden_mean(machine, v_NV))
-  return tuple(jnp.clip(params.origin_V + jnp.exp(params.log_unit) * x_NV, 0, 1)
+  return tuple(data.clipped(params.origin_V + jnp.exp(params.log_unit) * x_NV, spec)
                for x_NV in (v_NV, mean_NV))
 
 
@@ -62,21 +67,23 @@ def directions(params, components: pca.Params, shape) -> dict:
   pca_VH = components.u_VR[:, :columns]
   u_VH *= jnp.sign(jnp.sum(u_VH * pca_VH, axis=0))
   both_2HV = jnp.stack([u_VH.T, pca_VH.T])
-  return {'directions: machine above, data below': jnp.clip(
-    0.5 + 0.5 * both_2HV / jnp.abs(both_2HV).max(), 0, 1).reshape(2, columns, *shape)}
+  shown_2HV = jnp.clip(0.5 + 0.5 * both_2HV / jnp.abs(both_2HV).max(), 0, 1)
+  return {'directions: machine above, data below': figures.to_grid(
+    shown_2HV.reshape(2 * columns, -1), shape, 2, columns)}
 
 
-def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits',
+def experiment(*, dataset: DatasetName = 'digits',
                num_hidden: Width = 10, negative: Literal['cd', 'pcd', 'exact'] = 'pcd',
                steps: PositiveInt = 1, chains: PositiveInt = 100,
                learning_rate: NonNegative = 0.003, batch_size: PositiveInt = 100,
                num_steps: NumUpdates = 20_000, average: Decay = 0.9995) -> Experiment:
   """steps: alternations of the negative phase; average: decay of the average that is scored."""
-  levels, shape = data.levels(dataset), data.shape(dataset)
+  spec = data.spec(dataset)
+  shape = spec.seen_shape
 
   def init(key, arrays, previous_params):
     del previous_params
-    return linear_rbm.init_measured(key, dequantised.fixed(arrays, levels, 'train'), num_hidden)
+    return linear_rbm.init_measured(key, dequantised.fixed(arrays, spec, 'train'), num_hidden)
 
   estimator = maximum_likelihood(linear_rbm.log_density)
   if negative != 'exact':
@@ -86,12 +93,12 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
 
   def validate(key, params, arrays):
     del key
-    x_NV = dequantised.fixed(arrays, levels, 'valid')
+    x_NV = dequantised.fixed(arrays, spec, 'valid')
     return {'valid_nats': jnp.mean(linear_rbm.log_density(params, x_NV))}
 
   def evaluate(key, params, dataset, report):
     del key, report
-    components = components_of(dataset.train, levels, num_hidden)
+    components = components_of(dataset.train, spec, num_hidden)
     closed = pca.probabilistic(components)
     machine_score, machine_nats = dequantised.nats(linear_rbm.log_density, params, dataset)
     closed_score, closed_nats = dequantised.nats(gaussian.log_likelihood, closed, dataset)
@@ -105,14 +112,15 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'digits
 
   def pictures(key, params, dataset):
     del key
-    return directions(params, components_of(dataset.train, levels, num_hidden), shape)
+    return directions(params, components_of(dataset.train, spec, num_hidden), shape)
 
   return Experiment(
     dataset=dataset, binarisation='real',
     phases=(Phase('machine', init, estimator, optimizer,
-                  dequantised.batches(batch_size, levels), num_steps, batch_size, average),),
+                  dequantised.batches(batch_size, spec), num_steps, batch_size, average),),
     evaluate=evaluate, validate=validate, headline='valid_nats', pictures=pictures,
-    sample=unlabelled(draw, shape), steps_per_dispatch=200, validate_every=1000,
-    questions=inference.linear_rbm(see=dequantised.seen(levels)),
+    sample=unlabelled(functools.partial(draw, spec), shape), steps_per_dispatch=200,
+    validate_every=1000,
+    questions=inference.linear_rbm(see=dequantised.seen(spec)),
     model=linear_rbm,
     protocol=dequantised.PROTOCOL)

@@ -34,7 +34,7 @@ import optax
 
 from experiments._common import binary as binary_lib, dequantised
 from gen_models import data, indices, inference
-from gen_models.domains import NonNegative, NumUpdates, PositiveInt
+from gen_models.domains import DatasetName, NonNegative, NumUpdates, PositiveInt
 from gen_models.estimators.maximum_likelihood import fixed_point, maximum_likelihood
 from gen_models.evaluation import baselines, figures, likelihood
 from gen_models.experiment import Experiment, Phase, Samples
@@ -55,21 +55,26 @@ VARIANTS = {
 }
 
 
-def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 'digits'] = 'mnist',
+def experiment(*, dataset: DatasetName = 'mnist',
                binarisation: Literal['dynamic', 'threshold', 'static'] = 'dynamic',
                components: Literal['bernoulli', 'diagonal', 'full'] = 'bernoulli',
                num_classes: PositiveInt = 100, method: Literal['em', 'gradient', 'labelled'] = 'em',
                pseudo_count: NonNegative = 1.0, learning_rate: NonNegative = 0.02,
                batch_size: PositiveInt = 100, num_steps: NumUpdates = 100) -> Experiment:
   """Binarisation is of Bernoulli classes; learning_rate and batch_size are of the gradient."""
-  levels, shape = data.levels(dataset), data.shape(dataset)
+  spec = data.spec(dataset)
+  shape = spec.seen_shape
   binary = components == 'bernoulli'
+  if method != 'gradient':
+    data.require_unweighted(spec, f'method={method}', 'method=gradient')
+  if method == 'labelled':
+    data.classes_of(spec)
   binarisation = binarisation if binary else 'real'
 
   def fixed(arrays, split):
     """The one draw on which every number is reported."""
-    return (data.fixed(arrays, binarisation, levels, split=split) if binary
-            else dequantised.fixed(arrays, levels, split))
+    return (data.fixed(arrays, binarisation, spec, split=split) if binary
+            else dequantised.fixed(arrays, spec, split))
 
   def whole(key, arrays, step):
     """All images at every step, with their labels where those are the classes."""
@@ -79,9 +84,9 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
     return (x_NV, arrays.labels) if method == 'labelled' else x_NV
 
   batch_at = whole if method != 'gradient' else (
-    data.batches(batch_size, binarisation, levels) if binary
-    else dequantised.batches(batch_size, levels))
-  estimator = estimators(num_classes, components, pseudo_count, data.num_train(dataset))[method]()
+    data.batches(batch_size, binarisation, spec) if binary
+    else dequantised.batches(batch_size, spec))
+  estimator = estimators(num_classes, components, pseudo_count, spec.rows['train'])[method]()
   optimizer = optax.sgd(1.0) if method != 'gradient' else optax.adam(
     optax.linear_schedule(learning_rate, 0.0, num_steps))
 
@@ -96,18 +101,18 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
   def evaluate(key, params, dataset, report):
     del key, report
     return scores(params, *(fixed(getattr(dataset, s), s) for s in ('train', 'valid', 'test')),
-                  binarisation if binary else dequantised.BINARISATION,
-                  dataset.test.labels if method == 'labelled' else None)
+                  binarisation if binary else dequantised.binarisation(spec),
+                  dataset.test.labels if method == 'labelled' else None, dataset.test.weights)
 
   return Experiment(
     dataset=dataset, binarisation=binarisation,
     phases=(Phase('mixture', init, estimator, optimizer, batch_at, num_steps, batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_nats', pictures=pictures(shape),
-    sample=sampler(shape, num_classes if method == 'labelled' else None),
+    sample=sampler(spec, num_classes if method == 'labelled' else None),
     steps_per_dispatch=200 if method == 'gradient' else 10,
     validate_every=1000 if method == 'gradient' else 10,
     questions=inference.mixture(
-      see=binary_lib.seen(binarisation) if binary else dequantised.seen(levels)),
+      see=binary_lib.seen(binarisation) if binary else dequantised.seen(spec)),
     model=mixture,
     protocol='exact log-likelihood of all test images')
 
@@ -132,28 +137,30 @@ def estimators(num_classes: int, components: str, pseudo_count,
       by_label, lambda params, batch: mixture.log_likelihood(params, batch[0]))}
 
 
-def scores(params, train_NV, valid_NV, test_NV, binarisation: str, label_N=None) -> dict:
+def scores(params, train_NV, valid_NV, test_NV, binarisation: str, label_N=None,
+           weights_N=None) -> dict:
   """Exact test nats beside the baseline; with labels, the error of the most probable class."""
   log_p = jax.jit(mixture.log_likelihood)
-  score = {**likelihood.score(log_p(params, test_NV), kind='exact', binarisation=binarisation),
+  score = {**likelihood.score(log_p(params, test_NV), kind='exact', binarisation=binarisation,
+                              weights_N=weights_N),
            'split': 'test', 'train_nats': float(log_p(params, train_NV).mean())}
   if label_N is not None:
     guess_N = jnp.argmax(mixture.log_joint(params, test_NV), axis=-1)
     score['scores'] = {'test_error': float(jnp.mean(guess_N != label_N))}
   return score | {'baselines': {
     'full Gaussian, shrunk': baselines.full_gaussian(
-      train_NV, valid_NV, test_NV, binarisation=binarisation)}
-    if binarisation == dequantised.BINARISATION else {
+      train_NV, valid_NV, test_NV, binarisation=binarisation, weights_N=weights_N)}
+    if binarisation.startswith('real') else {
       'independent pixels': baselines.independent_pixels(
-        train_NV, test_NV, binarisation=binarisation)}}
+        train_NV, test_NV, binarisation=binarisation, weights_N=weights_N)}}
 
 
-def sampler(shape, num_labels: int | None) -> Callable:
+def sampler(spec: data.Spec, num_labels: int | None) -> Callable:
   """Experiment.sample: of all classes together or, where labels gave them, of one."""
   @functools.partial(jax.jit, static_argnames=('num', 'label'))
   def draw(key, params, num, label):
     z_N, x_NV = mixture.sample(key, params, num, label)
-    shown = (jnp.clip(x, 0, 1).reshape(num, *shape)
+    shown = (data.clipped(x, spec).reshape(num, *spec.seen_shape)
              for x in (x_NV, mixture.visible_mean(params, z_N)))
     return Samples(*shown)
 

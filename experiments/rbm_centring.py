@@ -35,7 +35,7 @@ import optax
 
 from experiments._common import binary, boltzmann
 from gen_models import data, inference
-from gen_models.domains import Fraction, NonNegative, NumUpdates, PositiveInt, Width
+from gen_models.domains import DatasetName, Fraction, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import contrastive
 from gen_models.evaluation import baselines, figures, monitors
 from gen_models.experiment import Experiment, Phase, Published, unlabelled
@@ -58,7 +58,7 @@ PUBLISHED = {
 }
 
 
-def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist',
+def experiment(*, dataset: DatasetName = 'mnist',
                flipped: bool = False, num_hidden: Width = 16,
                negative: Literal['cd', 'pcd'] = 'pcd', steps: PositiveInt = 1,
                chains: PositiveInt = 100, direction: boltzmann.DirectionName = 'plain',
@@ -66,16 +66,17 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
                learning_rate: NonNegative = 0.01, batch_size: PositiveInt = 100,
                num_steps: NumUpdates = 25_000) -> Experiment:
   """`start` is the initial value of the visible biases: the data's log-odds, or 0."""
-  levels, shape = data.levels(dataset), data.shape(dataset)
+  spec = data.spec(dataset)
+  shape = spec.seen_shape
   estimator = contrastive(rbm, boltzmann.negative_phase(negative, chains=chains, steps=steps),
                           direction=boltzmann.direction_of(direction, rate))
-  plain_batch = data.batches(batch_size, 'threshold', levels)
+  plain_batch = data.batches(batch_size, 'threshold', spec)
 
   def turned(v_BV):
     return 1 - v_BV if flipped else v_BV
 
   def pixels(arrays):
-    return turned(data.fixed(arrays, 'threshold', levels))
+    return turned(data.fixed(arrays, 'threshold', spec))
 
   def batch_at(key, arrays, step):
     return turned(plain_batch(key, arrays, step))
@@ -93,8 +94,9 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
   def evaluate(key, params, dataset, report):
     del key, report
     train_NV, test_NV = pixels(dataset.train), pixels(dataset.test)
-    independent = baselines.independent_pixels(train_NV, test_NV, binarisation='threshold')
-    return binary.exact(params, train_NV, test_NV, 'threshold') | {
+    independent = baselines.independent_pixels(
+      train_NV, test_NV, binarisation='threshold', weights_N=dataset.test.weights)
+    return binary.exact(params, train_NV, test_NV, 'threshold', dataset.test.weights) | {
       'baselines': {'independent pixels': independent}}
 
   reading = inference.machines.Reading(read=lambda params, x_NV: turned(x_NV),
@@ -108,7 +110,7 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'digits'] = 'mnist'
     dataset=dataset, binarisation='threshold',
     phases=(Phase('rbm', init, estimator, optax.sgd(learning_rate), batch_at, num_steps,
                   batch_size, check=boltzmann.check, alarms=monitors.ALARMS,
-                  monitor=monitors.of_chains(rbm, 'threshold', levels) if not flipped else None),),
+                  monitor=monitors.of_chains(rbm, 'threshold', spec) if not flipped else None),),
     evaluate=evaluate, validate=validate, headline='valid_nats',
     pictures=figures.rbm_filters(shape), sample=unlabelled(draw, shape), steps_per_dispatch=500,
     questions=inference.boltzmann(rbm, reading, see=binary.seen('threshold')),

@@ -53,7 +53,15 @@ import jax.numpy as jnp
 from experiments._common import boltzmann
 from experiments._common.binary import beside, seen
 from gen_models import data, inference
-from gen_models.domains import Decay, Fraction, NonNegative, NumUpdates, PositiveInt, Width
+from gen_models.domains import (
+  DatasetName,
+  Decay,
+  Fraction,
+  NonNegative,
+  NumUpdates,
+  PositiveInt,
+  Width,
+)
 from gen_models.estimators.contrastive import contrastive
 from gen_models.evaluation import figures, likelihood, monitors
 from gen_models.experiment import Experiment, Phase, Published, unlabelled
@@ -85,7 +93,7 @@ PUBLISHED = {
 }
 
 
-def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] = 'mnist',
+def experiment(*, dataset: DatasetName = 'mnist',
                binarisation: Literal['dynamic', 'threshold', 'static'] = 'dynamic',
                num_hidden: Width = 500, negative: boltzmann.NegativeName = 'pcd',
                steps: PositiveInt = 1, chains: PositiveInt = 100, rungs: PositiveInt = 10,
@@ -101,14 +109,15 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] 
   parameters that is then scored. ais_chains and ais_temperatures are those of the final score;
   14,500 temperatures are the published schedule.
   """
-  levels = data.levels(dataset)
+  spec = data.spec(dataset)
+  shape = spec.seen_shape
   phase = boltzmann.negative_phase(negative, chains=chains, steps=steps, rungs=rungs,
                                    fast_rate=fast_rate)
   estimator = contrastive(rbm, phase, direction=boltzmann.direction_of(direction, rate))
 
   def init(key, arrays, previous_params):
     del previous_params
-    mean_V = data.mean_image(arrays, levels)
+    mean_V = data.mean_image(arrays, spec)
     return rbm.init(key, len(mean_V), num_hidden, mean_V)
 
   def evaluate(key, params, dataset, report):
@@ -116,16 +125,17 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] 
                          for split in ('train', 'test'))
     return {
       **likelihood.bracket(
-        key, params, test_NV, base_V=units.log_odds(data.mean_image(dataset.train, levels)),
+        key, params, test_NV, base_V=units.log_odds(data.mean_image(dataset.train, spec)),
         start_CV=train_NV[:ais_chains], binarisation=binarisation,
-        betas=annealing.refined(ais_temperatures), report=report),
+        betas=annealing.refined(ais_temperatures), weights_N=dataset.test.weights,
+        report=report),
       'split': 'test', 'baselines': beside(dataset, binarisation)}
 
   def validate(key, params, arrays):
     # A short schedule: good enough to rank the checkpoints of one run, too short to print.
-    v_NV = data.fixed(arrays, binarisation, levels, split='valid')
+    v_NV = data.fixed(arrays, binarisation, spec, split='valid')
     log_z = annealing.quick_log_partition(
-      key, params, units.log_odds(data.mean_image(arrays, levels)), num_chains=100,
+      key, params, units.log_odds(data.mean_image(arrays, spec)), num_chains=100,
       betas=annealing.refined(1000))
     return {'valid_nats_quick': -jnp.mean(rbm.free_energy(params, v_NV)) - log_z}
 
@@ -133,11 +143,11 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist'] 
     dataset=dataset, binarisation=binarisation,
     phases=(Phase('rbm', init, estimator,
                   boltzmann.descent(learning_rate, momentum, weight_decay, num_steps, schedule),
-                  data.batches(batch_size, binarisation, levels), num_steps, batch_size, average,
-                  check=boltzmann.check, monitor=monitors.of_chains(rbm, binarisation, levels),
+                  data.batches(batch_size, binarisation, spec), num_steps, batch_size, average,
+                  check=boltzmann.check, monitor=monitors.of_chains(rbm, binarisation, spec),
                   alarms=monitors.ALARMS),),
     evaluate=evaluate, validate=validate, headline='valid_nats_quick',
-    pictures=figures.rbm_filters((28, 28)), sample=unlabelled(gibbs.sampler(rbm), (28, 28)),
+    pictures=figures.rbm_filters(shape), sample=unlabelled(gibbs.sampler(rbm), shape),
     questions=inference.boltzmann(rbm, see=seen(binarisation)),
     steps_per_dispatch=100, num_validations=20,
     model=rbm,

@@ -45,12 +45,14 @@ from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from experiments._common.binary import beside, seen
 from experiments._common.latent import grid, initialiser, mean_bound, reconstructions
 from gen_models import data, estimators, inference
 from gen_models.domains import (
+  DatasetName,
   Decay,
   Interval,
   LayerGroups,
@@ -91,7 +93,7 @@ PUBLISHED = {
 }
 
 
-def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 'digits'] = 'mnist',
+def experiment(*, dataset: DatasetName = 'mnist',
                binarisation: Literal['dynamic', 'threshold', 'static', 'real'] = 'dynamic',
                nets: Literal['dense', 'conv'] = 'dense', hidden: LayerGroups = '200-200',
                latents: Layers = '50',
@@ -108,16 +110,20 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
   scale is the standard deviation of gaussian_fixed, and the least that gaussian learns. num_steps
   None is the whole of all stages; given, it shortens each in proportion.
   """
-  levels, shape = data.levels(dataset), data.shape(dataset)
-  model = build(shape, nets, hidden, latents, likelihood, scale)
+  spec = data.spec(dataset)
+  shape = spec.seen_shape
+  if likelihood == 'bernoulli' and not spec.unit_interval:
+    raise data.BadData(f'data set {dataset}: its values are seen outside [0, 1], which a Bernoulli '
+                       'likelihood does not have: --set=likelihood=gaussian')
+  model = build(spec, nets, hidden, latents, likelihood, scale)
   if num_steps is None:
-    num_steps = (3**stages - 1) // 2 * data.num_train(dataset) // batch_size
+    num_steps = (3**stages - 1) // 2 * spec.rows['train'] // batch_size
 
   def sample(key, params, num):
     key_z, key_x = jax.random.split(key)
     z_1 = model.sample_prior(key_z, params, num)[0]
     draws, means = model.sample_visible(key_x, params, z_1), model.visible_mean(params, z_1)
-    return jnp.clip(draws, 0, 1), jnp.clip(means, 0, 1)
+    return data.clipped(draws, spec), data.clipped(means, spec)
 
   def evaluate(key, params, dataset, report):
     key_bound, key_units, key_elbo = jax.random.split(key, 3)
@@ -128,13 +134,14 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
       **importance.bound(
         key_bound, model, params, test_NV, binarisation=binarisation,
         num_samples=importance_samples, report=report,
+        weights_N=dataset.test.weights,
         scores={**{f'active_units_{i + 1}': float(jnp.sum(v_Z > 0.01))
                    for i, v_Z in enumerate(active)},
                 'elbo': mean_bound(key_elbo, model, params, test_NV)}),
       'split': 'test', 'baselines': beside(dataset, binarisation)}
 
   def validate(key, params, arrays):
-    x_NV = data.fixed(arrays, binarisation, levels, split='valid')
+    x_NV = data.fixed(arrays, binarisation, spec, split='valid')
     log_p_N, *_ = importance.log_likelihoods(key, model.log_weights, params, x_NV, 10)
     return {'valid_bound_10': jnp.mean(log_p_N)}
 
@@ -145,9 +152,9 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
   return Experiment(
     dataset=dataset, binarisation=binarisation,
     phases=(Phase(
-      'vae', initialiser(model, levels), estimator(model, bound, samples, beta),
+      'vae', initialiser(model, spec), estimator(model, bound, samples, beta),
       adam(staged(learning_rate, stages, num_steps), beta1, epsilon, second_moment_start),
-      data.batches(batch_size, binarisation, levels), num_steps, batch_size),),
+      data.batches(batch_size, binarisation, spec), num_steps, batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_bound_10', pictures=pictures,
     sample=unlabelled(sample, shape), steps_per_dispatch=500,
     questions=inference.vae(model, see=seen(binarisation)),
@@ -155,18 +162,24 @@ def experiment(*, dataset: Literal['mnist', 'fashion_mnist', 'binarized_mnist', 
     protocol=f'importance-weighted bound, {importance_samples} samples an image')
 
 
-def build(shape, nets: str, hidden: str, latents: str, likelihood: str, scale: float) -> vae.Model:
+def build(spec: data.Spec, nets: str, hidden: str, latents: str, likelihood: str,
+          scale: float) -> vae.Model:
   """The model that `nets` and `likelihood` name."""
   family = {'bernoulli': vae.BINARY, 'gaussian': vae.gaussian(floor=scale),
             'gaussian_fixed': vae.gaussian(scale)}[likelihood]
   widths = sizes_of(latents)
   if nets == 'dense':
-    return vae.model(shape[0] * shape[1], widths,
+    return vae.model(spec.num_visible, widths,
                      tuple(sizes_of(part) for part in hidden.split(',')), likelihood=family)
+  if not spec.is_image:
+    raise data.BadData(f'data set {spec.name}: convolutional nets are of pictures, and its rows '
+                       f'are vectors of {spec.num_visible}: --set=nets=dense')
   if len(widths) != 1:
     raise ValueError(f'convolutional nets have one stochastic layer, not {len(widths)}')
-  encoder = networks.FromPixels(convolutions.Encoder((32, 64), 2 * widths[0]), shape)
-  decoder = networks.ToPixels(convolutions.Decoder((64, 32), shape, family.num_outputs))
+  *sides, channels = spec.shape
+  encoder = networks.FromPixels(convolutions.Encoder((32, 64), 2 * widths[0]), spec.seen_shape)
+  decoder = networks.ToPixels(
+    convolutions.Decoder((64, 32), tuple(sides), channels * family.num_outputs), channels)
   return vae.Model((encoder,), (decoder,), family, vae.NORMAL, widths)
 
 
@@ -219,7 +232,7 @@ def walks(key, model: vae.Model, params, dataset, binarisation: str, steps: int 
   code_NO = model.encode(params, x_NV)
   z = model.sample_posterior(key, params, code_NO, 1)
   mean_NZ, z_NZ = model.posterior_means(params, code_NO, z)[0], z[0][0]
-  ends_PZ, others_PZ = mean_NZ[:16].reshape(2, 8, -1)
+  ends_PZ, others_PZ = mean_NZ[np.arange(16) % len(mean_NZ)].reshape(2, 8, -1)
   t_T = jnp.linspace(0, 1, steps)
   lines_PTZ = ends_PZ[:, None] + t_T[:, None] * (others_PZ - ends_PZ)[:, None]
 

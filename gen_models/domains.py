@@ -73,6 +73,26 @@ class LayerSizes(NamedTuple):
             + (", or ''" if self.empty else ''))
 
 
+class DataName(NamedTuple):
+  """Names of data: sets that come with the project, or SCHEME:WHERE (data/grammar.py).
+
+  Whether there are such data is for the experiment to say, which has near names to offer.
+
+  Attributes:
+    schemes: of one's own data.
+  """
+
+  schemes: tuple[str, ...] = ('npz', 'npy', 'folder', 'fasta', 'csv', 'parquet', 'tfds')
+
+  def holds(self, value) -> bool:
+    scheme, colon, where = value.partition(':')
+    return bool(where and scheme in self.schemes if colon else value.isidentifier())
+
+  def __str__(self):
+    return 'that names data: digits, mnist, .. or ' + ', '.join(
+      f'{scheme}:{"NAME" if scheme == "tfds" else "PATH"}' for scheme in self.schemes)
+
+
 PositiveInt = Annotated[int, Interval(1, LARGEST)]
 NonNegativeInt = Annotated[int, Interval(0, LARGEST)]
 Width = Annotated[int, Interval(1, WIDEST)]
@@ -84,6 +104,7 @@ Decay = Annotated[float, Interval(0, 1, open_high=True)]  # of a moving average;
 Real = Annotated[float, Interval()]
 Layers = Annotated[str, LayerSizes()]
 OptionalLayers = Annotated[str, LayerSizes(empty=True)]
+DatasetName = Annotated[str, DataName()]
 LayerGroups = Annotated[str, LayerSizes(empty=True, grouped=True)]
 
 

@@ -14,7 +14,7 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from gen_models import data, files, indices
+from gen_models import files, indices
 from gen_models.inference import asking
 from gen_models.training import metrics
 from launch import errors
@@ -57,7 +57,7 @@ def main(argv):
   indices.check('--replica', _REPLICA.value, run.config['seeds'], 'seeds in this run')
   options = _options(_WHAT.value)
   answers.check(run, _WHAT.value, _REPLICA.value, **options)
-  rows = rows_lib.read(_DATA.value, data.spec(run.experiment.dataset), data_dir=_DATA_DIR.value)
+  rows = rows_lib.read(_DATA.value, run.spec, data_dir=_DATA_DIR.value)
   with metrics.Progress(len(rows), unit='rows') as progress:
     found = answers.answer(
       run, _WHAT.value, rows, seed=_SEED.value, replica=_REPLICA.value,

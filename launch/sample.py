@@ -15,7 +15,7 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from gen_models import data, files, indices
+from gen_models import files, indices
 from launch import errors
 from launch.cli import app, flags as shared
 from launch.runs import draws, load, pictures, rows as rows_lib
@@ -23,8 +23,10 @@ from launch.runs import draws, load, pictures, rows as rows_lib
 _WORKDIR = shared.workdir('Run directory made by launch.train.')
 _NUM = flags.DEFINE_integer('num', 64, 'Number of draws. Of more than 5000 the first ones do '
                             'not depend on the number.', lower_bound=1)
-_OUT = flags.DEFINE_string('out', None, 'A .png: a grid of the mean images p(x | latent). A .npz: '
-                           'arrays `draws` and `means`, [num, y, x] in [0, 1].', required=True)
+_OUT = flags.DEFINE_string('out', None, 'A .png: a grid of the mean images p(x | latent), of '
+                           'vectors a raster. A .npz: arrays `draws` and `means`, [num, y, x] in '
+                           '[0, 1], [num, y, x, channels] of colour, [num, values] of vectors.',
+                           required=True)
 _LABEL = flags.DEFINE_integer('label', None, 'Class to draw from, for models with classes.')
 _CLAMP = flags.DEFINE_string('clamp', None, 'A .npz with an array `x` of one or several rows: '
                              'draws keep its values; nan is free, and so is what a bool array '
@@ -52,7 +54,7 @@ def main(argv):
   run = load.run(_WORKDIR.value, _CHECKPOINT.value, _DATA_DIR.value)
   indices.check('--replica', _REPLICA.value, run.config['seeds'], 'seeds in this run')
   if run.experiment.sample is None:
-    raise errors.UsageError(f'{run.config["experiment"]} trains no model that draws images')
+    raise errors.UsageError(f'{run.config["experiment"]} trains no model that draws')
   samples = _samples(run)
   out.parent.mkdir(parents=True, exist_ok=True)
   if out.suffix == '.npz':
@@ -73,7 +75,7 @@ def _samples(run):
     if wrong := [name for name, was_given in given.items() if was_given]:
       raise errors.UsageError(f'--clamp and {wrong[0]}: a draw is conditioned on values alone; '
                               'give one of the two')
-    rows = rows_lib.read(f'npz:{_CLAMP.value}', data.spec(run.experiment.dataset), '--clamp')
+    rows = rows_lib.read(f'npz:{_CLAMP.value}', run.spec, '--clamp')
     return draws.clamped(run, _NUM.value, rows, num_steps=_STEPS.value, **options)
   chains = None
   if _STEPS.value is not None or _TEMPERATURE.value != 1 or persistent:

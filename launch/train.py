@@ -39,6 +39,7 @@ _STREAM = flags.DEFINE_bool('stream', False, 'Read batches from disk through gra
                             'keeping the data on the device; the batches are the same.')
 _SAVE_MINUTES = shared.save_every_minutes()
 _ACCEPT_CODE = shared.accept_code()
+_HEAD = 2**30  # bytes of streamed training rows from which a model is initialised
 flags.adopt_module_key_flags(backends)
 flags.adopt_module_key_flags(supervisor)
 
@@ -52,6 +53,7 @@ def main(argv):
   if not elsewhere:
     jax_setup.setup()
     distributed.join()
+  rundir.remember_data(pathlib.Path(_WORKDIR.value))
   entry = registry.load(_EXPERIMENT.value, _ESTIMATOR.value)
   values = hyperparameters.resolve(entry, _VARIANT.value, _SET.value)
   entry.experiment(**values)  # raises where the values themselves are wrong
@@ -69,7 +71,8 @@ def main(argv):
   # Errors of the command are reported before the directory is claimed for it; and bad flags were
   # answered before anything slow is loaded.
   from launch.runs import training
-  experiment, dataset = training.prepare(entry, config, _DATA_DIR.value)
+  experiment, dataset = training.prepare(entry, config, _DATA_DIR.value,
+                                         limit=_HEAD if _STREAM.value else None)
   # Of several processes only the first writes files and prints.
   lock = (rundir.lock(workdir) if distributed.is_first()
           else contextlib.nullcontext(lambda: None))
@@ -82,6 +85,9 @@ def main(argv):
     if distributed.is_first():
       rundir.record_start(workdir)
       console.record(workdir)
+      if not begun:
+        for line in dataset.remarks:
+          print(f'note: {line}', flush=True)
     distributed.wait_for_all('the run directory is ours')
     result = train(experiment, dataset, config, workdir, begun, remark, require)
   several = distributed.count() > 1

@@ -7,10 +7,10 @@ from gen_models.evaluation import baselines, likelihood
 from gen_models.models import rbm
 
 
-def exact(params: rbm.Params, train_NV, test_NV, binarisation: str) -> dict:
-  """Exact test nats of a machine, and the mean of training images."""
-  train, test = (likelihood.exact(params, x_NV, binarisation=binarisation)
-                 for x_NV in (train_NV, test_NV))
+def exact(params: rbm.Params, train_NV, test_NV, binarisation: str, weights_N=None) -> dict:
+  """Exact test nats of a machine, and the mean of training images; weights of the test images."""
+  train = likelihood.exact(params, train_NV, binarisation=binarisation)
+  test = likelihood.exact(params, test_NV, binarisation=binarisation, weights_N=weights_N)
   return {**test, 'split': 'test', 'train_nats': train['test_nats']}
 
 
@@ -29,9 +29,11 @@ def beside(dataset: data.Dataset, binarisation: str, search: bool = True) -> dic
     return {}
   train, valid, test = (data.fixed_split(dataset, split, binarisation)
                         for split in ('train', 'valid', 'test'))
+  weights_N = dataset.test.weights
   sizes = {} if search and dataset.name == 'digits' else dict(
     num_classes=(100,), pseudo_counts=(1.0,))
   return {
-    'independent pixels': baselines.independent_pixels(train, test, binarisation=binarisation),
+    'independent pixels': baselines.independent_pixels(
+      train, test, binarisation=binarisation, weights_N=weights_N),
     'mixture of Bernoullis': baselines.bernoulli_mixture(
-      train, valid, test, binarisation=binarisation, **sizes)}
+      train, valid, test, binarisation=binarisation, weights_N=weights_N, **sizes)}

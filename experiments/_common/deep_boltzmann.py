@@ -17,18 +17,18 @@ from gen_models.samplers import annealing
 MOST_ENUMERATED = 16  # log2 of the states of the odd layers up to which every likelihood is exact
 
 
-def pretraining(sizes, *, levels: int, binarisation: str, batch_size: int, num_steps: int,
+def pretraining(sizes, *, spec: data.Spec, binarisation: str, batch_size: int, num_steps: int,
                 learning_rate: float, centring) -> tuple[Phase, ...]:
   """A phase for each RBM of the stack, by CD-1 with the copies that its place asks for."""
   stack = dbm.Stack(len(sizes))
   layers = [Layer(size, duplicated(
     contrastive(rbm, reconstruction(), direction=centred(centring)),
     *dbm.copies(depth, len(sizes))), learning_rate) for depth, size in enumerate(sizes)]
-  return greedy(layers, levels=levels, binarisation=binarisation, batch_size=batch_size,
+  return greedy(layers, spec=spec, binarisation=binarisation, batch_size=batch_size,
                 num_steps=num_steps, propagate='samples', model=stack)
 
 
-def beginning(model: dbm.DBM, levels: int, upper_scale: float = 1.0):
+def beginning(model: dbm.DBM, spec: data.Spec, upper_scale: float = 1.0):
   """Phase.init: the composed stack; where there is none small weights, of upper layers larger ones.
 
   With small weights above the first layer their units are constant, and a constant unit has next to
@@ -39,7 +39,7 @@ def beginning(model: dbm.DBM, levels: int, upper_scale: float = 1.0):
     if previous_params is not None:
       params = dbm.compose(previous_params.layers)
       return _with_label(key, model, params) if model.num_labels else params
-    params = model.init(key, data.mean_image(arrays, levels), scale=1.0)
+    params = model.init(key, data.mean_image(arrays, spec), scale=1.0)
     first, *upper = params.weights
     return params._replace(weights=(
       0.01 * first, *(upper_scale / len(w)**0.5 * w for w in upper)))
@@ -52,10 +52,10 @@ def _with_label(key, model: dbm.DBM, params: dbm.Params) -> dbm.Params:
   return dbm.Params((*params.weights, fresh.weights[-1]), (*params.biases, fresh.biases[-1]))
 
 
-def monitor(model: dbm.DBM, binarisation: str, levels: int):
+def monitor(model: dbm.DBM, binarisation: str, spec: data.Spec):
   """Phase.monitor: that of the folded machine, data beside a draw of their even layers."""
   def see(params, arrays, split):
-    v_BV = data.fixed(arrays, binarisation, levels, split=split)
+    v_BV = data.fixed(arrays, binarisation, spec, split=split)
     q = model.posterior(params, v_BV, max_iterations=30)
     x_BE, _ = model.sample_posterior(data.split_key(split), params, q, 1)
     return model.fold(params), jnp.concatenate([v_BV, x_BE], axis=-1)
@@ -63,10 +63,10 @@ def monitor(model: dbm.DBM, binarisation: str, levels: int):
   return monitors.of_machine(model.machine, see)
 
 
-def validator(model: dbm.DBM, binarisation: str, levels: int):
+def validator(model: dbm.DBM, binarisation: str, spec: data.Spec):
   """Experiment.validate: the bound with a short schedule; while RBMs are trained, their errors."""
   def validate(key, params, arrays):
-    v_NV = data.fixed(arrays, binarisation, levels, split='valid')
+    v_NV = data.fixed(arrays, binarisation, spec, split='valid')
     if isinstance(params, dbn.Params):
       return {'valid_reconstruction_error': _reconstruction_error(key, model, params, v_NV)}
     q = model.posterior(params, v_NV, max_iterations=50)

@@ -1,6 +1,7 @@
-"""Images as densities on [0, 1]^V: dequantised batches, splits and exact scores.
+"""Rows as densities: dequantised images on [0, 1]^V, or real values as they are; exact scores.
 
-An image of integers x is seen as the reals (x + u) / (levels + 1), u uniform on [0, 1).
+An image of integers x is seen as the reals (x + u) / (levels + 1), u uniform on [0, 1). Rows of
+real values have no noise added: their density is that of what the model sees, in its units.
 """
 
 from collections.abc import Callable
@@ -17,34 +18,53 @@ BINARISATION = 'real, dequantised'
 PROTOCOL = 'exact density of test images in [0, 1], dequantised once by uniform noise'
 
 
-def fixed(arrays, levels: int, split: Split) -> jax.Array:
+def is_continuous(spec: data.Spec) -> bool:
+  """Whether rows are real values already."""
+  return spec.kind == 'real' and spec.low is not None
+
+
+def binarisation(spec: data.Spec) -> str:
+  """How a score names what was seen."""
+  return 'real' if is_continuous(spec) else BINARISATION
+
+
+def fixed(arrays, spec: data.Spec, split: Split) -> jax.Array:
   """A split as vectors [N, V]: the one draw on which every number is reported."""
-  images = jnp.asarray(arrays.images)
-  return gaussian.dequantise(data.split_key(split), images.reshape(len(images), -1), levels)
+  data.check_view('real', spec)
+  if is_continuous(spec):
+    return data.fixed(arrays, 'real', spec)
+  images = jnp.asarray(arrays.rows)
+  return gaussian.dequantise(data.split_key(split), images.reshape(len(images), -1), spec.levels)
 
 
-def batches(batch_size: int, levels: int) -> Callable:
+def batches(batch_size: int, spec: data.Spec) -> Callable:
   """Phase.batch_at: noise is drawn afresh at every step."""
-  plain = data.batches(batch_size, 'real', levels)
+  plain = data.batches(batch_size, 'real', spec)
+  if is_continuous(spec):
+    return plain
 
   def batch_at(key, arrays, step):
-    x_BV = levels * plain(key, arrays, step)
-    return gaussian.dequantise(jax.random.fold_in(key, step), x_BV, levels)
+    x_BV = spec.levels * plain(key, arrays, step)
+    return gaussian.dequantise(jax.random.fold_in(key, step), x_BV, spec.levels)
 
   return batch_at
 
 
-def seen(levels: int) -> Callable:
-  """Questions.see: rows in [0, 1] dequantised once."""
+def seen(spec: data.Spec) -> Callable:
+  """Questions.see: rows in [0, 1] dequantised once; real values as they are."""
+  if is_continuous(spec):
+    return lambda key, x_ND: x_ND
+  levels = spec.levels
   return lambda key, x_ND: gaussian.dequantise(key, levels * x_ND, levels)
 
 
 def nats(log_density: Callable, params, dataset: data.Dataset) -> tuple[dict, float]:
   """The exact score of test images under log_density(params, x_NV), the mean of training images."""
-  log_p = jax.jit(log_density)
-  test = log_p(params, fixed(dataset.test, dataset.levels, 'test'))
-  train = log_p(params, fixed(dataset.train, dataset.levels, 'train'))
-  return likelihood.score(test, kind='exact', binarisation=BINARISATION), float(train.mean())
+  log_p, spec = jax.jit(log_density), dataset.about
+  test = log_p(params, fixed(dataset.test, spec, 'test'))
+  train = log_p(params, fixed(dataset.train, spec, 'train'))
+  return likelihood.score(test, kind='exact', binarisation=binarisation(spec),
+                          weights_N=dataset.test.weights), float(train.mean())
 
 
 def evaluate(log_density: Callable, params, dataset: data.Dataset) -> dict:
@@ -55,6 +75,7 @@ def evaluate(log_density: Callable, params, dataset: data.Dataset) -> dict:
 
 def beside(dataset: data.Dataset) -> dict:
   """The baseline of densities: one full Gaussian, its shrinkage chosen on validation images."""
-  splits = (fixed(getattr(dataset, split), dataset.levels, split)
-            for split in ('train', 'valid', 'test'))
-  return {'full Gaussian, shrunk': baselines.full_gaussian(*splits, binarisation=BINARISATION)}
+  spec = dataset.about
+  splits = (fixed(getattr(dataset, split), spec, split) for split in ('train', 'valid', 'test'))
+  return {'full Gaussian, shrunk': baselines.full_gaussian(
+    *splits, binarisation=binarisation(spec), weights_N=dataset.test.weights)}

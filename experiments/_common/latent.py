@@ -8,11 +8,11 @@ from gen_models.evaluation import figures, importance
 from gen_models.models import vae
 
 
-def initialiser(model: vae.Model, levels: int):
+def initialiser(model: vae.Model, spec: data.Spec):
   """Phase.init: the untrained model has the data's mean."""
   def init(key, arrays, previous_params):
     del previous_params
-    return model.init(key, data.mean_image(arrays, levels))
+    return model.init(key, data.mean_image(arrays, spec))
   return init
 
 
@@ -24,7 +24,8 @@ def mean_bound(key, model: vae.Model, params, x_NV, num_samples: int = 1) -> flo
 
 def reconstructions(key, model: vae.Model, params, dataset, binarisation: str) -> dict:
   """Test images, and below each E[x | z_1] at one z_1 ~ q(z_1 | x); 8 columns."""
-  x_NV = data.fixed_split(dataset, 'test', binarisation)[:32]
+  x_NV = data.fixed_split(dataset, 'test', binarisation)
+  x_NV = x_NV[np.arange(32) % len(x_NV)]
   z = model.sample_posterior(key, params, model.encode(params, x_NV), 1)
   back_NV = model.visible_mean(params, z[0][0])
   pairs = jnp.stack([x_NV.reshape(4, 8, -1), back_NV.reshape(4, 8, -1)], axis=1)
@@ -33,5 +34,5 @@ def reconstructions(key, model: vae.Model, params, dataset, binarisation: str) -
 
 def grid(x_NV, dataset, columns: int) -> np.ndarray:
   """Rows of images in [0, 1], `columns` wide."""
-  shape = dataset.test.images.shape[1:3]
-  return np.clip(figures.to_grid(x_NV, shape, len(x_NV) // columns, columns), 0, 1)
+  return np.clip(figures.to_grid(x_NV, dataset.about.seen_shape, len(x_NV) // columns, columns),
+                 0, 1)

@@ -17,7 +17,6 @@ from gen_models.evaluation import figures
 from gen_models.experiment import Phase
 from gen_models.models import dbn, rbm
 
-NUM_CLASSES = 10
 ROWS_FOR_MEANS = 5000  # images whose mean activations a new layer's visible biases start at
 
 
@@ -30,13 +29,13 @@ class Layer(NamedTuple):
   num_labels: int = 0
 
 
-def pixels(arrays, levels: int, rows: int | None = None) -> jax.Array:
+def pixels(arrays, spec: data.Spec, rows: int | None = None) -> jax.Array:
   """The first rows as vectors [N, V] in [0, 1]."""
-  return data.fixed(data.Arrays(arrays.images[:rows]), 'real', levels)
+  return data.fixed(data.Arrays(arrays.rows[:rows]), 'real', spec)
 
 
-def greedy(layers: list[Layer], *, levels: int, binarisation: str, batch_size: int, num_steps: int,
-           propagate: dbn.Propagate, momentum: float = 0.0,
+def greedy(layers: list[Layer], *, spec: data.Spec, binarisation: str, batch_size: int,
+           num_steps: int, propagate: dbn.Propagate, momentum: float = 0.0,
            weight_decay: float = 0.0, model: Stack = dbn) -> tuple[Phase, ...]:
   """A phase for each layer of a dbn.Params, the ones below held still.
 
@@ -45,7 +44,7 @@ def greedy(layers: list[Layer], *, levels: int, binarisation: str, batch_size: i
   """
   def phase(depth: int, layer: Layer) -> Phase:
     def init(key, arrays, previous_params):
-      params, v_NV = previous_params, pixels(arrays, levels, ROWS_FOR_MEANS)
+      params, v_NV = previous_params, pixels(arrays, spec, ROWS_FOR_MEANS)
       keys = jax.random.split(key, depth + 1)
       # Whatever is missing below starts untrained.
       for i in range(len(params.layers) if params else 0, depth + 1):
@@ -60,13 +59,13 @@ def greedy(layers: list[Layer], *, levels: int, binarisation: str, batch_size: i
       optax.add_decayed_weights(weight_decay, mask=only(rbm.Params(True, False, False))),
       optax.sgd(optax.linear_schedule(layer.learning_rate, 0.0, num_steps), momentum)), only(True))
     return Phase(f'layer{depth + 1}', init, on_top(layer.estimator, model, propagate), optimizer,
-                 data.batches(batch_size, binarisation, levels, with_labels=layer.num_labels > 0),
+                 data.batches(batch_size, binarisation, spec, with_labels=layer.num_labels > 0),
                  num_steps, batch_size)
 
   return tuple(phase(depth, layer) for depth, layer in enumerate(layers))
 
 
-def pretraining(layers: list[tuple], *, steps: int, centring: float | None, levels: int,
+def pretraining(layers: list[tuple], *, steps: int, centring: float | None, spec: data.Spec,
                 binarisation: str, batch_size: int, num_steps: int, momentum: float,
                 weight_decay: float) -> tuple[Phase, ...]:
   """`greedy` by centred CD that propagates means, as pretraining for backpropagation.
@@ -75,7 +74,7 @@ def pretraining(layers: list[tuple], *, steps: int, centring: float | None, leve
   """
   return greedy(
     [Layer(size, contrastive(model, reconstruction(steps), direction=centred(centring)), rate)
-     for model, size, rate in layers], levels=levels, binarisation=binarisation,
+     for model, size, rate in layers], spec=spec, binarisation=binarisation,
     batch_size=batch_size, num_steps=num_steps, propagate='means', momentum=momentum,
     weight_decay=weight_decay)
 

@@ -108,6 +108,25 @@ def check_view(kind: str, levels: Levels, *, missing: bool = False) -> None:
     check_binarisation(kind, max(2, spec.levels))
 
 
+def classes_of(spec: Spec) -> int:
+  """How many classes there are.
+
+  Raises:
+    BadData: the data have no labels.
+  """
+  if spec.num_classes is None:
+    raise BadData(f'data set {spec.name} has no labels, and this experiment learns classes: add '
+                  'labels (an array, a column, or a subfolder for each class)')
+  return spec.num_classes
+
+
+def require_unweighted(spec: Spec, what: str, mend: str) -> None:
+  """Raises BadData where rows are weighted and `what` reads all rows alike."""
+  if spec.weighted:
+    raise BadData(f'data set {spec.name}: its rows are weighted, and {what} reads all rows alike: '
+                  f'--set={mend} draws them in proportion')
+
+
 def _of(kind: str) -> str:
   return {'categorical': 'categorical columns', 'counts': 'counts'}.get(
     kind, f'images or vectors (binarisation {kind!r})')
@@ -162,12 +181,13 @@ def clipped(x: jax.Array, levels: Levels) -> jax.Array:
 def binarise_real(key: jax.Array, x_BD: jax.Array, kind: str) -> jax.Array:
   """Real values in [0, 1], such as a model's draws, binarised as the data are; 0 and 1 stay.
 
-  'dynamic' draws Bernoulli(x), 'threshold' is 1[x >= 1/2], 'real' and 'static' return x unchanged.
+  'dynamic' draws Bernoulli(x), 'threshold' is 1[x >= 1/2], all others return x unchanged.
 
   Raises:
     ValueError: an unknown kind.
   """
-  check_binarisation(kind, 1)
+  if kind not in VIEWS:
+    check_binarisation(kind, 1)
   x_BD = jnp.asarray(x_BD, jnp.float32)
   if kind == 'dynamic':
     return bernoulli(key, x_BD)

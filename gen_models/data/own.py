@@ -53,7 +53,7 @@ class Own(NamedTuple):
     """Stored rows of a split, the first ones where not all are wanted; in memory."""
     part = self.parts[split]
     num = part.num_rows if first is None else min(first, part.num_rows)
-    out = np.empty((num, *self.spec.shape), stored_dtype(self.spec))
+    out = np.empty((num, *self.spec.shape), self.spec.dtype)
     for chunk in base.chunks(num, out[:1].nbytes):
       where = chunk if part.index is None else part.index[chunk]
       mask = None if part.table.mask is None else np.asarray(part.table.mask[where])
@@ -93,18 +93,9 @@ class Source:
     return record if table.labels is None else record | {'label': table.labels[row]}
 
 
-def stored_dtype(spec: Spec):
-  """Of rows in memory."""
-  if spec.kind == 'categorical':
-    return np.dtype(np.uint8 if spec.levels < 256 else np.int32)
-  if spec.missing or (spec.kind == 'real' and spec.low is not None):
-    return np.dtype(np.float32)
-  return np.dtype(np.int32 if spec.kind == 'counts' else np.uint8)
-
-
 def stored(rows, mask, spec: Spec) -> np.ndarray:
   """Rows of a file [N, ...] as they are kept, see specs.py."""
-  dtype = stored_dtype(spec)
+  dtype = spec.dtype
   rows = np.asarray(rows)
   if spec.kind == 'categorical':
     if rows.dtype.kind == 'f':

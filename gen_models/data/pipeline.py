@@ -16,9 +16,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gen_models.data.binarise import Levels, check_view, seen
+from gen_models.data.binarise import Levels, check_view, classes_of, seen
 from gen_models.data.order import rows_from
 from gen_models.data.sources import Window
+from gen_models.data.specs import Spec
 from gen_models.data.weights import Alias, draw
 
 _ORDER, _BINARISE, _WEIGHTS = 1, 2, 3  # the uses of the data key
@@ -69,6 +70,8 @@ def batches(batch_size: int, binarisation: str, levels: Levels, *, flat: bool = 
       none.
   """
   check_view(binarisation, levels, missing=missing)
+  if with_labels and isinstance(levels, Spec):
+    classes_of(levels)
 
   def batch_at(key, arrays, step):
     if isinstance(arrays, Window):

@@ -15,14 +15,17 @@ from array_record files (no TensorFlow needed) on the first load only; cache.py 
 decoded, and neither tfds nor the data directory is needed again.
 """
 
+import contextlib
 import difflib
 import gzip
 import importlib.metadata
 import json
 import os
 import pathlib
+from collections.abc import Generator
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from gen_models.data import cache
@@ -83,6 +86,15 @@ class Dataset(NamedTuple):
       return self.spec
     return Spec(self.name, tuple(self.train.rows.shape[1:]), levels=self.levels, rows={
       split: len(getattr(self, split).rows) for split in ('train', 'valid', 'test')})
+
+  @property
+  def remarks(self) -> list[str]:
+    """What a user should know before training on these data, one line each."""
+    spec = self.about
+    return [*(f'data set {spec.name}: {line}' for line in spec.remarks),
+            *(f'data set {spec.name}: {count} of {spec.rows[split]} rows of {split} are rows of '
+              'train as well: a score of them flatters a model that remembers'
+              for split, count in spec.repeated.items() if count)]
 
 
 class MissingData(FileNotFoundError):
@@ -174,6 +186,8 @@ def spec(name: str, data_dir: str | os.PathLike | None = None,
   Raises:
     as `load`.
   """
+  if name in _described:
+    return _described[name]
   if is_own(name):
     try:
       return _opened(name, data_dir, cache_dir).spec
@@ -194,7 +208,65 @@ def remember(known: Spec) -> None:
   _remembered[known.name] = known
 
 
+@contextlib.contextmanager
+def described(known: Spec | None) -> Generator[None, None, None]:
+  """Within it `spec` answers from this description, whatever lies where the name points to."""
+  before = dict(_described)
+  if known is not None:
+    _described[known.name] = known
+  try:
+    yield
+  finally:
+    _described.clear()
+    _described.update(before)
+
+
+def load_described(known: Spec, data_dir: str | os.PathLike | None = None) -> Dataset:
+  """The data of a description: by their name, else at the absolute path where they were.
+
+  Raises:
+    FileNotFoundError: they are at neither.
+    BadData: other data are there.
+  """
+  remember(known)
+  dataset = None
+  with contextlib.suppress(FileNotFoundError):
+    dataset = load(known.name, data_dir)
+  if dataset is not None and dataset.about.sha256 == known.sha256:
+    return dataset
+  if known.path and os.path.exists(known.path) and not known.name.startswith('tfds:'):
+    there = load(_at(known.name, known.path), data_dir)
+    if there.about.sha256 == known.sha256:
+      return there._replace(name=known.name, spec=there.about._replace(name=known.name))
+    dataset = dataset or there
+  if dataset is None:
+    raise FileNotFoundError(f'data set {known.name}: neither there nor in {known.path}, where it '
+                            'was: run the command from the directory that has it')
+  raise BadData(f'data set {known.name}: the data have changed: sha256 was '
+                f'{str(known.sha256)[:12]} and is {str(dataset.about.sha256)[:12]}')
+
+
+def shapes(name: str) -> Arrays:
+  """Shapes and types of the training split, without its rows."""
+  known = spec(name)
+  num = known.rows['train']
+
+  def column(there, *shape, dtype: Any = np.float32) -> Any:
+    return jax.ShapeDtypeStruct((num, *shape), dtype) if there else None
+
+  return Arrays(column(True, *known.shape, dtype=known.dtype),
+                column(known.num_classes is not None, dtype=np.int32), column(known.weighted),
+                Alias(column(True), column(True, dtype=np.int32)) if known.weighted else None)
+
+
+def _at(name: str, path: str) -> str:
+  """The name with another path."""
+  _, mark, options = name.partition('?')
+  return f'{name.partition(":")[0]}:{path}{mark}{options}'
+
+
 _remembered: dict[str, Spec] = {}
+_described: dict[str, Spec] = {}
 
 
 def levels(name: str) -> int:
@@ -249,11 +321,9 @@ def _opened(name, data_dir=None, cache_dir=None) -> Any:
     known = _remembered.get(name)
     if known is None or known.path is None or name.startswith('tfds:'):
       raise
-    scheme, _, options = name.partition(':')[0], *name.partition('?')[1:]
     if not os.path.exists(known.path):
       raise
-    found = own.opened(f'{scheme}:{known.path}' + (f'?{options}' if options else ''), data_dir,
-                       cache_dir)
+    found = own.opened(_at(name, known.path), data_dir, cache_dir)
     return found._replace(spec=found.spec._replace(name=name))
 
 
@@ -266,7 +336,7 @@ def _own_dataset(name, data_dir, cache_dir, limit) -> Dataset:
   found = {}
   for split in ('train', 'valid', 'test'):
     first = None if limit is None or split != 'train' else max(
-      1, limit // max(1, int(np.prod(own.spec.shape)) * own_lib.stored_dtype(own.spec).itemsize))
+      1, limit // max(1, int(np.prod(own.spec.shape)) * own.spec.dtype.itemsize))
     rows, labels, weights = own.rows(split, first), own.labels(split), own.weights(split)
     if first is not None:
       labels = None if labels is None else labels[:first]
@@ -280,9 +350,7 @@ def _own_dataset(name, data_dir, cache_dir, limit) -> Dataset:
 
 def _require_memory(own) -> None:
   """Raises BadData where memory does not hold the rows."""
-  from gen_models.data.own import stored_dtype
-  needed = (sum(own.spec.rows.values()) * int(np.prod(own.spec.shape))
-            * stored_dtype(own.spec).itemsize)
+  needed = sum(own.spec.rows.values()) * int(np.prod(own.spec.shape)) * own.spec.dtype.itemsize
   try:
     free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
   except (ValueError, OSError):

@@ -16,6 +16,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
+import numpy as np
+
 Kind = Literal['binary', 'real', 'categorical', 'counts']
 KINDS: tuple[str, ...] = get_args(Kind)
 
@@ -67,6 +69,15 @@ class Spec(NamedTuple):
   path: str | None = None
   repeated: dict[str, int] = {}
   remarks: tuple[str, ...] = ()
+
+  @property
+  def dtype(self) -> np.dtype:
+    """Of stored rows."""
+    if self.kind == 'categorical':
+      return np.dtype(np.uint8 if self.levels < 256 else np.int32)
+    if self.missing or (self.kind == 'real' and self.low is not None):
+      return np.dtype(np.float32)
+    return np.dtype(np.int32 if self.kind == 'counts' else np.uint8)
 
   @property
   def is_image(self) -> bool:

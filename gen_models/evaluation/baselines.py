@@ -12,11 +12,11 @@ _log_density = jax.jit(gaussian.log_likelihood)
 _fit = jax.jit(mixture.fit, static_argnames='num_classes')
 
 
-def independent_pixels(train_NV, test_NV, *, binarisation: str) -> dict:
+def independent_pixels(train_NV, test_NV, *, binarisation: str, weights_N=None) -> dict:
   """p(x) = prod_i m_i^x_i (1 - m_i)^(1 - x_i), m the training means (one pseudo-image added)."""
   params = _fit(jax.random.key(0), jnp.asarray(train_NV), num_classes=1)
   return likelihood.score(_log_likelihood(params, jnp.asarray(test_NV)), kind='exact',
-                          binarisation=binarisation, num_classes=1)
+                          binarisation=binarisation, weights_N=weights_N, num_classes=1)
 
 
 def independent_columns(train_ND, test_ND, num_letters: int, *, train_weights_N=None,
@@ -39,7 +39,8 @@ def independent_columns(train_ND, test_ND, num_letters: int, *, train_weights_N=
 
 
 def bernoulli_mixture(train_NV, valid_NV, test_NV, *, binarisation: str,
-                      num_classes=(20, 40, 80), pseudo_counts=(0.3, 1.0, 3.0)) -> dict:
+                      num_classes=(20, 40, 80), pseudo_counts=(0.3, 1.0, 3.0),
+                      weights_N=None) -> dict:
   """The mixture of Bernoullis that does best on validation images, of those fitted by EM.
 
   Classes and pseudo-count are chosen on the validation split, the score is of the test split.
@@ -50,15 +51,16 @@ def bernoulli_mixture(train_NV, valid_NV, test_NV, *, binarisation: str,
   classes, pseudo_count, params = max(
     fits, key=lambda fit: float(_log_likelihood(fit[2], valid_NV).mean()))
   return likelihood.score(_log_likelihood(params, jnp.asarray(test_NV)), kind='exact',
-                          binarisation=binarisation, num_classes=classes,
+                          binarisation=binarisation, weights_N=weights_N, num_classes=classes,
                           pseudo_count=pseudo_count)
 
 
 def full_gaussian(train_NV, valid_NV, test_NV, *, binarisation: str,
-                  shrinkages=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)) -> dict:
+                  shrinkages=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+                  weights_N=None) -> dict:
   """The Gaussian of full covariance, of real-valued images; shrinkage chosen on validation."""
   fits = [(s, gaussian.fit(jnp.asarray(train_NV), 'full', s)) for s in shrinkages]
   shrinkage, params = max(
     fits, key=lambda fit: float(_log_density(fit[1], jnp.asarray(valid_NV)).mean()))
   return likelihood.score(_log_density(params, jnp.asarray(test_NV)), kind='exact',
-                          binarisation=binarisation, shrinkage=shrinkage)
+                          binarisation=binarisation, weights_N=weights_N, shrinkage=shrinkage)

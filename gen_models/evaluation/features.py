@@ -28,8 +28,11 @@ def random_features(x_ND, shape, num_features: int = 64) -> jax.Array:
     num_features: F.
 
   Raises:
-    ValueError: more features than the last layer has values (128 for 8 x 8, 512 for 28 x 28).
+    ValueError: more features than the last layer has values (128 for 8 x 8, 512 for 28 x 28), or
+      rows that are no images.
   """
+  if len(shape) not in (2, 3):
+    raise ValueError(f'rows of shape {tuple(shape)} are no images, which random features are of')
   num_layers = max(0, math.ceil(math.log2(max(shape[:2]))) - 1)
   key, *keys = jax.random.split(jax.random.key(0), num_layers + 1)
   x_NYXC = jnp.reshape(x_ND, (len(x_ND), *shape[:2], -1)).astype(jnp.float32)

@@ -1,5 +1,8 @@
-"""Pictures as arrays: grids of images in [0, 1], [rows, columns, height, width]."""
+"""Pictures as arrays: grids in [0, 1], [rows, columns, height, width], of colour [.., 3].
 
+Images of other numbers of channels have these side by side. Vectors are no images: the grid of some
+of them is one picture, a raster with a line for each.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -10,18 +13,37 @@ from gen_models.experiment import Pictures
 
 
 def tile(grid, gap: int = 1, background: float = 0.5) -> np.ndarray:
-  """One image [R (Y + gap) + gap, K (X + gap) + gap] of a grid [R, K, Y, X]."""
+  """One image [R (Y + gap) + gap, K (X + gap) + gap] of a grid [R, K, Y, X]; [.., 3] of colour."""
   grid = np.asarray(grid)
-  rows, columns, height, width = grid.shape
-  padded = np.full((rows, columns, height + gap, width + gap), background, np.float32)
+  rows, columns, height, width, *colour = grid.shape
+  padded = np.full((rows, columns, height + gap, width + gap, *colour), background, np.float32)
   padded[:, :, gap:, gap:] = grid
-  image = padded.transpose(0, 2, 1, 3).reshape(rows * (height + gap), columns * (width + gap))
-  return np.pad(image, ((0, gap), (0, gap)), constant_values=background)
+  image = padded.swapaxes(1, 2).reshape(rows * (height + gap), columns * (width + gap), *colour)
+  return np.pad(image, ((0, gap), (0, gap), *[(0, 0)] * len(colour)), constant_values=background)
 
 
-def to_grid(x_NV, shape, rows: int, columns: int) -> np.ndarray:
-  """The first rows * columns vectors as images of `shape`."""
-  return np.asarray(x_NV)[:rows * columns].reshape(rows, columns, *shape)
+def as_shown(x_NV, shape) -> np.ndarray:
+  """Vectors as images [N, Y, X] or, of three channels, [N, Y, X, 3]; of `shape` (V,), [N, 1, V]."""
+  x_NV = np.asarray(x_NV).reshape(-1, *shape)
+  if len(shape) == 1:
+    return x_NV[:, None]
+  if len(shape) == 2 or shape[2] == 3:
+    return x_NV
+  return np.moveaxis(x_NV, 3, 2).reshape(len(x_NV), shape[0], -1)
+
+
+def to_grid(x_NV, shape, rows: int, columns: int, empty: float = 0.5) -> np.ndarray:
+  """The first rows * columns vectors as a grid of images of `shape`; of vectors, as one raster.
+
+  Cells of `empty` fill the grid where there are fewer.
+  """
+  x_NV = np.asarray(x_NV)[:rows * columns]
+  x_NV = x_NV.reshape(len(x_NV), -1)
+  if len(shape) == 1:
+    return x_NV[None, None]
+  shown = as_shown(x_NV, shape)
+  lacking = np.full((rows * columns - len(shown), *shown.shape[1:]), empty, shown.dtype)
+  return np.concatenate([shown, lacking]).reshape(rows, columns, *shown.shape[1:])
 
 
 def neighbours(samples_NYX, train_MYX, rows: int = 8, columns: int = 8,
@@ -52,7 +74,7 @@ def neighbours(samples_NYX, train_MYX, rows: int = 8, columns: int = 8,
     lambda x_D: jax.lax.top_k(-squared_distances(x_D[None], train_MD)[0], nearest)[1],
     samples_NYX[:num].reshape(num, -1), batch_size=256)
   groups = jnp.concatenate([samples_NYX[:num, None], train_MYX[index_NK]], axis=1)
-  return np.asarray(groups.reshape(rows, columns, *samples_NYX.shape[1:]))
+  return to_grid(groups.reshape(rows * columns, -1), samples_NYX.shape[1:], rows, columns)
 
 
 def maximising_inputs(respond, mean_V, num_units: int, shape, *, rows: int = 8, columns: int = 8,

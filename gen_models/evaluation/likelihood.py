@@ -42,7 +42,9 @@ def score(log_p_N, *, kind: str, binarisation: str, standard_error: float | None
   nats, num, spread = float(log_p_N.mean()), len(log_p_N), 0.0
   if weights_N is not None:
     share_N = _shares(weights_N, num)
-    nats, num = float(share_N @ log_p_N), 1 / float(np.sum(share_N**2))
+    before, nats, num = nats, float(share_N @ log_p_N), 1 / float(np.sum(share_N**2))
+    if kind == 'bound' and lower is not None:  # of the plain mean: it moves with it
+      lower += nats - before
     spread = float(np.sqrt(share_N @ (log_p_N - nats)**2 * num / max(num - 1, 1e-12)))
     details = {**details, 'weighted': True, 'effective_rows': num}
   elif num > 1:
@@ -83,14 +85,15 @@ def _log_partition(params, model):
   return model.log_partition(params)
 
 
-def exact(params, v_NV, *, binarisation: str, model: Any = rbm) -> dict:
+def exact(params, v_NV, *, binarisation: str, model: Any = rbm, weights_N=None) -> dict:
   """log p(v) = -F(v) - log Z with log Z enumerated; raises as log_partition and check_batch.
 
   `model` is gen_models.models.rbm or a Machine.
   """
   units.check_batch(model.visible, len(params.w_VH), v_NV)
   return score(-np.asarray(_free_energy(params, jnp.asarray(v_NV), model))
-               - _log_partition(params, model), kind='exact', binarisation=binarisation)
+               - _log_partition(params, model), kind='exact', binarisation=binarisation,
+               weights_N=weights_N)
 
 
 def ais(key, params, v_NV, *, base_V, binarisation: str, num_chains: int = 100, betas=None,

@@ -56,6 +56,8 @@ def squared_distances(x_ND, y_MD) -> jax.Array:
 def frechet(x_ND, y_MD) -> float:
   """|m_x - m_y|^2 + tr(S_x + S_y - 2 (S_x^1/2 S_y S_x^1/2)^1/2), of sample covariances, float64."""
   x_ND, y_MD = np.asarray(x_ND, np.float64), np.asarray(y_MD, np.float64)
+  if x_ND.shape[1] > len(x_ND) + len(y_MD):
+    return _frechet_of_few(x_ND, y_MD)
   s_DD, t_DD = (np.atleast_2d(np.cov(z, rowvar=False)) for z in (x_ND, y_MD))
   mean_D = x_ND.mean(0) - y_MD.mean(0)
   total = mean_D @ mean_D + np.trace(s_DD) + np.trace(t_DD)
@@ -66,6 +68,17 @@ def frechet(x_ND, y_MD) -> float:
   root_DD = axes_DD * np.sqrt(np.maximum(scale_D, 0))  # rounding makes zeros negative
   product_D = np.linalg.eigvalsh(root_DD.T @ t_DD @ root_DD)
   return float(total - 2 * np.sqrt(np.maximum(product_D, 0)).sum())
+
+
+def _frechet_of_few(x_ND, y_MD) -> float:
+  """The same of more values than rows: where A^T A = S_x, B^T B = S_y, the trace is |A B^T|_*.
+
+  Products [N, M] take the place of covariances [D, D], which of 64 x 64 pixels in colour have 1 GB.
+  """
+  a_ND, b_MD = ((z - z.mean(0)) / np.sqrt(len(z) - 1) for z in (x_ND, y_MD))
+  mean_D = x_ND.mean(0) - y_MD.mean(0)
+  root = np.linalg.svd(a_ND @ b_MD.T, compute_uv=False).sum()
+  return float(mean_D @ mean_D + np.sum(a_ND**2) + np.sum(b_MD**2) - 2 * root)
 
 
 def sliced_w2(x_ND, y_ND, num_directions: int = 256) -> jax.Array:
@@ -131,8 +144,9 @@ def balls(x_ND, y_MD, k: int = 5) -> dict[str, jax.Array]:
 
 @functools.partial(jax.jit, static_argnames='shape')
 def _compare(x_ND, y_ND, shape):
-  spaces = {'pixels': (x_ND, y_ND),
-            'features': (random_features(x_ND, shape), random_features(y_ND, shape))}
+  spaces = {'pixels': (x_ND, y_ND)}
+  if len(shape) > 1 and max(shape[:2]) > 2:
+    spaces['features'] = random_features(x_ND, shape), random_features(y_ND, shape)
   return spaces, {space: {'sliced_w2': sliced_w2(x, y), 'mmd2': mmd2(x, y), **balls(x, y)}
                   for space, (x, y) in spaces.items()}
 
@@ -142,7 +156,7 @@ def compare(x_ND, y_ND, shape) -> dict[str, float]:
   spaces, scores = _compare(x_ND, y_ND, tuple(shape))
   for space, sets in spaces.items():
     scores[space]['frechet'] = frechet(*sets)
-  return {f'{name}_{space}': float(scores[space][name]) for space in ('pixels', 'features')
+  return {f'{name}_{space}': float(scores[space][name]) for space in spaces
           for name in BETTER if name in scores[space]}
 
 
@@ -162,7 +176,7 @@ def table(key, draw: Callable[[jax.Array, int], Any], test_ND, train_MD, *, shap
     draw: (key, n) -> [n, D], draws of the model.
     test_ND: test split, seen (binarised) as the model sees its data.
     train_MD: training split, the same.
-    shape: (Y, X) or (Y, X, C) of one image.
+    shape: (Y, X) or (Y, X, C) of one image; (V,) of rows that are no images: they have no features.
     num_sets: independent repetitions.
     cap: largest n.
     intensities_MD: training images before they were binarised, where they were: what a copier of

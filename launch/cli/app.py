@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
-from absl import app
+from absl import app, flags
 
 from launch.cli import console, help as help_lib
 from launch.processes import distributed
@@ -30,6 +30,8 @@ def run(main) -> None:
     for number in distributed.stop_signals():
       if number != signal.SIGINT or signal.getsignal(number) is signal.default_int_handler:
         signal.signal(number, _Interrupt())
+    if given := dict(flags.FLAGS.flag_values_dict()).get('data_dir'):
+      os.environ['TFDS_DATA_DIR'] = given  # for names of data that an experiment resolves itself
     try:
       return main(argv)
     except KeyboardInterrupt:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from gen_models import data
 from gen_models.evaluation import score as record
 from gen_models.inference import asking
 from gen_models.inference.asking import LogPartition
@@ -57,7 +56,7 @@ def answer(run: Run, what: str, rows: Any, *, seed: int = 0, replica: int = 0,
     UsageError: the run cannot answer this about these rows; the message says why.
   """
   check(run, what, replica, **options)
-  spec = data.spec(run.experiment.dataset)
+  spec = run.spec
   if not isinstance(rows, rows_lib.Rows):
     rows = rows_lib.check(rows, None, spec, 'rows')
   questions, params = run.experiment.questions, run.params_of(replica)

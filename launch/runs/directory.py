@@ -1,7 +1,8 @@
 """A run directory: the record of a run, and all that is needed to repeat it.
 
 config.json        experiment, variant, resolved hyperparameters, seed, seeds: what the run is; of a
-                   user's file also the sha256 of its code, see `claim`
+                   user's file also the sha256 of its code, see `claim`; of the user's data their
+                   description, data.Spec, with its sha256
 environment.json   versions, device kind, git commit, command, one entry for every start
 metrics.jsonl      one object a line;  tensorboard/  the same as event files
 checkpoints/       see training.checkpoint
@@ -29,7 +30,8 @@ from typing import Any, cast
 
 import jax
 
-from gen_models import files
+from gen_models import data, files
+from gen_models.data.grammar import is_own
 from launch.cli import flags, registry
 
 FAILED = 'failed.txt'
@@ -91,7 +93,29 @@ def configuration(entry: registry.Entry, variant: str | None, values: dict[str, 
     config['estimator'] = entry.estimator
   if entry.code:
     config['code'] = entry.code
+  if is_own(name := entry.experiment(**values).dataset):
+    config['data'] = data.spec(name).to_json()
   return config
+
+
+def described(config: dict[str, Any]) -> data.Spec | None:
+  """The description of the user's data that a run is trained on; None of those of the project.
+
+  Raises:
+    ForeignRun: it does not read.
+  """
+  if 'data' not in config:
+    return None
+  try:
+    return data.Spec.from_json(config['data'])
+  except ValueError as e:
+    raise ForeignRun(f'config.json does not describe a run of this project: {e}') from None
+
+
+def remember_data(workdir: pathlib.Path) -> None:
+  """Makes data of a run that was begun known, so that it resumes from any directory."""
+  if (workdir / 'config.json').exists() and (known := described(read_config(workdir))):
+    data.remember(known)
 
 
 def claim(workdir: pathlib.Path, config: dict[str, Any], accept_code: bool = False,
@@ -205,7 +229,8 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
     raise ForeignRun(f'{path} is damaged ({e}); restore it or use another --workdir') from None
   kinds = {'experiment': str, 'variant': str | None, 'hyperparameters': dict, 'seed': int,
            'seeds': int}
-  optional = {'code': dict, 'accepted_code': list, 'estimator': str, 'from': dict}
+  optional = {'code': dict, 'accepted_code': list, 'estimator': str, 'from': dict,
+              'data': dict}
   if not isinstance(config, dict) or not all(
       isinstance(config.get(k, ()), kind) for k, kind in kinds.items()) or not (
       1 <= config['seeds'] <= flags.MAX_SEEDS) or (
@@ -224,13 +249,28 @@ def _as_recorded(config: dict[str, Any]) -> dict[str, Any]:
 def _flat(config):
   """The fields that decide whether two runs are the same; a variant only names hyperparameters.
 
-  Code is compared apart. A file with code counts by its name, wherever it lies.
+  Code is compared apart. A file with code counts by its name, wherever it lies; data of the user
+  count by their content, and by what their name asks for beside the folder.
   """
-  same = {k: v for k, v in config.items() if k not in ('hyperparameters', *_NO_IDENTITY)}
+  same = {k: v for k, v in config.items() if k not in ('hyperparameters', 'data', *_NO_IDENTITY)}
   for name in ('experiment', 'estimator'):
     if '.py' in str(same.get(name)):
       same[name] = pathlib.Path(same[name]).name
-  return same | config.get('hyperparameters', {})
+  values = config.get('hyperparameters', {})
+  if 'data' in config:
+    same['sha256 of the data'] = str(config['data'].get('sha256'))[:12]
+    same['splits of the data'] = config['data'].get('split')
+    values = {k: _without_folder(v) for k, v in values.items()}
+  return same | values
+
+
+def _without_folder(value):
+  """A name of the user's data without the folder that they are in."""
+  if not isinstance(value, str) or not is_own(value) or value.startswith('tfds:'):
+    return value
+  scheme, _, rest = value.partition(':')
+  path, mark, options = rest.partition('?')
+  return f'{scheme}:{pathlib.Path(path).name}{mark}{options}'
 
 
 def _show(config, name):
@@ -316,6 +356,12 @@ def open_checkpoints(workdir, config, experiment, **options):
   if (pathlib.Path(workdir) / 'config.json').exists():
     there = read_config(workdir)
     identity |= {name: there[name] for name in ('experiment', 'estimator') if name in there}
+    if 'data' in there:  # the name as it was given first
+      identity['hyperparameters'] = {
+        k: there['hyperparameters'].get(k) if isinstance(v, str) and is_own(v) else v
+        for k, v in identity['hyperparameters'].items()}
+  if 'data' in identity:
+    identity['data'] = identity['data']['sha256']
   before_last = position.first_step(experiment.phases, len(experiment.phases) - 1)
   return checkpoint.Checkpoints(directory, identity=identity, best_metric=experiment.headline,
                                 ranked_after=before_last, **options)

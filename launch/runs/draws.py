@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from gen_models import data, indices, inference
+from gen_models import indices, inference
 from gen_models.experiment import Samples
 from gen_models.training import keys
 from launch import errors
@@ -54,14 +54,14 @@ def draw(run: Run, num: int, *, seed: int = 0, replica: int = 0, label: int | No
     UsageError: the memory of this machine does not hold them; the model is not drawn from by
       chains, or has none that persist, or no such temperature.
   """
-  if label is not None and run.dataset.train.labels is not None:
-    indices.check('--label', label, 1 + int(np.max(run.dataset.train.labels)),
-                  f'classes in {run.dataset.name}')
+  spec = run.spec
+  if label is not None and spec.num_classes is not None:
+    indices.check('--label', label, spec.num_classes, f'classes in {spec.name}')
   sample, key, params = run.experiment.sample, keys.draws(seed), run.params_of(replica)
   if chains:
     sample = _by_chains(run, replica, chains)
   assert sample is not None  # as the caller has seen
-  _require_memory(num, data.shape(run.experiment.dataset))
+  _require_memory(num, run.spec.seen_shape)
   if num <= BATCH:
     return Samples(*map(np.asarray, sample(key, params, num, label)))
   made: Any = None
@@ -100,7 +100,7 @@ def clamped(run: Run, num: int, rows: Any, *, seed: int = 0, replica: int = 0,
 
 def _by_chains(run: Run, replica: int, chains: Chains):
   """A sampler as Experiment.sample is one; UsageError where the model has no such chains."""
-  of_model, shape = run.experiment.questions.chains, data.shape(run.experiment.dataset)
+  of_model, shape = run.experiment.questions.chains, run.spec.seen_shape
   if not callable(of_model):
     raise errors.UsageError(f'--steps, --temperature and --start: {run.config["experiment"]}: '
                             f'{of_model}')
@@ -130,6 +130,6 @@ def _require_memory(num: int, shape) -> None:
   free = free_memory()
   if needed > 0.8 * free:
     raise errors.UsageError(
-      f'--num={num}: draws and means of {shape[0]} x {shape[1]} pixels need {needed / 1e9:,.1f} GB '
-      f'of memory, and {free / 1e9:,.1f} GB are free: draw fewer at a time, each with its own '
-      '--seed')
+      f'--num={num}: draws and means of {" x ".join(map(str, shape))} values need '
+      f'{needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free: draw fewer at a time, '
+      'each with its own --seed')

@@ -66,9 +66,19 @@ class Run:
     """The data that it was trained on, read when they are first asked for.
 
     Raises:
-      MissingData: they are not here.
+      MissingData: they are not here; of own data FileNotFoundError.
+      BadData: they have changed since.
     """
-    return self._dataset or data.load(self.experiment.dataset, self._data_dir)
+    if self._dataset is not None:
+      return self._dataset
+    known = rundir.described(self.config)
+    return (data.load(self.experiment.dataset, self._data_dir) if known is None
+            else data.load_described(known, self._data_dir))
+
+  @functools.cached_property
+  def spec(self) -> data.Spec:
+    """What is known of the data without reading them."""
+    return rundir.described(self.config) or data.spec(self.experiment.dataset)
 
   def params_of(self, replica: int) -> Any:
     """Parameters of one seed, counted from 0."""
@@ -175,23 +185,17 @@ def _read(workdir: pathlib.Path, step, data_dir, overrides: Sequence[str] = (),
           'code as it is now', file=sys.stderr)
   values = hyperparameters.rescored(
     entry, hyperparameters.recorded_values(entry, config['hyperparameters'], path), overrides)
-  built = entry.experiment(**values)
+  with data.described(rundir.described(config)):
+    built = entry.experiment(**values)
+    of_train = data.shapes(built.dataset)
   with rundir.open_checkpoints(workdir, config, built, read_only=True) as checkpoints:
     step = _best_step(workdir, built, checkpoints) if step == 'best' else step
     restored = position.restore(built, checkpoints, keys.of_run(config['seed'], config['seeds']),
-                                _shapes(built.dataset), step)
+                                of_train, step)
   if restored is None:
     raise FileNotFoundError(f'{workdir} has no checkpoint yet; train first with the same --workdir')
   return Run({**config, 'hyperparameters': values}, built, *restored, code=entry.code,
              workdir=workdir.absolute(), data_dir=data_dir)
-
-
-def _shapes(dataset: str) -> data.Arrays:
-  """Shapes and dtypes of the training split, which the state of a run depends on."""
-  num, shape = data.num_train(dataset), data.shape(dataset)
-  images: Any = jax.ShapeDtypeStruct((num, *shape, 1), np.uint8)
-  labels: Any = jax.ShapeDtypeStruct((num,), np.int32)
-  return data.Arrays(images, None if dataset == 'binarized_mnist' else labels)
 
 
 def _best_step(workdir: pathlib.Path, experiment: Experiment, checkpoints) -> int:

@@ -17,20 +17,26 @@ def grids(run: Run) -> dict:
   key = keys.evaluation(run.config['seed'] + run.config['seeds'])
   found, experiment = {}, run.experiment
   if experiment.sample:
+    spec = run.dataset.about
     test_ND = data.fixed_split(run.dataset, 'test', experiment.binarisation)
-    found['data'] = figures.to_grid(test_ND, run.dataset.test.images.shape[1:3], 8, 8)
+    found['data'] = figures.to_grid(test_ND, spec.seen_shape, 8, 8)
     means = np.asarray(experiment.sample(keys.draws(run.config['seed']), run.params_of(0), 64,
                                          None).means)
-    train = run.dataset.train.images[..., 0] / np.float32(run.dataset.levels)
-    found['samples'] = means.reshape(8, 8, *means.shape[1:])
-    found['samples and their nearest training images'] = figures.neighbours(means, train)
+    found['samples'] = figures.to_grid(means, means.shape[1:], 8, 8)
+    view = 'real' if spec.kind in ('binary', 'real') else spec.kind
+    train = np.asarray(data.fixed(run.dataset.train, view, spec)).reshape(-1, *spec.seen_shape)
+    name = 'samples and their nearest training ' + ('images' if spec.is_image else 'rows')
+    found[name] = figures.neighbours(means, train)
+    if not spec.unit_interval:
+      low, high = np.percentile(test_ND, [1, 99])
+      found = {k: np.clip((grid - low) / max(high - low, 1e-6), 0, 1) for k, grid in found.items()}
   if experiment.pictures:
     found |= experiment.pictures(key, run.params_of(0), run.dataset)
   return found
 
 
 def write_png(grid, path: pathlib.Path) -> pathlib.Path:
-  """A grid of images [rows, columns, y, x] in [0, 1] as one grey picture."""
+  """A grid of images [rows, columns, y, x], or [.., 3] of colour, in [0, 1] as one picture."""
   from PIL import Image
 
   from gen_models.evaluation import figures
@@ -40,9 +46,8 @@ def write_png(grid, path: pathlib.Path) -> pathlib.Path:
   return path
 
 
-def square(images_NYX, columns: int | None = None):
-  """[rows, columns, y, x], mid-grey where the last row is not full."""
-  columns = min(columns or math.ceil(math.sqrt(len(images_NYX))), len(images_NYX))
-  rows = -(-len(images_NYX) // columns)
-  empty = np.full((rows * columns - len(images_NYX), *images_NYX.shape[1:]), 0.5)
-  return np.concatenate([images_NYX, empty]).reshape(rows, columns, *images_NYX.shape[1:])
+def square(images, columns: int | None = None):
+  """[rows, columns, y, x] of images [N, ...], mid-grey where the last row is not full."""
+  from gen_models.evaluation import figures
+  columns = min(columns or math.ceil(math.sqrt(len(images))), len(images))
+  return figures.to_grid(images, images.shape[1:], -(-len(images) // columns), columns)

@@ -193,12 +193,12 @@ def sample_scores(run, space: str) -> dict[str, Any]:
     draws = experiment.sample(key_draw, run.params_of(next(turn)), num, None).draws
     return np.asarray(data.binarise_real(key_binarise, draws.reshape(num, -1), space))
 
-  train = run.dataset.train.images
+  train, spec = run.dataset.train.rows, run.dataset.about
   grey_ND = (np.asarray(train, np.float32).reshape(len(train), -1) / np.float32(run.dataset.levels)
-             if space in ('dynamic', 'threshold') else None)
+             if space in ('dynamic', 'threshold') and spec.kind != 'binary' else None)
   key = keys.evaluation(seed + run.config['seeds'])
-  table = samples.table(key, draw, test_ND, train_ND, shape=run.dataset.test.images.shape[1:3],
-                        intensities_MD=grey_ND)
+  shape = spec.seen_shape if spec.is_image else (spec.num_visible,)
+  table = samples.table(key, draw, test_ND, train_ND, shape=shape, intensities_MD=grey_ND)
   value, _ = json_fields.finite(table)
   power, _ = json_fields.finite(
     copies.power(jax.random.fold_in(key, 1), test_ND, train_ND, grey_ND))

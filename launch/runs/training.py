@@ -20,7 +20,8 @@ OnStep = Callable[[int], None]
 
 
 def prepare(entry: registry.Entry, config: dict[str, Any], data_dir,
-            dataset: data.Dataset | None = None) -> tuple[Experiment, data.Dataset]:
+            dataset: data.Dataset | None = None,
+            limit: int | None = None) -> tuple[Experiment, data.Dataset]:
   """(experiment, dataset) of a run, which are read and fit together; nothing is written.
 
   Args:
@@ -28,6 +29,7 @@ def prepare(entry: registry.Entry, config: dict[str, Any], data_dir,
     config: of the run.
     data_dir: of prepared data.
     dataset: the data, where they are at hand.
+    limit: most bytes of training rows to read, of data that are streamed.
 
   Raises:
     MissingData: the data are not there.
@@ -36,7 +38,7 @@ def prepare(entry: registry.Entry, config: dict[str, Any], data_dir,
   """
   values = config['hyperparameters']
   if dataset is None:
-    dataset = data.load(entry.experiment(**values).dataset, data_dir)
+    dataset = data.load(entry.experiment(**values).dataset, data_dir, limit=limit)
   experiment = hyper.bind(entry.experiment, values, dataset.train, dataset.valid)
   for end in itertools.accumulate(phase.num_steps for phase in experiment.phases):
     state = position.abstract_state(experiment, end, keys.of_run(0), dataset.train)

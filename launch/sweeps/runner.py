@@ -44,7 +44,13 @@ class Sweep:
     self._save_minutes = save_minutes
     self._sample_space, self._accept_code = sample_space, accept_code
     self._data_dir = data_dir
-    self._dataset = functools.cache(lambda name: data.load(name, data_dir))
+    def read(name):
+      dataset = data.load(name, data_dir)
+      for line in dataset.remarks:
+        print(f'note: {line}', flush=True)
+      return dataset
+
+    self._dataset = functools.cache(read)
     jax_setup.setup()
 
   def programs(self, points: Sequence[plan.Point]) -> list[plan.Program]:

@@ -14,7 +14,7 @@ from gen_models.training.hooks import Hooks
 
 def test_a_few_labels_are_the_first_of_each_class():
   labels = np.random.default_rng(0).integers(0, 10, 5000).astype(np.int32)
-  rows = np.asarray(classifier.balanced_rows(labels, 100))
+  rows = np.asarray(classifier.balanced_rows(labels, 100, 10))
   expected = np.concatenate([np.flatnonzero(labels == y)[:10] for y in range(10)])
   np.testing.assert_array_equal(np.sort(rows), np.sort(expected))
 
@@ -33,7 +33,7 @@ def some_images(num=300):
 
 def test_batches_of_few_labels_see_no_other_image():
   arrays = some_images()
-  batch_at = jax.jit(classifier.labelled_batches(20, 'real', 16, 20))
+  batch_at = jax.jit(classifier.labelled_batches(20, 'real', data.spec('digits'), 20))
   seen = set()
   for step in range(5):
     x_BV, y_B = batch_at(jax.random.key(0), arrays, step)
@@ -42,7 +42,7 @@ def test_batches_of_few_labels_see_no_other_image():
   assert seen == {tuple(row.reshape(-1) / np.float32(16)) for row in arrays.images[:20]}
   window = data.Window(arrays.images[None], arrays.labels[None], np.int32(0))
   with pytest.raises(ValueError, match='without --stream'):
-    classifier.labelled_batches(20, 'real', 16, 20)(jax.random.key(0), window, 0)
+    classifier.labelled_batches(20, 'real', data.spec('digits'), 20)(jax.random.key(0), window, 0)
 
 
 def test_layers_below_are_held_still_while_one_is_trained():
