@@ -45,6 +45,7 @@ from gen_models.estimators.directions import (
 )
 from gen_models.estimators.greedy import on_top
 from gen_models.estimators.maximum_likelihood import fixed_point, maximum_likelihood
+from gen_models.estimators.missing import imputed
 from gen_models.estimators.negative import (
   Drawn,
   Negative,
@@ -80,8 +81,8 @@ __all__ = [
   'Normalised', 'PLAIN', 'Rule', 'Turn', 'adversarial', 'analytic_elbo', 'centred', 'connected',
   'contrastive', 'coupled', 'coupled_posterior', 'deep', 'discriminative', 'dreg', 'duplicated',
   'elbo', 'enhanced', 'fast_persistent', 'fixed_point', 'from_loss', 'gradient_penalty', 'hinge',
-  'iwae', 'maximum_likelihood', 'mean_field', 'mean_field_posterior', 'measured', 'minimax',
-  'natural', 'non_saturating', 'normalised', 'on_top', 'persistent', 'pseudo_likelihood', 'r1',
-  'r2', 'ratio_matching', 'reconstruction', 'reinforce', 'relativistic', 'rloo', 'score_matching',
-  'sparse_groups', 'sparsity', 'standardised', 'stl', 'tap', 'tempered', 'trajectory', 'turns',
-  'variational', 'wasserstein', 'weighted']
+  'imputed', 'iwae', 'maximum_likelihood', 'mean_field', 'mean_field_posterior', 'measured',
+  'minimax', 'natural', 'non_saturating', 'normalised', 'on_top', 'persistent',
+  'pseudo_likelihood', 'r1', 'r2', 'ratio_matching', 'reconstruction', 'reinforce',
+  'relativistic', 'rloo', 'score_matching', 'sparse_groups', 'sparsity', 'standardised', 'stl',
+  'tap', 'tempered', 'trajectory', 'turns', 'variational', 'wasserstein', 'weighted']

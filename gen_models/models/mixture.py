@@ -264,6 +264,54 @@ def fit_labelled(x_NV, z_N, num_classes: int, *, components: Components = 'berno
   return _finite(maximise(r_NQ, x_NV, pseudo_count, components), pseudo_count)
 
 
+def filled(x_NV) -> jax.Array:
+  """Rows made whole: the mean of its column for each missing value (nan), for `init` and priors.
+
+  A column without a value is 0.
+  """
+  seen_NV = ~jnp.isnan(x_NV)
+  count_V = jnp.sum(seen_NV, axis=0, dtype=jnp.float32)
+  mean_V = jnp.sum(jnp.where(seen_NV, x_NV, 0.0), axis=0) / jnp.maximum(count_V, 1.0)
+  return jnp.where(seen_NV, x_NV, mean_V)
+
+
+def observed_em_step(params, x_NV, pseudo_count: float):
+  """One round of EM on rows of which values are missing (nan): r_nq = p(z = q | x_seen).
+
+  Units are independent given the class, so what is missing from a row counts nowhere:
+
+    m_qi = (sum_{n: x_ni seen} r_nq x_ni + a p_i) / (sum_{n: x_ni seen} r_nq + a),
+
+  and alike the variances of diagonal classes; p and the pseudo-images are those of `filled` rows.
+
+  Raises:
+    ValueError: classes with full covariances, whose values are not independent.
+  """
+  if _components(params) == 'full':
+    raise ValueError('EM of full covariances takes no missing values: train by gradient, or take '
+                     'diagonal components')
+  r_NQ = jax.nn.softmax(observed_log_joint(params, x_NV), axis=-1)
+  seen_NV, whole_NV = (~jnp.isnan(x_NV)).astype(x_NV.dtype), filled(x_NV)
+  weight_Q = jnp.ones(len(r_NQ)) @ r_NQ + pseudo_count / r_NQ.shape[1]
+  log_pi_Q = jnp.log(weight_Q / weight_Q.sum())
+  if isinstance(params, Params):
+    mean_V = _pseudo_mean(whole_NV)
+    on_QV = r_NQ.T @ (seen_NV * whole_NV) + pseudo_count * mean_V
+    off_QV = r_NQ.T @ (seen_NV * (1 - whole_NV)) + pseudo_count * (1 - mean_V)
+    return Params(jnp.log(on_QV) - jnp.log(off_QV), log_pi_Q)
+  mean_V, c_VV = gaussian.moments(whole_NV, _SHRINKAGE)
+  count_QV = r_NQ.T @ seen_NV + pseudo_count
+  shift_QV = r_NQ.T @ (seen_NV * (whole_NV - mean_V)) / count_QV
+
+  def squares(one):
+    r_N, shift_V = one
+    return r_N @ (seen_NV * (whole_NV - mean_V - shift_V)**2)
+
+  pseudo_QV = pseudo_count * (jnp.diagonal(c_VV) + shift_QV**2)
+  variance_QV = (lax.map(squares, (r_NQ.T, shift_QV)) + pseudo_QV) / count_QV
+  return GaussianParams(gaussian.Diagonal(mean_V + shift_QV, 0.5 * jnp.log(variance_QV)), log_pi_Q)
+
+
 def _finite(params, pseudo_count: float):
   """params; raises ValueError where they hold nan, and says nothing inside jit."""
   leaves = jax.tree.leaves(params)

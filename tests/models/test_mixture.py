@@ -436,3 +436,34 @@ def test_missing_values_of_gaussian_classes(components):
   expected_V = scipy.special.softmax(log_p_Q) @ means_QV
   np.testing.assert_allclose(mean_NV[0], expected_V, rtol=1e-3, atol=1e-4)
   assert oracle.mean_p_value(draws_NKV[0][:, 1:], expected_V[1:]) > oracle.SIGNIFICANCE
+
+
+def test_em_on_rows_with_holes_never_lowers_the_posterior_of_what_was_seen():
+  x_NV = images()
+  holes_NV = jnp.asarray(np.where(np.random.default_rng(3).random(x_NV.shape) < 0.3, np.nan, x_NV))
+  for components in ('bernoulli', 'diagonal'):
+    params = mixture.init(jax.random.key(0), mixture.filled(holes_NV), 3, components)
+    step = jax.jit(lambda params: mixture.observed_em_step(params, holes_NV, 1.0))
+
+    def posterior(params):
+      return float(jnp.sum(mixture.observed_log_likelihood(params, holes_NV))
+                   + mixture.log_prior(params, mixture.filled(holes_NV), 1.0))
+
+    values = [posterior(params)]
+    for _ in range(10):
+      params = step(params)
+      values.append(posterior(params))
+    assert np.all(np.diff(values) > -1e-2) and values[-1] > values[0] + 10, values
+
+
+def test_em_without_holes_is_em():
+  x_NV = jnp.asarray(images())
+  params = mixture.init(jax.random.key(0), x_NV, 3)
+  for ours, plain in zip(mixture.observed_em_step(params, x_NV, 1.0),
+                         mixture.em_step(params, x_NV, 1.0), strict=True):
+    np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_em_of_full_covariances_refuses_holes():
+  with pytest.raises(ValueError, match='train by gradient, or take diagonal'):
+    mixture.observed_em_step(normals('full'), jnp.full((2, V), jnp.nan), 1.0)
