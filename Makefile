@@ -1,6 +1,6 @@
 # make demo    trains an RBM on handwritten digits and writes runs/demo/report.html
 # make story   trains every family on the digits, writes runs/story/report.html and table.json
-# make test    all tests but the slow ones;  make test-all  those too
+# make test    all tests but the slow ones;  make test-all  those too, compiled as users compile
 # make lint    style, unused code, types
 # make docs    the documentation, docs/_build/html; executes its notebooks
 # make bench   speed beside peers (installs them)
@@ -23,7 +23,7 @@ test: .venv/test.stamp
 	$(RUN) -m pytest --numprocesses=2 --dist=loadfile --durations=25 -m "not slow"
 
 test-all: .venv/test.stamp
-	$(RUN) -m pytest --numprocesses=2 --dist=loadfile --durations=25
+	XLA_FLAGS="$$XLA_FLAGS" $(RUN) -m pytest --numprocesses=2 --dist=loadfile --durations=25
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .

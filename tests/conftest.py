@@ -1,4 +1,8 @@
-"""For all tests: a key used twice is an error; compiled programs are kept on disk, not in memory.
+"""For all tests: a key used twice is an error; programs are compiled quickly and kept on disk.
+
+Nearly all of the time of the quick tests is XLA compiling small programs, each of which runs once.
+So they are compiled without optimisation, by the emitters that are quickest to compile, unless
+XLA_FLAGS is set: `make test-all` sets it to nothing, which compiles everything as users do.
 
 The check mistakes the transpose that vmap puts before a scan over keys for a use of them (jax
 0.10), so tests that vmap such a scan say `with jax.debug_key_reuse(False)`.
@@ -16,6 +20,10 @@ import pytest
 # Experiment files that tests name are not files that the user has named.
 os.environ.setdefault('XDG_STATE_HOME', str(
   pathlib.Path.home() / '.cache' / 'gen_models' / 'tests'))
+
+# The commands that tests start inherit it. A third of the processor time of compiling as users do.
+os.environ.setdefault(
+  'XLA_FLAGS', '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false')
 
 jax.config.update('jax_debug_key_reuse', True)
 jax.config.update('jax_compilation_cache_dir', os.environ.get(

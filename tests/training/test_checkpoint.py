@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gen_models.training import checkpoint
+from tests import virtual
 from tests.training.saving import (  # noqa: F401
   IDENTITY,
   bits,
@@ -115,7 +116,7 @@ checkpoints.save(2, state)
 checkpoints.close()
 '''
   done = run(script, tmp_path, json.dumps(IDENTITY), capture_output=True,
-             env={'XLA_FLAGS': '--xla_force_host_platform_device_count=4', 'PJRT_NPROC': '8'})
+             env={**virtual.devices(4), 'PJRT_NPROC': '8'})
   assert done.returncode == 0, done.stderr
   restored, step = open_in(tmp_path).restore(state)
   assert (step, bits(restored)) == (2, bits(state))

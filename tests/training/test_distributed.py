@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from gen_models.training import parallel
+from tests import virtual
 from tests.training import toy
 
 # Names of the cases, each a run through `fit`; all end in the hash of every leaf and in metrics.
@@ -97,7 +98,7 @@ def run(folder, num_processes):
     address = f'127.0.0.1:{probe.getsockname()[1]}'
   common = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'PJRT_NPROC': '4'}
   if num_processes == 1:
-    environments = [{**common, 'XLA_FLAGS': '--xla_force_host_platform_device_count=2'}]
+    environments = [{**common, **virtual.devices(2)}]
   else:
     environments = [{**common, 'GEN_MODELS_COORDINATOR': address, 'GEN_MODELS_PROCESSES': '2',
                      'GEN_MODELS_PROCESS': str(i)} for i in range(2)]

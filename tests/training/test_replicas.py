@@ -7,6 +7,7 @@ import pytest
 
 from gen_models.training import checkpoint, hyper, loop, parallel, position, record, replicas
 from gen_models.training.hooks import Hooks
+from tests import virtual
 from tests.training import toy
 
 RATES = np.array([0.1, 0.3, 0.05])
@@ -232,8 +233,7 @@ def test_three_replicas_over_two_devices_end_in_the_bits_of_their_own_runs():
   import subprocess
   import sys
   done = subprocess.run([sys.executable, '-c', _DEVICES], capture_output=True, text=True,
-                        timeout=250, env={**os.environ, 'PJRT_NPROC': '4', 'XLA_FLAGS':
-                                          '--xla_force_host_platform_device_count=2'})
+                        timeout=250, env={**os.environ, 'PJRT_NPROC': '4', **virtual.devices(2)})
   assert done.returncode == 0, done.stderr
   found = json.loads(done.stdout.splitlines()[-1])
   # Under a vmap the exact gradient agrees to rounding only: only sequential replicas have its bits.

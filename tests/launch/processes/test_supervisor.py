@@ -17,6 +17,7 @@ import pytest
 
 from launch.processes import distributed, supervisor
 from launch.runs import directory as rundir
+from tests import virtual
 from tests.launch.processes import faults
 
 # Plays the worker: each start adds a line to `starts`; what happens then is the test's.
@@ -257,7 +258,7 @@ def test_other_devices_than_at_the_last_start_are_named(tmp_path):
   assert 'bits differ' in note
 
 
-TWO_DEVICES = {'XLA_FLAGS': '--xla_force_host_platform_device_count=2'}
+TWO_DEVICES = virtual.devices(2)
 
 
 @pytest.mark.slow
