@@ -99,12 +99,16 @@ def audit(key, estimator: Estimator, params, batch, exact_grads, *, num_draws: i
   def draw(key):
     key_init, key_burn, key_draw = jax.random.split(key, 3)
 
-    def body(memory, key):
-      return estimator.grad(key, params, memory, batch)[1], None
+    def body(carry, key):
+      memory, *_ = carry
+      grads, after, _ = estimator.grad(key, params, memory, batch)
+      return (after, memory, grads), None
 
-    memory, _ = jax.lax.scan(body, estimator.init(key_init, params),
-                             jax.random.split(key_burn, burn_in))
-    grads, _, _ = estimator.grad(key_draw, params, memory, batch)
+    # The last of these calls is the draw: in one loop the gradient is compiled once.
+    keys = jnp.concatenate([jax.random.split(key_burn, burn_in), key_draw[None]])
+    memory = estimator.init(key_init, params)
+    (_, memory, grads), _ = jax.lax.scan(
+      body, (memory, memory, jax.tree.map(jnp.zeros_like, params)), keys)
     target = estimator.target(exact_grads, params, memory) if estimator.target else exact_grads
     return ravel_pytree(grads)[0], ravel_pytree(target)[0]
 

@@ -63,6 +63,12 @@ def grad(name):
   return jax.jit(traced), traces
 
 
+@functools.cache
+def init(name):
+  """The compiled start of its memory: operation by operation it would be dozens of programs."""
+  return jax.jit(catalogue.ENTRIES[name].estimator.init)
+
+
 def shapes(tree):
   """Structure, shapes, dtypes and weak types: all that decides whether jit traces again."""
   leaves, structure = jax.tree.flatten(jax.eval_shape(lambda: tree))
@@ -77,7 +83,7 @@ def pairs(one, other):
 def test_contract(name):
   entry, (step, traces) = catalogue.ENTRIES[name], grad(name)
   keys = jax.random.split(jax.random.key(0), 3)
-  memory = entry.estimator.init(keys[0], entry.params)
+  memory = init(name)(keys[0], entry.params)
   assert isinstance(memory, base.Memory)
   grads, after, metrics = step(keys[1], entry.params, memory, entry.batch)
 
@@ -101,7 +107,7 @@ def test_contract(name):
 @every_estimator
 def test_the_key_decides(name):
   entry, (step, _) = catalogue.ENTRIES[name], grad(name)
-  memory = entry.estimator.init(jax.random.key(0), entry.params)
+  memory = init(name)(jax.random.key(0), entry.params)
   first, same, other = (step(jax.random.key(seed), entry.params, memory, entry.batch)[0]
                         for seed in (1, 1, 2))
   for a, b in pairs(first, same):
