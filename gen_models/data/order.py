@@ -54,6 +54,7 @@ def row_at(key: jax.Array, position: jax.Array, num_rows: int) -> jax.Array:
   return jax.vmap(one)(position_B.reshape(-1)).reshape(position_B.shape).astype(jnp.int32)
 
 
+@functools.partial(jax.jit, static_argnames=('count', 'num_rows'))
 def rows_from(key: jax.Array, first: jax.Array, count: int, num_rows: int) -> jax.Array:
   """row_at(key, first + [0, .., count - 1], num_rows), int32 [count].
 

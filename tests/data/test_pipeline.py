@@ -41,7 +41,7 @@ def test_a_batch_larger_than_the_data_repeats_rows_evenly():
 
 def test_a_batch_depends_on_key_and_step_alone():
   arrays, key = make_arrays(), jax.random.key(3)
-  batch_at = batches(B, 'dynamic', 255)
+  batch_at = jax.jit(batches(B, 'dynamic', 255))
   inside = jax.jit(lambda a: jax.lax.scan(
       lambda _, t: (None, batch_at(key, a, t)), None, jnp.arange(6))[1])(arrays)
   np.testing.assert_array_equal(inside[4], batch_at(key, arrays, 4))
@@ -53,7 +53,7 @@ def test_a_batch_depends_on_key_and_step_alone():
 
 def test_dynamic_draws_are_fresh_at_every_step():
   arrays = Arrays(jnp.full((1, 8, 8, 1), 128, jnp.uint8))
-  batch_at = batches(4, 'dynamic', 255)
+  batch_at = jax.jit(batches(4, 'dynamic', 255))
   first, second = (batch_at(jax.random.key(5), arrays, t) for t in (0, 1))
   assert 0.2 < np.mean(first != second) < 0.8
   assert np.any(first[0] != first[1])
