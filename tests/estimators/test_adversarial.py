@@ -170,13 +170,14 @@ def by_hand(state, moves):
     _, f, f_fake = scores(params._replace(generator=generator), step)
     return jnp.mean(jnp.log1p(jnp.exp(f - f_fake)))
 
+  gradients = {'critic': jax.jit(jax.grad(critic_loss)),
+               'generator': jax.jit(jax.grad(generator_loss))}
   moments = {name: [jax.tree.map(jnp.zeros_like, getattr(params, name))] * 2 + [0]
              for name in params._fields}
   for step, names in enumerate(moves):
     before = params
     for name in names:
-      loss = {'critic': critic_loss, 'generator': generator_loss}[name]
-      grads = jax.grad(loss)(getattr(before, name), before, step)
+      grads = gradients[name](getattr(before, name), before, step)
       m, v, t = moments[name]
       m = jax.tree.map(lambda m, g: 0.5 * m + 0.5 * g, m, grads)
       v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, v, grads)

@@ -38,7 +38,7 @@ def test_from_loss_is_the_gradient_of_the_loss_at_that_key(seed):
   params = {'scale': jnp.asarray(draws.normal(size=3), jnp.float32),
             'shift': jnp.float32(draws.normal())}
   x_BD = jnp.asarray(draws.normal(size=(4, 3)), jnp.float32)
-  memory = ESTIMATOR.init(jax.random.key(0), params)
+  memory = jax.jit(ESTIMATOR.init)(jax.random.key(0), params)
   grads, after, metrics = grad(jax.random.clone(key), params, memory, x_BD)
   expected = by_hand(params, jax.random.clone(key), x_BD)
   np.testing.assert_allclose(grads['scale'], expected['scale'], rtol=1e-5, atol=1e-7)
@@ -70,13 +70,15 @@ SUM = base.weighted(*zip(PARTS, (0.5, 2.0, -1.5), strict=True))
 
 
 def test_a_weighted_sum_keeps_memories_apart():
-  params, memory = PARAMS, SUM.init(jax.random.key(0), PARAMS)
-  apart = [part.init(key, PARAMS)
-           for part, key in zip(PARTS, jax.random.split(jax.random.key(0), 3), strict=True)]
+  whole, parts = (jax.tree.map(jax.jit, x) for x in (
+    (SUM.init, SUM.grad), [(part.init, part.grad) for part in PARTS]))
+  params, memory = PARAMS, whole[0](jax.random.key(0), PARAMS)
+  apart = [init(key, PARAMS) for (init, _), key in zip(
+    parts, jax.random.split(jax.random.key(0), 3), strict=True)]
   for t in range(3):
-    grads, memory, metrics = SUM.grad(jax.random.key(t + 1), params, memory, BATCH)
-    found = [part.grad(key, params, of_part, BATCH) for part, key, of_part in zip(
-      PARTS, jax.random.split(jax.random.key(t + 1), 3), apart, strict=True)]
+    grads, memory, metrics = whole[1](jax.random.key(t + 1), params, memory, BATCH)
+    found = [grad(key, params, of_part, BATCH) for (_, grad), key, of_part in zip(
+      parts, jax.random.split(jax.random.key(t + 1), 3), apart, strict=True)]
     apart = [f[1] for f in found]
     for g, one, two, three in zip(grads, *(f[0] for f in found), strict=True):
       np.testing.assert_allclose(g, 0.5 * one + 2 * two - 1.5 * three, atol=1e-6)

@@ -40,7 +40,7 @@ def flat(params):
 
 def draws_of(estimator, memory=None):
   """Many gradients from one memory, [NUM_DRAWS, D], and the memories after."""
-  memory = estimator.init(jax.random.key(0), PARAMS) if memory is None else memory
+  memory = jax.jit(estimator.init)(jax.random.key(0), PARAMS) if memory is None else memory
   keys = jax.random.split(jax.random.key(1), NUM_DRAWS)
   with jax.debug_key_reuse(False):  # see tests/conftest.py
     draw = jax.jit(jax.vmap(estimator.grad, (0, None, None, None)))
@@ -102,7 +102,7 @@ def test_pcd_k_takes_k_gibbs_steps_and_remembers_where_it_is(k):
   held = gibbs.Chains(jnp.zeros((chains, 5)),
                     jnp.tile(jnp.float32(joint.h_SH[start]), (chains, 1)))
   estimator = contrastive(rbm, persistent(chains, k))
-  memory = estimator.init(jax.random.key(0), PARAMS)
+  memory = jax.jit(estimator.init)(jax.random.key(0), PARAMS)
   grads_ND, after = draws_of(estimator, memory._replace(chains=held))
 
   h_S = np.linalg.matrix_power(oracle.gibbs_kernel(joint), k - 1)[start]
@@ -128,7 +128,7 @@ def test_chains_persist_from_call_to_call():
   @jax.jit
   def after(key):
     corner = gibbs.Chains(jnp.ones((2**14, 5)), jnp.ones((2**14, 4)))
-    memory = estimator.init(jax.random.key(0), PARAMS)._replace(chains=corner)
+    memory = jax.jit(estimator.init)(jax.random.key(0), PARAMS)._replace(chains=corner)
 
     def call(memory, key):
       return estimator.grad(key, PARAMS, memory, BATCH)[1], None
@@ -156,8 +156,8 @@ def fixture_negative():
 def test_the_plain_gradient_is_the_difference_of_moments(negative):
   v_CV, p_CH = negative
   estimator = contrastive(rbm, fixed(v_CV, p_CH))
-  grads, _, metrics = estimator.grad(jax.random.key(0), PARAMS, estimator.init(
-    jax.random.key(1), PARAMS), BATCH)
+  memory = jax.jit(estimator.init)(jax.random.key(1), PARAMS)
+  grads, _, metrics = jax.jit(estimator.grad)(jax.random.key(0), PARAMS, memory, BATCH)
   v_BV = np.asarray(BATCH, np.float64)
   p_BH = sigmoid(np.asarray(PARAMS.c_H) + v_BV @ np.asarray(PARAMS.w_VH))
   np.testing.assert_allclose(grads.w_VH, v_CV.T @ p_CH / 9 - v_BV.T @ p_BH / 6, atol=1e-6)
@@ -173,7 +173,7 @@ def test_the_centred_gradient_is_the_literal_formula(negative):
   v_CV, p_CH = negative
   rate = 0.25
   estimator = contrastive(rbm, fixed(v_CV, p_CH), direction=centred(rate))
-  memory = estimator.init(jax.random.key(0), PARAMS)
+  memory = jax.jit(estimator.init)(jax.random.key(0), PARAMS)
   w_VH, b_V, c_H = oracle.float64(PARAMS)
   mu_V, lambda_H = sigmoid(b_V), sigmoid(c_H)
   for seed, v_BV in enumerate((BATCH, BATCH[::-1][:3])):
@@ -208,7 +208,7 @@ def test_the_centred_gradient_is_that_of_the_centred_energy():
   b_new = (b_V + w_VH @ lambda_H - step * grads.b_V) - w_new @ lambda_H
   c_new = (c_H + mu_V @ w_VH - step * grads.c_H) - mu_V @ w_new
   estimator = contrastive(rbm, reconstruction(), direction=centred(0.5))
-  memory = estimator.init(jax.random.key(0), PARAMS)
+  memory = jax.jit(estimator.init)(jax.random.key(0), PARAMS)
   memory = memory._replace(shared=memory.shared._replace(
     direction=Offsets(jnp.float32(mu_V), jnp.float32(lambda_H))))
   mapped = estimator.target(rbm.Params(*map(jnp.float32, grads)), PARAMS, memory)
@@ -252,8 +252,8 @@ def test_a_sparsity_target_pulls_activity_to_its_level(start):
 def test_a_sparsity_target_in_training_is_its_gradient_added(negative):
   penalty = sparsity(rbm, 0.1, 0.5)
   plain, priced = (contrastive(rbm, fixed(*negative), penalty=p) for p in (None, penalty))
-  grads = [e.grad(jax.random.key(0), PARAMS, e.init(jax.random.key(1), PARAMS), BATCH)[0]
-           for e in (plain, priced)]
+  grads = [jax.jit(e.grad)(jax.random.key(0), PARAMS, jax.jit(e.init)(jax.random.key(1), PARAMS),
+                           BATCH)[0] for e in (plain, priced)]
   for a, b, c in zip(*grads, jax.grad(penalty)(PARAMS, BATCH), strict=True):
     np.testing.assert_allclose(a + c, b, atol=1e-6)
 
@@ -291,7 +291,7 @@ def test_normalised_data_are_what_the_machine_sees():
   x_BV = jnp.float32(mean_V + scale_V * np.asarray(GAUSSIAN_PROBLEM.batch))
   inner = contrastive(GAUSSIAN, persistent(4), direction=centred(0.1))
   outer = normalised(inner)
-  memory = outer.init(jax.random.key(0), params)
+  memory = jax.jit(outer.init)(jax.random.key(0), params)
   grads, after, _ = outer.grad(jax.random.key(1), params, memory, x_BV)
   expected, inner_after, _ = inner.grad(
     jax.random.key(1), params.machine, memory, GAUSSIAN_PROBLEM.batch)

@@ -83,7 +83,7 @@ def test_pairs_with_the_data_held_meet():
 def test_metrics_say_how_far_mean_field_came():
   estimator = deep(problems.MODEL, mean_field_posterior(problems.MODEL, max_iterations=2),
                    persistent(chains=3))
-  memory = estimator.init(jax.random.key(0), problems.PARAMS)
+  memory = jax.jit(estimator.init)(jax.random.key(0), problems.PARAMS)
   _, _, metrics = estimator.grad(jax.random.key(1), problems.PARAMS, memory, problems.BATCH)
   assert metrics['posterior_iterations'] == 2 and metrics['posterior_change'] > 1e-3
 
@@ -103,7 +103,7 @@ def test_real_data_below_bernoulli_layers_have_a_gradient():
     x = model.split(jnp.concatenate([v_BV, m_BE], axis=1), m_BO)
     return jnp.mean(model.energy(params, x)) + model.log_partition(params)
 
-  memory = estimator.init(jax.random.key(0), params)
+  memory = jax.jit(estimator.init)(jax.random.key(0), params)
   found, _, _ = jax.jit(estimator.grad)(jax.random.key(1), params, memory, v_BV)
   for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(jax.grad(loss)(params)), strict=True):
     np.testing.assert_allclose(a, b, atol=0.05)
@@ -112,7 +112,7 @@ def test_real_data_below_bernoulli_layers_have_a_gradient():
 def test_duplicates_of_one_are_the_estimator_itself():
   estimator = contrastive(rbm, persistent(chains=3))
   params = rbm.init(jax.random.key(0), 4, 3, scale=1.0)
-  memory = estimator.init(jax.random.key(1), params)
+  memory = jax.jit(estimator.init)(jax.random.key(1), params)
   plain, single = (each.grad(jax.random.key(2), params, memory, problems.BATCH)[0]
                    for each in (estimator, duplicated(estimator, 1, 1)))
   for a, b in zip(plain, single, strict=True):
@@ -125,7 +125,7 @@ def test_what_cannot_be_is_refused():
   with pytest.raises(ValueError, match='steps >= 1'):
     mean_field_posterior(problems.MODEL, max_iterations=0)
   labelled = deep(problems.LABELLED, coupled_posterior(problems.LABELLED), persistent(chains=2))
-  memory = labelled.init(jax.random.key(0), problems.LABELLED_PARAMS)
+  memory = jax.jit(labelled.init)(jax.random.key(0), problems.LABELLED_PARAMS)
   with pytest.raises(ValueError, match='Bernoulli units'):
     labelled.grad(jax.random.key(0), problems.LABELLED_PARAMS, memory, problems.BATCH[:, :3])
   with pytest.raises(ValueError, match='Bernoulli units'):

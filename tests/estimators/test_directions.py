@@ -82,11 +82,11 @@ def test_what_is_remembered_is_from_before_the_batch(name):
   negative = fixed(rows.v_CV, np.asarray(rows.p_CH))
   plain, chosen = (contrastive(rbm, negative, direction=d) for d in (PLAIN, direction))
   grads, _, _ = plain.grad(
-    jax.random.key(0), PARAMS, plain.init(jax.random.key(1), PARAMS), BATCH)
+    jax.random.key(0), PARAMS, jax.jit(plain.init)(jax.random.key(1), PARAMS), BATCH)
   state = direction.init(rbm, PARAMS)
   p_BH = rbm.hidden_mean(PARAMS, BATCH)
   seen = Rows(BATCH, p_BH, rows.v_CV, rows.p_CH, rows.p_CH)
-  memory = chosen.init(jax.random.key(1), PARAMS)
+  memory = jax.jit(chosen.init)(jax.random.key(1), PARAMS)
   for t in range(2):
     expected = direction.apply(grads, state)
     before = memory

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures('strict_promotion')
 def test_the_gradient_is_that_of_the_inner_estimator_and_zero_below(propagate):
   inner = contrastive(rbm, persistent(chains=4), direction=centred(0.1))
   estimator = on_top(inner, dbn, propagate)
-  memory = estimator.init(jax.random.key(0), problems.STACK)
+  memory = jax.jit(estimator.init)(jax.random.key(0), problems.STACK)
   grads, after, metrics = estimator.grad(jax.random.key(1), problems.STACK, memory, problems.V_BV)
   key_up, key_grad = jax.random.split(jax.random.key(1))
   h_BV = dbn.features(key_up, problems.STACK, problems.V_BV, propagate)
@@ -71,7 +71,7 @@ def test_burn_in_is_long_enough():
 
 def test_labels_reach_the_top():
   estimator = on_top(contrastive(label_rbm.model(3), reconstruction()), dbn)
-  memory = estimator.init(jax.random.key(0), problems.LABELLED)
+  memory = jax.jit(estimator.init)(jax.random.key(0), problems.LABELLED)
   one, other = (estimator.grad(jax.random.key(1), problems.LABELLED, memory,
                                (problems.V_BV, y_B))[0].layers[1]
                 for y_B in (jnp.zeros(6, jnp.int32), jnp.ones(6, jnp.int32)))

@@ -34,7 +34,7 @@ def sigmoid(x):
 
 def gradients(estimator, num_updates, learning_rate=0.2):
   """Gradients, the parameters that they were taken at, and the memory after, of plain descent."""
-  params, memory = PARAMS, estimator.init(jax.random.key(0), PARAMS)
+  params, memory = PARAMS, jax.jit(estimator.init)(jax.random.key(0), PARAMS)
   grad, found = jax.jit(estimator.grad), []
   for t in range(num_updates):
     grads, memory, _ = grad(jax.random.key(t + 1), params, memory, BATCH)
@@ -91,7 +91,7 @@ def scaled(scale):
 
 def settled(negative, params):
   """(m_v, m_h, <v h>) of the fixed point, from many iterations."""
-  memory = negative.init(jax.random.key(0), rbm, params)
+  memory = jax.jit(negative.init, static_argnums=1)(jax.random.key(0), rbm, params)
   drawn, memory = negative.sample(jax.random.key(1), rbm, params, memory, None)
   assert drawn.metrics['fixed_point_change'] < 1e-6
   v_CV, h_CH = (np.asarray(x, np.float64) for x in memory.chains)
@@ -119,8 +119,8 @@ def test_fixed_points_satisfy_their_equations(second_order):
   np.testing.assert_allclose(joint_VH, expected, atol=2e-6)
   # The gradient holds just these moments.
   estimator = contrastive(rbm, make(chains=3, iterations=300))
-  grads, _, _ = estimator.grad(
-    jax.random.key(1), params, estimator.init(jax.random.key(0), params), BATCH)
+  grads, _, _ = jax.jit(estimator.grad)(
+    jax.random.key(1), params, jax.jit(estimator.init)(jax.random.key(0), params), BATCH)
   v_BV = np.asarray(BATCH, np.float64)
   data_VH = v_BV.T @ sigmoid(c_H + v_BV @ w_VH) / len(v_BV)
   np.testing.assert_allclose(grads.w_VH, expected - data_VH, atol=5e-6)
@@ -146,8 +146,8 @@ def test_saturated_units_leave_fixed_points_finite():
   params = PARAMS._replace(b_V=jnp.full(5, 200.0), c_H=jnp.full(4, -200.0))
   for make in (mean_field, tap):
     estimator = contrastive(rbm, make(iterations=50))
-    grads, _, _ = estimator.grad(
-      jax.random.key(1), params, estimator.init(jax.random.key(0), params), BATCH)
+    grads, _, _ = jax.jit(estimator.grad)(
+      jax.random.key(1), params, jax.jit(estimator.init)(jax.random.key(0), params), BATCH)
     assert all(np.all(np.isfinite(g)) for g in grads)
 
 

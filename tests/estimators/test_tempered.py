@@ -28,7 +28,7 @@ def frequencies(v_CV, params):
 @pytest.mark.parametrize('negative', [
   tempered(2**14, rungs=3, steps=2), tempered(2**14, betas=[0.4, 1.0]), trajectory(2**14, rungs=4)])
 def test_the_negative_phase_is_of_the_model(negative):
-  memory = negative.init(jax.random.key(0), rbm, PARAMS)
+  memory = jax.jit(negative.init, static_argnums=1)(jax.random.key(0), rbm, PARAMS)
 
   @jax.jit
   def run(key, memory):
@@ -52,7 +52,7 @@ def moved(params, t):
 
 def walk(negative, times, num_steps=6):
   """The memory after sampling along a training run, and the metrics of every update."""
-  memory = negative.init(jax.random.key(0), rbm, moved(PARAMS, times[0]))
+  memory = jax.jit(negative.init, static_argnums=1)(jax.random.key(0), rbm, moved(PARAMS, times[0]))
   sample = jax.jit(lambda key, params, memory: negative.sample(key, rbm, params, memory, Y_BH))
   seen = []
   for i, t in enumerate(times):
@@ -104,11 +104,12 @@ def test_replicas_cross_where_gibbs_does_not():
 
   off = jnp.zeros((128, 6))
   plain = persistent(128)
-  stuck = plain.init(jax.random.key(0), rbm, STUCK)._replace(chains=gibbs.Chains(off, off))
+  stuck = jax.jit(plain.init)(jax.random.key(0), rbm, STUCK)._replace(chains=gibbs.Chains(off, off))
   assert share_on(plain, stuck, 200) < 0.1
   negative = tempered(128, rungs=12)
   # From biases of 0, as data that are on half the time would set them.
-  memory = negative.init(jax.random.key(0), rbm, STUCK)._replace(shared=jnp.zeros(6))
+  memory = jax.jit(negative.init, static_argnums=1)(jax.random.key(0), rbm, STUCK)
+  memory = memory._replace(shared=jnp.zeros(6))
   zeros = jax.tree.map(jnp.zeros_like, memory.chains)
   assert 0.35 < share_on(negative, memory._replace(chains=zeros), 200) < 0.65
 
@@ -116,7 +117,7 @@ def test_replicas_cross_where_gibbs_does_not():
 def test_chains_lead_in_memory():
   # What is split over devices is the leading axis.
   for negative in (tempered(8, rungs=3), trajectory(8, rungs=3)):
-    memory = contrastive(rbm, negative).init(jax.random.key(0), PARAMS)
+    memory = jax.jit(contrastive(rbm, negative).init)(jax.random.key(0), PARAMS)
     assert isinstance(memory.chains, Rungs)
     assert {x.shape[:2] for x in memory.chains} == {(8, 3)}
     assert memory.chains.at_model.v_CV.shape == (8, 5)
@@ -138,8 +139,8 @@ def test_impossible_choices_are_refused(make, message):
 def test_gradients_are_finite_with_a_batch():
   for negative in (tempered(4, rungs=3), trajectory(4, rungs=3)):
     estimator = contrastive(rbm, negative)
-    memory = estimator.init(jax.random.key(0), PARAMS)
-    grads, _, metrics = estimator.grad(jax.random.key(1), PARAMS, memory, BATCH)
+    memory = jax.jit(estimator.init)(jax.random.key(0), PARAMS)
+    grads, _, metrics = jax.jit(estimator.grad)(jax.random.key(1), PARAMS, memory, BATCH)
     assert all(np.all(np.isfinite(g)) for g in grads) and 0 < metrics['swap_acceptance'] <= 1
 
 
@@ -149,7 +150,7 @@ def test_gradients_are_finite_with_a_batch():
 def test_half_of_the_chains_make_half_of_the_gradient(negative):
   # What a device holds under pmap is a share of the chains; means are taken after.
   estimator = contrastive(rbm, negative)
-  memory = estimator.init(jax.random.key(0), PARAMS)
+  memory = jax.jit(estimator.init)(jax.random.key(0), PARAMS)
   halves = [memory._replace(chains=jax.tree.map(lambda x, i=i: x[4 * i:4 * i + 4], memory.chains))
             for i in range(2)]
   draw = jax.jit(jax.vmap(lambda key, memory: estimator.grad(key, PARAMS, memory, BATCH)[0],

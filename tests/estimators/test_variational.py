@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures('strict_promotion')
 
 
 def grads_of(estimator, params, batch, seed=0):
-  memory = estimator.init(jax.random.key(10), params)
+  memory = jax.jit(estimator.init)(jax.random.key(10), params)
   return jax.jit(estimator.grad)(jax.random.key(seed), params, memory, batch)[0]
 
 
@@ -80,9 +80,10 @@ def test_total_derivatives_are_those_of_the_bound(model, params, rule, reduce):
 def test_metrics_are_the_bounds_they_say():
   model, params, x_BV = problems.TWO, problems.TWO_PARAMS, problems.REAL_BATCH
   estimator = estimators.variational(model, estimators.dreg(4))
-  metrics = estimator.grad(jax.random.key(3), params, estimator.init(jax.random.key(0), params),
-                           x_BV)[2]
-  l_KB = np.asarray(model.log_weights(jax.random.key(3), params, x_BV, 4), np.float64)
+  memory = estimator.init(jax.random.key(0), params)
+  metrics = jax.jit(estimator.grad)(jax.random.key(3), params, memory, x_BV)[2]
+  log_weights = jax.jit(model.log_weights, static_argnums=3)
+  l_KB = np.asarray(log_weights(jax.random.key(3), params, x_BV, 4), np.float64)
   np.testing.assert_allclose(metrics['elbo'], l_KB.mean(), rtol=1e-5)
   np.testing.assert_allclose(metrics['bound'], np.log(np.exp(l_KB).mean(0)).mean(), rtol=1e-5)
 
@@ -165,12 +166,13 @@ def test_a_baseline_moves_reinforce_alone():
     plain = estimators.variational(problems.BELIEF, rule)
     based = estimators.variational(problems.BELIEF, rule, baseline=0.1)
     params, batch = problems.BELIEF_PARAMS, problems.BINARY_BATCH
-    memory = based.init(jax.random.key(0), params)
-    first, memory, metrics = based.grad(jax.random.key(1), params, memory, batch)
+    memory = jax.jit(based.init)(jax.random.key(0), params)
+    grad = jax.jit(based.grad)
+    first, memory, metrics = grad(jax.random.key(1), params, memory, batch)
     assert_close(first, grads_of(plain, params, batch, seed=1), rtol=1e-4, atol=1e-6)
     total, weight = memory.shared
     np.testing.assert_allclose(total / weight, metrics['elbo'], rtol=1e-5)
-    second = based.grad(jax.random.key(2), params, memory, batch)[0]
+    second = grad(jax.random.key(2), params, memory, batch)[0]
     gap = max(float(jnp.max(jnp.abs(a - b))) for a, b in zip(
       jax.tree.leaves(second), jax.tree.leaves(grads_of(plain, params, batch, seed=2)),
       strict=True))

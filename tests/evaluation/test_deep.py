@@ -85,7 +85,9 @@ def test_both_sides_of_log_z_reach_the_score():
   assert score['num_temperatures'] == 7
 
 
-@pytest.mark.parametrize('sizes', [(4, 3, 4), (5, 3, 4), (4, 4, 3), (3, 4, 5)])
+@pytest.mark.parametrize('sizes', [
+  (4, 3, 4), pytest.param((5, 3, 4), marks=pytest.mark.slow),
+  pytest.param((4, 4, 3), marks=pytest.mark.slow), (3, 4, 5)])
 def test_a_bound_is_one_whatever_annealing_says(sizes):
   """Three stacks of each shape, log Z annealed too quickly: the bound lies below the likelihood.
 

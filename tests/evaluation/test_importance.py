@@ -65,28 +65,28 @@ def test_many_samples_find_the_likelihood_of_a_wrong_posterior():
 
 
 def test_bounds_rise_with_the_samples_towards_the_likelihood():
-  # Averages over 40 keys, so that their order is not luck.
-  means = [np.mean([bound(seed, num_samples=k)['test_nats'] for seed in range(40)])
+  # Averages over 20 keys, so that their order is not luck.
+  means = [np.mean([bound(seed, num_samples=k)['test_nats'] for seed in range(20)])
            for k in (1, 5, 50)]
   assert means[0] + 0.1 < means[1] and means[1] + 0.01 < means[2]
   assert means[2] < exact(PARAMS, IMAGES).mean() + 0.01
 
 
 def test_the_standard_error_is_the_spread_over_keys():
-  scores = [bound(seed, num_samples=300) for seed in range(100)]
+  scores = [bound(seed, num_samples=300) for seed in range(50)]
   spread = np.std([s['test_nats'] for s in scores], ddof=1)
-  # A spread over 100 keys is known to 7 percent.
-  assert 0.7 < np.mean([s['standard_error'] for s in scores]) / spread < 1.3
+  # A spread over 50 keys is known to 10 percent.
+  assert 0.7 < np.mean([s['standard_error'] for s in scores]) / spread < 1.4
 
 
 @pytest.mark.parametrize('num_samples, method', [
   (1, 'repeats'), pytest.param(2, 'repeats', marks=pytest.mark.slow), (5, 'jackknife')])
 def test_few_samples_have_a_standard_error_too(num_samples, method):
   """The delta method has 0 with one sample, half the spread over keys with two."""
-  scores = [bound(seed, num_samples=num_samples) for seed in range(100)]
+  scores = [bound(seed, num_samples=num_samples) for seed in range(50)]
   spread = np.std([s['test_nats'] for s in scores], ddof=1)
   found = np.mean([s['standard_error'] for s in scores])
-  assert 0.75 < found / spread < 1.3, found / spread  # the spread is known to 7 percent
+  assert 0.7 < found / spread < 1.4, found / spread  # the spread is known to 10 percent
   assert scores[0]['standard_error_method'] == method and 'hollow' not in scores[0]
 
 
@@ -104,9 +104,10 @@ def test_a_bound_says_when_its_weights_do_not_carry_it():
 @pytest.mark.parametrize('num_samples, at_once', [(20, 7), (21, 7), (5, 5), (3, 8)])
 def test_streaming_is_the_sum_over_all_samples(num_samples, at_once):
   key, x_BV = jax.random.key(3), jnp.asarray(IMAGES[:4])
-  log_mean, size, *_ = importance.log_mean_weight(key, MODEL.log_weights, PARAMS, x_BV, num_samples,
-                                              at_once)
-  chunks = [MODEL.log_weights(jax.random.fold_in(key, i), PARAMS, x_BV, at_once)
+  log_mean, size, *_ = jax.jit(importance.log_mean_weight, static_argnums=(1, 4, 5))(
+    key, MODEL.log_weights, PARAMS, x_BV, num_samples, at_once)
+  log_weights = jax.jit(MODEL.log_weights, static_argnums=3)
+  chunks = [log_weights(jax.random.fold_in(key, i), PARAMS, x_BV, at_once)
             for i in range(-(-num_samples // at_once))]
   l_KB = np.concatenate(chunks)[:num_samples].astype(np.float64)
   np.testing.assert_allclose(

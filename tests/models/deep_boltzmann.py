@@ -38,7 +38,7 @@ def params_of(model: dbm.DBM, scale=1.0, seed=0) -> dbm.Params:
   """All numbers normal, so biases matter as much as weights."""
   draws = np.random.default_rng(seed)
   return jax.tree.map(lambda x: jnp.asarray(scale * draws.normal(size=x.shape), jnp.float32),
-                      model.init(jax.random.key(0)))
+                      jax.jit(model.init)(jax.random.key(0)))
 
 
 def states_of(layer, size):

@@ -21,7 +21,7 @@ MODEL = belief_net.model(V, WIDTHS)
 
 def example(seed=0):
   rng = np.random.default_rng(seed)
-  fresh = MODEL.init(jax.random.key(0), jnp.full(V, 0.5))
+  fresh = jax.jit(MODEL.init)(jax.random.key(0), jnp.full(V, 0.5))
   return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), fresh)
 
 
@@ -104,14 +104,14 @@ def test_the_centre_is_not_trained_and_the_prior_is():
 
 def test_the_untrained_encoder_does_not_see_the_mean():
   mean_V = jnp.array([0.2, 0.9, 0.5])
-  params = MODEL.init(jax.random.key(4), mean_V)
+  params = jax.jit(MODEL.init)(jax.random.key(4), mean_V)
   np.testing.assert_allclose(MODEL.encode(params, mean_V[None]), 0, atol=1e-6)
   np.testing.assert_allclose(MODEL.visible_mean(params, jnp.zeros((1, 3)))[0], mean_V, atol=1e-3)
 
 
 def test_nonlinear_networks_have_their_hidden_layers_between_each_two():
   model = belief_net.model(V, (4, 2), (6, 5))
-  params = model.init(jax.random.key(5), jnp.full(V, 0.5))
+  params = jax.jit(model.init)(jax.random.key(5), jnp.full(V, 0.5))
   sizes = [[layer['w_DF'].shape for layer in net.values()]
            for net in (*params.encoder, *params.decoder)]
   assert sizes == [[(3, 6), (6, 5), (5, 4)], [(4, 6), (6, 5), (5, 2)],

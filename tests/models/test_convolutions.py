@@ -72,7 +72,7 @@ def test_shapes_and_forms_of_the_networks(shape, start, batch_norm):
   for form in FORMS:
     decoder = Decoder((8, 4), shape, 3, batch_norm, form=form)
     encoder = Encoder((4, 8), 5, batch_norm, form=form)
-    params = [net.init(jax.random.key(0), data)['params']
+    params = [jax.jit(net.init)(jax.random.key(0), data)['params']
               for net, data in ((decoder, z), (encoder, x))]
     # Biases start at 0: moved, so that they count.
     params = jax.tree.map(lambda p: p + 0.1, params)
@@ -122,7 +122,7 @@ def test_replicas_of_networks_are_themselves_to_rounding():
   def grad(params, x):
     return jax.grad(lambda p: jnp.sum(jnp.sin(net.apply(p, x))))(params)
 
-  params = [net.init(jax.random.key(i), x) for i in range(3)]
+  params = [jax.jit(net.init)(jax.random.key(i), x) for i in range(3)]
   together = jax.jit(jax.vmap(grad, (0, None)))(jax.tree.map(lambda *p: jnp.stack(p), *params), x)
   for i, p in enumerate(params):
     for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(jax.jit(grad)(p, x)), strict=True):
@@ -132,7 +132,7 @@ def test_replicas_of_networks_are_themselves_to_rounding():
 def test_linear_starts_without_bias_and_adds_it():
   net = convolutions.Linear(3, weights=convolutions.weights(None, 1.0))
   x = normal(0, 5, 4)
-  params = net.init(jax.random.key(0), x)['params']
+  params = jax.jit(net.init)(jax.random.key(0), x)['params']
   assert set(params) == {'w_CD', 'b_D'} and not np.any(params['b_D'])
   moved = {**params, 'b_D': jnp.float32([1, 2, 3])}
   np.testing.assert_allclose(net.apply({'params': moved}, x), x @ params['w_CD'] + moved['b_D'],

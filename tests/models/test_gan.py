@@ -18,7 +18,7 @@ def dense(packing=1, batch_norm=False):
 
 def test_generate_decodes_standard_normal_latents():
   model = dense()
-  params = model.init(jax.random.key(0))
+  params = jax.jit(model.init)(jax.random.key(0))
   x = model.generate(jax.random.key(1), params, 7)
   z = jax.random.normal(jax.random.key(1), (7, 2))
   np.testing.assert_array_equal(x, model.decode(params, z))
@@ -28,7 +28,7 @@ def test_generate_decodes_standard_normal_latents():
 
 def test_a_packed_critic_reads_consecutive_samples():
   model = dense(packing=2)
-  params = model.init(jax.random.key(0))
+  params = jax.jit(model.init)(jax.random.key(0))
   x = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
   f = model.critic(params, x)
   assert f.shape == (3,)
@@ -58,7 +58,7 @@ def test_maxout_is_the_largest_of_its_pieces():
 
 def test_normalised_generators_answer_to_their_batch():
   model = dense(batch_norm=True)
-  params = model.init(jax.random.key(0))
+  params = jax.jit(model.init)(jax.random.key(0))
   z = jax.random.normal(jax.random.key(1), (6, 2))
   assert not np.allclose(model.decode(params, z)[:3], model.decode(params, z[:3]), atol=1e-3)
   # Shifting and scaling what enters a normalised layer changes nothing.
@@ -74,7 +74,7 @@ def test_colours_are_the_last_axis_of_both_players(packing):
   shape = (6, 4, 3)
   model = gan.Model(gan.ConvGenerator(Decoder((8, 4), shape[:2], 3)),
                     gan.ConvCritic(Encoder((4, 8)), shape), 5, 72, packing)
-  params = model.init(jax.random.key(0))
+  params = jax.jit(model.init)(jax.random.key(0))
   z = jax.random.normal(jax.random.key(1), (4, 5))
   drawn = Decoder((8, 4), shape[:2], 3).apply({'params': params.generator['decoder']}, z)
   images = jax.nn.sigmoid(drawn)
@@ -100,7 +100,7 @@ def test_convolutional_players_exchange_flat_images():
   shape = (8, 6)
   model = gan.Model(gan.ConvGenerator(Decoder((8, 4), shape)),
                     gan.ConvCritic(Encoder((4, 8)), shape), 5, 48, packing=2)
-  params = model.init(jax.random.key(0))
+  params = jax.jit(model.init)(jax.random.key(0))
   x = jax.jit(model.generate, static_argnums=2)(jax.random.key(1), params, 4)
   assert x.shape == (4, 48) and np.all((x > 0) & (x < 1))
   # A pack's images are the channels of one, centred at grey.

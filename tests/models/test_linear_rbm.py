@@ -153,10 +153,10 @@ def test_contrastive_divergence_has_the_maximum_of_the_likelihood_for_fixed_poin
     np.zeros(V), joint(params)[1][:V, :V], 2**17))
   estimator = contrastive(linear_rbm, reconstruction())
   grads, _, _ = jax.jit(estimator.grad)(
-    jax.random.key(6), params, estimator.init(jax.random.key(7), params), v_BV)
+    jax.random.key(6), params, jax.jit(estimator.init)(jax.random.key(7), params), v_BV)
   assert np.abs(grads.w_VH).max() < 0.03  # standard error 0.005
   off, _, _ = jax.jit(estimator.grad)(
-    jax.random.key(6), params, estimator.init(jax.random.key(7), params), 1.5 * v_BV)
+    jax.random.key(6), params, jax.jit(estimator.init)(jax.random.key(7), params), 1.5 * v_BV)
   assert np.abs(off.w_VH).max() > 0.1
 
 

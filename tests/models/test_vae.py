@@ -21,7 +21,7 @@ REAL = vae.model(V, (2,), ((5,),), likelihood=vae.gaussian(floor=0.1), activatio
 
 def example(model: vae.Model, seed=0) -> vae.Params:
   rng = np.random.default_rng(seed)
-  fresh = model.init(jax.random.key(0), jnp.full(V, 0.5))
+  fresh = jax.jit(model.init)(jax.random.key(0), jnp.full(V, 0.5))
   return jax.tree.map(lambda x: jnp.asarray(0.5 * rng.normal(size=x.shape), jnp.float32), fresh)
 
 
@@ -174,7 +174,7 @@ def test_visible_samples_have_the_visible_mean():
 @pytest.mark.parametrize('model', [BINARY, REAL], ids=['binary', 'real'])
 def test_an_untrained_model_says_the_mean(model):
   mean_V = jnp.linspace(0.05, 0.95, V)
-  params = model.init(jax.random.key(6), mean_V)
+  params = jax.jit(model.init)(jax.random.key(6), mean_V)
   # At z = 0 only biases speak, and all but the one that starts at the data's mean are 0.
   found_V = model.visible_mean(params, jnp.zeros((1, model.widths[0])))[0]
   np.testing.assert_allclose(found_V, mean_V, atol=1e-3)
