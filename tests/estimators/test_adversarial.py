@@ -12,7 +12,7 @@ import scipy.stats
 from gen_models import estimators
 from gen_models.experiment import Phase
 from gen_models.models import gan
-from gen_models.training import keys, step as step_lib
+from gen_models.training import keys, parallel, step as step_lib
 from gen_models.training.players import players
 from tests.training.toy import same_bits
 
@@ -196,7 +196,7 @@ def test_the_moves_are_those_of_a_loop_by_hand(critic_steps):
   turn = estimators.turns(critic_steps) if critic_steps else None
   moves = {0: [('generator', 'critic')] * 6, 1: [('critic',), ('generator',)] * 3,
            2: [('critic',), ('generator',), ('critic',)] * 2}[critic_steps]
-  start = step_lib.init_state(jax.random.key(1), phase(turn), None)
+  start = parallel.init_states(phase(turn), jax.random.key(1), None)
   end, metrics = jax.jit(lambda state: step_lib.train_steps(phase(turn), state, None, 6))(start)
   for a, b in zip(jax.tree.leaves(end.params), jax.tree.leaves(by_hand(start, moves)), strict=True):
     np.testing.assert_allclose(a, b, atol=2e-5)
@@ -205,11 +205,12 @@ def test_the_moves_are_those_of_a_loop_by_hand(critic_steps):
 
 def test_who_rests_has_no_gradient_and_keeps_its_metrics():
   turn = estimators.turns(2)
-  state = step_lib.init_state(jax.random.key(1), phase(turn), None)
+  state = parallel.init_states(phase(turn), jax.random.key(1), None)
+  update = jax.jit(lambda state: step_lib.train_step(phase(turn), state, None))
   lines = []
   for step in range(4):
     before = state
-    state, metrics = step_lib.train_step(phase(turn), state, None)
+    state, metrics = update(state)
     lines.append(metrics)
     rests = 'critic' if step == 1 else 'generator'
     assert same_bits(getattr(before.params, rests), getattr(state.params, rests))
@@ -233,7 +234,7 @@ def test_replicas_are_their_own_runs(turn, rounding):
   def run(state):
     return step_lib.train_steps(one, state, None, 6)[0].params
 
-  states = [step_lib.init_state(jax.random.key(i), one, None) for i in range(2)]
+  states = [parallel.init_states(one, jax.random.key(i), None) for i in range(2)]
   with jax.debug_key_reuse(False):
     together = jax.jit(jax.vmap(run))(jax.tree.map(lambda *x: jnp.stack(x), *states))
   for i, state in enumerate(states):
@@ -296,7 +297,7 @@ def test_dirac_gan(loss, penalty, critic_steps):
               estimators.adversarial(Dirac, estimators.LOSSES[loss], PENALTIES[penalty], turn),
               players(optax.sgd(rate), optax.sgd(rate), turn),
               lambda key, arrays, step: jnp.zeros((2, 1)), num_steps, 2)
-  state = step_lib.init_state(jax.random.key(0), one, None)
+  state = parallel.init_states(one, jax.random.key(0), None)
   end, _ = jax.jit(lambda state: step_lib.train_steps(one, state, None, num_steps))(state)
   distance = math.hypot(*map(float, end.params))
   assert distance < 1e-3 if CONVERGES[penalty] else distance > 0.3, distance

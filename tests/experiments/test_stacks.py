@@ -8,7 +8,7 @@ import pytest
 from experiments import autoencoder, classifier, dbm, dbn
 from gen_models import data
 from gen_models.models import rbm
-from gen_models.training import loop, step as step_lib
+from gen_models.training import loop, parallel, step as step_lib
 from gen_models.training.hooks import Hooks
 
 
@@ -52,7 +52,7 @@ def test_layers_below_are_held_still_while_one_is_trained():
                               weight_decay=0.1)
   previous = None
   for depth, phase in enumerate(experiment.phases):
-    state = step_lib.init_state(jax.random.key(depth), phase, arrays, previous)
+    state = parallel.init_states(phase, jax.random.key(depth), arrays, previous)
     after = jax.jit(lambda s, a, phase=phase: step_lib.train_steps(phase, s, a, 3)[0])(
       state, arrays).params
     if previous is not None:
@@ -72,8 +72,9 @@ def test_weight_decay_is_on_the_weights_of_the_top_alone():
   def first(weight_decay):
     phase = dbn.experiment(dataset='digits', binarisation='threshold', layers='12-9', num_steps=5,
                            weight_decay=weight_decay, upper_learning_rate=0.5).phases[1]
-    state = step_lib.init_state(jax.random.key(0), phase, arrays)
-    return state.params, step_lib.train_step(phase, state, arrays)[0].params
+    state = parallel.init_states(phase, jax.random.key(0), arrays)
+    update = jax.jit(lambda state, arrays: step_lib.train_step(phase, state, arrays)[0])
+    return state.params, update(state, arrays).params
 
   (before, plain), (_, decayed) = first(0.0), first(0.1)
   difference = jax.tree.map(jnp.subtract, plain, decayed)
@@ -87,12 +88,12 @@ def test_fine_tuning_starts_from_the_stack():
   arrays = some_images()
   *pretraining, finetune = autoencoder.experiment(dataset='digits', layers='12-4',
                                                   num_steps=2).phases
-  previous = step_lib.init_state(jax.random.key(0), pretraining[-1], arrays).params
-  params = step_lib.init_state(jax.random.key(1), finetune, arrays, previous).params
+  previous = parallel.init_states(pretraining[-1], jax.random.key(0), arrays).params
+  params = parallel.init_states(finetune, jax.random.key(1), arrays, previous).params
   np.testing.assert_array_equal(params.encoder.layers[1].w_IO, previous.layers[1].w_VH)
   np.testing.assert_array_equal(params.decoder.layers[0].w_IO, previous.layers[1].w_VH.T)
   finetune = classifier.experiment(dataset='digits', layers='12-4', num_steps=2).phases[-1]
-  params = step_lib.init_state(jax.random.key(1), finetune, arrays, previous).params
+  params = parallel.init_states(finetune, jax.random.key(1), arrays, previous).params
   np.testing.assert_array_equal(params.layers[0].w_IO, previous.layers[0].w_VH)
   assert not np.any(params.layers[2].w_IO)
 
@@ -141,6 +142,6 @@ def test_scores_validation_pictures_and_samples_on_digits(module, values, keys):
 def test_the_phases_of_a_stack_may_start_from_nothing():
   arrays = some_images()
   phase = dbn.experiment(dataset='digits', layers='12-9-5', num_steps=2).phases[2]
-  params = step_lib.init_state(jax.random.key(0), phase, arrays).params
+  params = parallel.init_states(phase, jax.random.key(0), arrays).params
   assert [layer.w_VH.shape for layer in params.layers] == [(64, 12), (12, 9), (9, 5)]
   assert all(isinstance(layer, rbm.Params) for layer in params.layers)

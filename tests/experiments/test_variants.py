@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gen_models import data
-from gen_models.training import loop, step as step_lib
+from gen_models.training import loop, parallel, step as step_lib
 from gen_models.training.hooks import Hooks
 from launch.cli import hyperparameters, registry
 
@@ -65,7 +65,7 @@ def test_two_steps(name, variant):
   assert result.done and result.step == 2 * len(experiment.phases)
   assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(result.state.params))
   assert lines and lines[-1]
-  fresh = step_lib.init_state(jax.random.key(0), experiment.phases[-1], images)
+  fresh = parallel.init_states(experiment.phases[-1], jax.random.key(0), images)
   assert any(not np.array_equal(a, b) for a, b in zip(
     jax.tree.leaves(fresh.params), jax.tree.leaves(result.state.params), strict=True))
 

@@ -19,7 +19,7 @@ def run(phase, state, sizes):
 @pytest.mark.parametrize('estimator', toy.ESTIMATORS)
 def test_any_split_of_the_steps_gives_the_same_bits(estimator):
   phase = toy.phase(estimator, average=0.9)
-  state = step_lib.init_state(jax.random.key(1), phase, toy.arrays())
+  state = parallel.init_states(phase, jax.random.key(1), toy.arrays())
   whole, _ = run(phase, state, [12])
   parts, _ = run(phase, state, [1, 4, 7])
   assert int(whole.step) == 12
@@ -29,7 +29,7 @@ def test_any_split_of_the_steps_gives_the_same_bits(estimator):
 
 def test_step_draws_fresh_keys():
   phase = toy.phase('pcd')
-  state = step_lib.init_state(jax.random.key(1), phase, toy.arrays())
+  state = parallel.init_states(phase, jax.random.key(1), toy.arrays())
   one, _ = run(phase, state, [1])
   again = one._replace(params=state.params, memory=state.memory, opt_state=state.opt_state)
   two, _ = run(phase, again, [1])
@@ -38,7 +38,7 @@ def test_step_draws_fresh_keys():
 
 def test_average_is_the_mean_then_exponential():
   phase = toy.phase('cd', average=0.75)
-  state = step_lib.init_state(jax.random.key(1), phase, toy.arrays())
+  state = parallel.init_states(phase, jax.random.key(1), toy.arrays())
   seen = []
   expected = None
   for i in range(8):
@@ -53,11 +53,11 @@ def test_average_is_the_mean_then_exponential():
 
 def test_non_finite_is_found_at_its_step():
   phase = toy.phase('exact', learning_rate=1.0)
-  state = step_lib.init_state(jax.random.key(1), phase, toy.arrays())
+  state = parallel.init_states(phase, jax.random.key(1), toy.arrays())
   _, metrics = run(phase, state, [5])
   assert bool(metrics['all_finite'])
   rates = toy.phase('exact', learning_rate=lambda count: jnp.where(count < 3, 0.1, jnp.inf))
-  state = step_lib.init_state(jax.random.key(1), rates, toy.arrays())
+  state = parallel.init_states(rates, jax.random.key(1), toy.arrays())
   _, metrics = run(rates, state, [6])
   assert not bool(metrics['all_finite'])
   assert int(metrics['first_bad_step']) in (3, 4)
@@ -67,7 +67,7 @@ def test_an_estimator_need_not_report_metrics():
   phase = toy.phase('cd')
   silent = phase.estimator._replace(
     grad=lambda *args: (*phase.estimator.grad(*args)[:2], {}))
-  state = step_lib.init_state(jax.random.key(1), phase, toy.arrays())
+  state = parallel.init_states(phase, jax.random.key(1), toy.arrays())
   (ours, metrics), (same, _) = (run(p, state, [5]) for p in (
     phase._replace(estimator=silent), phase))
   assert toy.same_bits(ours, same)
