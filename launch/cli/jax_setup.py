@@ -31,7 +31,8 @@ def setup() -> None:
   jax.config.update('jax_default_matmul_precision', os.environ['JAX_DEFAULT_MATMUL_PRECISION'])
   logging.set_verbosity(logging.INFO if '-v' in sys.argv else logging.WARNING)
   jax.config.update('jax_compilation_cache_dir', _cache())
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+  # A short command has many programs of some 50 ms, which are read from the cache in 2.
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 
 
 @contextlib.contextmanager
@@ -52,7 +53,7 @@ def numerics() -> Generator[None, None, None]:
   before = {}
   if config.jax_compilation_cache_dir is None:
     changes = {'jax_compilation_cache_dir': _cache(),
-               'jax_persistent_cache_min_compile_time_secs': 0.1}
+               'jax_persistent_cache_min_compile_time_secs': 0.0}
     before = {name: getattr(config, name) for name in changes}
     for name, value in changes.items():
       config.update(name, value)
