@@ -34,7 +34,7 @@ jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
 class _Memory:
   """Of this process, in bytes: what it may hold before compiled programs are freed."""
 
-  least = limit = 1.2e9
+  least = limit = 1.7e9
   more = 0.5e9  # than what stays, arrays of fixtures for example, so that it is not freed in vain
 
 
