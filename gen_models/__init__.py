@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     domains,
     estimators,
     evaluation,
+    export,
     inference,
     models,
     problems,
@@ -34,13 +35,13 @@ if TYPE_CHECKING:
   from launch.runs.load import Run, load
 
 __all__ = ['Alarm', 'Estimator', 'Experiment', 'Memory', 'Phase', 'Published', 'Questions', 'Run',
-           'Samples', 'data', 'domains', 'estimators', 'evaluation', 'fit', 'inference', 'load',
-           'models', 'problems', 'samplers', 'training']
+           'Samples', 'data', 'domains', 'estimators', 'evaluation', 'export', 'fit',
+           'inference', 'load', 'models', 'problems', 'samplers', 'training']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('data', 'domains', 'estimators', 'evaluation', 'inference', 'models', 'problems', 'samplers',
-   'training'),
+  ('data', 'domains', 'estimators', 'evaluation', 'export', 'inference', 'models', 'problems',
+   'samplers', 'training'),
   {'Estimator': 'gen_models.estimators.base', 'Memory': 'gen_models.estimators.base',
    **dict.fromkeys(('Alarm', 'Experiment', 'Phase', 'Published', 'Questions', 'Samples'),
                    'gen_models.experiment'),
