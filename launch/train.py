@@ -39,7 +39,6 @@ _STREAM = flags.DEFINE_bool('stream', False, 'Read batches from disk through gra
                             'keeping the data on the device; the batches are the same.')
 _SAVE_MINUTES = shared.save_every_minutes()
 _ACCEPT_CODE = shared.accept_code()
-_HEAD = 2**30  # bytes of streamed training rows from which a model is initialised
 flags.adopt_module_key_flags(backends)
 flags.adopt_module_key_flags(supervisor)
 
@@ -72,7 +71,7 @@ def main(argv):
   # answered before anything slow is loaded.
   from launch.runs import training
   experiment, dataset = training.prepare(entry, config, _DATA_DIR.value,
-                                         limit=_HEAD if _STREAM.value else None)
+                                         limit=training.HEAD if _STREAM.value else None)
   # Of several processes only the first writes files and prints.
   lock = (rundir.lock(workdir) if distributed.is_first()
           else contextlib.nullcontext(lambda: None))

@@ -40,8 +40,8 @@ def fit(experiment: Any, data: Dataset | str | None = None, *,
   Args:
     experiment: a name such as 'vae', the path of a file, the function `experiment` of one, or an
       Experiment, which is trained in memory only: a run directory names what can be built again.
-    data: what to train on, a Dataset or its name, which then becomes the hyperparameter `dataset`
-      where the experiment has one; default: the experiment's own.
+    data: what to train on: a data set, of arrays by gm.data.from_arrays, or its name, which then
+      becomes the hyperparameter `dataset` where the experiment has one; default: its own.
     workdir: run directory, made or resumed.
     variant: of the experiment.
     seed: of the run; several are trained side by side as replicas, consecutive ones with workdir.
@@ -70,6 +70,8 @@ def fit(experiment: Any, data: Dataset | str | None = None, *,
     if jax.process_count() > 1:
       raise UsageError('gm.fit trains in one process; python -m launch.train trains in several')
     data = data_lib.load(data, data_dir) if isinstance(data, str) else data
+    if workdir is not None:
+      rundir.remember_data(pathlib.Path(workdir).expanduser())
     if isinstance(experiment, Experiment):
       return _fit_value(experiment, data, seeds, workdir or variant or hyperparameters, begin,
                         progress, data_dir)
@@ -77,7 +79,8 @@ def fit(experiment: Any, data: Dataset | str | None = None, *,
     values = _values(entry, variant, hyperparameters, data)
     config = rundir.configuration(entry, variant, values, seeds[0], len(seeds))
     _require_named(entry.experiment(**values), data, workdir, data_dir)
-    built, dataset = training.prepare(entry, config, data_dir, data)
+    built, dataset = training.prepare(entry, config, data_dir, data,
+                                      limit=training.HEAD if stream else None)
     source = data_lib.source(built.dataset, data_dir) if stream else None
     if workdir is None:
       return _in_memory(built, dataset, seeds, config, begin, progress, source, code=entry.code)
@@ -120,15 +123,19 @@ def _require_named(experiment: Experiment, data: Dataset | None, workdir, data_d
   """Raises UsageError where a run directory would name other data than it is trained on."""
   if data is None or workdir is None:
     return
-  there = data if experiment.dataset == data.name else None
-  if there is not None:
-    there = data_lib.load(experiment.dataset, data_dir)
-  if there is None or any(
-      not np.array_equal(x, y) for split in ('train', 'valid', 'test') for x, y in zip(
-        jax.tree.leaves(getattr(there, split)), jax.tree.leaves(getattr(data, split)))):
+  if experiment.dataset != data.name or not _same(
+      data_lib.load(experiment.dataset, data_dir), data):
     raise UsageError(
       f'a run directory names its data, and gm.data.load({experiment.dataset!r}) gives others than '
-      'these: save them in a file and give its name, or train without workdir=')
+      'these: name them by gm.data.from_arrays, or train without workdir=')
+
+
+def _same(there: Dataset, here: Dataset) -> bool:
+  """Whether two data sets have the same rows, labels and weights, missing values among them."""
+  (x, structure), (y, other) = (
+    jax.tree.flatten((d.train, d.valid, d.test)) for d in (there, here))
+  return structure == other and all(
+    np.array_equal(a, b, equal_nan=np.asarray(a).dtype.kind == 'f') for a, b in zip(x, y))
 
 
 def _fit_value(experiment: Experiment, data: Dataset | None, seeds: tuple[int, ...], too_much,
@@ -196,6 +203,8 @@ def _in_directory(workdir: pathlib.Path, experiment: Experiment, dataset: Datase
     begun = rundir.claim(workdir, config, accept_code, _say)
     remark = rundir.other_devices(workdir) if begun else None
     rundir.record_start(workdir)
+    for line in () if begun else dataset.remarks:
+      _say(f'note: {line}')
     with rundir.open_checkpoints(workdir, config, experiment, require=require,
                                  save_interval_minutes=save_every_minutes) as checkpoints:
       state = training.start(experiment, dataset.train, key, config, checkpoints)

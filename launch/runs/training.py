@@ -15,6 +15,7 @@ from gen_models.training.hooks import Hooks
 from launch.cli import registry
 from launch.runs import memory, warm_start
 
+HEAD = 2**30  # bytes of streamed training rows from which a model is initialised
 # Called with the updates made so far, once for each dispatch.
 OnStep = Callable[[int], None]
 

@@ -242,3 +242,23 @@ def test_another_thread_than_the_main_one_trains():
   thread.start()
   thread.join()
   assert made[0].done
+
+
+def test_arrays_in_memory_are_trained_on_resumed_and_gone(tmp_path):
+  x_NV = np.random.default_rng(0).integers(0, 2, (80, 6))
+  data = gm.data.from_arrays(x_NV, directory=tmp_path / 'kept', seed=1)
+  assert data.name == gm.data.from_arrays({'x': x_NV}, directory=tmp_path / 'kept', seed=1).name
+  given = dict(binarisation='static', method='em', num_steps=20, num_classes=2, progress=False)
+  made = gm.fit('mixture', data, workdir=tmp_path / 'run', **given)
+  assert made.config['hyperparameters']['dataset'] == data.name
+  assert gm.fit('mixture', data, workdir=tmp_path / 'run', **given).step == made.step
+  with pytest.raises(errors.UsageError, match='name them by gm.data.from_arrays'):
+    gm.fit('mixture', data._replace(test=data.valid), workdir=tmp_path / 'other', **given)
+  shutil.rmtree(tmp_path / 'kept')
+  (tmp_path / 'run').rename(tmp_path / 'moved')
+  read = gm.load(tmp_path / 'moved')
+  assert read.sample(jax.random.key(0), 3).draws.shape == (3, 6)
+  with pytest.raises(FileNotFoundError):
+    read.dataset  # noqa: B018
+  with pytest.raises(gm.data.BadData, match='Python objects'):
+    gm.data.from_arrays(np.array([[1], [1, 2]], object))
