@@ -32,6 +32,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from experiments._common import custom
 from experiments._common.binary import beside, seen
 from experiments._common.latent import grid, initialiser, mean_bound, reconstructions
 from gen_models import data, estimators, inference
@@ -63,7 +64,8 @@ VARIANTS = {
 def experiment(*, dataset: DatasetName = 'mnist',
                binarisation: Literal['dynamic', 'threshold', 'static'] = 'dynamic',
                latents: Layers = '200', hidden: OptionalLayers = '',
-               gradient: Literal['rloo', 'reinforce'] = 'rloo', samples: PositiveInt = 4,
+               gradient: Literal['rloo', 'reinforce'] | custom.Rule = 'rloo',
+               samples: PositiveInt = 4, estimator: custom.Estimator | None = None,
                baseline: Fraction = 0.01, learning_rate: NonNegative = 1e-4,
                prior_rate: NonNegative = 1e-2, batch_size: PositiveInt = 50,
                num_steps: NumUpdates = 100_000,
@@ -72,8 +74,9 @@ def experiment(*, dataset: DatasetName = 'mnist',
   spec = data.spec(dataset)
   shape = spec.seen_shape
   model = belief_net.model(math.prod(shape), sizes_of(latents), sizes_of(hidden))
-  rule = {'rloo': estimators.rloo, 'reinforce': estimators.reinforce}[gradient](samples)
-  estimator = estimators.variational(
+  rule = ({'rloo': estimators.rloo, 'reinforce': estimators.reinforce}[gradient](samples)
+          if isinstance(gradient, str) else estimators.as_rule(gradient))
+  ours = estimators.variational(
     model, rule, baseline=baseline if gradient == 'reinforce' else None)
   optimizer = optax.multi_transform(
     {'nets': optax.adam(learning_rate), 'prior': optax.sgd(prior_rate)},
@@ -108,7 +111,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
 
   return Experiment(
     dataset=dataset, binarisation=binarisation,
-    phases=(Phase('belief_net', initialiser(model, spec), estimator, optimizer,
+    phases=(Phase('belief_net', initialiser(model, spec), custom.chosen(estimator, ours), optimizer,
                   data.batches(batch_size, binarisation, spec), num_steps, batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_bound_10', pictures=pictures,
     sample=unlabelled(sample, shape), steps_per_dispatch=500,

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments._common import custom
 from experiments._common.binary import seen
 from gen_models import data, indices, inference
 from gen_models.domains import DatasetName, NonNegative, NumUpdates, PositiveInt, Width
@@ -89,7 +90,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
                binarisation: Literal['dynamic', 'threshold'] = 'threshold',
                objective: Literal['joint', 'discriminative', 'hybrid'] = 'hybrid',
                num_hidden: Width = 500, joint_weight: NonNegative = 0.1, steps: PositiveInt = 1,
-               chains: PositiveInt = 100, learning_rate: NonNegative = 1e-3,
+               chains: PositiveInt = 100, estimator: custom.Estimator | None = None,
+               learning_rate: NonNegative = 1e-3,
                batch_size: PositiveInt = 100, num_steps: NumUpdates = 20_000) -> Experiment:
   """joint_weight is the weight of -log p(x, y), added to -log p(y | x), in the hybrid."""
   spec = data.spec(dataset)
@@ -131,11 +133,11 @@ def experiment(*, dataset: DatasetName = 'mnist',
     return figures.rbm_filters(shape)(key, machine, dataset)
 
   joint, given = contrastive(model, persistent(chains, steps)), discriminative(num_labels)
-  estimator = {'joint': joint, 'discriminative': given,
-               'hybrid': weighted((given, 1.0), (joint, joint_weight))}[objective]
+  ours = {'joint': joint, 'discriminative': given,
+          'hybrid': weighted((given, 1.0), (joint, joint_weight))}[objective]
   return Experiment(
     dataset=dataset, binarisation=binarisation,
-    phases=(Phase('class_rbm', init, estimator,
+    phases=(Phase('class_rbm', init, custom.chosen(estimator, ours),
                   optax.adam(optax.linear_schedule(learning_rate, 0.0, num_steps)), batch_at,
                   num_steps, batch_size, check=functools.partial(check, model)),),
     evaluate=evaluate, validate=validate, headline='valid_minus_cross_entropy', pictures=pictures,

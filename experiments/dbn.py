@@ -34,7 +34,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments._common import binary
+from experiments._common import binary, boltzmann, custom
 from experiments._common.stacks import Layer, filters, greedy
 from gen_models import data, indices, inference
 from gen_models.domains import (
@@ -50,7 +50,6 @@ from gen_models.domains import (
 )
 from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.directions import centred
-from gen_models.estimators.negative import persistent, reconstruction
 from gen_models.evaluation import deep, figures
 from gen_models.experiment import Experiment, Published, Samples
 from gen_models.models import dbn, label_rbm, rbm, units
@@ -115,7 +114,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
                binarisation: Literal['dynamic', 'threshold', 'static'] = 'dynamic',
                layers: Layers = '500-2000', labels: bool = False,
                propagate: Literal['samples', 'means'] = 'samples',
-               negative: Literal['cd', 'pcd'] = 'pcd', steps: PositiveInt = 1,
+               negative: Literal['cd', 'pcd'] | custom.Negative = 'pcd',
+               estimator: custom.Estimator | None = None, steps: PositiveInt = 1,
                chains: PositiveInt = 100, centring: Fraction | None = 0.01,
                learning_rate: NonNegative = 0.1, upper_learning_rate: NonNegative = 0.05,
                momentum: Decay = 0.0, weight_decay: NonNegative = 0.0,
@@ -124,18 +124,20 @@ def experiment(*, dataset: DatasetName = 'mnist',
                ais_chains: PositiveInt = 100, ais_temperatures: PositiveInt = 14_500) -> Experiment:
   """num_steps is of each layer; upper_learning_rate of all but the first.
 
+  An estimator of one's own is that of each layer, an rbm.Params on the features below it.
   gibbs_steps are those in the top layer behind a sample; importance_samples, ais_chains and
   ais_temperatures are those of the final score (the last two for each label).
   """
   spec, sizes = data.spec(dataset), sizes_of(layers)
   shape = spec.seen_shape
   num_classes = data.classes_of(spec) if labels else 0
-  phase = reconstruction(steps) if negative == 'cd' else persistent(chains, steps)
+  phase = boltzmann.negative_phase(negative, chains=chains, steps=steps)
 
   def layer(depth):
     num_labels = num_classes if depth == len(sizes) - 1 else 0
     model = label_rbm.model(num_labels) if num_labels else rbm
-    return Layer(sizes[depth], contrastive(model, phase, direction=centred(centring)),
+    ours = contrastive(model, phase, direction=centred(centring))
+    return Layer(sizes[depth], custom.chosen(estimator, ours),
                  upper_learning_rate if depth else learning_rate, num_labels)
 
   phases = greedy([layer(depth) for depth in range(len(sizes))], spec=spec,

@@ -27,7 +27,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments._common.games import LossName, PenaltyName, game, init
+from experiments._common import custom
+from experiments._common.games import AnyLoss, AnyPenalty, game, init
 from gen_models import data, inference
 from gen_models.domains import (
   DatasetName,
@@ -56,8 +57,10 @@ VARIANTS = {
 
 
 def experiment(*, dataset: DatasetName = 'mnist',
-               loss: LossName = 'relativistic', penalty: PenaltyName = 'r1_r2',
+               loss: AnyLoss = 'relativistic', penalty: AnyPenalty = 'r1_r2',
                weight: NonNegative = 1.0, critic_steps: NonNegativeInt = 1,
+               generator: custom.Network | None = None, critic: custom.Network | None = None,
+               estimator: custom.Estimator | None = None,
                nets: Literal['dense', 'conv', 'dcgan'] = 'conv', width: Width = 32,
                num_latents: Width = 64, form: Literal['products', 'lax'] = 'products',
                learning_rate: NonNegative = 1e-3, beta1: Decay = 0.0, beta2: Decay = 0.99,
@@ -74,8 +77,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
   if not spec.unit_interval:
     raise data.BadData(f'data set {dataset}: its values are seen outside [0, 1], where these '
                        'networks end: leave out scale= in its name')
-  model = build(nets, spec, width, num_latents, form)
-  estimator, optimizer = game(
+  model = custom.players(build(nets, spec, width, num_latents, form), generator, critic, shape)
+  ours, optimizer = game(
     model, loss, penalty, weight, critic_steps, learning_rate=learning_rate, beta1=beta1,
     beta2=beta2, decay=decay, num_steps=num_steps)
 
@@ -96,7 +99,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
 
   return Experiment(
     dataset=dataset, binarisation='real',
-    phases=(Phase('gan', init(model), estimator, optimizer,
+    phases=(Phase('gan', init(model), custom.chosen(estimator, ours), optimizer,
                   data.batches(batch_size, 'real', spec), num_steps, batch_size, average),),
     evaluate=evaluate, pictures=pictures, sample=unlabelled(sample, shape), steps_per_dispatch=500,
     questions=inference.gan(model),

@@ -29,7 +29,8 @@ from typing import Literal
 import jax
 import numpy as np
 
-from experiments._common.games import LossName, PenaltyName, game, init
+from experiments._common import custom
+from experiments._common.games import AnyLoss, AnyPenalty, game, init
 from gen_models import data, inference
 from gen_models.data.sources import points
 from gen_models.domains import Decay, NonNegative, NonNegativeInt, NumUpdates, PositiveInt, Width
@@ -57,9 +58,11 @@ PUBLISHED = {
 }
 
 
-def experiment(*, loss: LossName = 'non_saturating', penalty: PenaltyName = 'none',
+def experiment(*, loss: AnyLoss = 'non_saturating', penalty: AnyPenalty = 'none',
                weight: NonNegative = 0.0, packing: PositiveInt = 1,
-               critic_steps: NonNegativeInt = 0, nets: Literal['published', 'small'] = 'published',
+               critic_steps: NonNegativeInt = 0, generator: custom.Network | None = None,
+               critic: custom.Network | None = None, estimator: custom.Estimator | None = None,
+               nets: Literal['published', 'small'] = 'published',
                width: Width = 128, num_latents: Width = 2, learning_rate: NonNegative = 1e-4,
                beta1: Decay = 0.8, beta2: Decay = 0.999, decay: Literal['cosine', 'none'] = 'none',
                average: Decay = 0.0, batch_size: PositiveInt = 100,
@@ -74,7 +77,8 @@ def experiment(*, loss: LossName = 'non_saturating', penalty: PenaltyName = 'non
   else:
     model = gan.Model(gan.DenseGenerator(2, (width,) * 3, link=identity),
                       gan.DenseCritic((width,) * 3), num_latents, 2, packing)
-  estimator, optimizer = game(
+  model = custom.players(model, generator, critic, (2,))
+  ours, optimizer = game(
     model, loss, penalty, weight, critic_steps, learning_rate=learning_rate, beta1=beta1,
     beta2=beta2, decay=decay, num_steps=num_steps)
   bytes_at = data.batches(packing * batch_size, 'real', 255)
@@ -99,8 +103,8 @@ def experiment(*, loss: LossName = 'non_saturating', penalty: PenaltyName = 'non
 
   return Experiment(
     dataset='grid25', binarisation='real',
-    phases=(Phase('gan', init(model), estimator, optimizer, batch_at, num_steps,
-                  packing * batch_size, average),),
+    phases=(Phase('gan', init(model), custom.chosen(estimator, ours), optimizer, batch_at,
+                  num_steps, packing * batch_size, average),),
     evaluate=evaluate, pictures=pictures, steps_per_dispatch=1000,
     questions=inference.gan(model, see=lambda key, x_NV: points(x_NV)),
     model=model,

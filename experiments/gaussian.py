@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments._common import dequantised
+from experiments._common import custom, dequantised
 from gen_models import data, inference
 from gen_models.domains import DatasetName, Fraction, NonNegative, NumUpdates, PositiveInt
 from gen_models.estimators.maximum_likelihood import fixed_point, maximum_likelihood
@@ -65,9 +65,12 @@ def experiment(*, dataset: DatasetName = 'digits',
                covariance: Literal['full', 'diagonal', 'low_rank'] = 'full', rank: PositiveInt = 30,
                method: Literal['closed', 'gradient'] = 'closed', shrinkage: Fraction = 0.0,
                learning_rate: NonNegative = 0.01, batch_size: PositiveInt = 100,
-               num_steps: NumUpdates = 1) -> Experiment:
+               num_steps: NumUpdates = 1,
+               estimator: custom.Estimator | None = None) -> Experiment:
   """Shrinkage is of the closed form; learning rate (falling linearly to 0) and batch size are of
-  the gradient."""
+  the gradient, for which an estimator of one's own may stand."""
+  if estimator is not None and method != 'gradient':
+    raise ValueError(f'an estimator is for method=gradient, not {method}')
   spec = data.spec(dataset)
   shape = spec.seen_shape
   data.check_view('real', spec)
@@ -82,13 +85,13 @@ def experiment(*, dataset: DatasetName = 'digits',
 
   if method == 'gradient':
     batch_at = dequantised.batches(batch_size, spec)
-    estimator = maximum_likelihood(gaussian.log_likelihood)
+    ours = maximum_likelihood(gaussian.log_likelihood)
     optimizer = optax.adam(optax.linear_schedule(learning_rate, 0.0, num_steps))
   else:
     data.require_unweighted(spec, 'a closed form', 'method=gradient')
     batch_at, optimizer = every_image, optax.sgd(1.0)
-    estimator = fixed_point(lambda _, x_NV: gaussian.fit(x_NV, covariance, shrinkage, rank),
-                            gaussian.log_likelihood)
+    ours = fixed_point(lambda _, x_NV: gaussian.fit(x_NV, covariance, shrinkage, rank),
+                       gaussian.log_likelihood)
 
   def init(key, arrays, previous_params):
     del arrays, previous_params
@@ -112,7 +115,8 @@ def experiment(*, dataset: DatasetName = 'digits',
 
   return Experiment(
     dataset=dataset, binarisation='real',
-    phases=(Phase('gaussian', init, estimator, optimizer, batch_at, num_steps, batch_size),),
+    phases=(Phase('gaussian', init, custom.chosen(estimator, ours), optimizer, batch_at, num_steps,
+                  batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_nats', pictures=directions,
     sample=unlabelled(draw, shape), steps_per_dispatch=200, validate_every=1000,
     questions=inference.gaussian(see=dequantised.seen(spec), **whole),

@@ -25,7 +25,7 @@ from typing import Literal
 import jax.numpy as jnp
 import optax
 
-from experiments._common import boltzmann, dequantised
+from experiments._common import boltzmann, custom, dequantised
 from gen_models import data, inference
 from gen_models.domains import DatasetName, Fraction, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import Normalised, contrastive, normalised
@@ -60,18 +60,20 @@ def log_density(params, x_NV):
 
 
 def experiment(*, dataset: DatasetName = 'digits',
-               num_hidden: Width = 16, negative: Literal['cd', 'pcd', 'none'] = 'pcd',
+               num_hidden: Width = 16,
+               negative: Literal['cd', 'pcd', 'none'] | custom.Negative = 'pcd',
                steps: PositiveInt = 1, chains: PositiveInt = 100, centring: Fraction | None = 0.01,
+               estimator: custom.Estimator | None = None,
                learning_rate: NonNegative = 1e-3, batch_size: PositiveInt = 100,
                num_steps: NumUpdates = 20_000) -> Experiment:
   """negative 'none' is score matching, which takes no chains, no steps and no centring."""
   spec = data.spec(dataset)
   shape = spec.seen_shape
   if negative == 'none':
-    estimator = score_matching(MACHINE)
+    ours = score_matching(MACHINE)
   else:
     phase = boltzmann.negative_phase(negative, chains=chains, steps=steps)
-    estimator = contrastive(MACHINE, phase, direction=centred(centring))
+    ours = contrastive(MACHINE, phase, direction=centred(centring))
 
   def init(key, arrays, previous_params):
     del previous_params
@@ -101,7 +103,7 @@ def experiment(*, dataset: DatasetName = 'digits',
 
   return Experiment(
     dataset=dataset, binarisation='real',
-    phases=(Phase('machine', init, normalised(estimator),
+    phases=(Phase('machine', init, normalised(custom.chosen(estimator, ours)),
                   optax.adam(optax.linear_schedule(learning_rate, 0.0, num_steps)),
                   dequantised.batches(batch_size, spec),
                   num_steps, batch_size, check=check, alarms=ALARMS,

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments._common import boltzmann, dequantised
+from experiments._common import boltzmann, custom, dequantised
 from gen_models import data, inference
 from gen_models.domains import DatasetName, Decay, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import contrastive, measured
@@ -73,8 +73,10 @@ def directions(params, components: pca.Params, shape) -> dict:
 
 
 def experiment(*, dataset: DatasetName = 'digits',
-               num_hidden: Width = 10, negative: Literal['cd', 'pcd', 'exact'] = 'pcd',
+               num_hidden: Width = 10,
+               negative: Literal['cd', 'pcd', 'exact'] | custom.Negative = 'pcd',
                steps: PositiveInt = 1, chains: PositiveInt = 100,
+               estimator: custom.Estimator | None = None,
                learning_rate: NonNegative = 0.003, batch_size: PositiveInt = 100,
                num_steps: NumUpdates = 20_000, average: Decay = 0.9995) -> Experiment:
   """steps: alternations of the negative phase; average: decay of the average that is scored."""
@@ -85,10 +87,10 @@ def experiment(*, dataset: DatasetName = 'digits',
     del previous_params
     return linear_rbm.init_measured(key, dequantised.fixed(arrays, spec, 'train'), num_hidden)
 
-  estimator = maximum_likelihood(linear_rbm.log_density)
+  ours = maximum_likelihood(linear_rbm.log_density)
   if negative != 'exact':
     phase = boltzmann.negative_phase(negative, chains=chains, steps=steps)
-    estimator = measured(contrastive(linear_rbm, phase), linear_rbm)
+    ours = measured(contrastive(linear_rbm, phase), linear_rbm)
   optimizer = optax.adam(optax.linear_schedule(learning_rate, 0.0, num_steps))
 
   def validate(key, params, arrays):
@@ -116,7 +118,7 @@ def experiment(*, dataset: DatasetName = 'digits',
 
   return Experiment(
     dataset=dataset, binarisation='real',
-    phases=(Phase('machine', init, estimator, optimizer,
+    phases=(Phase('machine', init, custom.chosen(estimator, ours), optimizer,
                   dequantised.batches(batch_size, spec), num_steps, batch_size, average),),
     evaluate=evaluate, validate=validate, headline='valid_nats', pictures=pictures,
     sample=unlabelled(functools.partial(draw, spec), shape), steps_per_dispatch=200,

@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments._common import binary as binary_lib, dequantised
+from experiments._common import binary as binary_lib, custom, dequantised
 from gen_models import data, indices, inference
 from gen_models.domains import DatasetName, NonNegative, NumUpdates, PositiveInt
 from gen_models.estimators.maximum_likelihood import fixed_point, maximum_likelihood
@@ -60,8 +60,11 @@ def experiment(*, dataset: DatasetName = 'mnist',
                components: Literal['bernoulli', 'diagonal', 'full'] = 'bernoulli',
                num_classes: PositiveInt = 100, method: Literal['em', 'gradient', 'labelled'] = 'em',
                pseudo_count: NonNegative = 1.0, learning_rate: NonNegative = 0.02,
-               batch_size: PositiveInt = 100, num_steps: NumUpdates = 100) -> Experiment:
+               batch_size: PositiveInt = 100, num_steps: NumUpdates = 100,
+               estimator: custom.Estimator | None = None) -> Experiment:
   """Binarisation is of Bernoulli classes; learning_rate and batch_size are of the gradient."""
+  if estimator is not None and method != 'gradient':
+    raise ValueError(f'an estimator is for method=gradient, not {method}')
   spec = data.spec(dataset)
   shape = spec.seen_shape
   binary = components == 'bernoulli'
@@ -86,7 +89,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
   batch_at = whole if method != 'gradient' else (
     data.batches(batch_size, binarisation, spec) if binary
     else dequantised.batches(batch_size, spec))
-  estimator = estimators(num_classes, components, pseudo_count, spec.rows['train'])[method]()
+  ours = estimators(num_classes, components, pseudo_count, spec.rows['train'])[method]()
   optimizer = optax.sgd(1.0) if method != 'gradient' else optax.adam(
     optax.linear_schedule(learning_rate, 0.0, num_steps))
 
@@ -106,7 +109,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
 
   return Experiment(
     dataset=dataset, binarisation=binarisation,
-    phases=(Phase('mixture', init, estimator, optimizer, batch_at, num_steps, batch_size),),
+    phases=(Phase('mixture', init, custom.chosen(estimator, ours), optimizer, batch_at, num_steps,
+                  batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_nats', pictures=pictures(shape),
     sample=sampler(spec, num_classes if method == 'labelled' else None),
     steps_per_dispatch=200 if method == 'gradient' else 10,

@@ -33,7 +33,7 @@ from typing import Literal
 import jax.numpy as jnp
 import optax
 
-from experiments._common import binary, boltzmann
+from experiments._common import binary, boltzmann, custom
 from gen_models import data, inference
 from gen_models.domains import DatasetName, Fraction, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import contrastive
@@ -60,16 +60,17 @@ PUBLISHED = {
 
 def experiment(*, dataset: DatasetName = 'mnist',
                flipped: bool = False, num_hidden: Width = 16,
-               negative: Literal['cd', 'pcd'] = 'pcd', steps: PositiveInt = 1,
-               chains: PositiveInt = 100, direction: boltzmann.DirectionName = 'plain',
+               negative: Literal['cd', 'pcd'] | custom.Negative = 'pcd', steps: PositiveInt = 1,
+               chains: PositiveInt = 100, direction: boltzmann.AnyDirection = 'plain',
+               estimator: custom.Estimator | None = None,
                rate: Fraction = 0.01, start: Literal['log_odds', 'zero'] = 'log_odds',
                learning_rate: NonNegative = 0.01, batch_size: PositiveInt = 100,
                num_steps: NumUpdates = 25_000) -> Experiment:
   """`start` is the initial value of the visible biases: the data's log-odds, or 0."""
   spec = data.spec(dataset)
   shape = spec.seen_shape
-  estimator = contrastive(rbm, boltzmann.negative_phase(negative, chains=chains, steps=steps),
-                          direction=boltzmann.direction_of(direction, rate))
+  ours = contrastive(rbm, boltzmann.negative_phase(negative, chains=chains, steps=steps),
+                     direction=boltzmann.direction_of(direction, rate))
   plain_batch = data.batches(batch_size, 'threshold', spec)
 
   def turned(v_BV):
@@ -108,8 +109,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
 
   return Experiment(
     dataset=dataset, binarisation='threshold',
-    phases=(Phase('rbm', init, estimator, optax.sgd(learning_rate), batch_at, num_steps,
-                  batch_size, check=boltzmann.check, alarms=monitors.ALARMS,
+    phases=(Phase('rbm', init, custom.chosen(estimator, ours), optax.sgd(learning_rate), batch_at,
+                  num_steps, batch_size, check=boltzmann.check, alarms=monitors.ALARMS,
                   monitor=monitors.of_chains(rbm, 'threshold', spec) if not flipped else None),),
     evaluate=evaluate, validate=validate, headline='valid_nats',
     pictures=figures.rbm_filters(shape), sample=unlabelled(draw, shape), steps_per_dispatch=500,

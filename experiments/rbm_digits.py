@@ -35,7 +35,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from experiments._common import binary, boltzmann
+from experiments._common import binary, boltzmann, custom
 from gen_models import data, inference
 from gen_models.domains import Decay, Fraction, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import contrastive
@@ -72,11 +72,13 @@ OTHER_LOSSES = {'exact': lambda model: maximum_likelihood(model.log_likelihood),
 
 def experiment(*, num_hidden: Width = 16,
                negative: Literal['cd', 'pcd', 'fpcd', 'pt', 'ptt', 'coupled', 'mean_field',
-                                 'tap', 'exact', 'pseudo_likelihood', 'ratio_matching'] = 'pcd',
+                                 'tap', 'exact', 'pseudo_likelihood', 'ratio_matching']
+               | custom.Negative = 'pcd',
                steps: PositiveInt = 1, chains: PositiveInt = 100, rungs: PositiveInt = 8,
                fast_rate: NonNegative = 0.01,
                last_half_step: Literal['probabilities', 'samples'] = 'probabilities',
-               direction: boltzmann.DirectionName = 'plain', rate: Fraction = 0.01,
+               direction: boltzmann.AnyDirection = 'plain', rate: Fraction = 0.01,
+               estimator: custom.Estimator | None = None,
                learning_rate: NonNegative = 0.1, momentum: Decay = 0.0,
                weight_decay: NonNegative = 1e-4, batch_size: PositiveInt = 100,
                num_steps: NumUpdates = 20_000,
@@ -84,12 +86,12 @@ def experiment(*, num_hidden: Width = 16,
   """The learning rate falls linearly to 0; weight decay is on W only."""
   levels = data.levels('digits')
   if negative in OTHER_LOSSES:
-    estimator = OTHER_LOSSES[negative](rbm)
+    ours = OTHER_LOSSES[negative](rbm)
   else:
     phase = boltzmann.negative_phase(negative, chains=chains, steps=steps, rungs=rungs,
                                      fast_rate=fast_rate)
-    estimator = contrastive(rbm, phase, last_half_step=last_half_step,
-                            direction=boltzmann.direction_of(direction, rate))
+    ours = contrastive(rbm, phase, last_half_step=last_half_step,
+                       direction=boltzmann.direction_of(direction, rate))
 
   def init(key, arrays, previous_params):
     del previous_params
@@ -109,7 +111,7 @@ def experiment(*, num_hidden: Width = 16,
 
   return Experiment(
     dataset='digits', binarisation=binarisation,
-    phases=(Phase('rbm', init, estimator,
+    phases=(Phase('rbm', init, custom.chosen(estimator, ours),
                   boltzmann.descent(learning_rate, momentum, weight_decay, num_steps),
                   data.batches(batch_size, binarisation, levels), num_steps, batch_size,
                   check=boltzmann.check, monitor=monitors.of_chains(rbm, binarisation, levels),

@@ -50,7 +50,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from experiments._common import boltzmann
+from experiments._common import boltzmann, custom
 from experiments._common.binary import beside, seen
 from gen_models import data, inference
 from gen_models.domains import (
@@ -95,10 +95,11 @@ PUBLISHED = {
 
 def experiment(*, dataset: DatasetName = 'mnist',
                binarisation: Literal['dynamic', 'threshold', 'static'] = 'dynamic',
-               num_hidden: Width = 500, negative: boltzmann.NegativeName = 'pcd',
+               num_hidden: Width = 500, negative: boltzmann.AnyNegative = 'pcd',
                steps: PositiveInt = 1, chains: PositiveInt = 100, rungs: PositiveInt = 10,
-               fast_rate: NonNegative = 0.01, direction: boltzmann.DirectionName = 'plain',
-               rate: Fraction = 0.01, learning_rate: NonNegative = 0.1,
+               fast_rate: NonNegative = 0.01, direction: boltzmann.AnyDirection = 'plain',
+               rate: Fraction = 0.01, estimator: custom.Estimator | None = None,
+               learning_rate: NonNegative = 0.1,
                schedule: Literal['linear', 'constant'] = 'linear', average: Decay = 0.0,
                momentum: Decay = 0.0, weight_decay: NonNegative = 0.0,
                batch_size: PositiveInt = 100, num_steps: NumUpdates = 60_000,
@@ -113,7 +114,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
   shape = spec.seen_shape
   phase = boltzmann.negative_phase(negative, chains=chains, steps=steps, rungs=rungs,
                                    fast_rate=fast_rate)
-  estimator = contrastive(rbm, phase, direction=boltzmann.direction_of(direction, rate))
+  ours = contrastive(rbm, phase, direction=boltzmann.direction_of(direction, rate))
 
   def init(key, arrays, previous_params):
     del previous_params
@@ -141,7 +142,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
 
   return Experiment(
     dataset=dataset, binarisation=binarisation,
-    phases=(Phase('rbm', init, estimator,
+    phases=(Phase('rbm', init, custom.chosen(estimator, ours),
                   boltzmann.descent(learning_rate, momentum, weight_decay, num_steps, schedule),
                   data.batches(batch_size, binarisation, spec), num_steps, batch_size, average,
                   check=boltzmann.check, monitor=monitors.of_chains(rbm, binarisation, spec),

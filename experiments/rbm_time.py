@@ -33,7 +33,7 @@ included.
 
 import jax.numpy as jnp
 
-from experiments._common import binary, boltzmann
+from experiments._common import binary, boltzmann, custom
 from gen_models import data, inference
 from gen_models.domains import Decay, NonNegative, NumUpdates, PositiveInt, Real
 from gen_models.estimators.contrastive import contrastive
@@ -56,9 +56,10 @@ VARIANTS = {
 }
 
 
-def experiment(*, negative: boltzmann.NegativeName = 'pcd', steps: PositiveInt = 1,
+def experiment(*, negative: boltzmann.AnyNegative = 'pcd', steps: PositiveInt = 1,
                chains: PositiveInt = 100, rungs: PositiveInt = 10,
-               direction: boltzmann.DirectionName = 'plain', learning_rate: NonNegative = 0.1,
+               direction: boltzmann.AnyDirection = 'plain',
+               estimator: custom.Estimator | None = None, learning_rate: NonNegative = 0.1,
                momentum: Decay = 0.0, weight_decay: NonNegative = 0.0, average: Decay = 0.999,
                num_steps: NumUpdates = 30_000, target: Real = -90.0,
                ais_temperatures: PositiveInt = 3_000) -> Experiment:
@@ -66,7 +67,7 @@ def experiment(*, negative: boltzmann.NegativeName = 'pcd', steps: PositiveInt =
   levels = data.levels('mnist')
   phase = boltzmann.negative_phase(negative, chains=chains, steps=steps, rungs=rungs,
                                    fast_rate=0.01)
-  estimator = contrastive(rbm, phase, direction=boltzmann.direction_of(direction, rate=0.01))
+  ours = contrastive(rbm, phase, direction=boltzmann.direction_of(direction, rate=0.01))
 
   def init(key, arrays, previous_params):
     del previous_params
@@ -89,7 +90,7 @@ def experiment(*, negative: boltzmann.NegativeName = 'pcd', steps: PositiveInt =
 
   return Experiment(
     dataset='mnist', binarisation='dynamic',
-    phases=(Phase('rbm', init, estimator,
+    phases=(Phase('rbm', init, custom.chosen(estimator, ours),
                   boltzmann.descent(learning_rate, momentum, weight_decay, num_steps),
                   data.batches(BATCH_SIZE, 'dynamic', levels), num_steps, BATCH_SIZE, average,
                   check=boltzmann.check, alarms=monitors.ALARMS),),

@@ -48,6 +48,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments._common import custom
 from experiments._common.binary import beside, seen
 from experiments._common.latent import grid, initialiser, mean_bound, reconstructions
 from gen_models import data, estimators, inference
@@ -99,7 +100,9 @@ def experiment(*, dataset: DatasetName = 'mnist',
                latents: Layers = '50',
                likelihood: Literal['bernoulli', 'gaussian', 'gaussian_fixed'] = 'bernoulli',
                scale: Positive = 0.1,
-               bound: Literal['elbo', 'analytic', 'iwae', 'stl', 'dreg'] = 'elbo',
+               bound: Literal['elbo', 'analytic', 'iwae', 'stl', 'dreg'] | custom.Rule = 'elbo',
+               encoder: custom.Network | None = None, decoder: custom.Network | None = None,
+               estimator: custom.Estimator | None = None,
                samples: PositiveInt = 1, beta: NonNegative = 1.0, learning_rate: NonNegative = 1e-3,
                stages: Annotated[int, Interval(1, 12)] = 5, beta1: Decay = 0.9,
                epsilon: Positive = 5e-6, second_moment_start: NonNegative = 0.0,
@@ -115,7 +118,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
   if likelihood == 'bernoulli' and not spec.unit_interval:
     raise data.BadData(f'data set {dataset}: its values are seen outside [0, 1], which a Bernoulli '
                        'likelihood does not have: --set=likelihood=gaussian')
-  model = build(spec, nets, hidden, latents, likelihood, scale)
+  model = build(spec, nets, hidden, latents, likelihood, scale, encoder, decoder)
   if num_steps is None:
     num_steps = (3**stages - 1) // 2 * spec.rows['train'] // batch_size
 
@@ -152,7 +155,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
   return Experiment(
     dataset=dataset, binarisation=binarisation,
     phases=(Phase(
-      'vae', initialiser(model, spec), estimator(model, bound, samples, beta),
+      'vae', initialiser(model, spec),
+      custom.chosen(estimator, by_bound(model, bound, samples, beta)),
       adam(staged(learning_rate, stages, num_steps), beta1, epsilon, second_moment_start),
       data.batches(batch_size, binarisation, spec), num_steps, batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_bound_10', pictures=pictures,
@@ -163,32 +167,55 @@ def experiment(*, dataset: DatasetName = 'mnist',
 
 
 def build(spec: data.Spec, nets: str, hidden: str, latents: str, likelihood: str,
-          scale: float) -> vae.Model:
-  """The model that `nets` and `likelihood` name."""
+          scale: float, encoder=None, decoder=None) -> vae.Model:
+  """The model that `nets` and `likelihood` name, with the networks of a user's that are given.
+
+  Raises:
+    ValueError: convolutions of what are no pictures; networks of one stochastic layer for a model
+      of several; networks of a user's of other widths.
+  """
   family = {'bernoulli': vae.BINARY, 'gaussian': vae.gaussian(floor=scale),
             'gaussian_fixed': vae.gaussian(scale)}[likelihood]
   widths = sizes_of(latents)
   if nets == 'dense':
-    return vae.model(spec.num_visible, widths,
-                     tuple(sizes_of(part) for part in hidden.split(',')), likelihood=family)
+    model = vae.model(spec.num_visible, widths,
+                      tuple(sizes_of(part) for part in hidden.split(',')), likelihood=family)
+    return custom_nets(model, spec, encoder, decoder)
   if not spec.is_image:
     raise data.BadData(f'data set {spec.name}: convolutional nets are of pictures, and its rows '
                        f'are vectors of {spec.num_visible}: --set=nets=dense')
   if len(widths) != 1:
     raise ValueError(f'convolutional nets have one stochastic layer, not {len(widths)}')
   *sides, channels = spec.shape
-  encoder = networks.FromPixels(convolutions.Encoder((32, 64), 2 * widths[0]), spec.seen_shape)
-  decoder = networks.ToPixels(
+  up = networks.FromPixels(convolutions.Encoder((32, 64), 2 * widths[0]), spec.seen_shape)
+  down = networks.ToPixels(
     convolutions.Decoder((64, 32), tuple(sides), channels * family.num_outputs), channels)
-  return vae.Model((encoder,), (decoder,), family, vae.NORMAL, widths)
+  return custom_nets(vae.Model((up,), (down,), family, vae.NORMAL, widths), spec, encoder, decoder)
 
 
-def estimator(model: vae.Model, bound: str, samples: int, beta: float):
-  """The gradient that `bound` names.
+def custom_nets(model: vae.Model, spec: data.Spec, encoder, decoder) -> vae.Model:
+  """The model with the networks that are given in the place of its own; raises as `build`."""
+  if (encoder is not None or decoder is not None) and len(model.widths) != 1:
+    raise ValueError('a network of your own is for one stochastic layer, not '
+                     f'{len(model.widths)}')
+  width, shape = model.widths[0], spec.seen_shape
+  if encoder is not None:
+    model = model._replace(encoders=(networks.custom(
+      encoder, spec.num_visible, model.latent.num_outputs * width, shape=shape),))
+  if decoder is not None:
+    model = model._replace(decoders=(networks.custom(
+      decoder, width, model.likelihood.num_outputs * spec.num_visible, shape=shape),))
+  return model
+
+
+def by_bound(model: vae.Model, bound, samples: int, beta: float):
+  """The gradient that `bound` names, or that a rule of a user's makes.
 
   Raises:
     ValueError: a beta for a bound that has none.
   """
+  if not isinstance(bound, str):
+    return estimators.variational(model, estimators.as_rule(bound))
   if bound == 'analytic':
     return estimators.analytic_elbo(model, samples, beta)
   if bound == 'elbo':

@@ -9,6 +9,7 @@ it holds is a domain, so an experiment file may declare its own.
 """
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -45,6 +46,31 @@ class Interval(NamedTuple):
     high = f'{"below" if self.open_high else "at most"} {self.high:,}'
     ends = [end for end, bound in ((low, self.low), (high, self.high)) if math.isfinite(bound)]
     return ' and '.join(ends) or 'that is finite'
+
+
+class Custom(NamedTuple):
+  """Objects of a user's own: given from Python as they are, on a command line as path.py:name.
+
+  launch turns the words into the object; the experiment gets the object, and the record the words.
+
+  Attributes:
+    take: object -> what the experiment makes of it; raises TypeError, with one line that says what
+      was expected, where it can be none.
+    what: the kind of object, in a few words: 'an estimator'.
+  """
+
+  take: Callable[[Any], Any]
+  what: str
+
+  def holds(self, value) -> bool:
+    try:
+      self.take(value)
+    except TypeError:
+      return False
+    return True
+
+  def __str__(self):
+    return f'path.py:name of {self.what}'
 
 
 class LayerSizes(NamedTuple):

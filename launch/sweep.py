@@ -32,6 +32,7 @@ from launch.processes import distributed
 from launch.sweeps import plan, runner
 
 _EXPERIMENT = shared.experiment()
+_ESTIMATOR = shared.estimator()
 _VARIANTS = flags.DEFINE_list('variants', [], "Names in the experiment's VARIANTS, or all; "
                               "default: the experiment's own defaults.")
 _WORKDIR = shared.workdir('Directory of the sweep: created, or resumed if it exists.')
@@ -71,7 +72,7 @@ def main(argv):
   if not elsewhere and not distributed.is_single():
     raise errors.UsageError('a sweep runs in one process, on all of its devices: several '
                             'processes share it by --programs, not by GEN_MODELS_DISTRIBUTED')
-  entry = registry.load(_EXPERIMENT.value)
+  entry = registry.load(_EXPERIMENT.value, _ESTIMATOR.value)
   searched = _SEARCH.value != 'grid'
   axes = plan.axes(entry, _SET.value, ranges=searched)
   variants = _variants(entry)

@@ -23,9 +23,7 @@ from launch.runs import directory as rundir, warm_start
 
 _EXPERIMENT = shared.experiment()
 _VARIANT = shared.variant()
-_ESTIMATOR = flags.DEFINE_string(
-  'estimator', None, "path.py:name of an estimator of yours that replaces the experiment's own; "
-  'launch/cli/estimators.py lists the forms that it may have.')
+_ESTIMATOR = shared.estimator()
 _WORKDIR = shared.workdir('Run directory: created, or resumed if it exists.')
 _FROM = flags.DEFINE_string('from', None, 'Run directory whose last checkpoint a new run begins '
                            'with, see launch/runs/warm_start.py.')

@@ -50,8 +50,8 @@ MAY_IMPORT = {
 }
 # Mathematics only: no flags, files, device counts or configuration.
 PURE = ('gen_models/models', 'gen_models/samplers', 'gen_models/estimators')
-PURE_MAY_IMPORT = {'jax', 'flax', 'numpy', 'collections', 'dataclasses', 'functools', 'math',
-                   'typing'}
+PURE_MAY_IMPORT = {'jax', 'flax', 'numpy', 'collections', 'dataclasses', 'functools', 'inspect',
+                   'math', 'typing'}
 
 
 def is_module(name: str) -> bool:

@@ -4,7 +4,9 @@ from typing import Literal
 
 import optax
 
+from experiments._common import custom
 from gen_models.estimators import directions
+from gen_models.estimators.custom import as_direction, as_negative
 from gen_models.estimators.negative import (
   coupled,
   fast_persistent,
@@ -18,11 +20,15 @@ from gen_models.models import rbm, units
 
 NegativeName = Literal['cd', 'pcd', 'fpcd', 'pt', 'ptt', 'coupled', 'mean_field', 'tap']
 DirectionName = Literal['plain', 'centred', 'enhanced', 'standardised', 'natural']
+AnyNegative = NegativeName | custom.Negative
+AnyDirection = DirectionName | custom.Direction
 
 
-def negative_phase(name: NegativeName, *, chains: int, steps: int, rungs: int = 0,
+def negative_phase(name: AnyNegative, *, chains: int, steps: int, rungs: int = 0,
                    fast_rate: float = 0.0):
-  """The negative phase of this name, gen_models.estimators.negative and tempered."""
+  """The negative phase of this name, gen_models.estimators.negative and tempered; or a user's."""
+  if not isinstance(name, str):
+    return as_negative(name)
   return {
     'cd': lambda: reconstruction(steps),
     'pcd': lambda: persistent(chains, steps),
@@ -35,8 +41,10 @@ def negative_phase(name: NegativeName, *, chains: int, steps: int, rungs: int = 
   }[name]()
 
 
-def direction_of(name: DirectionName, rate: float) -> directions.Direction:
-  """The direction of this name, gen_models.estimators.directions."""
+def direction_of(name: AnyDirection, rate: float) -> directions.Direction:
+  """The direction of this name, gen_models.estimators.directions; or a user's."""
+  if not isinstance(name, str):
+    return as_direction(name)
   return directions.PLAIN if name == 'plain' else getattr(directions, name)(rate)
 
 

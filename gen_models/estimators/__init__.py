@@ -19,7 +19,7 @@ from gen_models.estimators.adversarial import (
   turns,
   wasserstein,
 )
-from gen_models.estimators.base import Estimator, Memory, from_loss, weighted
+from gen_models.estimators.base import Estimator, Memory, checked, from_loss, weighted
 from gen_models.estimators.contrastive import (
   Normalised,
   contrastive,
@@ -27,6 +27,14 @@ from gen_models.estimators.contrastive import (
   normalised,
   sparse_groups,
   sparsity,
+)
+from gen_models.estimators.custom import (
+  as_direction,
+  as_estimator,
+  as_loss,
+  as_negative,
+  as_penalty,
+  as_rule,
 )
 from gen_models.estimators.deep import (
   coupled_posterior,
@@ -78,11 +86,13 @@ from gen_models.estimators.variational import (
 
 __all__ = [
   'Coefficients', 'Direction', 'Drawn', 'Estimator', 'LOSSES', 'Loss', 'Memory', 'Negative',
-  'Normalised', 'PLAIN', 'Rule', 'Turn', 'adversarial', 'analytic_elbo', 'centred', 'connected',
-  'contrastive', 'coupled', 'coupled_posterior', 'deep', 'discriminative', 'dreg', 'duplicated',
-  'elbo', 'enhanced', 'fast_persistent', 'fixed_point', 'from_loss', 'gradient_penalty', 'hinge',
-  'imputed', 'iwae', 'maximum_likelihood', 'mean_field', 'mean_field_posterior', 'measured',
-  'minimax', 'natural', 'non_saturating', 'normalised', 'on_top', 'persistent',
-  'pseudo_likelihood', 'r1', 'r2', 'ratio_matching', 'reconstruction', 'reinforce',
-  'relativistic', 'rloo', 'score_matching', 'sparse_groups', 'sparsity', 'standardised', 'stl',
-  'tap', 'tempered', 'trajectory', 'turns', 'variational', 'wasserstein', 'weighted']
+  'Normalised', 'PLAIN', 'Rule', 'Turn', 'adversarial', 'analytic_elbo', 'as_direction',
+  'as_estimator', 'as_loss', 'as_negative', 'as_penalty', 'as_rule', 'centred', 'checked',
+  'connected', 'contrastive', 'coupled', 'coupled_posterior', 'deep', 'discriminative', 'dreg',
+  'duplicated', 'elbo', 'enhanced', 'fast_persistent', 'fixed_point', 'from_loss',
+  'gradient_penalty', 'hinge', 'imputed', 'iwae', 'maximum_likelihood', 'mean_field',
+  'mean_field_posterior', 'measured', 'minimax', 'natural', 'non_saturating', 'normalised',
+  'on_top', 'persistent', 'pseudo_likelihood', 'r1', 'r2', 'ratio_matching', 'reconstruction',
+  'reinforce', 'relativistic', 'rloo', 'score_matching', 'sparse_groups', 'sparsity',
+  'standardised', 'stl', 'tap', 'tempered', 'trajectory', 'turns', 'variational', 'wasserstein',
+  'weighted']

@@ -7,6 +7,7 @@ chains, moving averages, control variates) lives in `Memory`. It knows nothing o
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 
 class Memory(NamedTuple):
@@ -117,10 +118,84 @@ def weighted(*parts: tuple[Estimator, Any]) -> Estimator:
       grads, kept, found = estimator.grad(
         k, params, Memory(memory.chains[i], memory.shared[i]), batch)
       grads = jax.tree.map(lambda g, w=weight: w * g, grads)
-      total = grads if total is None else jax.tree.map(jax.numpy.add, total, grads)
+      total = grads if total is None else jax.tree.map(jnp.add, total, grads)
       memories.append(kept)
       metrics |= found
     return total, Memory(tuple(m.chains for m in memories),
                          tuple(m.shared for m in memories)), metrics
 
   return Estimator(init, grad, any(estimator.biased for estimator, _ in parts))
+
+
+# The contract of shapes.
+
+
+class ContractError(ValueError):
+  """An estimator returned something that breaks the contract of this module."""
+
+
+def check(estimator: Estimator, params, batch) -> None:
+  """Compares the shapes that an estimator returns with the contract, without computing values.
+
+  Raises:
+    ContractError: names the leaf, the shape that it has and the one that it should have.
+  """
+  def call(key):
+    key_init, key_grad = jax.random.split(key)
+    memory = estimator.init(key_init, params)
+    checked(estimator).grad(key_grad, params, memory, batch)
+
+  jax.eval_shape(call, jax.random.key(0))
+
+
+def checked(estimator: Estimator) -> Estimator:
+  """The estimator, whose grad raises ContractError where it returns what it should not."""
+
+  def grad(key, params, memory, batch):
+    returned = estimator.grad(key, params, memory, batch)
+    if not (isinstance(returned, tuple) and len(returned) == 3):
+      raise ContractError(f'grad returns {_a(returned)} instead of (grads, memory, metrics)')
+    grads, after, metrics = returned
+    _check_like('the gradient', grads, 'the parameters', params)
+    _check_like('the memory after a call', after, 'what init returned', memory)
+    if not isinstance(metrics, dict):
+      raise ContractError(f'metrics are {_a(metrics)} instead of a dict of scalars')
+    for name, x in metrics.items():
+      if jnp.shape(x) != ():
+        raise ContractError(f'metric {name!r} has shape {jnp.shape(x)}: metrics are scalars')
+    return returned
+
+  return estimator._replace(grad=grad)
+
+
+def leaf_name(path) -> str:
+  """encoder.0.b_F, params for a tree that is one array."""
+  return jax.tree_util.keystr(path, simple=True, separator='.') or 'params'
+
+
+def _a(x) -> str:
+  if hasattr(x, 'dtype'):
+    return 'an array'
+  return f'{len(x)} values' if type(x) is tuple else f'a {type(x).__name__}'
+
+
+def _shape(x) -> str:
+  return f'{jnp.result_type(x)}{list(jnp.shape(x))}'
+
+
+def _check_like(what: str, found, like: str, expected) -> None:
+  """Raises ContractError unless the trees agree in structure, shapes and dtypes."""
+  ours, theirs = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (found, expected))
+  for path in [*theirs, *ours]:
+    if path not in ours:
+      raise ContractError(f'{what}, {_a(found)}, lacks {leaf_name(path)}, expected '
+                          f'{_shape(theirs[path])}')
+    if path not in theirs:
+      raise ContractError(f'{what}, {_a(found)}, has {leaf_name(path)}; expected only '
+                          + (', '.join(map(leaf_name, theirs)) or 'an empty tree'))
+    if _shape(ours[path]) != _shape(theirs[path]):
+      raise ContractError(f'{what} at {leaf_name(path)} is {_shape(ours[path])}, expected '
+                          f'{_shape(theirs[path])}')
+  if jax.tree.structure(found) != jax.tree.structure(expected):
+    raise ContractError(f'{what} is {_a(found)}, expected the structure of {like}, '
+                        f'{_a(expected)}')

@@ -18,11 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from gen_models.estimators.base import Estimator
+from gen_models.estimators.base import ContractError, Estimator, check, leaf_name
 
-
-class ContractError(ValueError):
-  """An estimator returned something that breaks the contract of gen_models.estimators.base."""
+__all__ = ['Audit', 'ContractError', 'Coordinate', 'audit', 'check', 'coordinates', 'stopwatch']
 
 
 class Audit(NamedTuple):
@@ -149,63 +147,9 @@ def coordinates(found: Audit) -> list[Coordinate]:
 
 def _names(tree) -> list[str]:
   """w_VH[0, 3], encoder.0.b_F[1], ...: one for each number."""
-  return [_leaf(path) + (str(list(index)) if index else '')
+  return [leaf_name(path) + (str(list(index)) if index else '')
           for path, x in jax.tree_util.tree_leaves_with_path(tree)
           for index in np.ndindex(np.shape(x))]
-
-
-def _leaf(path) -> str:
-  return jax.tree_util.keystr(path, simple=True, separator='.') or 'params'
-
-
-def check(estimator: Estimator, params, batch) -> None:
-  """Compares the shapes that an estimator returns with the contract, without computing values.
-
-  Raises:
-    ContractError: names the leaf, the shape that it has and the one that it should have.
-  """
-  def call(key):
-    key_init, key_grad = jax.random.split(key)
-    memory = estimator.init(key_init, params)
-    return memory, estimator.grad(key_grad, params, memory, batch)
-
-  memory, returned = jax.eval_shape(call, jax.random.key(0))
-  if not (isinstance(returned, tuple) and len(returned) == 3):
-    raise ContractError(f'grad returns {_kind(returned)} instead of (grads, memory, metrics)')
-  grads, after, metrics = returned
-  _check_like('the gradient', grads, 'the parameters', params)
-  _check_like('the memory after a call', after, 'what init returned', memory)
-  if not isinstance(metrics, dict):
-    raise ContractError(f'metrics are a {_kind(metrics)} instead of a dict of scalars')
-  for name, x in metrics.items():
-    if jnp.shape(x) != ():
-      raise ContractError(f'metric {name!r} has shape {jnp.shape(x)}: metrics are scalars')
-
-
-def _kind(x) -> str:
-  return f'{len(x)} values' if type(x) is tuple else type(x).__name__
-
-
-def _shape(x) -> str:
-  return f'{jnp.result_type(x)}{list(jnp.shape(x))}'
-
-
-def _check_like(what: str, found, like: str, expected) -> None:
-  """Raises ContractError unless the trees agree in structure, shapes and dtypes."""
-  ours, theirs = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (found, expected))
-  for path in [*theirs, *ours]:
-    if path not in ours:
-      raise ContractError(f'{what}, a {type(found).__name__}, lacks {_leaf(path)}, expected '
-                          f'{_shape(theirs[path])}')
-    if path not in theirs:
-      raise ContractError(f'{what}, a {type(found).__name__}, has {_leaf(path)}; expected only '
-                          + (', '.join(map(_leaf, theirs)) or 'an empty tree'))
-    if _shape(ours[path]) != _shape(theirs[path]):
-      raise ContractError(f'{what} at {_leaf(path)} is {_shape(ours[path])}, expected '
-                          f'{_shape(theirs[path])}')
-  if jax.tree.structure(found) != jax.tree.structure(expected):
-    raise ContractError(f'{what} is a {type(found).__name__}, expected the structure of {like}, '
-                        f'a {type(expected).__name__}')
 
 
 def stopwatch(key, estimator: Estimator, params, batch, *, num_steps: int = 50,

@@ -8,6 +8,7 @@ the order [Y, X, C], rows, columns, channels, everywhere.
 Axis suffixes: R rows, D inputs, F features, Y X pixels, C channels.
 """
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import cast
@@ -114,6 +115,55 @@ class ToPixels(nn.Module):
     y = self.network(x_RD)
     y = y.reshape(*y.shape[:-1], -1, self.channels)
     return jnp.moveaxis(y, -2, 1).reshape(len(x_RD), -1)
+
+
+def is_network(thing) -> bool:
+  """Whether an object is a flax module, or a class or function that may make one."""
+  return isinstance(thing, nn.Module) or callable(thing)
+
+
+def custom(thing, num_inputs: int, num_outputs: int, **options) -> nn.Module:
+  """A network of a user's that maps vectors [R, num_inputs] to vectors [R, num_outputs].
+
+  Args:
+    thing: a flax module, or a class or function that makes one; it is given by name what it asks
+      for of num_inputs, num_outputs and `options`, and must have defaults for the rest.
+    num_inputs: width of what it sees.
+    num_outputs: width of what it must return.
+    options: what else is known, such as the shape of an image.
+
+  Raises:
+    ValueError: it makes no module, or one that does not map so, has no parameters, or needs more
+      than parameters.
+  """
+  name = getattr(thing, '__name__', type(thing).__name__)
+  known = {'num_inputs': num_inputs, 'num_outputs': num_outputs, **options}
+  if not isinstance(thing, nn.Module):
+    asked = inspect.signature(thing).parameters
+    if missing := [k for k, p in asked.items() if p.default is p.empty and k not in known
+                   and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]:
+      raise ValueError(f'{name} wants {", ".join(missing)}: a network is given '
+                       f'{", ".join(known)}, so give the rest a default')
+    thing = thing(**{k: v for k, v in known.items() if k in asked})
+  if not isinstance(thing, nn.Module):
+    raise ValueError(f'{name} makes an object of type {type(thing).__name__}, not a flax module')
+
+  def run(key, x_RD):
+    variables = thing.init(key, x_RD)
+    if set(variables) != {'params'}:
+      raise ValueError(f'its variables are {", ".join(sorted(variables)) or "none"}: a network has '
+                       'params, and nothing else that persists')
+    return thing.apply(variables, x_RD)
+
+  try:
+    y = jax.eval_shape(run, jax.random.key(0), jax.ShapeDtypeStruct((3, num_inputs), jnp.float32))
+  except Exception as e:  # whatever the user's code raises
+    line = next((line for line in str(e).splitlines() if line.strip()), type(e).__name__)
+    raise ValueError(f'{name} on vectors of width {num_inputs}: {line}') from e
+  if getattr(y, 'shape', None) != (3, num_outputs):
+    raise ValueError(f'{name} maps [3, {num_inputs}] to {list(getattr(y, "shape", ()))}, expected '
+                     f'[3, {num_outputs}]')
+  return thing
 
 
 def init(key, network: nn.Module, num_inputs: int):

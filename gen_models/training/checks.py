@@ -10,6 +10,7 @@ import contextlib
 
 import jax
 
+from gen_models.estimators import base
 from gen_models.experiment import Experiment, Phase
 from gen_models.training import step as step_lib
 
@@ -41,7 +42,8 @@ def trace(experiment: Experiment, key, train, valid):
     with _named(f'phase {phase.name}'):
       state = step_lib.init_state(key, phase, train, params)
       _require_sizes(phase, state.params)
-      state, _ = step_lib.train_step(phase, state, train)
+      held = phase._replace(estimator=base.checked(phase.estimator))
+      state, _ = step_lib.train_step(held, state, train)
       params = step_lib.final_params(state)
     if phase.monitor:
       with _named(f'the monitor of phase {phase.name}'):

@@ -38,6 +38,13 @@ def variant() -> flags.FlagHolder:
   return flags.DEFINE_string('variant', None, "One of the experiment's VARIANTS.")
 
 
+def estimator() -> flags.FlagHolder:
+  """--estimator of a user's file that trains the experiment."""
+  return flags.DEFINE_string(
+    'estimator', None, "path.py:name of an estimator of yours that replaces the experiment's own; "
+    'gen_models/estimators/custom.py lists the forms that it may have.')
+
+
 def overrides(text: str = 'name=value: overrides a hyperparameter; repeatable.'):
   """--set, once for each hyperparameter."""
   return flags.DEFINE_multi_string('set', [], text)

@@ -1,5 +1,6 @@
 """Experiments that a script or a notebook gives as values of Python."""
 
+import inspect
 import os
 import pathlib
 import sys
@@ -46,7 +47,8 @@ def _of_file(experiment: Callable, file: str | None) -> registry.Entry:
       'again, and this function is not the `experiment` of any file: save it in one, mine.py, '
       "and give gm.fit('mine.py', ...); or train without workdir=")
   found = registry.load(file)
-  there, here = (getattr(f, '__code__', None) for f in (found.experiment, experiment))
+  there, here = (getattr(inspect.unwrap(f), '__code__', None)
+                 for f in (found.experiment, experiment))
   if there != here:
     raise UsageError(f'{file} has changed since its function `experiment` was imported: import it '
                      'anew, or give gm.fit the path of the file')

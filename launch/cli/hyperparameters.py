@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from gen_models.domains import Custom
+from launch.cli import references
+from launch.cli.references import Reference
 from launch.cli.registry import Entry
 from launch.errors import UsageError, near
 
@@ -72,7 +75,7 @@ def resolve(entry: Entry, variant: str | None = None,
                        'hyperparameter' + near(unknown[0], list(parameters)))
     values.update(entry.variants[variant])
   values |= (_given(entry, overrides) if isinstance(overrides, Mapping)
-             else _typed(entry, overrides))
+             else typed(entry, overrides))
   check_values(entry, values)
   return values
 
@@ -84,6 +87,14 @@ def _given(entry: Entry, values: Mapping[str, Any]) -> dict[str, Any]:
     if name not in parameters:
       raise UsageError(f'{entry.name} has no hyperparameter {name!r}'
                        + near(name, list(parameters)))
+    custom = _custom(parameters[name].annotation)
+    if custom and references.is_one(value):
+      value = references.typed(value, f'set={name}')
+    elif custom and value is not None and not isinstance(value, str):
+      value = Reference(f'{type(value).__name__} of Python', value)
+    if custom and isinstance(value, Reference):
+      found[name] = _taken(value, name, custom)
+      continue
     annotation = kind(parameters[name].annotation)
     kinds = {kind(a) for a in (annotation, *typing.get_args(annotation))}
     if isinstance(value, np.generic):
@@ -101,11 +112,11 @@ def rescored(entry: Entry, values: dict[str, Any], overrides) -> dict[str, Any]:
   Raises:
     UsageError: as `resolve`; or a hyperparameter on which training depends.
   """
-  typed = _typed(entry, overrides)
-  if trained := [name for name in typed if name not in entry.scoring]:
+  changed = typed(entry, overrides)
+  if trained := [name for name in changed if name not in entry.scoring]:
     raise UsageError(f'--set={trained[0]}: the run was trained with it; the score of {entry.name} '
                      f'reads {", ".join(entry.scoring) or "no hyperparameter"}')
-  values = values | typed
+  values = values | changed
   check_values(entry, values)
   return values
 
@@ -121,13 +132,24 @@ def recorded_values(entry: Entry, values: dict[str, Any], where: pathlib.Path) -
     if name not in parameters:
       raise UsageError(f'{where}: {entry.name} has no hyperparameter {name!r}: it was made by '
                        'another version')
-  values = {name: _from_json(value, parameters[name].annotation) for name, value in values.items()}
-  check_values(entry, values, f'{where}: ')
-  return values
+  found: dict[str, Any] = {}
+  for name, value in values.items():
+    annotation = parameters[name].annotation
+    if _custom(annotation) and references.is_one(value):
+      found[name] = references.recorded(value, f'set={name}', where, [
+        'python', '-m', 'launch.list', f'--experiment={entry.name}', f'--set={name}={value}'])
+    else:
+      found[name] = _from_json(value, annotation)
+  check_values(entry, found, f'{where}: ')
+  return found
 
 
-def _typed(entry: Entry, overrides) -> dict[str, Any]:
-  """Name -> value of `name=value` words, of the types that the hyperparameters have."""
+def typed(entry: Entry, overrides) -> dict[str, Any]:
+  """Name -> value of `name=value` words as a user typed them.
+
+  Raises:
+    UsageError: no such hyperparameter, one given twice, or a value that it may not have.
+  """
   parameters, values = of(entry), {}
   for override in overrides:
     name, equals, text = override.partition('=')
@@ -148,7 +170,12 @@ def parse(name: str, text: str, annotation) -> Any:
   Raises:
     UsageError: it does not read as that type, or lies outside the domain.
   """
+  custom = _custom(annotation)
+  if custom and references.is_one(text):
+    return _taken(references.typed(text, f'set={name}'), name, custom)
   if _is_annotated(annotation):
+    if custom:
+      raise UsageError(f'{name}={text}: not {describe(annotation)}')
     value = parse(name, text, kind(annotation))
     if not _is(value, annotation):
       raise UsageError(f'{name}={text}: not {describe(annotation)}')
@@ -218,6 +245,8 @@ def _storable(value) -> bool:
 def _is(value, annotation) -> bool:
   """Whether a value is of this type and its domain; an int will do for a float, as in JSON."""
   origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+  if custom := _custom(annotation) if _is_annotated(annotation) else None:
+    return isinstance(value, Reference) and custom.holds(value.thing)
   if _is_annotated(annotation):
     return _is(value, args[0]) and all(domain.holds(value) for domain in _domains(annotation))
   if origin is typing.Literal:
@@ -249,6 +278,22 @@ def kind(annotation):
   return typing.get_args(annotation)[0] if _is_annotated(annotation) else annotation
 
 
+def _taken(reference: Reference, name: str, custom: Custom) -> Reference:
+  """The reference, which names what it should; raises UsageError."""
+  try:
+    custom.take(reference.thing)
+  except TypeError as e:
+    raise UsageError(f'{name}={reference}: {e}') from e
+  return reference
+
+
+def _custom(annotation) -> Custom | None:
+  """The domain of a user's objects in an annotation, or among the options of one; None: none."""
+  if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+    return next(filter(None, map(_custom, typing.get_args(annotation))), None)
+  return next((d for d in _domains(annotation) if isinstance(d, Custom)), None)
+
+
 def is_tuple(annotation) -> bool:
   """Whether values are tuples, written with commas between."""
   annotation = kind(annotation)
@@ -267,7 +312,8 @@ def _domains(annotation) -> list:
 def describe(annotation) -> str:
   """How a type reads in a table: int, float at least 0 | None, a | b, int, int, ..."""
   if _is_annotated(annotation):
-    return ' '.join([describe(kind(annotation)), *map(str, _domains(annotation))])
+    words = [] if _custom(annotation) else [describe(kind(annotation))]
+    return ' '.join([*words, *map(str, _domains(annotation))])
   if typing.get_origin(annotation) is typing.Literal:
     return ' | '.join(map(str, typing.get_args(annotation)))
   if typing.get_origin(annotation) in (typing.Union, types.UnionType):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import experiments
 from gen_models.experiment import Published
-from launch.cli import estimators, references
+from launch.cli import estimators, references, user_files
 from launch.errors import UsageError, near
 
 
@@ -73,10 +73,12 @@ def load(name: str, estimator: str | None = None) -> Entry:
     raise UsageError(f'{name} is a story of several experiments: python -m launch.story '
                      f'--story={name}')
   if name.endswith('.py'):
-    entry = _user_entry(references.named_file(name, 'experiment'))
+    entry = _user_entry(references.typed_file(name, 'experiment'))
   else:
     entry = _entry(name, find_module(name, names(), 'experiment'))
-  return entry if estimator is None else _with_estimator(entry, estimator, references.named_file)
+  if estimator is None:
+    return entry
+  return _with_estimator(entry, references.typed(estimator, 'estimator'))
 
 
 def load_recorded(name: str, where: pathlib.Path, estimator: str | None = None) -> Entry:
@@ -85,47 +87,51 @@ def load_recorded(name: str, where: pathlib.Path, estimator: str | None = None) 
   Raises:
     UsageError: as `load`; or a path of a file that the user has not named as it is now.
   """
-  def read(name, what, typed=None):
-    return references.recorded_file(name, where, what, typed or name)
-  entry = _user_entry(read(name, 'experiment')) if name.endswith('.py') else load(name)
-  return entry if estimator is None else _with_estimator(entry, estimator, read)
+  def confirm(command, flag):
+    return ['python', '-m', command, flag]
+  entry = _user_entry(references.recorded_file(
+    name, where, confirm('launch.list', f'--experiment={name}'))) if name.endswith('.py') else (
+    load(name))
+  if estimator is None:
+    return entry
+  return _with_estimator(entry, references.recorded(
+    estimator, 'estimator', where, confirm('launch.audit', f'--estimator={estimator}')))
 
 
-def _with_estimator(entry: Entry, reference: str, read: Callable) -> Entry:
+def _with_estimator(entry: Entry, reference: references.Reference) -> Entry:
   """The experiment with the estimator `path.py:name` in the place of its own."""
-  file, name, thing = references.find(reference, 'estimator', read)
-
   @functools.wraps(entry.experiment)
   def experiment(**values):
     built = entry.experiment(**values)
     if len(built.phases) > 1:
       raise UsageError(f'--estimator is for one phase, and {entry.name} has '
                        f'{", ".join(p.name for p in built.phases)}: write an experiment file')
-    estimator, _ = estimators.lift(reference, thing)
+    if values.get('estimator') is not None:
+      raise UsageError('--estimator and --set=estimator are two estimators: give one')
+    estimator, _ = estimators.lift(reference, reference.thing)
     return built._replace(phases=(built.phases[0]._replace(estimator=estimator),))
 
-  code = dict(entry.code)
-  for below, sha256 in file.code.items():  # of two folders both may have a helper.py
-    same = code.get(below, sha256) == sha256
-    code[below if same else f'{file.path.parent.name}/{below}'] = sha256
-  return entry._replace(experiment=experiment, code=code, estimator=f'{file.path}:{name}')
+  return entry._replace(experiment=experiment, code=references.code(entry.code, [reference]),
+                        estimator=str(reference))
 
 
-def _user_entry(file: references.UserFile) -> Entry:
+def _user_entry(file: user_files.UserFile) -> Entry:
   return _entry(str(file.path), file.module)._replace(code=file.code)
 
 
 def _entry(name: str, module) -> Entry:
   if not callable(getattr(module, 'experiment', None)):
     raise UsageError(f'{name} defines no function `experiment`')
-  return Entry(name, module.experiment, getattr(module, 'VARIANTS', {}), module.__doc__ or '',
+  return Entry(name, references.resolving(module.experiment), getattr(module, 'VARIANTS', {}),
+               module.__doc__ or '',
                published=getattr(module, 'PUBLISHED', {}),
                scoring=tuple(getattr(module, 'SCORING', ())))
 
 
 def find_module(name: str, known: list[str], what: str):
+  """The module of a name among `known`, or of a path that the user typed; `what` it defines."""
   if name.endswith('.py'):
-    return references.named_file(name, what).module
+    return references.typed_file(name, what).module
   if name in known:
     return importlib.import_module(f'experiments.{name}')
   raise UsageError(f'unknown {what} {name!r}' + near(name, known))

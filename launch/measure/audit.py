@@ -121,7 +121,7 @@ def problem_of(name: str) -> Problem:
       raise errors.UsageError(f'unknown problem {name!r}; one in a file is path.py:name'
                               + errors.near(name, list(problems.PROBLEMS)))
     return problems.PROBLEMS[name]
-  thing = references.attribute(name, 'problem')
+  thing = references.typed(name, 'problem').thing
   if not isinstance(thing, Problem):
     raise errors.UsageError(f'{name} is of type {type(thing).__name__}; a problem is a '
                             'gen_models.problems.entry.Problem')
@@ -169,7 +169,7 @@ def case(reference: str, problem: Problem | None = None, burn_in: int | None = N
         f'{reference} is an estimator of {entry.problem}, not of {problem.name}')
     return _known(reference)
   problem = problem or problems.PROBLEMS['rbm']
-  thing = references.attribute(reference, 'estimator')
+  thing = references.typed(reference, 'estimator').thing
   with _in_one_line(reference if problem.name == 'rbm' else f'{reference} on {problem.name}'):
     if estimators.is_loss(thing):
       _check_loss(reference, thing, problem.params, problem.batch)

@@ -16,7 +16,7 @@ import numpy as np
 
 from gen_models import files
 from launch import errors
-from launch.cli import hyperparameters, registry
+from launch.cli import hyperparameters, references, registry
 from launch.reports import tables
 from launch.runs import directory as rundir, result as result_lib
 from launch.runs.result import Result
@@ -238,7 +238,7 @@ def _usual(row: Row) -> dict[str, Any] | None:
 
 
 def _short(value) -> str:
-  text = str(value)
+  text = str(references.short(value))
   return text if len(text) <= 60 else f'{text[:57]}...'
 
 

@@ -32,7 +32,7 @@ import jax
 
 from gen_models import data, files
 from gen_models.data.grammar import is_own
-from launch.cli import flags, registry
+from launch.cli import flags, references, registry
 
 FAILED = 'failed.txt'
 # Of config.json: what may differ between two starts of one run, code after a word of the user's.
@@ -91,8 +91,8 @@ def configuration(entry: registry.Entry, variant: str | None, values: dict[str, 
             'seed': seed, 'seeds': seeds}
   if entry.estimator:
     config['estimator'] = entry.estimator
-  if entry.code:
-    config['code'] = entry.code
+  if of_user := references.code(entry.code, values.values()):
+    config['code'] = of_user
   if is_own(name := entry.experiment(**values).dataset):
     config['data'] = data.spec(name).to_json()
   return config
@@ -253,15 +253,14 @@ def _flat(config):
   count by their content, and by what their name asks for beside the folder.
   """
   same = {k: v for k, v in config.items() if k not in ('hyperparameters', 'data', *_NO_IDENTITY)}
-  for name in ('experiment', 'estimator'):
-    if '.py' in str(same.get(name)):
-      same[name] = pathlib.Path(same[name]).name
+  if 'estimator' in same:  # the flag; a hyperparameter may have that name too
+    same['--estimator'] = same.pop('estimator')
   values = config.get('hyperparameters', {})
   if 'data' in config:
     same['sha256 of the data'] = str(config['data'].get('sha256'))[:12]
     same['splits of the data'] = config['data'].get('split')
     values = {k: _without_folder(v) for k, v in values.items()}
-  return same | values
+  return {name: references.short(value) for name, value in (same | values).items()}
 
 
 def _without_folder(value):
@@ -356,10 +355,8 @@ def open_checkpoints(workdir, config, experiment, **options):
   if (pathlib.Path(workdir) / 'config.json').exists():
     there = read_config(workdir)
     identity |= {name: there[name] for name in ('experiment', 'estimator') if name in there}
-    if 'data' in there:  # the name as it was given first
-      identity['hyperparameters'] = {
-        k: there['hyperparameters'].get(k) if isinstance(v, str) and is_own(v) else v
-        for k, v in identity['hyperparameters'].items()}
+    # Files and data as they were named first; and a hyperparameter that is newer than the run.
+    identity['hyperparameters'] = there['hyperparameters']
   if 'data' in identity:
     identity['data'] = identity['data']['sha256']
   before_last = position.first_step(experiment.phases, len(experiment.phases) - 1)

@@ -19,7 +19,7 @@ from gen_models.data import Dataset
 from gen_models.experiment import Experiment
 from gen_models.training import checks, keys, loop, metrics, position
 from gen_models.training.record import Diverged
-from launch.cli import flags, given, hyperparameters as hyper_lib, jax_setup, registry
+from launch.cli import flags, given, hyperparameters as hyper_lib, jax_setup, references, registry
 from launch.errors import UsageError
 from launch.runs import directory as rundir, training, warm_start
 from launch.runs.load import Run
@@ -77,13 +77,16 @@ def fit(experiment: Any, data: Dataset | str | None = None, *,
                         progress, data_dir)
     entry = given.entry(experiment, recorded=workdir is not None)
     values = _values(entry, variant, hyperparameters, data)
+    if workdir is not None:
+      _require_files(values)
     config = rundir.configuration(entry, variant, values, seeds[0], len(seeds))
     _require_named(entry.experiment(**values), data, workdir, data_dir)
     built, dataset = training.prepare(entry, config, data_dir, data,
                                       limit=training.HEAD if stream else None)
     source = data_lib.source(built.dataset, data_dir) if stream else None
     if workdir is None:
-      return _in_memory(built, dataset, seeds, config, begin, progress, source, code=entry.code)
+      return _in_memory(built, dataset, seeds, config, begin, progress, source,
+                        code=config.get('code', {}))
     return _in_directory(pathlib.Path(workdir).expanduser(), built, dataset, entry, config, begin,
                          progress, source, save_every_minutes, accept_code)
 
@@ -117,6 +120,15 @@ def _values(entry: registry.Entry, variant: str | None, hyperparameters: dict[st
   if data is not None and 'dataset' in hyper_lib.of(entry):
     hyperparameters = {'dataset': data.name, **hyperparameters}
   return hyper_lib.resolve(entry, variant, hyperparameters)
+
+
+def _require_files(values: dict[str, Any]) -> None:
+  """Raises UsageError for an object of the user's that a run directory could not name."""
+  for name, value in values.items():
+    if isinstance(value, references.Reference) and value.file is None:
+      raise UsageError(f"{name} is an object of Python, and a run directory names what it was made "
+                       f"with: save it in a file and give {name}='mine.py:name', or train without "
+                       'workdir=')
 
 
 def _require_named(experiment: Experiment, data: Dataset | None, workdir, data_dir) -> None:
@@ -224,7 +236,7 @@ def _in_directory(workdir: pathlib.Path, experiment: Experiment, dataset: Datase
           raise Diverged(f'{e}, from the last checkpoint: {_offer(workdir, config)}') from e
   _say_whether_stopped(result, 'the same call resumes from there')
   return Run(rundir.read_config(workdir), experiment, result.state._replace(hyper=()), result.step,
-             code=entry.code, workdir=workdir.absolute(), dataset=dataset)
+             code=config.get('code', {}), workdir=workdir.absolute(), dataset=dataset)
 
 
 def _offer(workdir: pathlib.Path, config: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from gen_models.experiment import Experiment, Samples
 from gen_models.training import keys, metrics as metrics_lib, position, step as step_lib
 from gen_models.training.metrics import Series
 from launch import errors
-from launch.cli import given, hyperparameters, jax_setup, registry
+from launch.cli import given, hyperparameters, jax_setup, references, registry
 from launch.runs import directory as rundir
 
 
@@ -180,11 +180,12 @@ def _read(workdir: pathlib.Path, step, data_dir, overrides: Sequence[str] = (),
   config, path = rundir.read_config(workdir), workdir / 'config.json'
   entry = (registry.load_recorded(config['experiment'], path, config.get('estimator'))
            if experiment is None else given.entry(experiment))
-  if rundir.code(config) is not None and (changed := rundir.changed_code(config, entry.code)):
-    print(f'note: {", ".join(changed)} changed since {workdir} was trained; it is read with the '
-          'code as it is now', file=sys.stderr)
   values = hyperparameters.rescored(
     entry, hyperparameters.recorded_values(entry, config['hyperparameters'], path), overrides)
+  code = references.code(entry.code, values.values())
+  if rundir.code(config) is not None and (changed := rundir.changed_code(config, code)):
+    print(f'note: {", ".join(changed)} changed since {workdir} was trained; it is read with the '
+          'code as it is now', file=sys.stderr)
   with data.described(rundir.described(config)):
     built = entry.experiment(**values)
     of_train = data.shapes(built.dataset)
@@ -194,7 +195,7 @@ def _read(workdir: pathlib.Path, step, data_dir, overrides: Sequence[str] = (),
                                 of_train, step)
   if restored is None:
     raise FileNotFoundError(f'{workdir} has no checkpoint yet; train first with the same --workdir')
-  return Run({**config, 'hyperparameters': values}, built, *restored, code=entry.code,
+  return Run({**config, 'hyperparameters': values}, built, *restored, code=code,
              workdir=workdir.absolute(), data_dir=data_dir)
 
 

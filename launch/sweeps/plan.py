@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from launch import errors
-from launch.cli import hyperparameters, registry
+from launch.cli import hyperparameters, references, registry
 from launch.runs.memory import num_bytes
 
 
@@ -38,7 +38,7 @@ class Point(NamedTuple):
   @property
   def row(self) -> str:
     """The name of the point with all its seeds: pcd,learning_rate=0.1."""
-    parts = [self.variant or 'defaults', *(f'{k}={v}' for k, v in self.swept.items())]
+    parts = [self.variant or 'defaults', *(f'{k}={_short(v)}' for k, v in self.swept.items())]
     # Of a name nothing but one path component is made, whatever a string in it says.
     return urllib.parse.quote(','.join(parts), safe=',=+-._').replace('..', '%2E%2E')
 
@@ -46,6 +46,11 @@ class Point(NamedTuple):
   def name(self) -> str:
     """Its directory below that of the sweep."""
     return f'{self.row}/seed{self.seed}'
+
+
+def _short(value) -> Any:
+  """mine.cd1 of a user's /path/mine.py:cd1; any other value as it is."""
+  return references.short(value).replace('.py:', '.') if references.is_one(value) else value
 
 
 class Program(NamedTuple):
@@ -164,6 +169,13 @@ def points(entry: registry.Entry, variants: Sequence[str | None], choices, seeds
            for variant in variants for swept in choices for seed in seeds]
   for point in found:
     hyperparameters.check_values(entry, point.values)
+  names: dict[str, Point] = {}
+  for point in found:
+    if (other := names.setdefault(point.name, point)).values != point.values:
+      files = sorted({str(v) for p in (point, other) for v in p.swept.values()
+                      if references.is_one(v)})
+      raise errors.UsageError(f'{" and ".join(files)} would train in one directory, '
+                              f'{point.name}: give one of the files another name')
   return found
 
 

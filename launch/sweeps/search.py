@@ -76,8 +76,9 @@ def _ask(study, axes: Mapping, batch: int, trials: int, seed: int) -> list[tuple
   """
   from optuna.samplers import TPESampler
   from optuna.trial import TrialState
-  asked = [(t.number, t.user_attrs['point']) for t in study.get_trials(states=[TrialState.RUNNING])
-           if 'point' in t.user_attrs]
+  asked = [(t.number, {name: _as_typed(value, axes.get(name))
+                       for name, value in t.user_attrs['point'].items()})
+           for t in study.get_trials(states=[TrialState.RUNNING]) if 'point' in t.user_attrs]
   told = len(study.get_trials(deepcopy=False)) - len(asked)
   while len(asked) < min(batch, trials - told):
     study.sampler = TPESampler(seed=seed + told + len(asked), constant_liar=True)
@@ -98,9 +99,14 @@ def _tell(study, number: int, sweep: runner.Sweep, points: Sequence[plan.Point])
     study.tell(number, float(np.mean(np.asarray(values, float))))
 
 
+def _as_typed(value, axis):
+  """The value as --set has it: optuna keeps of a reference to a user's file only its words."""
+  return next((v for v in axis if v == value), value) if isinstance(axis, list) else value
+
+
 def _suggest(trial, name: str, axis):
   if not isinstance(axis, plan.Range):
-    return trial.suggest_categorical(name, axis)
+    return _as_typed(trial.suggest_categorical(name, axis), axis)
   if axis.whole:
     return trial.suggest_int(name, int(axis.low), int(axis.high), log=axis.log)
   return float(f'{trial.suggest_float(name, axis.low, axis.high, log=axis.log):.3g}')

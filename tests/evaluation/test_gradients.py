@@ -188,7 +188,7 @@ def returning(grads=lambda p: p, after=lambda m: m, metrics=None, whole=lambda *
   (returning(after=lambda m: m._replace(shared=jnp.zeros(3))),
    r'memory after a call at shared is float32\[3\], expected float32\[2\]'),
   (returning(after=lambda m: m._replace(chains=jnp.zeros(3))), 'has chains; expected only shared'),
-  (returning(after=lambda m: m.shared), 'a ShapeDtypeStruct, lacks shared'),
+  (returning(after=lambda m: m.shared), 'an array, lacks shared'),
   (returning(metrics={'x': jnp.zeros(3)}), r"metric 'x' has shape \(3,\): metrics are scalars"),
   (returning(metrics=[1.0]), 'metrics are a list instead of a dict'),
   (returning(whole=lambda grads, memory, metrics: (grads, memory)), 'grad returns 2 values'),

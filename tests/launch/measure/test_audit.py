@@ -136,8 +136,9 @@ def test_every_way_to_write_an_estimator_is_lifted_to_one(mine, name, says):
                  r'float32\[5, 4\]'),
   ('shaped', r"metric 'x' has shape \(3,\)"), ('bare', r'returns no \(scalar, metrics\)'),
   ('vector', r'the loss has shape \(2,\), expected a scalar'),
-  ('five', 'takes 5 arguments; an estimator is'), ('seven', r'seven\(\) returns a int'),
-  ('number', 'number is of type int'), ('cd11', "has no 'cd11'; did you mean cd1"),
+  ('five', 'it takes 5 arguments; expected an Estimator'),
+  ('seven', 'seven: it returns an object of type int'),
+  ('number', 'number: it is of type int'), ('cd11', "has no 'cd11'; did you mean cd1"),
   ('', 'which estimator of it.*mine.py:name.*Known: cd1, loss')])
 def test_what_is_no_estimator_is_refused_by_name(mine, name, message):
   with pytest.raises(errors.UsageError, match=message):
