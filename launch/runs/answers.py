@@ -16,11 +16,10 @@ from gen_models.training import keys
 from launch import errors
 from launch.cli import jax_setup
 from launch.runs import result as result_lib, rows as rows_lib
-from launch.runs.load import Run
 from launch.runs.memory import free_memory
 
 
-def check(run: Run, what: str, replica: int = 0, **options) -> None:
+def check(run: Any, what: str, replica: int = 0, **options) -> None:
   """Raises UsageError, with near matches, unless the run can answer this question."""
   questions = run.experiment.questions
   if what not in asking.WHAT:
@@ -33,13 +32,13 @@ def check(run: Run, what: str, replica: int = 0, **options) -> None:
     raise errors.UsageError(str(e)) from None
 
 
-def answer(run: Run, what: str, rows: Any, *, seed: int = 0, replica: int = 0,
+def answer(run: Any, what: str, rows: Any, *, seed: int = 0, replica: int = 0,
            unnormalised: bool = False, batch_size: int = asking.BATCH,
            report: Callable[[int], None] | None = None, **options) -> dict[str, np.ndarray]:
   """The answers of a trained model about rows, as arrays.
 
   Args:
-    run: from `load`.
+    run: load.Run, which imports this module for its own answers.
     what: 'features', 'log_likelihood', 'reconstruction', 'imputation' or 'classes'.
     rows: launch.runs.rows.Rows, or an array [N, *shape] in which nan is missing.
     seed: of what is drawn.
@@ -78,7 +77,7 @@ def answer(run: Run, what: str, rows: Any, *, seed: int = 0, replica: int = 0,
           for name, x in found.items()}
 
 
-def recorded_log_partition(run: Run, replica: int = 0) -> LogPartition | None:
+def recorded_log_partition(run: Any, replica: int = 0) -> LogPartition | None:
   """log Z as result.json has it of this checkpoint; None where it was not scored."""
   if run.workdir is None:
     return None

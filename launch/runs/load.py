@@ -118,6 +118,32 @@ class Run:
       return Samples(*map(np.asarray, self.experiment.sample(key, self.params_of(replica), num,
                                                              label)))
 
+  def ask(self, what: str, rows: Any, **options: Any) -> dict[str, np.ndarray]:
+    """The answers of the model about rows, as launch.apply gives them.
+
+    Args:
+      what: 'features', 'log_likelihood', 'reconstruction', 'imputation' or 'classes'.
+      rows: array [N, ..] of rows as the data have them; nan is missing.
+      **options: see answers.answer, such as seed, replica, layer, num_draws.
+
+    Raises:
+      UsageError: the model cannot answer this about these rows; the message says why.
+    """
+    from launch.runs import answers  # imports what reading a run has no use for
+    return answers.answer(self, what, rows, **options)
+
+  def features(self, rows: Any, **options: Any) -> np.ndarray:
+    """What the model makes of rows, [N, F]; see `ask`."""
+    return self.ask('features', rows, **options)['features']
+
+  def log_likelihood(self, rows: Any, **options: Any) -> np.ndarray:
+    """log p of each row, [N] nats; exact, bracketed or a bound as `ask` says beside it."""
+    return self.ask('log_likelihood', rows, **options)['log_likelihood']
+
+  def reconstruction(self, rows: Any, **options: Any) -> np.ndarray:
+    """Rows through the model and back, of the shape and in the units of the data; see `ask`."""
+    return self.ask('reconstruction', rows, **options)['reconstruction']
+
   def evaluate(self, report: Callable[[str], None] = print, *, replica: int = 0) -> dict[str, Any]:
     """The score on the test split, of one seed: the numbers that launch.evaluate keeps.
 

@@ -61,6 +61,19 @@ def test_a_run_is_read_without_its_data(trained, monkeypatch):
   assert 'rbm_digits' in repr(read)
 
 
+def test_a_run_answers_questions_about_rows(trained):
+  read, rows = gm.load(trained), gm.data.load('digits').test.rows[:4]
+  v_BV = gm.data.fixed(gm.data.Arrays(rows), 'threshold', 16)
+  params = read.params_of(1)
+  np.testing.assert_allclose(read.features(rows, replica=1),
+                             gm.models.rbm.hidden_mean(params, v_BV), atol=1e-5)
+  np.testing.assert_allclose(read.log_likelihood(rows, replica=1),
+                             gm.models.rbm.log_likelihood(params, v_BV), atol=1e-3)
+  assert len(read.reconstruction(rows)) == 4
+  with pytest.raises(errors.UsageError, match='classes: '):
+    read.ask('classes', rows)
+
+
 def test_a_step_and_the_best_are_asked_for(trained):
   best = gm.load(trained, 'best').step
   assert best in (1000, 2000) and gm.load(trained, best).step == best
