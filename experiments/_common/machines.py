@@ -45,8 +45,12 @@ def seen(arrays, spec: data.Spec) -> tuple[jax.Array, np.ndarray | None]:
 
 
 def view(spec: data.Spec) -> str:
-  """How a machine sees these rows."""
-  return 'categorical' if spec.kind == 'categorical' else 'static'
+  """How a machine sees these rows: grey pictures are cut at one half."""
+  if spec.kind in ('categorical', 'counts'):
+    return spec.kind
+  if spec.kind == 'binary':
+    return 'static'
+  return 'threshold' if spec.low is None else 'real'
 
 
 def mean(arrays, spec: data.Spec) -> jax.Array:
