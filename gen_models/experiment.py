@@ -124,10 +124,11 @@ class Samples(NamedTuple):
   """Draws of a model.
 
   Attributes:
-    draws: [N, Y, X], in the space of its training data: zeros and ones where the likelihood is
-      Bernoulli, else real values in [0, 1].
-    means: [N, Y, X], what is shown: the mean of a draw given its latent, the draw where there is
-      none; in [0, 1].
+    draws: [N, Y, X], of colour [N, Y, X, C], of other rows [N, V] or [N, L, Q]; in the space of
+      its training data: zeros and ones where the likelihood is Bernoulli, else real values, in
+      [0, 1] where the data are.
+    means: of the same shape, what is shown: the mean of a draw given its latent, the draw where
+      there is none.
   """
 
   draws: jax.Array | np.ndarray

@@ -157,14 +157,44 @@ def test_commands_in_documents_have_the_flags_they_are_given(path):
       assert {flag, flag.removeprefix('no')} & known, f'--{flag} of launch.{module}'
 
 
-@pytest.mark.parametrize('name', [
-  'docs/howto/experiment.md', pytest.param('docs/howto/data.md', marks=pytest.mark.slow)])
+@pytest.mark.parametrize('name', ['docs/howto/experiment.md'])
 def test_what_a_page_says_to_save_runs(name, tmp_path):
   """The file is trained from and scored exactly, by the commands of the page that name it."""
   saved, = files_of(name).items()
   (tmp_path / saved[0]).write_text(saved[1])
   lines = [shlex.split(line) for line in commands(name) if 'launch.' in line and '&&' not in line]
   assert any(f'--experiment={saved[0]}' in words for words in lines)
+  output = [run(words, tmp_path).stdout for words in lines][-1]
+  assert '"kind": "exact"' in output.splitlines()[-1]
+
+
+def test_own_data_are_described_as_the_page_says(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  here = {}
+  for source in blocks('docs/howto/data.md', 'python'):
+    exec(compile(source, 'data.md', 'exec'), here)
+  spec = here['spec']
+  assert (spec.shape, spec.kind) == ((12,), 'binary')
+  assert spec.rows == {'train': 320, 'valid': 40, 'test': 40}
+  assert here['data'].train.rows.shape == (320, 12)
+
+
+def test_every_scheme_and_option_of_data_is_on_their_page():
+  from gen_models.data import grammar
+  text = (ROOT / 'docs/howto/data.md').read_text(encoding='utf-8')
+  for scheme in grammar.SCHEMES:
+    assert f'`{scheme}:' in text and f'{scheme}:' in grammar.__doc__, scheme
+  for option in grammar.OPTIONS:
+    assert re.search(rf'^\|.*`{option}`.*\|', text, flags=re.M), option
+    assert re.search(rf'^\| {option} +\|', grammar.__doc__, flags=re.M), option
+
+
+@pytest.mark.slow
+def test_own_data_are_trained_from_as_the_page_says(tmp_path):
+  saved, = files_of('docs/howto/data.md').items()
+  (tmp_path / saved[0]).write_text(saved[1])
+  run(['python', saved[0]], tmp_path)
+  lines = [shlex.split(line) for line in commands('docs/howto/data.md') if 'launch.' in line]
   output = [run(words, tmp_path).stdout for words in lines][-1]
   assert '"kind": "exact"' in output.splitlines()[-1]
 

@@ -279,6 +279,40 @@ def test_parquet_is_a_csv_or_says_what_to_install(tmp_path, monkeypatch):
   assert spec.shape == (2,) and spec.kind == 'real' and spec.missing
 
 
+@pytest.fixture
+def prepared(write_mnist, tmp_path, monkeypatch):
+  """A small prepared tfds set, named as one of the user's."""
+  write_mnist(tmp_path / 'tfds')
+  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'tfds'))
+  return 'tfds:mnist:3.0.1'
+
+
+def test_a_prepared_tfds_set_by_name(prepared, pixel):
+  spec, dataset = data.spec(prepared), data.load(prepared)
+  assert (spec.shape, spec.kind, spec.levels, spec.num_classes) == ((8, 8, 1), 'real', 255, 10)
+  assert spec.rows == {'train': 27, 'valid': 3, 'test': 10}
+  assert spec.split == 'test as given; random, valid 0.1, seed 0'
+  np.testing.assert_array_equal(dataset.test.rows[:, 0, 0, 0], [pixel(row) for row in range(10)])
+  np.testing.assert_array_equal(dataset.test.labels, np.arange(10))
+  assert data.spec('tfds:mnist').sha256 == spec.sha256  # the newest version
+  with pytest.raises(BadData, match="no feature 'picture'; it has image, label"):
+    data.spec(prepared + '?feature=picture')
+  with pytest.raises(FileNotFoundError, match='tfds:mnits: no prepared data in'):
+    data.spec('tfds:mnits')
+
+
+def test_two_that_decode_at_once_do_not_harm_each_other(tmp_path):
+  """The same folder decoded into the same cache by several threads, and read back."""
+  import concurrent.futures
+  pictures = write_pictures(tmp_path / 'p', 20)
+  opened = own.opened(f'folder:{tmp_path / "p"}')
+  with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    found = list(pool.map(lambda _: own.decoded(opened).rows('train'), range(8)))
+  for rows in found:
+    np.testing.assert_array_equal(rows, found[0])
+  assert as_set(found[0]) == sorted(set(as_set(pictures)) & set(as_set(found[0])))
+
+
 # Splits and weights.
 
 
