@@ -42,7 +42,7 @@ from gen_models.domains import (
   sizes_of,
 )
 from gen_models.estimators.base import from_loss
-from gen_models.evaluation import figures, likelihood
+from gen_models.evaluation import figures, likelihood, monitors
 from gen_models.experiment import Experiment, Phase
 from gen_models.models import dbn, feedforward, pca, rbm, units
 from gen_models.models.machine import Machine
@@ -121,10 +121,10 @@ def experiment(*, dataset: DatasetName = 'mnist',
   code_learning_rate is that of the RBM with linear hidden units.
   """
   spec, sizes = data.spec(dataset), sizes_of(layers)
-  *hidden, code = sizes
+  *below, code = sizes
 
   phases = pretraining(
-    [*((rbm, size, pretrain_learning_rate) for size in hidden),
+    [*((rbm, size, pretrain_learning_rate) for size in below),
      (CODES, code, code_learning_rate)], steps=steps, centring=centring, spec=spec,
     binarisation='real', batch_size=batch_size,
     num_steps=num_steps if pretrain_steps is None else pretrain_steps,
@@ -135,9 +135,17 @@ def experiment(*, dataset: DatasetName = 'mnist',
       return feedforward.init_autoencoder(key, [arrays.rows[0].size, *sizes])
     return feedforward.unrolled(previous_params.layers)
 
+  def hidden(params, arrays, split):
+    del split
+    x_NV = pixels(arrays, spec)
+    code_NZ = feedforward.forward(params.encoder, x_NV)
+    return (*feedforward.hidden_units(params.encoder, x_NV),
+            *feedforward.hidden_units(params.decoder, code_NZ))
+
   finetune = Phase('finetune', init, from_loss(cross_entropy),
                    optax.adam(optax.linear_schedule(learning_rate, 0.0, num_steps)),
-                   data.batches(batch_size, 'real', spec), num_steps, batch_size)
+                   data.batches(batch_size, 'real', spec), num_steps, batch_size,
+                   monitor=monitors.of_network(hidden), alarms=monitors.UNIT_ALARMS)
 
   def validate(key, params, arrays):
     del key

@@ -33,11 +33,11 @@ from experiments._common import custom
 from experiments._common.binary import seen
 from gen_models import data, indices, inference
 from gen_models.domains import DatasetName, NonNegative, NumUpdates, PositiveInt, Width
-from gen_models.estimators.base import weighted
+from gen_models.estimators.base import Memory, weighted
 from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.negative import persistent
 from gen_models.estimators.sampling_free import discriminative
-from gen_models.evaluation import figures, likelihood
+from gen_models.evaluation import figures, likelihood, monitors
 from gen_models.experiment import Experiment, Phase, Published, Samples
 from gen_models.models import gibbs, label_rbm, rbm, units
 
@@ -132,6 +132,16 @@ def experiment(*, dataset: DatasetName = 'mnist',
     machine = rbm.Params(params.w_VH[:-num_labels], params.b_V[:-num_labels], params.c_H)
     return figures.rbm_filters(shape)(key, machine, dataset)
 
+  def see(params, arrays, split):
+    x_NF = data.fixed(arrays, binarisation, spec, split=split)
+    return params, label_rbm.attach(x_NF, jnp.asarray(arrays.labels), num_labels)
+
+  def monitor(key, params, memory, train, valid):
+    # The hybrid's memory is that of its two parts, of which the joint one has chains.
+    if objective == 'hybrid' and estimator is None:
+      memory = Memory(memory.chains[1], memory.shared[1])
+    return monitors.of_machine(model, see)(key, params, memory, train, valid)
+
   joint, given = contrastive(model, persistent(chains, steps)), discriminative(num_labels)
   ours = {'joint': joint, 'discriminative': given,
           'hybrid': weighted((given, 1.0), (joint, joint_weight))}[objective]
@@ -139,7 +149,9 @@ def experiment(*, dataset: DatasetName = 'mnist',
     dataset=dataset, binarisation=binarisation,
     phases=(Phase('class_rbm', init, custom.chosen(estimator, ours),
                   optax.adam(optax.linear_schedule(learning_rate, 0.0, num_steps)), batch_at,
-                  num_steps, batch_size, check=functools.partial(check, model)),),
+                  num_steps, batch_size, check=functools.partial(check, model), monitor=monitor,
+                  # A machine trained for p(y | x) need not be a good model of images.
+                  alarms=monitors.ALARMS if objective == 'joint' else monitors.UNIT_ALARMS),),
     evaluate=evaluate, validate=validate, headline='valid_minus_cross_entropy', pictures=pictures,
     sample=sampler(shape, num_labels), steps_per_dispatch=200,
     questions=inference.class_rbm(num_labels, see=seen(binarisation)),

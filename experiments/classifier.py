@@ -51,7 +51,7 @@ from gen_models.domains import (
   sizes_of,
 )
 from gen_models.estimators.base import from_loss
-from gen_models.evaluation import figures, likelihood
+from gen_models.evaluation import figures, likelihood, monitors
 from gen_models.experiment import Experiment, Phase, Published
 from gen_models.models import dbn, feedforward, rbm
 from gen_models.models.rows import mean_rows
@@ -179,7 +179,10 @@ def experiment(*, dataset: DatasetName = 'mnist',
                             lambda x: x.ndim == 2, params))
   finetune = Phase('finetune', init, from_loss(cross_entropy), optimizer,
                    labelled_batches(batch_size, binarisation, spec, num_labelled), num_steps,
-                   batch_size)
+                   batch_size, alarms=monitors.UNIT_ALARMS,
+                   monitor=monitors.of_network(
+                     lambda params, arrays, split: feedforward.hidden_units(
+                       params, data.fixed(arrays, real, spec, split=split))))
 
   def validate(key, params, arrays):
     x_NV = data.fixed(arrays, real, spec, split='valid')

@@ -138,7 +138,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
     model = label_rbm.model(num_labels) if num_labels else rbm
     ours = contrastive(model, phase, direction=centred(centring))
     return Layer(sizes[depth], custom.chosen(estimator, ours),
-                 upper_learning_rate if depth else learning_rate, num_labels)
+                 upper_learning_rate if depth else learning_rate, num_labels, model)
 
   phases = greedy([layer(depth) for depth in range(len(sizes))], spec=spec,
                   binarisation=binarisation, batch_size=batch_size, num_steps=num_steps,

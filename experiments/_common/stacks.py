@@ -1,6 +1,6 @@
 """Stacks of layers trained greedily: the phases of dbn, classifier and autoencoder, filters."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.directions import centred
 from gen_models.estimators.greedy import Stack, on_top
 from gen_models.estimators.negative import reconstruction
-from gen_models.evaluation import figures
+from gen_models.evaluation import figures, monitors
 from gen_models.experiment import Phase
 from gen_models.models import dbn, rbm
 
@@ -21,12 +21,13 @@ ROWS_FOR_MEANS = 5000  # images whose mean activations a new layer's visible bia
 
 
 class Layer(NamedTuple):
-  """One layer of a stack to be trained greedily."""
+  """One layer of a stack to be trained greedily; `model` is what its monitor watches."""
 
   num_hidden: int
   estimator: Estimator
   learning_rate: float
   num_labels: int = 0
+  model: Any = rbm
 
 
 def pixels(arrays, spec: data.Spec, rows: int | None = None) -> jax.Array:
@@ -55,13 +56,25 @@ def greedy(layers: list[Layer], *, spec: data.Spec, binarisation: str, batch_siz
     def only(top):
       return dbn.Params((*[False] * depth, top))
 
+    def see(params, arrays, split):
+      v_NV = data.fixed(arrays, binarisation, spec, split=split)
+      return params.layers[-1], dbn.top_input(
+        jax.random.fold_in(data.split_key(split), depth + 1), params,
+        (v_NV, arrays.labels) if layer.num_labels else v_NV, propagate)
+
     optimizer = optax.masked(optax.chain(
       optax.add_decayed_weights(weight_decay, mask=only(rbm.Params(True, False, False))),
       optax.sgd(optax.linear_schedule(layer.learning_rate, 0.0, num_steps), momentum)), only(True))
     return Phase(f'layer{depth + 1}', init, on_top(layer.estimator, model, propagate), optimizer,
                  data.batches(batch_size, binarisation, spec, with_labels=layer.num_labels > 0),
-                 num_steps, batch_size)
+                 num_steps, batch_size,
+                 # Another stack of the same layers trains other machines.
+                 monitor=monitors.of_machine(layer.model, see) if model is dbn else None,
+                 alarms=alarms if model is dbn else ())
 
+  # The gap to independent units is a bound for states of units, not for their means.
+  alarms = tuple(a for a in monitors.ALARMS
+                 if propagate == 'samples' or a.metric != 'interaction_gap')
   return tuple(phase(depth, layer) for depth, layer in enumerate(layers))
 
 
@@ -73,7 +86,8 @@ def pretraining(layers: list[tuple], *, steps: int, centring: float | None, spec
   layers: (model, num_hidden, learning_rate) of each.
   """
   return greedy(
-    [Layer(size, contrastive(model, reconstruction(steps), direction=centred(centring)), rate)
+    [Layer(size, contrastive(model, reconstruction(steps), direction=centred(centring)), rate,
+           model=model)
      for model, size, rate in layers], spec=spec, binarisation=binarisation,
     batch_size=batch_size, num_steps=num_steps, propagate='means', momentum=momentum,
     weight_decay=weight_decay)

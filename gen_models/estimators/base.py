@@ -14,7 +14,8 @@ class Memory(NamedTuple):
   """The memory of an estimator between steps.
 
   Attributes:
-    chains: a tree whose leaves have chains on the leading axis; distributed over devices.
+    chains: a tree whose leaves have chains on the leading axis; distributed over devices. Of a
+      Boltzmann machine, () or something with fields v_CV and h_CH, which monitors follow.
     shared: a tree that is the same on every device; what devices compute differently of it is
       averaged where it is floating. Integers, such as counters, must not depend on the batch.
   """

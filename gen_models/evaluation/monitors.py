@@ -17,9 +17,14 @@
 Covariances are taken about the mean of all chains, so chains that each stay in a mode of their own
 count as not mixing. tau is at most 2 T + 1 when T steps are followed.
 
+What is said of chains is said of Memory.chains with fields v_CV and h_CH, such as gibbs.Chains; an
+estimator that keeps no chains has () there. Networks of logistic units are watched for constant
+units only.
+
 Axis suffixes: B images, C chains, V visible, H hidden.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import jax
@@ -50,6 +55,9 @@ ALARMS = (
         'a smaller learning rate, or more updates'),
   Alarm('free_energy_gap', above=15.0, advice='training images have become far likelier than '
         'held-out ones; try weight decay, fewer hidden units, or stopping here'))
+
+
+UNIT_ALARMS = tuple(a for a in ALARMS if a.metric in ('dead_units', 'saturated_units'))
 
 
 class Model(gibbs.Model, Protocol):
@@ -88,6 +96,8 @@ def of_machine(model: Model, see: See, *, num_steps: int = 100) -> Monitor:
     see: (params, arrays, split) -> (the machine's own parameters, what it sees [B, V]); split is
       'train' or 'valid'.
     num_steps: T, how far autocorrelation is followed.
+
+  The monitor raises TypeError, when it is traced, for chains without v_CV and h_CH.
   """
   def monitor(key, params, memory, train, valid):
     (machine, v_BV), (_, u_BV) = see(params, train, 'train'), see(params, valid, 'valid')
@@ -99,14 +109,36 @@ def of_machine(model: Model, see: See, *, num_steps: int = 100) -> Monitor:
     chains = at_model(memory.chains)
     if chains == ():
       return metrics
+    if not hasattr(chains, 'v_CV') or not hasattr(chains, 'h_CH'):
+      raise TypeError(f'Memory.chains is a {type(chains).__name__}: monitors follow chains that '
+                      'have v_CV and h_CH, as gen_models.models.gibbs.Chains; what is remembered '
+                      'besides goes to Memory.shared')
     v_CV = chains.v_CV
-    rho_T = autocorrelation(key, model, params, gibbs.Chains(*chains), num_steps)
+    rho_T = autocorrelation(key, model, params, gibbs.Chains(chains.v_CV, chains.h_CH),
+                            num_steps)
     return {
       **metrics,
       'free_energy_gap_chains': jnp.mean(model.free_energy(params, v_CV)) - of_train,
       'chain_moment_error': jnp.mean(jnp.abs(v_CV.mean(0) - v_BV.mean(0))),
       'chain_extreme': jnp.max(jnp.abs(v_CV)),
       'autocorrelation_time': autocorrelation_time(rho_T)}
+
+  return monitor
+
+
+class Activations(Protocol):
+  """The hidden units of a network of logistic units, from the parameters and a split of a run."""
+
+  def __call__(self, params: Any, arrays: Any, split: Split, /) -> Sequence[jax.Array]:
+    """p_BH in [0, 1] of every hidden layer."""
+    ...
+
+
+def of_network(activations: Activations) -> Monitor:
+  """Phase.monitor of a network: shares of its hidden units that are off, or on, on all images."""
+  def monitor(key, params, memory, train, valid):
+    del key, memory, valid
+    return _constant(activations(params, train, 'train'))
 
   return monitor
 
@@ -127,9 +159,13 @@ def constant_units(model: Any, params, v_BV) -> dict[str, jax.Array]:
   """Shares of hidden units that are off, or on, on all images; {} where they are not Bernoulli."""
   if model.hidden != units.BERNOULLI:
     return {}
-  p_BH = model.hidden.mean(params.c_H, v_BV @ params.w_VH)
-  return {'dead_units': jnp.mean(jnp.max(p_BH, axis=0) < 0.01),
-          'saturated_units': jnp.mean(jnp.min(p_BH, axis=0) > 0.99)}
+  return _constant([model.hidden.mean(params.c_H, v_BV @ params.w_VH)])
+
+
+def _constant(layers: Sequence[jax.Array]) -> dict[str, jax.Array]:
+  most_H = jnp.concatenate([jnp.max(p_BH, axis=0) for p_BH in layers])
+  least_H = jnp.concatenate([jnp.min(p_BH, axis=0) for p_BH in layers])
+  return {'dead_units': jnp.mean(most_H < 0.01), 'saturated_units': jnp.mean(least_H > 0.99)}
 
 
 def at_model(chains):

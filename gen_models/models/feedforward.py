@@ -72,6 +72,15 @@ def unrolled(layers: tuple[rbm.Params, ...]) -> Autoencoder:
   return Autoencoder(Params(up), Params(down))
 
 
+def hidden_units(params: Params, x_BI) -> tuple[jax.Array, ...]:
+  """sigma(x_l W_l + b_l) of every layer but the last, [B, O] each."""
+  found = []
+  for layer in params.layers[:-1]:
+    x_BI = jax.nn.sigmoid(_affine(layer, x_BI))
+    found.append(x_BI)
+  return tuple(found)
+
+
 def forward(params: Params, x_BI) -> jax.Array:
   """f(x), [B, O]."""
   *hidden, last = params.layers

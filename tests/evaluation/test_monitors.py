@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from gen_models import data
-from gen_models.estimators.base import Memory
+from gen_models.estimators.base import Estimator, Memory
 from gen_models.evaluation import monitors
 from gen_models.experiment import Alarm
 from gen_models.models import gibbs, rbm
 from gen_models.problems.rbm import PARAMS
-from gen_models.training import loop
+from gen_models.training import checks, loop
 from gen_models.training.hooks import Hooks
 from tests import oracle
 from tests.training import toy
@@ -127,6 +127,25 @@ def test_monitors_are_recorded_where_the_run_is_validated(estimator, seeds):
   last = lines[-1][1]
   assert ('autocorrelation_time' in last) == (estimator == 'pcd')
   assert np.shape(last['free_energy_gap']) == (() if seeds is None else (seeds,))
+
+
+def test_chains_that_cannot_be_followed_are_refused_before_training():
+  alien = Memory(chains={'x': jnp.zeros((4, 3))})
+  estimator = Estimator(lambda key, params: alien,
+                        lambda key, params, memory, batch: (params, memory, {}))
+  phase = watched('pcd')._replace(estimator=estimator)
+  with pytest.raises(checks.Unfit, match='the monitor of phase .*chains is a dict: monitors follow '
+                     'chains that have v_CV and h_CH') as caught:
+    checks.check(toy.experiment(phase), toy.arrays(), toy.arrays(16))
+  assert '\n' not in str(caught.value)
+
+
+def test_constant_units_of_a_network_are_counted_over_all_of_its_layers():
+  layers = [jnp.float32([[0.0, 0.5], [0.001, 0.5]]), jnp.float32([[1.0, 0.2], [0.995, 0.9]])]
+  monitor = monitors.of_network(lambda params, arrays, split: layers)
+  found = monitor(None, None, Memory(), None, None)
+  assert {name: float(share) for name, share in found.items()} == {
+    'dead_units': 0.25, 'saturated_units': 0.25}
 
 
 def test_monitoring_changes_no_bit_of_the_run():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import autoencoder, classifier, dbm, dbn
+from experiments import autoencoder, class_rbm, classifier, dbm, dbn
 from gen_models import data
 from gen_models.models import rbm
 from gen_models.training import loop, parallel, step as step_lib
@@ -145,3 +145,28 @@ def test_the_phases_of_a_stack_may_start_from_nothing():
   params = parallel.init_states(phase, jax.random.key(0), arrays).params
   assert [layer.w_VH.shape for layer in params.layers] == [(64, 12), (12, 9), (9, 5)]
   assert all(isinstance(layer, rbm.Params) for layer in params.layers)
+
+
+UNITS = {'dead_units', 'saturated_units'}
+MACHINE = UNITS | {'free_energy_gap', 'interaction_gap'}
+CHAINS = MACHINE | {'autocorrelation_time', 'chain_moment_error', 'chain_extreme',
+                    'free_energy_gap_chains'}
+
+
+@pytest.mark.parametrize('experiment, expected', [
+  (dbn.experiment(dataset='digits', layers='6-5', labels=True), [CHAINS, CHAINS]),
+  (dbn.experiment(dataset='digits', layers='6', negative='cd'), [MACHINE]),
+  (classifier.experiment(dataset='digits', layers='6-5'), [MACHINE, MACHINE, UNITS]),
+  (autoencoder.experiment(dataset='digits', layers='6-2'), [MACHINE, MACHINE - UNITS, UNITS]),
+  (class_rbm.experiment(dataset='digits', num_hidden=5, objective='joint'), [CHAINS]),
+  (class_rbm.experiment(dataset='digits', num_hidden=5), [CHAINS]),
+  (class_rbm.experiment(dataset='digits', num_hidden=5, objective='discriminative'), [MACHINE])])
+def test_every_phase_is_watched_as_far_as_its_chains_allow(experiment, expected):
+  arrays, params = data.shapes('digits'), None
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  for phase, names in zip(experiment.phases, expected, strict=True):
+    state = jax.eval_shape(lambda key, a, p, phase=phase: step_lib.init_state(key, phase, a, p),
+                           key, arrays, params)
+    found = jax.eval_shape(phase.monitor, key, state.params, state.memory, arrays, arrays)
+    assert set(found) == names and {a.metric for a in phase.alarms} & names
+    params = state.params
