@@ -22,7 +22,8 @@ _OUT = flags.DEFINE_string('out', None, 'A .safetensors: the parameters of all s
                            'function --what.', required=True)
 _WHAT = flags.DEFINE_enum('what', 'sample', ['sample', *export.QUESTIONS],
                           'The function of a .jax: key -> draws, or (key, rows) -> answers.')
-_NUM = flags.DEFINE_integer('num', 64, 'Number of draws of --what=sample.', lower_bound=1)
+_NUM = flags.DEFINE_integer('num', 64, 'Number of draws, and of rows where a model has to '
+                            'know how many, as a variational autoencoder does.', lower_bound=1)
 _LABEL = flags.DEFINE_integer('label', None, 'Class to draw from, for models with classes.')
 _REPLICA = flags.DEFINE_integer('replica', 0, 'Of a .jax: which seed of a --seeds run, from 0.',
                                 lower_bound=0)

@@ -156,6 +156,12 @@ def test_programs_of_any_number_of_rows_and_of_draws(tmp_path):
       gm.export.to_jax(run, tmp_path / 'x.jax', what)
   with pytest.raises(ValueError, match='trains no model that draws'):
     gm.export.to_jax(run_of(PARAMS), tmp_path / 'x.jax')
+  # A model that has to know how many rows there are.
+  fixed = questions.features
+  questions.features = lambda key, params, x_BD, **options: fixed(
+    key, params, x_BD[:int(x_BD.shape[0])], **options)
+  gm.export.to_jax(run, tmp_path / 'f.jax', 'features', num=2)
+  assert gm.export.from_jax(tmp_path / 'f.jax')(jax.random.key(1), jnp.ones((2, 6))).shape == (2, 3)
   # In a process without this library.
   code = ('import sys; sys.modules.update(dict.fromkeys(("gen_models", "launch", "flax"))); '
           'import jax, jax.export; data = open("s.jax", "rb").read(); '
