@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     modes,
     moments,
     monitors,
+    mutations,
     samples,
     score,
     weights,
@@ -36,13 +37,13 @@ if TYPE_CHECKING:
 __all__ = [
   'Audit', 'ContractError', 'audit', 'baselines', 'charts', 'check', 'contacts', 'copies', 'dbm',
   'deep', 'features', 'figures', 'gradients', 'importance', 'json_fields', 'likelihood', 'modes',
-  'moments', 'monitors', 'samples', 'score', 'stopwatch', 'weights']
+  'moments', 'monitors', 'mutations', 'samples', 'score', 'stopwatch', 'weights']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
   ('baselines', 'charts', 'contacts', 'copies', 'dbm', 'deep', 'features', 'figures', 'gradients',
-   'importance', 'json_fields', 'likelihood', 'modes', 'moments', 'monitors', 'samples', 'score',
-   'weights'),
+   'importance', 'json_fields', 'likelihood', 'modes', 'moments', 'monitors', 'mutations',
+   'samples', 'score', 'weights'),
   {'Audit': 'gen_models.evaluation.gradients',
    'ContractError': 'gen_models.evaluation.gradients',
    'audit': 'gen_models.evaluation.gradients',
