@@ -28,6 +28,7 @@ import pathlib
 
 import jax
 import numpy as np
+import optax
 
 from experiments._common import machines
 from gen_models import inference
@@ -101,8 +102,8 @@ def pictures(machine: Machine, contacts: str):
 
 def experiment(*, dataset: str = 'fasta:family.fasta?identity=0.8',
                hidden: machines.HiddenName = 'double_rectified', num_hidden: Width = 100,
-               steps: PositiveInt = 1, chains: PositiveInt = 200, sparsity: NonNegative = 0.25,
-               learning_rate: NonNegative = 0.1, batch_size: PositiveInt = 200,
+               steps: PositiveInt = 1, chains: PositiveInt = 100, sparsity: NonNegative = 0.25,
+               learning_rate: NonNegative = 0.1, batch_size: PositiveInt = 100,
                num_steps: NumUpdates = 5000, contacts: str = '', ais_chains: PositiveInt = 100,
                ais_temperatures: PositiveInt = 2000, num_draws: PositiveInt = 2000) -> Experiment:
   """`sparsity` is lambda_1^2 of L1b; `contacts` the path of a boolean array [L, L], '' for none."""
@@ -131,7 +132,7 @@ def experiment(*, dataset: str = 'fasta:family.fasta?identity=0.8',
   return Experiment(
     dataset=dataset, binarisation='categorical', phases=(machines.phase(
       machine, spec, num_hidden=num_hidden, negative='pcd', steps=steps, chains=chains,
-      sparsity=sparsity, learning_rate=learning_rate, batch_size=batch_size,
+      sparsity=sparsity, optimizer=optax.sgd, learning_rate=learning_rate, batch_size=batch_size,
       num_steps=num_steps),),
     evaluate=evaluate, validate=validate, headline='valid_nats_quick', num_validations=5,
     pictures=pictures(machine, contacts), steps_per_dispatch=100, model=machine,

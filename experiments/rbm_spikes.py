@@ -26,6 +26,7 @@ one core.
 from typing import Literal
 
 import jax
+import optax
 
 from experiments._common import machines
 from gen_models import data, inference
@@ -78,7 +79,7 @@ def experiment(*, dataset: str = 'npz:spikes.npz?split=blocks',
                num_hidden: Width = 40, negative: Literal['cd', 'pcd'] = 'pcd',
                steps: PositiveInt = 1, chains: PositiveInt = 100, sparsity: NonNegative = 0.0,
                learning_rate: NonNegative = 2e-3, batch_size: PositiveInt = 100,
-               num_steps: NumUpdates = 10_000, ais_chains: PositiveInt = 100,
+               num_steps: NumUpdates = 5000, ais_chains: PositiveInt = 100,
                ais_temperatures: PositiveInt = 2000, num_draws: PositiveInt = 2000) -> Experiment:
   """hidden 'pairwise' has as many Gaussian hidden units as there are neurons, whatever num_hidden.
 
@@ -106,8 +107,8 @@ def experiment(*, dataset: str = 'npz:spikes.npz?split=blocks',
   return Experiment(
     dataset=dataset, binarisation='static', phases=(machines.phase(
       machine, spec, num_hidden=spec.num_visible if pairwise else num_hidden, negative=negative,
-      steps=steps, chains=chains, sparsity=sparsity, learning_rate=learning_rate,
-      batch_size=batch_size, num_steps=num_steps),),
+      steps=steps, chains=chains, sparsity=sparsity, optimizer=optax.adam,
+      learning_rate=learning_rate, batch_size=batch_size, num_steps=num_steps),),
     evaluate=evaluate, validate=validate, headline='valid_nats_quick', num_validations=5,
     pictures=pictures(machine), steps_per_dispatch=100, model=machine,
     questions=inference.boltzmann(machine),
