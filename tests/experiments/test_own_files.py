@@ -23,6 +23,7 @@ def scored(module, **chosen):
   return score, experiment.pictures(jax.random.key(2), params, dataset), params
 
 
+@pytest.mark.slow
 def test_spikes_are_scored_and_drawn():
   score, pictures, _ = scored(rbm_spikes)
   assert score.kind == 'bracket' and score.num_images == 40 and score.details['split'] == 'test'
@@ -41,6 +42,7 @@ def test_a_pairwise_model_has_a_hidden_unit_for_each_neuron():
   assert params.w_VH.shape == (12, 12) and score.kind == 'bracket'
 
 
+@pytest.mark.slow
 def test_sequences_are_scored_weighted_with_contacts():
   score, pictures, params = scored(rbm_protein, contacts='contacts.npy', hidden='gaussian')
   assert score.kind == 'bracket' and score.binarisation == 'categorical'
