@@ -255,6 +255,14 @@ class Classes(Protocol):
     ...
 
 
+class Mutations(Protocol):
+  """Effects of every single mutation of a row of letters."""
+
+  def __call__(self, key: jax.Array, params: Any, x_BD: jax.Array, /) -> dict[str, jax.Array]:
+    """`mutations` [B, L, Q] nats, log p(with letter a in column i) - log p(as it is)."""
+    ...
+
+
 class ChainDraws(Protocol):
   """Draws by Markov chains, where more is asked for than `Experiment.sample` takes."""
 
@@ -275,6 +283,7 @@ class ChainDraws(Protocol):
 
 
 UNSAID = 'its experiment does not say how'
+NO_LETTERS = 'its rows are not letters'
 
 
 class Questions(NamedTuple):
@@ -284,8 +293,8 @@ class Questions(NamedTuple):
   the questions of each family and asks them.
 
   Attributes:
-    features, log_likelihood, reconstruction, imputation, classes: functions of the key, the
-      parameters and rows; or why there is none.
+    features, log_likelihood, reconstruction, imputation, classes, mutations: functions of the key,
+      the parameters and rows; or why there is none.
     see: (key, x) -> rows as the model sees them.
     show: x -> rows as the data are, of reconstructions and imputed rows.
     num_layers: params -> layers whose features can be asked for.
@@ -302,6 +311,7 @@ class Questions(NamedTuple):
   reconstruction: Reconstruction | str = UNSAID
   imputation: Imputation | str = UNSAID
   classes: Classes | str = UNSAID
+  mutations: Mutations | str = NO_LETTERS
   see: See = lambda key, x_BD: x_BD
   show: Callable[[jax.Array], jax.Array] = lambda x: x
   num_layers: Callable[[Any], int] = lambda params: 1

@@ -1,4 +1,4 @@
-"""Asks a trained model about rows: features, likelihoods, reconstructions, missing values, classes.
+"""Asks a trained model about rows: features, likelihoods, what is missing, classes, mutations.
 
   python -m launch.apply --workdir=runs/digits --what=features --data=npz:rows.npz --out=f.npz
   python -m launch.apply --workdir=runs/digits --what=log_likelihood --data=npz:rows.npz --out=l.npz
@@ -6,7 +6,8 @@
 
 The arrays of --out are named as the question: `features`; `log_likelihood` in nats, with `lower`,
 `upper` and `standard_error` where there are some; `reconstruction`; of an imputation `mean` and
-`draws`; `classes` and `probabilities`. The data that the run was trained on are not needed.
+`draws`; `classes` and `probabilities`; of sequences `mutations`, [rows, columns, letters] nats. The
+data that the run was trained on are not needed.
 """
 
 import pathlib
@@ -22,8 +23,8 @@ from launch.cli import app, flags as shared
 from launch.runs import answers, load, rows as rows_lib
 
 _WORKDIR = shared.workdir('Run directory made by launch.train.')
-_WHAT = flags.DEFINE_string('what', None, 'features, log_likelihood, reconstruction, imputation or '
-                            'classes.', required=True)
+_WHAT = flags.DEFINE_string('what', None, 'features, log_likelihood, reconstruction, imputation, '
+                            'classes or mutations.', required=True)
 _DATA = flags.DEFINE_string('data', None, 'npz:PATH, a file with an array `x` of rows, or any '
                             'other name of data; nan is missing, and so is what a bool array '
                             '`mask` marks. Of named sets the rows are those of test.',

@@ -19,12 +19,13 @@ from gen_models.evaluation import weights
 from gen_models.experiment import Questions
 from gen_models.training import keys, parallel
 
-WHAT = ('features', 'log_likelihood', 'reconstruction', 'imputation', 'classes')
+WHAT = ('features', 'log_likelihood', 'reconstruction', 'imputation', 'classes', 'mutations')
 BATCH = 512
 # Of each question: its options, and what they are where nothing is said.
 OPTIONS: dict[str, dict[str, Any]] = {
   'features': dict(layer=None, num_draws=0), 'log_likelihood': dict(num_samples=1000),
-  'imputation': dict(num_draws=10, num_steps=200), 'reconstruction': {}, 'classes': {}}
+  'imputation': dict(num_draws=10, num_steps=200), 'reconstruction': {}, 'classes': {},
+  'mutations': {}}
 
 
 class LogPartition(NamedTuple):
@@ -98,7 +99,7 @@ def ask(questions: Questions, what: str, key: jax.Array, params: Any, rows_ND: A
     Arrays whose first axis is that of the rows: `features` (and `draws` of them); `log_likelihood`
     with `lower` and `upper` where log Z has two sides and `standard_error` where there are
     importance samples, or `free_energy`; `reconstruction`; `mean` and `draws`; `classes` and
-    `probabilities`.
+    `probabilities`; `mutations`.
 
   Raises:
     Unanswered: see `check`; values are missing where the question takes none.

@@ -6,6 +6,7 @@
   imputation       Gibbs steps with what was seen held (models.gibbs.conditional); of a deep belief
                    net Metropolis-within-Gibbs over all layers (samplers.conditional)
   classes          p(y | v), exact
+  mutations        of letters: log-likelihood ratios of every single mutant, exact
 
 Axis suffixes: B rows, C chains, K draws of each row, D values of a row, V visible, H hidden, F
 features without the label, Q labels. Nats.
@@ -17,7 +18,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gen_models.experiment import Questions
+from gen_models.evaluation import mutations as mutations_lib
+from gen_models.experiment import NO_LETTERS, Questions
 from gen_models.models import dbn as dbn_lib, gibbs, label_rbm, rbm, units
 from gen_models.models.gibbs import Chains
 from gen_models.samplers import conditional
@@ -80,6 +82,10 @@ def boltzmann(model: Any, reading: Reading = Reading(), **options) -> Questions:
       key, model, reading.machine(params), reading.read(params, x_BD), num_draws, num_steps)
     return {'mean': reading.write(params, mean_BV), 'draws': reading.write(params, draws_BKV)}
 
+  def mutations(key, params, x_BD):
+    del key
+    return {'mutations': mutations_lib.effects(model, params, x_BD)}
+
   def chains(key, params, num, *, label, num_steps, temperature, start):
     if label is not None:
       raise ValueError(f'asked for class {label}, but this model was trained without classes')
@@ -90,6 +96,7 @@ def boltzmann(model: Any, reading: Reading = Reading(), **options) -> Questions:
   return Questions(**dict(
     features=features, log_likelihood=log_likelihood, reconstruction=reconstruction,
     imputation=imputation, classes=NO_CLASSES, chains=chains, groups=model.visible.group,
+    mutations=mutations if model.visible.group > 1 else NO_LETTERS,
     log_partition=lambda params: model.log_partition(reading.machine(params))) | options)
 
 

@@ -39,7 +39,7 @@ def answer(run: Any, what: str, rows: Any, *, seed: int = 0, replica: int = 0,
 
   Args:
     run: load.Run, which imports this module for its own answers.
-    what: 'features', 'log_likelihood', 'reconstruction', 'imputation' or 'classes'.
+    what: 'features', 'log_likelihood', 'reconstruction', 'imputation', 'classes' or 'mutations'.
     rows: launch.runs.rows.Rows, or an array [N, *shape] in which nan is missing.
     seed: of what is drawn.
     replica: which of the run's seeds.

@@ -178,7 +178,7 @@ DIGITS = dict(dataset='digits')
 BITS = dict(DIGITS, binarisation='threshold')
 SHAPES = {'features': ('features',), 'log_likelihood': ('log_likelihood',),
           'reconstruction': ('reconstruction',), 'imputation': ('draws', 'mean'),
-          'classes': ('classes', 'probabilities')}
+          'classes': ('classes', 'probabilities'), 'mutations': ('mutations',)}
 DENSITY = {'features', 'log_likelihood', 'reconstruction', 'imputation'}
 FAMILIES = {
   'rbm_digits': ({}, DENSITY), 'gaussian_rbm': ({}, DENSITY), 'linear_rbm': ({}, DENSITY),
