@@ -19,8 +19,12 @@ distributions of the number of active neurons. Mean +- standard deviation over s
 The committed numbers are of 158 neurons of mouse auditory cortex, 8,794 bins, 1.4 % ones, blocks of
 time held out (mouse_auditory.npz, from the data of github.com/jertubiana/PGM):
 
-Variants without a number are not measured. Cost for one seed: a thousand updates take 4 seconds on
-one core.
+  assemblies    -8.33 +- 0.03  [-8.33, -8.33]  3 seeds; moments 0.94, 0.70 and 0.31, of training
+                bins 0.95, 0.75 and 0.31
+  beside it     independent neurons -9.36, a mixture of 5 or 20 Bernoulli classes -8.49
+
+Variants without a number are not measured. Cost on 2 CPU cores shared with other work: assemblies
+4 minutes for three seeds, and as long for their score.
 """
 
 from typing import Literal

@@ -223,3 +223,17 @@ def test_every_family_answers(name):
   for what in set(asking.WHAT) - able:
     with pytest.raises(asking.Unanswered, match=f'^{what}: [a-z].*. What this model answers'):
       asking.check(experiment.questions, what)
+
+
+def test_mutations_are_asked_of_letters_only():
+  machine = Machine(units.Categorical(3), units.BERNOULLI)
+  params = machine.init(jax.random.key(0), 6, 2, scale=1.0)
+  rows = np.float32(np.eye(3)[[[0, 1], [2, 2], [1, 0]]].reshape(3, 6))
+  found = ask(inference.boltzmann(machine), 'mutations', params, rows, batch_size=2)['mutations']
+  assert found.shape == (3, 2, 3)
+  mutant = rows[:1].copy()
+  mutant[0, :3] = 0, 0, 1
+  ratio = machine.log_likelihood(params, mutant) - machine.log_likelihood(params, rows[:1])
+  np.testing.assert_allclose(found[0, 0, 2], ratio[0], atol=1e-4)
+  with pytest.raises(asking.Unanswered, match='rows are not letters'):
+    asking.check(inference.boltzmann(rbm), 'mutations')
