@@ -76,8 +76,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
 
   def fixed(arrays, split):
     """The one draw on which every number is reported."""
-    return (data.fixed(arrays, binarisation, spec, split=split) if binary
-            else dequantised.fixed(arrays, spec, split))
+    return (data.fixed(arrays, binarisation, spec, split=split, missing=True) if binary
+            else dequantised.fixed(arrays, spec, split, missing=True))
 
   def whole(key, arrays, step):
     """All images at every step, with their labels where those are the classes."""
@@ -87,22 +87,32 @@ def experiment(*, dataset: DatasetName = 'mnist',
     return (x_NV, arrays.labels) if method == 'labelled' else x_NV
 
   batch_at = whole if method != 'gradient' else (
-    data.batches(batch_size, binarisation, spec) if binary
-    else dequantised.batches(batch_size, spec))
-  ours = estimators(num_classes, components, pseudo_count, spec.rows['train'])[method]()
+    data.batches(batch_size, binarisation, spec, missing=True) if binary
+    else dequantised.batches(batch_size, spec, missing=True))
+  of_missing = with_missing(components, method, pseudo_count, spec) if spec.missing else None
+  ours = of_missing or estimators(
+    num_classes, components, pseudo_count, spec.rows['train'])[method]()
+  log_likelihood = (mixture.observed_log_likelihood if spec.missing else mixture.log_likelihood)
   optimizer = optax.sgd(1.0) if method != 'gradient' else optax.adam(
     optax.linear_schedule(learning_rate, 0.0, num_steps))
 
   def init(key, arrays, previous_params):
     del previous_params
-    return mixture.init(key, fixed(arrays, 'train'), num_classes, components)
+    x_NV = fixed(arrays, 'train')
+    return mixture.init(key, mixture.filled(x_NV) if spec.missing else x_NV, num_classes,
+                        components)
 
   def validate(key, params, arrays):
     del key
-    return {'valid_nats': jnp.mean(mixture.log_likelihood(params, fixed(arrays, 'valid')))}
+    return {'valid_nats': jnp.mean(log_likelihood(params, fixed(arrays, 'valid')))}
 
   def evaluate(key, params, dataset, report):
     del key, report
+    if spec.missing:
+      return likelihood.score(
+        jax.jit(log_likelihood)(params, fixed(dataset.test, 'test')), kind='exact', split='test',
+        binarisation=binarisation, weights_N=dataset.test.weights,
+        remarks=['values are missing from rows: nats of what was seen'])
     return scores(params, *(fixed(getattr(dataset, s), s) for s in ('train', 'valid', 'test')),
                   binarisation if binary else dequantised.binarisation(spec),
                   dataset.test.labels if method == 'labelled' else None, dataset.test.weights)
@@ -119,6 +129,25 @@ def experiment(*, dataset: DatasetName = 'mnist',
       see=binary_lib.seen(binarisation) if binary else dequantised.seen(spec)),
     model=mixture,
     protocol='exact log-likelihood of all test images')
+
+
+def with_missing(components: str, method: str, pseudo_count, spec: data.Spec):
+  """The estimator of rows of which values are missing: they are summed or integrated out.
+
+  Raises:
+    ValueError: the method takes none.
+  """
+  def log_posterior(params, x_BV):
+    prior = mixture.log_prior(params, mixture.filled(x_BV), pseudo_count)
+    return mixture.observed_log_likelihood(params, x_BV) + prior / spec.rows['train']
+
+  if method == 'gradient':
+    return maximum_likelihood(log_posterior)
+  if method == 'labelled' or components == 'full':
+    raise ValueError(f'values are missing in {spec.name}: EM of diagonal and Bernoulli classes '
+                     'takes them, and --set=method=gradient of any')
+  return fixed_point(lambda params, x_NV: mixture.observed_em_step(params, x_NV, pseudo_count),
+                     mixture.observed_log_likelihood)
 
 
 def estimators(num_classes: int, components: str, pseudo_count,

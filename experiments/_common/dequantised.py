@@ -28,18 +28,26 @@ def binarisation(spec: data.Spec) -> str:
   return 'real' if is_continuous(spec) else BINARISATION
 
 
-def fixed(arrays, spec: data.Spec, split: Split) -> jax.Array:
-  """A split as vectors [N, V]: the one draw on which every number is reported."""
-  data.check_view('real', spec)
+def fixed(arrays, spec: data.Spec, split: Split, *, missing: bool = False) -> jax.Array:
+  """A split as vectors [N, V]: the one draw on which every number is reported.
+
+  Args:
+    arrays, spec: of the data.
+    split: name of the split.
+    missing: whether the model takes nan for what is missing.
+  """
+  data.check_view('real', spec, missing=missing)
   if is_continuous(spec):
-    return data.fixed(arrays, 'real', spec)
-  images = jnp.asarray(arrays.rows)
-  return gaussian.dequantise(data.split_key(split), images.reshape(len(images), -1), spec.levels)
+    return data.fixed(arrays, 'real', spec, missing=missing)
+  images = jnp.asarray(arrays.rows).reshape(len(arrays.rows), -1)
+  if spec.missing:  # then stored as reals in [0, 1]
+    images = spec.levels * images
+  return gaussian.dequantise(data.split_key(split), images, spec.levels)
 
 
-def batches(batch_size: int, spec: data.Spec) -> Callable:
-  """Phase.batch_at: noise is drawn afresh at every step."""
-  plain = data.batches(batch_size, 'real', spec)
+def batches(batch_size: int, spec: data.Spec, *, missing: bool = False) -> Callable:
+  """Phase.batch_at: noise is drawn afresh at every step; `missing` as of `fixed`."""
+  plain = data.batches(batch_size, 'real', spec, missing=missing)
   if is_continuous(spec):
     return plain
 

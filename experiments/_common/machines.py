@@ -11,6 +11,7 @@ from experiments._common import boltzmann
 from gen_models import data
 from gen_models.estimators.contrastive import contrastive, sparse_groups
 from gen_models.estimators.directions import centred
+from gen_models.estimators.missing import imputed
 from gen_models.evaluation import likelihood, moments, monitors
 from gen_models.experiment import Phase
 from gen_models.models import gibbs, units
@@ -34,14 +35,25 @@ def spec_of(dataset: str, kind: str, origin: str) -> data.Spec:
     spec = data.spec(dataset)
   except FileNotFoundError as e:
     raise data.MissingData(f'{e}; {origin}') from None
-  data.check_view('static' if kind == 'binary' else kind, spec)
+  data.check_view('static' if kind == 'binary' else kind, spec, missing=True)
   return spec
 
 
 def seen(arrays, spec: data.Spec) -> tuple[jax.Array, np.ndarray | None]:
-  """(rows as the machine sees them [N, V], their weights [N] or None)."""
-  weights_N = arrays.weights
-  return data.fixed(arrays, view(spec), spec), None if weights_N is None else np.asarray(weights_N)
+  """(rows as the machine sees them [N, V], their weights [N] or None); of rows without holes.
+
+  Raises:
+    ValueError: values are missing from every row.
+  """
+  v_NV = data.fixed(arrays, view(spec), spec, missing=True)
+  weights_N = None if arrays.weights is None else np.asarray(arrays.weights)
+  if not spec.missing:
+    return v_NV, weights_N
+  whole_N = ~np.isnan(np.asarray(v_NV)).any(1)
+  if not whole_N.any():
+    raise ValueError(f'values are missing from every row of a split of {spec.name}: only whole '
+                     'rows can be scored')
+  return v_NV[whole_N], None if weights_N is None else weights_N[whole_N]
 
 
 def view(spec: data.Spec) -> str:
@@ -55,7 +67,9 @@ def view(spec: data.Spec) -> str:
 
 def mean(arrays, spec: data.Spec) -> jax.Array:
   """Mean of the rows, weighted where they have weights, [V]; arrays may be traced."""
-  v_NV = data.fixed(arrays, view(spec), spec)
+  v_NV = data.fixed(arrays, view(spec), spec, missing=True)
+  if spec.missing:
+    return data.mean_image(arrays, spec)
   if arrays.weights is None:
     return v_NV.mean(0)
   weights_N = jnp.asarray(arrays.weights, jnp.float32)
@@ -84,6 +98,8 @@ def phase(machine: Machine, spec: data.Spec, *, num_hidden: int, negative: str, 
   estimator = contrastive(
     machine, boltzmann.negative_phase(negative, chains=chains, steps=steps), direction=centred(),
     penalty=None if sparsity is None else sparse_groups(num_groups, sparsity))
+  if spec.missing:
+    estimator = imputed(estimator, machine)
 
   def init(key, arrays, previous_params):
     del previous_params
@@ -93,12 +109,14 @@ def phase(machine: Machine, spec: data.Spec, *, num_hidden: int, negative: str, 
   if machine.visible.group > 1:
     descent = optax.chain(descent, in_zero_sum_gauge(machine))
   return Phase(
-    'machine', init, estimator, descent, data.batches(batch_size, view(spec), spec), num_steps,
-    batch_size, check=lambda params, v_BV: units.check_batch(
-      machine.visible, len(params.w_VH), v_BV),
-    monitor=monitors.of_machine(machine, lambda params, arrays, split: (
+    'machine', init, estimator, descent,
+    data.batches(batch_size, view(spec), spec, missing=spec.missing), num_steps, batch_size,
+    check=lambda params, v_BV: units.check_batch(
+      machine.visible, len(params.w_VH), v_BV, missing=spec.missing),
+    # Moments of data with holes are those of no rows.
+    monitor=None if spec.missing else monitors.of_machine(machine, lambda params, arrays, split: (
       params, data.fixed(arrays, view(spec), spec, split=split)), num_steps=20),
-    alarms=monitors.ALARMS)
+    alarms=() if spec.missing else monitors.ALARMS)
 
 
 def bracket(key, machine: Machine, params, dataset, *, chains: int, temperatures: int,
@@ -116,11 +134,16 @@ def bracket(key, machine: Machine, params, dataset, *, chains: int, temperatures
 
 def quick_nats(key, machine: Machine, params, arrays, spec: data.Spec) -> dict:
   """Validation nats by 50 chains and 200 temperatures: enough to rank checkpoints of one run."""
-  v_NV = data.fixed(arrays, view(spec), spec, split='valid')
+  v_NV = data.fixed(arrays, view(spec), spec, split='valid', missing=True)
+  mean_V = data.mean_image(arrays, spec) if spec.missing else v_NV.mean(0)
   log_z = annealing.quick_log_partition(
-    key, params, machine.visible.init(v_NV.mean(0)), num_chains=50, betas=annealing.linear(200),
+    key, params, machine.visible.init(mean_V), num_chains=50, betas=annealing.linear(200),
     model=machine)
-  return {'valid_nats_quick': -jnp.mean(machine.free_energy(params, v_NV)) - log_z}
+  if not spec.missing:
+    return {'valid_nats_quick': -jnp.mean(machine.free_energy(params, v_NV)) - log_z}
+  whole_N = ~jnp.isnan(v_NV).any(-1)  # the others have no free energy
+  free_N = machine.free_energy(params, jnp.where(whole_N[:, None], v_NV, 0.0))
+  return {'valid_nats_quick': -jnp.sum(jnp.where(whole_N, free_N, 0.0)) / jnp.sum(whole_N) - log_z}
 
 
 def sample(key, machine: Machine, params, num: int) -> tuple[jax.Array, jax.Array]:

@@ -536,11 +536,23 @@ def unbiased(layer: Layer, size: int):
   return with_bias(layer.init(jnp.full(size, layer.neutral)), jnp.zeros(size))
 
 
-def check_batch(layer, num_units: int, x_BD) -> None:
-  """Raises ValueError where a batch is not one of states of `num_units` units of this layer."""
+def check_batch(layer, num_units: int, x_BD, missing: bool = False) -> None:
+  """Raises ValueError where a batch is not one of states of `num_units` units of this layer.
+
+  With `missing`, nan is a value that is missing; units drawn together are missing together.
+  """
   if jnp.ndim(x_BD) != 2 or x_BD.shape[1] != num_units:
     raise ValueError(f'data of shape {jnp.shape(x_BD)} for a model with {num_units} visible units: '
                      'build the model for this data set, or load the one it was built for')
+  if missing and (nan_BD := np.isnan(x_BD)).any():
+    nan_BG = nan_BD.reshape(len(nan_BD), -1, layer.group)
+    if np.any(nan_BG.any(-1) != nan_BG.all(-1)):
+      raise ValueError(f'the {layer.group} values of a one-of-{layer.group} unit are missing '
+                       'together or not at all')
+    # Any state will do in their place.
+    drawn_BD = layer.sample(jax.random.key(0), layer.init(jnp.full(num_units, layer.neutral)),
+                            jnp.zeros(x_BD.shape))
+    x_BD = np.where(nan_BD, drawn_BD, x_BD)
   if not np.all(np.isfinite(x_BD)):
     raise ValueError(f'{np.sum(~np.isfinite(x_BD))} of {np.size(x_BD)} values of the data are not '
                      'finite: look for nan where the data are made')

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import rbm_protein, rbm_spikes
+from experiments import mixture, rbm_protein, rbm_spikes, vae
 from experiments._common import machines
 from gen_models import data
 from gen_models.evaluation.score import Score
@@ -80,3 +80,45 @@ def test_what_is_missing_or_of_another_kind_is_one_line(make, message):
   with pytest.raises((ValueError, FileNotFoundError), match=message) as found:
     make()
   assert '\n' not in str(found.value)
+
+
+@pytest.fixture(name='holes', scope='module')
+def fixture_holes(own_files):
+  """A tenth of the values missing, from two rows of three."""
+  draws, x_NV = np.random.default_rng(4), np.load(own_files / 'spikes.npz')['x'].astype(np.float32)
+  x_NV[(draws.random(x_NV.shape) < 0.15) & (np.arange(len(x_NV)) % 3 > 0)[:, None]] = np.nan
+  np.savez(own_files / 'holes.npz', x=x_NV)
+  return 'npz:holes.npz?split=blocks'
+
+
+def test_spikes_with_holes_are_trained_on_and_scored_where_they_are_whole(holes):
+  assert data.spec(holes).missing
+  experiment = rbm_spikes.experiment(**{**FEW, 'dataset': holes})
+  dataset = data.load(holes)
+  params = loop.fit(experiment, dataset.train, dataset.valid, jax.random.key(0)).state.params
+  assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(params))
+  nats = experiment.validate(jax.random.key(1), params, dataset.valid)['valid_nats_quick']
+  assert -12 < nats < 0
+  scored_NV, _ = machines.seen(dataset.test, dataset.about)
+  whole_N = ~np.isnan(dataset.test.rows).any(1)
+  assert 0 < whole_N.sum() < len(whole_N)
+  np.testing.assert_array_equal(scored_NV, dataset.test.rows[whole_N])
+
+
+@pytest.mark.parametrize('method', ['em', 'gradient'])
+def test_a_mixture_sums_holes_out(holes, method):
+  experiment = mixture.experiment(dataset=holes, binarisation='static', num_classes=2,
+                                  method=method, num_steps=20, batch_size=50)
+  dataset = data.load(holes)
+  result = loop.fit(experiment, dataset.train, dataset.valid, jax.random.key(0))
+  score = Score.from_json(experiment.evaluate(
+    jax.random.key(1), result.state.params, dataset, lambda line: 0))
+  assert score.kind == 'exact' and score.num_images == len(dataset.test.rows)
+  assert -12 < score.test_nats < 0 and 'nats of what was seen' in score.remarks[0]
+
+
+def test_models_that_take_no_holes_refuse_them_in_one_line(holes):
+  with pytest.raises(ValueError, match='values are missing'):
+    mixture.experiment(dataset=holes, components='full')
+  with pytest.raises(ValueError, match='cannot take missing values'):
+    vae.experiment(dataset=holes, binarisation='static')
