@@ -40,7 +40,7 @@ import jax.numpy as jnp
 
 from experiments._common import binary, boltzmann, deep_boltzmann
 from experiments._common.deep_boltzmann import MOST_ENUMERATED
-from gen_models import data, indices
+from gen_models import data, indices, inference
 from gen_models.domains import (
   DatasetName,
   Decay,
@@ -173,6 +173,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
     headline='valid_accuracy' if labels else 'valid_bound_quick',
     pictures=pictures(model, shape, spec),
     sample=sampler(model, shape, gibbs_steps, warm_steps), model=model, steps_per_dispatch=100,
+    questions=inference.dbm(model, see=binary.seen(binarisation)),
     num_validations=10,
     protocol='mean-field bound, log Z by AIS both ways over all layers, or exact; trained on the '
              'training split alone, all test images')

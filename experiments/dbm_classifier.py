@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments._common import boltzmann, deep_boltzmann
-from gen_models import data
+from gen_models import data, inference
 from gen_models.domains import (
   DatasetName,
   Fraction,
@@ -150,7 +150,14 @@ def experiment(*, dataset: DatasetName = 'mnist',
       scores={'error_percent': 100 * float(jnp.mean(log_p_NQ.argmax(-1) != y_N)),
               'cross_entropy': -float(jnp.mean(picked_N))})
 
+  def read(params, v_BV):
+    if not isinstance(params, Params):
+      raise ValueError('the run has not come to fine-tuning yet: train on')
+    q = model.posterior(params.machine, v_BV, max_iterations=50)
+    return params.network, model.complete(params.machine, v_BV, q)
+
   return Experiment(
     dataset=dataset, binarisation='real', phases=(machine, finetune), evaluate=evaluate,
+    questions=inference.classifier(read),
     validate=validate, headline='valid_accuracy', steps_per_dispatch=100,
     protocol='error on all test images, last parameters')

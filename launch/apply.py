@@ -66,7 +66,7 @@ def main(argv):
       report=lambda num: progress.update(num, {}), **options)
   out.parent.mkdir(parents=True, exist_ok=True)
   with files.replacing(out, binary=True) as file:
-    np.savez(file, **found)
+    np.savez(file, allow_pickle=False, **found)
   print(f'{out}: ' + ', '.join(f'{name} {list(x.shape)}' for name, x in found.items()))
 
 

@@ -66,7 +66,8 @@ def check(questions: Questions, what: str, params: Any = None, **options) -> Cal
     raise Unanswered(f'{what} takes {", ".join(OPTIONS[what]) or "no options"}, not '
                      f'{", ".join(unknown)}')
   layer = options.get('layer')
-  if None not in (layer, params) and not 1 <= layer <= questions.num_layers(params):
+  if layer is not None and params is not None and not (
+      1 <= layer <= questions.num_layers(params)):
     raise Unanswered(f'layer {layer}: this model has {questions.num_layers(params)}, counted '
                      'from 1')
   return function
@@ -173,8 +174,9 @@ def _finished(found: dict[str, np.ndarray], log_partition: LogPartition | None,
       del found['log_likelihood']
     elif log_partition:
       found['log_likelihood'] = value - log_partition.value
-      if 'standard_error' not in found and None not in log_partition:
-        found |= {'lower': value - log_partition.upper, 'upper': value - log_partition.lower}
+      lower, upper = log_partition.lower, log_partition.upper
+      if 'standard_error' not in found and lower is not None and upper is not None:
+        found |= {'lower': value - upper, 'upper': value - lower}
     else:
       found['log_likelihood'] = value
   if 'probabilities' in found and 'mean' not in found:

@@ -54,11 +54,11 @@ def mixture(**options) -> Questions:
     del key
     return {'probabilities': posterior(params, x_ND)}
 
-  return Questions(**dict(
+  return Questions(
     features=features, log_likelihood=log_likelihood, reconstruction=reconstruction,
     imputation=imputation, classes=classes, chains=EXACTLY,
     takes_missing=('features', 'log_likelihood', 'reconstruction', 'imputation', 'classes')
-  ) | options)
+  )._replace(**options)
 
 
 def gaussian(density=lambda params: params, **options) -> Questions:
@@ -95,10 +95,10 @@ def gaussian(density=lambda params: params, **options) -> Questions:
     mean_ND, draws_NKD = gaussian_lib.conditional(key, density(params), x_ND, num_draws)
     return {'mean': mean_ND, 'draws': draws_NKD}
 
-  return Questions(**dict(
+  return Questions(
     features=features, log_likelihood=log_likelihood, reconstruction=reconstruction,
     imputation=imputation, classes='a Gaussian has no classes', chains=EXACTLY,
-    takes_missing=('log_likelihood', 'imputation')) | options)
+    takes_missing=('log_likelihood', 'imputation'))._replace(**options)
 
 
 def linear_rbm(**options) -> Questions:

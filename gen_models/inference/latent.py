@@ -68,11 +68,11 @@ def vae(model: vae_lib.Model, **options) -> Questions:
     found = conditional.impute(key, sampler, params, x_BD, num_draws, num_steps)
     return {'mean': found.mean_BV, 'draws': found.draws_BKV, 'acceptance': found.acceptance_B}
 
-  return Questions(**dict(
+  return Questions(
     features=features, log_likelihood=log_likelihood, reconstruction=reconstruction,
     imputation=imputation, classes='its latent variables are no classes',
     num_layers=lambda params: len(model.widths),
-    chains='it is drawn from exactly, without chains') | options)
+    chains='it is drawn from exactly, without chains')._replace(**options)
 
 
 belief_net = vae  # a belief network is a vae.Model with binary latents

@@ -91,13 +91,13 @@ def boltzmann(model: Any, reading: Reading = Reading(), **options) -> Questions:
       raise ValueError(f'asked for class {label}, but this model was trained without classes')
     machine = tempered(model, reading.machine(params), temperature)
     drawn = _from(key, model, machine, num, num_steps, start)
-    return tuple(reading.write(params, v_CV) for v_CV in drawn)
+    return reading.write(params, drawn[0]), reading.write(params, drawn[1])
 
-  return Questions(**dict(
+  return Questions(
     features=features, log_likelihood=log_likelihood, reconstruction=reconstruction,
     imputation=imputation, classes=NO_CLASSES, chains=chains, groups=model.visible.group,
     mutations=mutations if model.visible.group > 1 else NO_LETTERS,
-    log_partition=lambda params: model.log_partition(reading.machine(params))) | options)
+    log_partition=lambda params: model.log_partition(reading.machine(params)))._replace(**options)
 
 
 def class_rbm(num_labels: int, **options) -> Questions:
@@ -163,10 +163,10 @@ def class_rbm(num_labels: int, **options) -> Questions:
     v_NV, mean_NV = _from(key, model, params, num, num_steps, start)
     return v_NV[:, :width], mean_NV[:, :width]
 
-  return Questions(**dict(
+  return Questions(
     features=features, log_likelihood=log_likelihood, reconstruction=reconstruction,
     imputation=imputation, classes=classes, chains=chains,
-    log_partition=lambda params: label_rbm.log_partition(params, num_labels)) | options)
+    log_partition=lambda params: label_rbm.log_partition(params, num_labels))._replace(**options)
 
 
 DBN = conditional.Latent(
@@ -189,7 +189,7 @@ def dbn(labelled: bool = False, **options) -> Questions:
     labelled: whether the top layer sees a label.
     **options: fields of Questions that are to be others.
   """
-  single = boltzmann(rbm)
+  single: Any = boltzmann(rbm)
 
   def features(key, params, x_BD, *, layer, num_draws):
     found = dbn_lib.means(params, x_BD)
@@ -234,10 +234,78 @@ def dbn(labelled: bool = False, **options) -> Questions:
       raise ValueError('temperature: the density of a deep belief network has no single energy')
     return dbn_lib.sample(key, params, num, num_steps, label, start)
 
-  return Questions(**dict(
+  return Questions(
     features=features, log_likelihood=log_likelihood, reconstruction=reconstruction,
     imputation=imputation, classes=classes if labelled else NO_CLASSES, chains=chains,
-    log_partition=dbn_lib.log_partition, num_layers=lambda params: len(params.layers)) | options)
+    log_partition=dbn_lib.log_partition, num_layers=lambda params: len(params.layers)
+  )._replace(**options)
+
+
+def dbm(model: Any, **options) -> Questions:
+  """The questions of a models.dbm.DBM: mean-field features, all layers drawn in imputations.
+
+  Its even layers are one side of a machine of two layers and the odd ones the other
+  (models.dbm.DBM.fold), so what is missing is drawn as in any machine, the even layers above the
+  data with it.
+  """
+  size = model.sizes[0]
+
+  def features(key, params, x_BD, *, layer, num_draws):
+    del key
+    _require_composed(params)
+    _no_draws(num_draws)
+    found = model.features(params, model.posterior(params, x_BD))
+    return {'features': found[(len(found) if layer is None else layer) - 1]}
+
+  def log_likelihood(key, params, x_BD, *, num_samples):
+    _require_composed(params)
+    q = model.posterior(params, x_BD)
+    x_KBS = model.sample_mean_field(key, params, q, num_samples)
+    return {'log_weights': model.log_weights(params, x_BD, q, x_KBS).T}
+
+  def reconstruction(key, params, x_BD):
+    del key
+    _require_composed(params)
+    first_BH = model.features(params, model.posterior(params, x_BD))[0]
+    return {'reconstruction': model.layers[0].mean(params.biases[0],
+                                                   first_BH @ params.weights[0].T)}
+
+  def imputation(key, params, x_BD, *, num_draws, num_steps):
+    _require_composed(params)
+    folded = model.fold(params)
+    above_BE = jnp.full((len(x_BD), len(folded.w_VH) - size), jnp.nan)
+    mean_BV, draws_BKV = gibbs.conditional(
+      key, model.machine, folded, jnp.concatenate([x_BD, above_BE], axis=-1), num_draws, num_steps)
+    return {'mean': mean_BV[:, :size], 'draws': draws_BKV[..., :size]}
+
+  def classes(key, params, x_BD):
+    del key
+    _require_composed(params)
+    return {'probabilities': model.label_given_visible(params, x_BD)}
+
+  def chains(key, params, num, *, label, num_steps, temperature, start):
+    if label is not None:
+      raise ValueError('--label with --steps, --temperature or --start: give one of the two')
+    folded = tempered(model.machine, model.fold(params), temperature)
+    v_CV, mean_CV = _from(key, model.machine, folded, num, num_steps, start)
+    return v_CV[:, :size], mean_CV[:, :size]
+
+  return Questions(
+    features=features, log_likelihood=log_likelihood, reconstruction=reconstruction,
+    imputation=imputation, classes=classes if model.num_labels else NO_CLASSES, chains=chains,
+    groups=model.layers[0].group, log_partition=model.log_partition,
+    num_layers=lambda params: len(model.sizes) - 1)._replace(**options)
+
+
+def _require_composed(params: Any) -> None:
+  """ValueError while the layers of a deep Boltzmann machine are still trained one by one."""
+  if isinstance(params, dbn_lib.Params):
+    raise ValueError('the layers of this run are not composed yet: train on')
+
+
+def _no_draws(num_draws: int) -> None:
+  if num_draws:
+    raise ValueError('features of a deep Boltzmann machine are means: there are no draws of them')
 
 
 # Chains.

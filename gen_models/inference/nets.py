@@ -3,6 +3,7 @@
 Axis suffixes: B rows, D values of a row, F features.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -15,23 +16,34 @@ from gen_models.models import dbn, feedforward, gan as gan_lib, networks
 _ADVERSARIAL = 'adversarial networks are drawn from, not evaluated'
 
 
-def classifier(**options) -> Questions:
-  """The questions of a classifier, feedforward.Params; features are those of a hidden layer."""
+def classifier(read: Callable = lambda params, x_BD: (params, x_BD), **options) -> Questions:
+  """The questions of a classifier; features are those of a hidden layer.
+
+  Args:
+    read: (params, x) -> (feedforward.Params, its inputs), where it is a part of a larger model.
+    **options: fields of Questions that are to be others.
+  """
   def features(key, params, x_BD, *, layer, num_draws):
     del key
-    _require(params, feedforward.Params, num_draws)
-    depth = len(params.layers) - 1 if layer is None else layer
-    return {'features': feedforward.hidden(params, x_BD, depth)}
+    network, x_BI = read(params, x_BD)
+    _require(network, feedforward.Params, num_draws)
+    depth = len(network.layers) - 1 if layer is None else layer
+    return {'features': feedforward.hidden(network, x_BI, depth)}
 
   def classes(key, params, x_BD):
     del key
-    _require(params, feedforward.Params)
-    return {'probabilities': jnp.exp(feedforward.class_log_probabilities(params, x_BD))}
+    network, x_BI = read(params, x_BD)
+    _require(network, feedforward.Params)
+    return {'probabilities': jnp.exp(feedforward.class_log_probabilities(network, x_BI))}
 
   why = 'a classifier is a model of p(y | x), not of x'
-  return Questions(**dict(
+  return Questions(
     features=features, log_likelihood=why, reconstruction=why, imputation=why, classes=classes,
-    num_layers=lambda params: len(params.layers) - 1, takes_missing=(), chains=why) | options)
+    num_layers=_hidden_layers, takes_missing=(), chains=why)._replace(**options)
+
+
+def _hidden_layers(params: Any) -> int:
+  return max(1, len(getattr(getattr(params, 'network', params), 'layers', ())) - 1)
 
 
 def autoencoder(**options) -> Questions:
@@ -48,10 +60,10 @@ def autoencoder(**options) -> Questions:
     return {'reconstruction': jax.nn.sigmoid(feedforward.pixel_log_odds(params, x_BD))}
 
   why = 'an autoencoder has no density'
-  return Questions(**dict(
+  return Questions(
     features=features, log_likelihood=why, reconstruction=reconstruction, imputation=why,
     classes='its code is no class', takes_missing=(), chains=why,
-    num_layers=lambda params: len(getattr(params, 'encoder', params).layers)) | options)
+    num_layers=lambda params: len(getattr(params, 'encoder', params).layers))._replace(**options)
 
 
 def gan(model: gan_lib.Model, **options) -> Questions:
@@ -67,10 +79,10 @@ def gan(model: gan_lib.Model, **options) -> Questions:
     return {'features': last_input(model.critic_net, params.critic, packs)}
 
   why = 'it has neither an encoder nor a density: ' + _ADVERSARIAL
-  return Questions(**dict(
+  return Questions(
     features=features, log_likelihood=_ADVERSARIAL, reconstruction=why, imputation=why,
     classes='its critic separates draws from data, nothing else', takes_missing=(),
-    chains='it is drawn from exactly, without chains') | options)
+    chains='it is drawn from exactly, without chains')._replace(**options)
 
 
 def last_input(network: nn.Module, params: Any, x_BD: jax.Array) -> jax.Array:

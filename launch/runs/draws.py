@@ -92,7 +92,7 @@ def clamped(run: Run, num: int, rows: Any, *, seed: int = 0, replica: int = 0,
   Raises:
     UsageError: the model cannot be conditioned.
   """
-  options = {} if num_steps is None else {'num_steps': num_steps}
+  options: dict[str, Any] = {} if num_steps is None else {'num_steps': num_steps}
   found = answers.answer(run, 'imputation', rows.take(np.arange(num) % len(rows)), seed=seed,
                          replica=replica, num_draws=1, **options)
   return Samples(found['draws'][:, 0], found['mean'])

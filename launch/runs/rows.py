@@ -10,6 +10,7 @@ import math
 import os
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from gen_models import data
@@ -41,7 +42,7 @@ class Rows:
       return _one_hot(x, mask, spec)
     x_BD = x.astype(np.float32)
     if spec.kind == 'real' and spec.low is not None:
-      x_BD = np.asarray(data.seen(None, x_BD, 'real', spec))
+      x_BD = np.asarray(data.seen(None, jnp.asarray(x_BD), 'real', spec))
     elif stored and spec.kind == 'real':
       x_BD = x_BD / np.float32(spec.levels)
     return x_BD if mask is None else np.where(mask, np.float32(np.nan), x_BD)

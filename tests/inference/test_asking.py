@@ -14,7 +14,7 @@ from gen_models import data, inference
 from gen_models.estimators.contrastive import Normalised
 from gen_models.experiment import Questions
 from gen_models.inference import asking
-from gen_models.models import gaussian, mixture, pca, rbm, units, vae
+from gen_models.models import dbm, gaussian, mixture, pca, rbm, units, vae
 from gen_models.models.machine import Machine
 from tests import oracle
 from tests.models import deep
@@ -185,6 +185,8 @@ FAMILIES = {
   'rbm_centring': (dict(DIGITS, flipped=True, num_hidden=4), DENSITY),
   'class_rbm': (dict(DIGITS, num_hidden=8), DENSITY | {'classes'}),
   'dbn': (dict(BITS, layers='12-8', labels=True), DENSITY | {'classes'}),
+  'dbm_classifier': (dict(DIGITS, layers='6-5'), {'features', 'classes'}),
+  'dbm': (dict(BITS, layers='8-6', labels=True), DENSITY | {'classes'}),
   'classifier': (dict(DIGITS, layers='12-8', pretrain=False), {'features', 'classes'}),
   'autoencoder': (dict(DIGITS, layers='12-3', pretrain=False), {'features', 'reconstruction'}),
   'vae': (dict(BITS, hidden='8,6', latents='4-2'), DENSITY),
@@ -237,3 +239,18 @@ def test_mutations_are_asked_of_letters_only():
   np.testing.assert_allclose(found[0, 0, 2], ratio[0], atol=1e-4)
   with pytest.raises(asking.Unanswered, match='rows are not letters'):
     asking.check(inference.boltzmann(rbm), 'mutations')
+
+
+def test_a_deep_boltzmann_machine_imputes_with_the_layers_above():
+  model = dbm.model((4, 3, 2))
+  params = jax.tree.map(lambda x: jnp.asarray(
+    0.8 * np.random.default_rng(x.size).normal(size=x.shape), jnp.float32),
+    model.init(jax.random.key(0)))
+  row = np.array([[1, np.nan, np.nan, 0]], np.float32)
+  found = ask(inference.dbm(model), 'imputation', params, row, num_draws=2**12, num_steps=30,
+              batch_size=1)
+  states = oracle.states(4).astype(np.float32)
+  fits = states[(states[:, 0] == 1) & (states[:, 3] == 0)]
+  p_A = np.exp(np.asarray(model.log_likelihood(params, fits), np.float64))
+  cells = np.argmin(np.abs(found['draws'][0][:, None] - fits).sum(-1), axis=1)
+  oracle.assert_frequencies(cells, p_A / p_A.sum())
