@@ -1,5 +1,6 @@
 """The documents keep their word: commands run, links lead somewhere, tables are not stale."""
 
+import importlib
 import os
 import pathlib
 import re
@@ -7,9 +8,14 @@ import shlex
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gen_models import data
+from gen_models.training import checks
+from launch.measure import audit
 from launch.reports import documents, tables
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -223,6 +229,61 @@ def test_a_trained_model_is_asked_as_the_page_says(tmp_path):
       small = ['--set=num_hidden=4'] if 'launch.train' in line else []
       run([*shlex.split(line), *small], tmp_path)
   assert np.load(tmp_path / 'filled.npz')['draws'].shape == (5, 10, 8, 8)
+
+
+@pytest.fixture
+def flow(tmp_path, monkeypatch):
+  """The module and the file that the page says to save."""
+  saved, = files_of('docs/howto/flow.md').items()
+  path = tmp_path / saved[0]
+  path.write_text(saved[1])
+  monkeypatch.syspath_prepend(str(tmp_path))
+  monkeypatch.delitem(sys.modules, 'flow', raising=False)
+  return importlib.import_module('flow'), path
+
+
+def test_the_flow_of_the_page_is_a_density_and_its_draws_are_of_it(flow):
+  """Its mass is 1, and draws have the moments of the density, on a square of pixels."""
+  module, _ = flow
+  params = jax.tree.map(lambda x: 0.3 * x, module.init(jax.random.key(3), 2, 3, 4))
+  low, high = -module.SQUEEZE / (1 - 2 * module.SQUEEZE), 1 / (1 - 2 * module.SQUEEZE)
+  grid_G = np.linspace(low, low + high, 401)[:-1] + high / 800
+  x_SV = jnp.float32(np.stack(np.meshgrid(grid_G, grid_G), -1).reshape(-1, 2))
+  p_S = np.asarray(jnp.exp(module.log_density(params, x_SV)), np.float64) * (high / 400)**2
+  np.testing.assert_allclose(p_S.sum(), 1, atol=5e-3)
+  draws_NV = np.asarray(module.sample(jax.random.key(0), params, 40_000, 2))
+  # Standard errors are 0.0015: 0.01 is six of them, beside what the grid leaves.
+  np.testing.assert_allclose(draws_NV.mean(0), p_S @ np.asarray(x_SV), atol=0.01)
+  np.testing.assert_allclose((draws_NV**2).mean(0), p_S @ np.asarray(x_SV)**2, atol=0.01)
+
+
+def test_the_flow_of_the_page_fits_and_its_estimator_is_certified(flow):
+  module, path = flow
+  checks.check(module.experiment(couplings=2, width=4), data.shapes('digits'),
+               data.shapes('digits'))
+  problem = audit.problem_of(f'{path}:PROBLEM')
+  case = audit.case(f'{path}:half_batch', problem)
+  jax.config.update('jax_debug_key_reuse', False)  # in the threads of the audit too
+  try:
+    row, = audit.measure([case], num_draws=2048)
+  finally:
+    jax.config.update('jax_debug_key_reuse', True)
+  assert row.agrees and row.found.variance > 0
+
+
+@pytest.mark.slow
+def test_the_flow_is_trained_scored_drawn_swept_reported_and_audited(tmp_path):
+  """The commands of the page, in its order, on shorter runs."""
+  saved, = files_of('docs/howto/flow.md').items()
+  (tmp_path / saved[0]).write_text(saved[1])
+  done = {}
+  for line in commands('docs/howto/flow.md'):
+    words = shlex.split(line)
+    command = words[2].removeprefix('launch.')
+    short = ['--set=num_steps=200', '--set=width=8'] if command in ('train', 'sweep') else []
+    done[command] = run([*words, *short], tmp_path).stdout
+  assert '"kind": "exact"' in done['evaluate'].splitlines()[-1]
+  assert 'deep' in done['sweep'] and (tmp_path / 'runs' / 'flow.html').stat().st_size > 10_000
 
 
 def test_forty_lines_are_forty_lines():
