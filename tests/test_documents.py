@@ -17,6 +17,7 @@ from gen_models import data
 from gen_models.training import checks
 from launch.measure import audit
 from launch.reports import documents, tables
+from tests.launch.commands import run as launch
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -54,6 +55,9 @@ def test_every_make_target_named_exists():
 
 def run(words, cwd, check=True):
   """A command as a user types it, in a directory of its own."""
+  _, option, what, *rest = words
+  if option == '-m' and what.startswith('launch.'):
+    return launch(what.removeprefix('launch.'), *rest, check=check, cwd=cwd)
   done = subprocess.run([sys.executable, *words[1:]], cwd=cwd, capture_output=True,
                         encoding='utf-8', timeout=250, env={**os.environ, 'PYTHONPATH': str(ROOT)})
   if check:

@@ -28,15 +28,16 @@ def _server():
   return forked.Server()
 
 
-def run(module, *args, check=True, **env):
+def run(module, *args, check=True, cwd=ROOT, **env):
   """`python -m launch.module args`; what it printed."""
   words, environment = list(map(str, args)), {**os.environ, **env}
   # Elsewhere libraries of the system forbid a fork.
   if sys.platform == 'linux' and _server().can_run(environment):
-    done = _server().run(f'launch.{module}', words, environment, timeout=200)
+    done = _server().run(f'launch.{module}', words, environment, timeout=200, cwd=cwd)
   else:
-    done = subprocess.run([sys.executable, '-m', f'launch.{module}', *words], cwd=ROOT,
-                          capture_output=True, encoding='utf-8', timeout=200, env=environment)
+    done = subprocess.run([sys.executable, '-m', f'launch.{module}', *words], cwd=cwd,
+                          capture_output=True, encoding='utf-8', timeout=200,
+                          env={**environment, 'PYTHONPATH': str(ROOT)})
   if check:
     assert done.returncode == 0, done.stdout + done.stderr
   return done

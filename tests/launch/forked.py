@@ -37,12 +37,13 @@ class Server:
     changed = {k for k, _ in environment.items() ^ self._environment.items()}
     return all(name.startswith(_LATE) for name in changed)
 
-  def run(self, module: str, words: list[str], environment: dict[str, str],
-          timeout: float) -> subprocess.CompletedProcess:
-    """As subprocess.run of `python -m module words` from the root of the project."""
+  def run(self, module: str, words: list[str], environment: dict[str, str], timeout: float,
+          cwd: pathlib.Path = ROOT) -> subprocess.CompletedProcess:
+    """As subprocess.run of `python -m module words`, by default from the root of the project."""
     with tempfile.TemporaryDirectory() as folder:
       out, err = os.path.join(folder, 'out'), os.path.join(folder, 'err')
-      task = dict(module=module, words=words, environment=environment, out=out, err=err)
+      task = dict(module=module, words=words, environment=environment, out=out, err=err,
+                  cwd=str(cwd))
       print(json.dumps(task), file=self._process.stdin, flush=True)
       pid = int(self._process.stdout.readline())
       ready, _, _ = select.select([self._process.stdout], [], [], timeout)
@@ -77,6 +78,7 @@ def _become(task: dict) -> None:
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(file, descriptor)
     os.close(file)
+  os.chdir(task['cwd'])
   os.environ.clear()
   os.environ.update(task['environment'])
   sys.argv = ['-m', *task['words']]
