@@ -33,7 +33,11 @@ def run(module, *args, check=True, cwd=ROOT, **env):
   words, environment = list(map(str, args)), {**os.environ, **env}
   # Elsewhere libraries of the system forbid a fork.
   if sys.platform == 'linux' and _server().can_run(environment):
-    done = _server().run(f'launch.{module}', words, environment, timeout=200, cwd=cwd)
+    try:
+      done = _server().run(f'launch.{module}', words, environment, timeout=200, cwd=cwd)
+    except BaseException:
+      _server.cache_clear()  # its next answer might be of this command
+      raise
   else:
     done = subprocess.run([sys.executable, '-m', f'launch.{module}', *words], cwd=cwd,
                           capture_output=True, encoding='utf-8', timeout=200,
