@@ -46,6 +46,7 @@ other runs on it. Scoring takes a minute a seed, and its draws several more (--s
 leaves them out).
 """
 
+import functools
 from typing import Literal
 
 import jax.numpy as jnp
@@ -121,7 +122,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
     mean_V = data.mean_image(arrays, spec)
     return rbm.init(key, len(mean_V), num_hidden, mean_V)
 
-  def evaluate(key, params, dataset, report):
+  def evaluate(key, params, dataset, report, thorough=False):
     train_NV, test_NV = (data.fixed_split(dataset, split, binarisation)
                          for split in ('train', 'test'))
     return {
@@ -129,7 +130,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
         key, params, test_NV, base_V=units.log_odds(data.mean_image(dataset.train, spec)),
         start_CV=train_NV[:ais_chains], binarisation=binarisation,
         betas=annealing.refined(ais_temperatures), weights_N=dataset.test.weights,
-        report=report),
+        thorough=thorough, report=report),
       'split': 'test', 'baselines': beside(dataset, binarisation)}
 
   def validate(key, params, arrays):
@@ -147,7 +148,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
                   data.batches(batch_size, binarisation, spec), num_steps, batch_size, average,
                   check=boltzmann.check, monitor=monitors.of_chains(rbm, binarisation, spec),
                   alarms=monitors.ALARMS),),
-    evaluate=evaluate, validate=validate, headline='valid_nats_quick',
+    evaluate=evaluate, thorough=functools.partial(evaluate, thorough=True), validate=validate,
+    headline='valid_nats_quick',
     pictures=figures.rbm_filters(shape), sample=unlabelled(gibbs.sampler(rbm), shape),
     questions=inference.boltzmann(rbm, see=seen(binarisation)),
     steps_per_dispatch=100, num_validations=20,

@@ -331,6 +331,8 @@ class Experiment(NamedTuple):
     evaluate: (key, params, data, report) -> dict of the final scores, JSON-able, made by
       evaluation.likelihood.score, or by its no_likelihood where the model has none. `data` is
       the Dataset, `report` a callable for progress lines.
+    thorough: the same with more searches for what the score may have missed, at several times the
+      cost; None where nothing is searched.
     validate: (key, params, arrays) -> dict of scalars, jit-able, cheap; called every
       `validation_interval` steps with the validation split; None for no validation.
     headline: the metric shown while training and used to keep the best checkpoint,
@@ -363,6 +365,7 @@ class Experiment(NamedTuple):
   binarisation: str
   phases: tuple[Phase, ...]
   evaluate: Evaluate
+  thorough: Evaluate | None = None
   validate: Validate | None = None
   headline: str | None = None
   pictures: Pictures | None = None

@@ -2,6 +2,7 @@
 
   python -m launch.evaluate --workdir=runs/digits
   python -m launch.evaluate --workdir=runs/mnist --set=ais_temperatures=30000
+  python -m launch.evaluate --workdir=runs/mnist --thorough
 """
 
 import json
@@ -16,6 +17,9 @@ from launch.runs import score as score_lib
 _WORKDIR = shared.workdir('Run directory made by launch.train.')
 _SET = shared.overrides('name=value: a hyperparameter that only the score reads, such as '
                         'ais_temperatures; repeatable.')
+_THOROUGH = flags.DEFINE_bool(
+  'thorough', False, 'Search for what the score may have missed by all means that there are, at '
+  'several times the cost; of brackets.')
 _CHECKPOINT = shared.checkpoint()
 _DATA_DIR = shared.data_dir()
 _SAMPLE_SPACE = flags.DEFINE_enum(
@@ -27,7 +31,7 @@ def main(argv):
   app.no_arguments(argv)
   workdir = pathlib.Path(_WORKDIR.value)
   result = score_lib.score(workdir, _CHECKPOINT.value, _DATA_DIR.value, _SAMPLE_SPACE.value,
-                           lambda line: print(line, flush=True), _SET.value)
+                           lambda line: print(line, flush=True), _SET.value, _THOROUGH.value)
   print(tables.of_result(result), flush=True)
   if page := app.extra('the page of the run', _page, workdir):
     print(f'page: {page}', flush=True)

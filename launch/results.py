@@ -102,7 +102,7 @@ def keep(result: Result) -> Result:
 
 
 # What is kept of a seed besides its likelihood and its other scores.
-_OF_A_SEED = ('log_partition', 'train_nats')
+_OF_A_SEED = ('log_partition', 'train_nats', 'searches')
 
 
 if __name__ == '__main__':

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_models.models import rbm, units
-from gen_models.samplers import annealing, searches, tempering
+from gen_models.samplers import annealing, searches, tempering, thorough as thorough_lib
 from gen_models.samplers.annealing import Machine
 
 
@@ -121,7 +121,7 @@ _ROUNDING = 1e-3  # nats, of free energies in float32
 def bracket(key, params, v_NV, *, base_V, start_CV, binarisation: str,
             method: Literal['annealing', 'ladder', 'trajectory'] = 'annealing', betas=None,
             history_R: Any = None, num_steps: int = 1000, burn_in: int = 1000,
-            resolved_nats: float = RESOLVED_NATS, search_betas=None,
+            resolved_nats: float = RESOLVED_NATS, search_betas=None, thorough: bool = False,
             report: Callable[[str], None] | None = None, model: Machine = rbm, weights_N=None,
             **details) -> dict:
   """log p(v) = -F(v) - log Z with log Z from both sides.
@@ -162,6 +162,8 @@ def bracket(key, params, v_NV, *, base_V, start_CV, binarisation: str,
     num_steps: Gibbs steps measured, of `ladder` and `trajectory`; samples for each chain and rung.
     burn_in: Gibbs steps.
     resolved_nats: see above; from this width on `annealing` measures its second path too.
+    thorough: whether `annealing` is accompanied by all searches of samplers.thorough, at about
+      seven times the cost.
     search_betas: of the searches beside `ladder` and `trajectory`; default annealing.refined(3000).
     report: called with lines of progress.
     model: the layers; by default Bernoulli units in both.
@@ -173,13 +175,20 @@ def bracket(key, params, v_NV, *, base_V, start_CV, binarisation: str,
     `num_temperatures` (steps from the base to the model) and `searches`, a summary of them.
 
   Raises:
-    ValueError: there is no such method, a trajectory has no history, images are not states of the
+    ValueError: there is no such method, another than annealing is to be thorough, a
+      trajectory has no history, images are not states of the
       model, or the sampler refuses its arguments.
   """
   for images_NV in (v_NV, start_CV):
     units.check_batch(model.visible, len(params.w_VH), images_NV)
   seen = dict(burn_in=burn_in, seen_NV=v_NV, report=report, model=model)
-  if method == 'annealing':
+  tour: dict = {}
+  if thorough and method != 'annealing':
+    raise ValueError(f'the thorough searches are of annealing, not of {method!r}')
+  if thorough:
+    found, tour = _thorough(thorough_lib.bracket(
+      key, params, base_V, start_CV, betas=betas, too_wide=resolved_nats, **seen))
+  elif method == 'annealing':
     found = searches.bracket(key, params, base_V, start_CV, betas=betas, too_wide=resolved_nats,
                              **seen)
   else:
@@ -202,7 +211,7 @@ def bracket(key, params, v_NV, *, base_V, start_CV, binarisation: str,
                                          z.upper.effective_sample_size),
                lower=lower, upper=upper, resolved=agree, log_partition=log_z,
                num_chains=len(start_CV), num_temperatures=z.lower.num_temperatures, method=method,
-               searches=looked_at(found), weights_N=weights_N, **details)
+               searches=looked_at(found) | tour, weights_N=weights_N, **details)
 
 
 def looked_at(found: searches.Searched) -> dict:
@@ -216,6 +225,18 @@ def looked_at(found: searches.Searched) -> dict:
                            'effective_sample_size': base.effective_sample_size,
                            'num_chains': len(base.log_weights_C)}
                     for name, base in found.bases.items()}}
+
+
+def _thorough(all_of_it: thorough_lib.Thorough) -> tuple[searches.Searched, dict]:
+  """(the bracket, what the entry of the record about the searches has besides)."""
+  tour = all_of_it.tour
+  return all_of_it.found, {
+    'thorough': True, 'paths': list(all_of_it.paths), 'starts': all_of_it.starts,
+    'ladder': {'log_partition': tour.estimate.log_partition,
+               'standard_error': tour.estimate.standard_error,
+               'num_temperatures': tour.estimate.num_temperatures, 'num_chains': tour.num_chains,
+               'num_steps': tour.num_steps, 'round_trips': tour.round_trips,
+               'counts': tour.counts}}
 
 
 def resolved(z: annealing.Bracket, resolved_nats: float = RESOLVED_NATS) -> bool:

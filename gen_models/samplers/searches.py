@@ -107,7 +107,7 @@ def bracket(key, params, base_V, start_CV, *, betas=None, burn_in: int = 1000, c
                     model=model)
 
   def along(path, walks):
-    return _Path(log_z0[path], len(betas) - 1, forth[path], walks, label)
+    return Path(log_z0[path], len(betas) - 1, forth[path], walks, label)
 
   paths = {'data': along('data', [
     annealing.back(key_back, params, base_V, starts['data'], betas, **go),
@@ -186,7 +186,7 @@ def _bases(model: Machine, params, base_V):
                  for name, a_V in bases.items()}
 
 
-class _Path:
+class Path:
   """The two sides along the temperatures from one base, the upper one by strata."""
 
   def __init__(self, log_z0: float, num_temperatures: int, forth: annealing.Walk,

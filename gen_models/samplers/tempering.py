@@ -204,6 +204,13 @@ def step(key, params_R: Any, ladder: Ladder, *, model: Machine = rbm) -> tuple[L
   Returns:
     (ladder, work), the work of each pair measured just before its swap.
   """
+  ladder, work, _ = step_with_labels(key, params_R, ladder, model=model)
+  return ladder, work
+
+
+def step_with_labels(key, params_R: Any, ladder: Ladder, label_RC=None, *,
+                     model: Machine = rbm) -> tuple[Ladder, Work, jax.Array]:
+  """`step`; label_RC belong to the states v and move with them: (ladder, work, labels)."""
   key_v, key_h, *keys = jax.random.split(key, 4)
   binary = annealing.is_binary(model)
   if binary:
@@ -211,7 +218,7 @@ def step(key, params_R: Any, ladder: Ladder, *, model: Machine = rbm) -> tuple[L
   else:
     keys_R = jax.random.split(key_v, len(params_R.w_VH))
     v_RCV = jax.vmap(model.sample_visible)(keys_R, params_R, ladder.h_RCH)
-  state = _evaluated(params_R, v_RCV, _said(params_R, v_RCV), model)
+  state = _evaluated(params_R, v_RCV, _said(params_R, v_RCV), model, label_RC)
   num_pairs = len(ladder.v_RCV) - 1
   works, pairs = [], []
   for parity in range(min(2, num_pairs)):
@@ -225,7 +232,18 @@ def step(key, params_R: Any, ladder: Ladder, *, model: Machine = rbm) -> tuple[L
   else:
     keys_R = jax.random.split(key_h, len(params_R.w_VH))
     h_RCH = jax.vmap(model.hidden.sample)(keys_R, params_R.c_H, state.u_RCH)
-  return Ladder(state.v_RCV, h_RCH), work
+  return Ladder(state.v_RCV, h_RCH), work, state.label_RC
+
+
+def turned(trip_RC) -> tuple[jax.Array, jax.Array]:
+  """(labels, round trips completed) after a step, of the labels that `step_with_labels` moves.
+
+  0: has not been on rung 0 yet; 1: was last there; 2: has been on the last rung since. A state that
+  comes to rung 0 with a 2 has made a round trip.
+  """
+  done = jnp.sum(trip_RC[0] == 2)
+  trip_RC = trip_RC.at[0].set(1)
+  return trip_RC.at[-1].set(jnp.where(trip_RC[-1] == 0, 0, 2)), done
 
 
 def run(key, params_R: Any, ladder: Ladder, num_steps: int, *,
@@ -249,6 +267,7 @@ class _Evaluated(NamedTuple):
   v_RCV: jax.Array
   u_RCH: jax.Array  # the input of the hidden units without their biases, `_said`
   f_RC: jax.Array  # F_r(v)
+  label_RC: jax.Array  # moves with v
 
 
 def _visible_input(params_R, h_RCH) -> jax.Array:
@@ -275,16 +294,18 @@ def _hidden_input(params_R, u_RCH) -> jax.Array:
   return u_RCH + params_R.c_H[:, None]
 
 
-def _evaluated(params_R, v_RCV, u_RCH, model: Machine = rbm) -> _Evaluated:
+def _evaluated(params_R, v_RCV, u_RCH, model: Machine = rbm, label_RC=None) -> _Evaluated:
+  if label_RC is None:
+    label_RC = jnp.zeros(v_RCV.shape[:2], jnp.int32)
   if not annealing.is_binary(model):
     f_RC = -(jax.vmap(model.visible.log_base)(params_R.b_V, v_RCV)
              + jax.vmap(model.hidden.cumulant)(params_R.c_H, u_RCH))
-    return _Evaluated(v_RCV, u_RCH, f_RC)
+    return _Evaluated(v_RCV, u_RCH, f_RC, label_RC)
   y_RCH = _hidden_input(params_R, u_RCH)
   # Sums as products, whose order does not change under vmap: see mean_rows.
   f_RC = -(jnp.einsum('rcv,rv->rc', v_RCV, params_R.b_V)
            + jax.nn.softplus(y_RCH) @ jnp.ones(y_RCH.shape[-1]))
-  return _Evaluated(v_RCV, u_RCH, f_RC)
+  return _Evaluated(v_RCV, u_RCH, f_RC, label_RC)
 
 
 def _exchange(key, params_R, state: _Evaluated, parity: int,
@@ -298,7 +319,8 @@ def _exchange(key, params_R, state: _Evaluated, parity: int,
   v_RCV = state.v_RCV[partner_R]
   shared = isinstance(params_R, Scaled)
   other = _evaluated(params_R, v_RCV,
-                     state.u_RCH[partner_R] if shared else _said(params_R, v_RCV), model)
+                     state.u_RCH[partner_R] if shared else _said(params_R, v_RCV), model,
+                     state.label_RC[partner_R])
   work = Work(state.f_RC[low_P] - other.f_RC[low_P + 1], state.f_RC[low_P + 1] - other.f_RC[low_P])
   # An exponential variable is -log of a uniform one, and never infinite.
   accepted_PC = jax.random.exponential(key, (len(low_P), chains)) >= -(work.forth_PC + work.back_PC)
@@ -376,7 +398,7 @@ def bracket_and_ends(key, params_R, start_CV, *, num_steps: int = 1000,
                                                   down=True, model=model),
                        name='ladder from the data')
   back_TPC = work.back_PC
-  lower, back = _one_sided(base, forth_TPC), _one_sided(-base, back_TPC)
+  lower, back = one_sided(base, forth_TPC), one_sided(-base, back_TPC)
   middle = base + sum(annealing.bennett(forth_TPC[:, p].ravel(), back_TPC[:, p].ravel())
                       for p in range(forth_TPC.shape[1]))
   sides = annealing.Bracket(middle, lower, back._replace(log_partition=-back.log_partition))
@@ -436,7 +458,7 @@ def _measured(key, ladder: Ladder, *, params_R, num_steps, burn_in, chunk, repor
   return ladder, jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
 
 
-def _one_sided(base_log_partition: float, log_w_TPC: np.ndarray | jax.Array) -> annealing.Estimate:
+def one_sided(base_log_partition: float, log_w_TPC: np.ndarray | jax.Array) -> annealing.Estimate:
   """log Z_0 + sum_p log m_p, m_p the mean of m_pc = mean_t w_tpc; sd of sum_p m_pc / m_p over c."""
   mean_PC = np.logaddexp.reduce(log_w_TPC, axis=0) - np.log(len(log_w_TPC))
   num_chains = mean_PC.shape[1]

@@ -53,7 +53,8 @@ def commands(result: Result) -> str:
   """The shell commands that train and score a result again, a line each."""
   workdir = f'runs/{result.experiment}/{result.variant or "defaults"}'
   options = [*(['--checkpoint=best'] if result.checkpoint == 'best' else []),
-             *([] if result.samples else ['--sample_space=none'])]
+             *([] if result.samples else ['--sample_space=none']),
+             *(['--thorough'] if result.score.details.get('searches', {}).get('thorough') else [])]
   train = f'python -m launch.train {" ".join(map(shlex.quote, tables.configuration(result)))}'
   score = ' '.join(['python -m launch.evaluate', *options])
   seeds = result.seeds

@@ -14,6 +14,7 @@ import numpy as np
 from gen_models import files
 from gen_models.evaluation import json_fields, score as record
 from gen_models.training import keys
+from launch import errors
 from launch.runs import directory as rundir, load, result as result_lib
 from launch.runs.result import Machine, Result
 
@@ -22,7 +23,7 @@ UNFINISHED = 'scoring ended before the draws were compared with test images'
 
 def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None = None,
           space: str = 'own', report: Callable[[str], None] = print,
-          overrides: Sequence[str] = ()) -> Result:
+          overrides: Sequence[str] = (), thorough: bool = False) -> Result:
   """Scores a run on the test split and writes its result.json.
 
   The likelihood is on disk before anything else is tried: whatever fails after it is a remark in
@@ -35,6 +36,7 @@ def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None 
     space: binarisation under which draws are compared with test images, 'own' or 'none'.
     report: called with lines of progress.
     overrides: name=value words for hyperparameters that only the score reads.
+    thorough: whether to score by Experiment.thorough.
 
   Returns:
     What was written.
@@ -42,11 +44,16 @@ def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None 
   Raises:
     Malformed: the experiment's `evaluate` returned something else than a score.
     OSError: the result cannot be written; it was reported as one line of JSON.
+    UsageError: the experiment has no thorough score.
   """
   workdir = pathlib.Path(workdir)
   run = load.run(workdir, which, data_dir, overrides)
+  evaluate = run.experiment.thorough if thorough else run.experiment.evaluate
+  if evaluate is None:
+    raise errors.UsageError(f'--thorough: the score of {run.config["experiment"]} searches for '
+                            'nothing; leave it out')
   seeds = range(run.config['seed'], run.config['seed'] + run.config['seeds'])
-  scores = [_evaluate(run, i, f'seed {seed}: ' if len(seeds) > 1 else '', report)
+  scores = [_evaluate(run, evaluate, i, f'seed {seed}: ' if len(seeds) > 1 else '', report)
             for i, seed in enumerate(seeds)]
   remarks: list[str] = []
   targets = _tried(lambda: reached(run, workdir), 'the time to the target', remarks, [])
@@ -82,11 +89,12 @@ def is_scored(workdir: pathlib.Path) -> bool:
     return False
 
 
-def _evaluate(run, replica: int, prefix: str, report: Callable[[str], None]) -> record.Score:
+def _evaluate(run, evaluate, replica: int, prefix: str,
+              report: Callable[[str], None]) -> record.Score:
   """The score of one seed."""
   # Accelerators round float32 products to 10 bits by default; scores must not be rounded so.
   with jax.default_matmul_precision('highest'):
-    value = run.experiment.evaluate(
+    value = evaluate(
       keys.evaluation(run.config['seed'] + replica), run.params_of(replica), run.dataset,
       lambda line: report(prefix + line))
   value, remarks = json_fields.finite(value)

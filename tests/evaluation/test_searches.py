@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from gen_models.evaluation import likelihood
+from gen_models.evaluation.score import Score
 from gen_models.models import bits, rbm, units
 from gen_models.samplers import annealing, searches, tempering
 
@@ -191,6 +192,76 @@ def test_ladders_of_swapping_chains_are_searched_too(method, num):
     blind += found['searches']['uncovered_strata'] > 0
   assert not false
   assert blind  # some ladders did miss a mode, or this tests nothing
+
+
+def two_templates(i: int):
+  """(RBM, images of the first): narrow modes at two images, the second of as much or more mass."""
+  rng = np.random.default_rng(i)
+  images = [rng.integers(0, 2, 16).astype(np.float32) for _ in range(2)]
+  w_VH = np.concatenate([np.repeat(4 * (2 * image_V - 1)[:, None], 4, 1) for image_V in images], 1)
+  c_H = np.repeat([4 * (1 - image_V.sum()) for image_V in images], 4)
+  c_H[4:] += 0.5 * (i % 2)
+  params = machine(w_VH, np.zeros(16), c_H)
+  return params, draws(rng, params, 1000, images[0])
+
+
+@pytest.mark.parametrize('numbers', [(2, 3), pytest.param((1, 4, 5), marks=pytest.mark.slow)])
+def test_thorough_searches_resolve_what_the_usual_ones_leave_open(numbers):
+  resolved = 0
+  for i in numbers:
+    params, v_NV = two_templates(i)
+    usual, found = (score(i, params, v_NV, betas=annealing.linear(400), thorough=thorough)
+                    for thorough in (False, True))
+    assert not usual['resolved'] and not is_false(params, v_NV, found)
+    resolved += found['resolved']
+    said = found['searches']
+    assert said['thorough'] and set(said['bases']) == {'data', 'uniform', 'opposite', 'model'}
+    assert said['path'] in said['paths'] and said['starts']['images'] == CHAINS
+    assert all(num == CHAINS // 2 for name, num in said['starts'].items() if name != 'images')
+    assert said['ladder']['counts'] and found['num_temperatures'] == 800
+    assert 'thorough' not in usual['searches']
+  assert resolved > len(numbers) / 2
+
+
+def test_the_thorough_searches_are_of_annealing():
+  params, v_NV = two_templates(0)
+  with pytest.raises(ValueError, match="searches are of annealing, not of 'ladder'"):
+    score(0, params, v_NV, method='ladder', thorough=True)
+
+
+def test_reverse_annealing_from_images_flatters_a_machine_with_mass_far_from_them():
+  # 98 % of the mass lies at the opposite of what the images show. One forward chain in a hundred
+  # ends there, with a weight that outweighs all others; no reverse chain that began at an image
+  # does. So the two directions contradict each other as those of CD-25 do in rbm_mnist.
+  rng = np.random.default_rng(0)
+  params, image_V = modes(rng, 2, 0.8, (0.02, 0.98))
+  v_NV = draws(rng, params, 300, image_V)
+  base_V, betas = units.log_odds(jnp.asarray(v_NV.mean(0))), annealing.linear(100)
+  log_z, log_z0 = (float(x) for x in (rbm.log_partition(params),
+                                      annealing.base_log_partition(params, base_V)))
+  energy = float(-rbm.free_energy(params, jnp.asarray(v_NV)).mean())
+  # Forward: 20 times 100 chains. Weights are unbiased, so their log bounds log Z from below, and
+  # nats from above, in expectation.
+  walk = annealing.forth(jax.random.key(1), params, base_V, 2000, betas)
+  all_of_them = annealing.estimate(log_z0, walk.log_w_C, 100)
+  assert abs(all_of_them.log_partition - log_z) < 3 * all_of_them.standard_error
+  nats_R = energy - np.array([annealing.estimate(log_z0, log_w_C, 100).log_partition
+                              for log_w_C in walk.log_w_C.reshape(20, 100)])
+  exact = energy - log_z
+  assert nats_R.mean() > exact - 3 * nats_R.std(ddof=1) / 20**0.5
+  # Both directions, without searches and with them.
+  ways = annealing.bracket(jax.random.key(2), params, base_V, v_NV[:CHAINS], betas=betas,
+                           burn_in=100)
+  forward, reverse = (energy - side.log_partition for side in (ways.lower, ways.upper))
+  assert reverse > exact + 3 and ways.upper.standard_error < 0.2
+  assert forward < reverse - 3 and not likelihood.resolved(ways)
+  two = Score.from_json(likelihood.score(
+    np.full(3, energy - ways.log_partition), kind='bracket', binarisation='static',
+    lower=reverse, upper=forward, resolved=False))
+  assert two.headline == min(forward, two.test_nats) < reverse - 1
+  found = score(2, params, v_NV, betas=betas)
+  assert found['test_nats'] < exact + 3 * found['standard_error'] + 0.1
+  assert not is_false(params, v_NV, found)
 
 
 def test_strata_bound_log_z_by_what_the_ways_forth_must_reach():

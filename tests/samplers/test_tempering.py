@@ -177,6 +177,33 @@ def test_a_swap_happens_as_often_as_it_says():
     assert_allclose(after.f_RC, again.f_RC, rtol=1e-5, atol=1e-5)
 
 
+def test_round_trips_are_those_of_the_states():
+  # Names move with the states; what each of them did is counted from where its name was.
+  params_R, steps, chains = LADDERS['scaled'], 60, 3
+  rungs = len(params_R.b_V)
+
+  def body(carry, key):
+    ladder, name_RC, trip_RC = carry
+    after, _, name_RC = tempering.step_with_labels(key, params_R, ladder, name_RC)
+    _, _, trip_RC = tempering.step_with_labels(key, params_R, ladder, trip_RC)
+    trip_RC, done = tempering.turned(trip_RC)
+    return (after, name_RC, trip_RC), (name_RC, done)
+
+  name_RC = jnp.broadcast_to(jnp.arange(rungs)[:, None], (rungs, chains))
+  start = tempering.init(jax.random.key(0), params_R, chains), name_RC, jnp.zeros_like(name_RC)
+  name_TRC, done_T = jax.jit(lambda: jax.lax.scan(
+    body, start, jax.random.split(jax.random.key(1), steps)))()[1]
+  expected = 0
+  for c in range(chains):
+    for name in range(rungs):
+      way = [at for at in np.argmax(np.asarray(name_TRC)[:, :, c] == name, axis=1)
+             if at in (0, rungs - 1)]
+      ends = [at for i, at in enumerate(way) if i == 0 or at != way[i - 1]]
+      expected += max(0, len(ends[ends.index(0):]) - 1) // 2 if 0 in ends else 0
+  assert np.all(np.sort(np.asarray(name_TRC), axis=1) == np.arange(rungs)[:, None])
+  assert int(done_T.sum()) == expected > chains
+
+
 @pytest.mark.parametrize('rungs', [4, 5])
 def test_even_pairs_and_odd_pairs_take_turns(rungs):
   # Equal machines always swap, and the first unit of each state says where it came from.
@@ -263,7 +290,7 @@ def test_a_ladder_is_one_function_under_jit_and_vmap():
 def test_a_side_is_its_formulas():
   draws = np.random.default_rng(0)
   log_w_TPC = draws.normal(-700, 1, (5, 2, 30))
-  found = tempering._one_sided(3.0, log_w_TPC)
+  found = tempering.one_sided(3.0, log_w_TPC)
   mean_PC = np.exp(log_w_TPC + 700).mean(0)
   mean_P = mean_PC.mean(1)
   assert_allclose(found.log_partition, 3 - 1400 + np.log(mean_P).sum(), rtol=1e-12)
@@ -274,7 +301,7 @@ def test_a_side_is_its_formulas():
   assert_allclose(found.standard_error,
                   np.std((mean_PC / mean_P[:, None]).sum(0), ddof=1) / np.sqrt(30), rtol=1e-9)
   assert found.num_temperatures == 2
-  one = tempering._one_sided(0.0, np.full((2, 3, 1), 1.5))
+  one = tempering.one_sided(0.0, np.full((2, 3, 1), 1.5))
   assert np.isnan(one.standard_error) and one.log_partition == 4.5
 
 
@@ -284,7 +311,7 @@ def test_the_standard_error_knows_of_correlation():
   first = twins(5.0)
   params_R = tempering.stacked([first, first._replace(b_V=first.b_V + 0.25)])
   _, work = _run(jax.random.key(0), params_R, exact_ladder(params_R, 12 * 150), 20)
-  found = [tempering._one_sided(0.0, w_TPC)
+  found = [tempering.one_sided(0.0, w_TPC)
            for w_TPC in np.split(np.asarray(work.forth_PC, float), 150, axis=2)]
   log_w, error = (np.array([getattr(f, name) for f in found])
                   for name in ('log_partition', 'standard_error'))
@@ -317,7 +344,7 @@ def test_a_coarse_bracket_leans_to_its_sides():
   _, work = _run(jax.random.key(0), params_R, exact_ladder(params_R, 400), 4)
   forth, back = (np.asarray(w, float) for w in work)
   for c, sign, w_TPC in ((base, 1, forth), (-base, -1, back)):
-    gap = np.array([exact - sign * tempering._one_sided(c, w_TPC[:, :, i:i + 1]).log_partition
+    gap = np.array([exact - sign * tempering.one_sided(c, w_TPC[:, :, i:i + 1]).log_partition
                     for i in range(400)]) * sign
     assert gap.mean() > 4 * gap.std(ddof=1) / np.sqrt(400) > 0.02
   assert annealing.bennett(forth[:, 0].ravel(), back[:, 0].ravel()) == pytest.approx(

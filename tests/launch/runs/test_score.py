@@ -10,6 +10,7 @@ import pytest
 from gen_models import data
 from gen_models.evaluation import json_fields
 from gen_models.experiment import Samples
+from launch import errors
 from launch.reports import tables
 from launch.runs import load, result as result_lib, score as score_lib
 
@@ -58,13 +59,13 @@ def test_where_every_dispatch_ends_in_a_look_seconds_are_of_both(tmp_path):
 
 
 def scored(monkeypatch, workdir, evaluate, num_test=300, sample=None, environment='[]',
-           lines=None):
+           lines=None, thorough=None, wanted=False):
   """The result of a run that was never trained, and the lines that were reported."""
   digits = data.load('digits')
   dataset = digits._replace(test=data.Arrays(digits.test.images[:num_test]))
   experiment = types.SimpleNamespace(
-    evaluate=lambda *args: evaluate, dataset='digits', protocol='', sample=sample,
-    binarisation='threshold', target=None, headline=None)
+    evaluate=lambda *args: evaluate, thorough=thorough, dataset='digits', protocol='',
+    sample=sample, binarisation='threshold', target=None, headline=None)
   config = {'experiment': 'rbm_digits', 'variant': None, 'hyperparameters': {}, 'seed': 0,
             'seeds': 1}
   state = types.SimpleNamespace(params={'w': np.zeros(3)}, average=())
@@ -74,7 +75,7 @@ def scored(monkeypatch, workdir, evaluate, num_test=300, sample=None, environmen
   if environment is not None:
     (workdir / 'environment.json').write_text(environment)
   lines = [] if lines is None else lines
-  score_lib.score(workdir, report=lines.append)
+  score_lib.score(workdir, report=lines.append, thorough=wanted)
   return result_lib.read(workdir / 'result.json'), lines
 
 
@@ -89,6 +90,15 @@ def test_a_standard_error_that_is_not_a_number_costs_no_likelihood(monkeypatch, 
   assert any('standard_error was nan' in line for line in result.score.remarks)
   assert any('scores.x was inf' in line for line in lines)
   assert 'nan' not in tables.of_result(result).replace('standard_error was nan', '')
+
+
+def test_a_thorough_score_is_the_one_that_the_experiment_has(monkeypatch, tmp_path):
+  found = {wanted: scored(monkeypatch, tmp_path, SCORE, wanted=wanted,
+                          thorough=lambda *args: {**SCORE, 'test_nats': -21.0})[0]
+           for wanted in (False, True)}
+  assert found[False].score.test_nats == -20 and found[True].score.test_nats == -21
+  with pytest.raises(errors.UsageError, match='--thorough: the score of rbm_digits'):
+    scored(monkeypatch, tmp_path, SCORE, wanted=True)
 
 
 @pytest.mark.parametrize('environment', [

@@ -1,0 +1,79 @@
+"""What the thorough searches begin with, and how their estimates widen a bracket."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen_models.models import rbm
+from gen_models.samplers import annealing, thorough
+
+pytestmark = pytest.mark.usefixtures('strict_promotion')
+
+V = 12
+
+
+def detectors():
+  """(RBM, images): hidden unit j is on where image j is seen, and draws it."""
+  images = np.random.default_rng(0).integers(0, 2, (3, V)).astype(np.float32)
+  w_VH = 8 * (2 * images - 1).T
+  return rbm.Params(jnp.asarray(w_VH), jnp.zeros(V), jnp.asarray(8 * (1 - images.sum(1)))), images
+
+
+def test_a_flipped_hidden_unit_draws_what_it_stands_for():
+  params, images = detectors()
+  v_CV = jnp.tile(jnp.asarray(images[0]), (300, 1))
+  drawn_CV = np.asarray(thorough.flipped(jax.random.key(0), params, v_CV))
+  for image_V in images:
+    assert np.any(np.all(drawn_CV == image_V, axis=1))
+  # The first chains flip each unit with probability 1 / 3, and so none with 0.3.
+  assert np.mean(np.all(drawn_CV[:30] == images[0], axis=1)) > 0.1
+
+
+def test_fixed_points_of_random_starts_are_all_modes():
+  # All on or all off, alike. Of seven hidden units the majority of a random start decides.
+  w_VH = jnp.full((V, 7), 3.0)
+  params = rbm.Params(w_VH, jnp.full(V, -10.5), jnp.full(7, -18.0))
+  v_NV = np.asarray(thorough.fixed_points(jax.random.key(0), params, 200))
+  on_N = v_NV.mean(1)
+  assert np.all((on_N < 0.1) | (on_N > 0.9))
+  assert 0.2 < on_N.mean() < 0.8
+
+
+def test_a_schedule_twice_as_fine_has_its_own_temperatures_too():
+  betas = annealing.refined(7)
+  fine = thorough.twice_as_fine(betas)
+  np.testing.assert_allclose(fine[::2], betas)
+  np.testing.assert_allclose(fine[1::2], (betas[1:] + betas[:-1]) / 2)
+
+
+def estimate(log_z, error):
+  return annealing.Estimate(log_z, error, 9.0, np.zeros(9), 1)
+
+
+@pytest.mark.parametrize('others, ladder, sides', [
+  ([(1.0, 0.1)], None, (1.0, 2.0)), ([(1.5, 0.1)], None, (1.1, 2.0)),  # 4 standard errors below
+  ([(3.0, 0.1)], None, (2.6, 2.0)),  # more than the side above: they cross
+  ([(3.0, float('nan'))], None, (1.0, 2.0)), ([], (1.5, 0.1), (1.0, 2.0)),
+  ([], (3.0, 0.1), (1.0, 2.6)), ([], (0.0, 0.1), (0.4, 2.0)),
+  ([], (3.0, float('nan')), (1.0, 2.0))])
+def test_a_bracket_is_widened_to_hold_what_others_say(others, ladder, sides):
+  found = thorough.widened(
+    annealing.Bracket(1.5, estimate(1.0, 0.2), estimate(2.0, 0.3)),
+    [estimate(*other) for other in others], ladder and estimate(*ladder))
+  np.testing.assert_allclose((found.lower.log_partition, found.upper.log_partition), sides)
+  assert min(sides) <= found.log_partition <= max(sides)
+  assert (found.lower.standard_error, found.upper.standard_error) == (0.2, 0.3)
+
+
+def test_a_ladder_says_what_it_did():
+  params, _ = detectors()
+  params = jax.tree.map(lambda x: x / 8, params)
+  base_V = jnp.zeros(V)
+  tour = thorough.ladder_tour(jax.random.key(0), params, base_V, 5, num_rungs=6, num_steps=200,
+                              burn_in=20)
+  exact = float(rbm.log_partition(params))
+  assert abs(tour.estimate.log_partition - exact) < 5 * tour.estimate.standard_error + 1e-3
+  assert tour.estimate.standard_error < 0.2
+  assert tour.counts and tour.round_trips > 50  # of five chains
+  assert tour.ends_NV.shape == (4 * 5, V)
