@@ -210,7 +210,7 @@ def test_thorough_searches_resolve_what_the_usual_ones_leave_open(numbers):
   resolved = 0
   for i in numbers:
     params, v_NV = two_templates(i)
-    usual, found = (score(i, params, v_NV, betas=annealing.linear(400), thorough=thorough)
+    usual, found = (score(i, params, v_NV, betas=annealing.linear(250), thorough=thorough)
                     for thorough in (False, True))
     assert not usual['resolved'] and not is_false(params, v_NV, found)
     resolved += found['resolved']
@@ -218,7 +218,7 @@ def test_thorough_searches_resolve_what_the_usual_ones_leave_open(numbers):
     assert said['thorough'] and set(said['bases']) == {'data', 'uniform', 'opposite', 'model'}
     assert said['path'] in said['paths'] and said['starts']['images'] == CHAINS
     assert all(num == CHAINS // 2 for name, num in said['starts'].items() if name != 'images')
-    assert said['ladder']['counts'] and found['num_temperatures'] == 800
+    assert said['ladder']['counts'] and found['num_temperatures'] == 500
     assert 'thorough' not in usual['searches']
   assert resolved > len(numbers) / 2
 
@@ -230,11 +230,11 @@ def test_the_thorough_searches_are_of_annealing():
 
 
 def test_reverse_annealing_from_images_flatters_a_machine_with_mass_far_from_them():
-  # 98 % of the mass lies at the opposite of what the images show. One forward chain in a hundred
-  # ends there, with a weight that outweighs all others; no reverse chain that began at an image
-  # does. So the two directions contradict each other as those of CD-25 do in rbm_mnist.
+  # 98 % of the mass lies at the opposite of what the images show. One forward chain in eight ends
+  # there, with a weight that outweighs all others; reverse chains begin at the images. So the two
+  # directions contradict each other as those of CD-25 do in rbm_mnist.
   rng = np.random.default_rng(0)
-  params, image_V = modes(rng, 2, 0.8, (0.02, 0.98))
+  params, image_V = modes(rng, 2, 0.75, (0.02, 0.98))
   v_NV = draws(rng, params, 300, image_V)
   base_V, betas = units.log_odds(jnp.asarray(v_NV.mean(0))), annealing.linear(100)
   log_z, log_z0 = (float(x) for x in (rbm.log_partition(params),
@@ -251,10 +251,10 @@ def test_reverse_annealing_from_images_flatters_a_machine_with_mass_far_from_the
   assert nats_R.mean() > exact - 3 * nats_R.std(ddof=1) / 20**0.5
   # Both directions, without searches and with them.
   ways = annealing.bracket(jax.random.key(2), params, base_V, v_NV[:CHAINS], betas=betas,
-                           burn_in=100)
+                           burn_in=20)
   forward, reverse = (energy - side.log_partition for side in (ways.lower, ways.upper))
   assert reverse > exact + 3 and ways.upper.standard_error < 0.2
-  assert forward < reverse - 3 and not likelihood.resolved(ways)
+  assert forward < reverse - 2 and not likelihood.resolved(ways)
   two = Score.from_json(likelihood.score(
     np.full(3, energy - ways.log_partition), kind='bracket', binarisation='static',
     lower=reverse, upper=forward, resolved=False))

@@ -185,7 +185,7 @@ def test_round_trips_are_those_of_the_states():
   def body(carry, key):
     ladder, name_RC, trip_RC = carry
     after, _, name_RC = tempering.step_with_labels(key, params_R, ladder, name_RC)
-    _, _, trip_RC = tempering.step_with_labels(key, params_R, ladder, trip_RC)
+    _, _, trip_RC = tempering.step_with_labels(jax.random.clone(key), params_R, ladder, trip_RC)
     trip_RC, done = tempering.turned(trip_RC)
     return (after, name_RC, trip_RC), (name_RC, done)
 
