@@ -206,6 +206,21 @@ def test_finite_units_without_bias_are_uniform(name):
   np.testing.assert_array_equal(theta, jnp.zeros(NUM))
 
 
+@pytest.mark.parametrize('m', [-12.5, -80.0])
+def test_rectified_units_far_below_zero_are_no_exponentials(m):
+  # An exponential of rate -m has a mean 1.3 % and a square 3 % too large at -12.
+  layer, theta_D = units.RECTIFIED, jnp.zeros(1)
+  x_G = np.linspace(0, 30 / -m, 200_001)
+  p_G = np.exp(m * x_G - x_G**2 / 2)
+  mean, square = (p_G @ x_G**k / p_G.sum() for k in (1, 2))
+  y = jnp.full((1, 1), m)
+  np.testing.assert_allclose(layer.mean(theta_D, y)[0, 0], mean, rtol=1e-3)
+  np.testing.assert_allclose(layer.square(theta_D, y)[0, 0], square, rtol=1e-3)
+  x_N = np.asarray(layer.sample(jax.random.key(4), theta_D, jnp.full((2**19, 1), m)), np.float64)
+  np.testing.assert_allclose(x_N.mean(), mean, rtol=5 / 2**9.5)  # 5 standard errors: 0.7 %
+  np.testing.assert_allclose((x_N**2).mean(), square, rtol=5 * 5**0.5 / 2**9.5)
+
+
 def test_the_variance_of_gaussian_units_stays_within_bounds():
   layer = units.Gaussian(0.05, 3.0)
   for spread, variance in ((-1e4, 3.0), (1e4, 0.05)):
