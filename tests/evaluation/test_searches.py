@@ -197,7 +197,7 @@ def test_ladders_of_swapping_chains_are_searched_too(method, num):
 def two_templates(i: int):
   """(RBM, images of the first): narrow modes at two images, the second of as much or more mass."""
   rng = np.random.default_rng(i)
-  images = [rng.integers(0, 2, 16).astype(np.float32) for _ in range(2)]
+  images = [(rng.random(16) < 0.5).astype(np.float32) for _ in range(2)]
   w_VH = np.concatenate([np.repeat(4 * (2 * image_V - 1)[:, None], 4, 1) for image_V in images], 1)
   c_H = np.repeat([4 * (1 - image_V.sum()) for image_V in images], 4)
   c_H[4:] += 0.5 * (i % 2)
@@ -205,12 +205,12 @@ def two_templates(i: int):
   return params, draws(rng, params, 1000, images[0])
 
 
-@pytest.mark.parametrize('numbers', [(2, 3), pytest.param((1, 4, 5), marks=pytest.mark.slow)])
+@pytest.mark.parametrize('numbers', [(2,), pytest.param((1, 3, 4, 5), marks=pytest.mark.slow)])
 def test_thorough_searches_resolve_what_the_usual_ones_leave_open(numbers):
   resolved = 0
   for i in numbers:
     params, v_NV = two_templates(i)
-    usual, found = (score(i, params, v_NV, betas=annealing.linear(250), thorough=thorough)
+    usual, found = (score(i, params, v_NV, betas=annealing.linear(400), thorough=thorough)
                     for thorough in (False, True))
     assert not usual['resolved'] and not is_false(params, v_NV, found)
     resolved += found['resolved']
@@ -218,7 +218,7 @@ def test_thorough_searches_resolve_what_the_usual_ones_leave_open(numbers):
     assert said['thorough'] and set(said['bases']) == {'data', 'uniform', 'opposite', 'model'}
     assert said['path'] in said['paths'] and said['starts']['images'] == CHAINS
     assert all(num == CHAINS // 2 for name, num in said['starts'].items() if name != 'images')
-    assert said['ladder']['counts'] and found['num_temperatures'] == 500
+    assert said['ladder']['counts'] and found['num_temperatures'] == 800
     assert 'thorough' not in usual['searches']
   assert resolved > len(numbers) / 2
 
