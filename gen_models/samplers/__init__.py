@@ -10,16 +10,18 @@ if TYPE_CHECKING:
     conditional,
     searches,
     tempering,
+    thorough,
   )
   from gen_models.samplers.annealing import Bracket, Estimate
   from gen_models.samplers.tempering import Ladder
 
 __all__ = [
-  'Bracket', 'Estimate', 'Ladder', 'annealing', 'conditional', 'searches', 'tempering']
+  'Bracket', 'Estimate', 'Ladder', 'annealing', 'conditional', 'searches', 'tempering',
+  'thorough']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('annealing', 'conditional', 'searches', 'tempering'),
+  ('annealing', 'conditional', 'searches', 'tempering', 'thorough'),
   {'Bracket': 'gen_models.samplers.annealing',
    'Estimate': 'gen_models.samplers.annealing',
    'Ladder': 'gen_models.samplers.tempering'})

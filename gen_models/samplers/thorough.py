@@ -25,7 +25,6 @@ Axis suffixes: C chains, N states, R rungs, V visible, H hidden. Nats.
 """
 
 import functools
-import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -108,7 +107,7 @@ def bracket(key, params: rbm.Params, base_V, start_CV, *, betas=None, burn_in: i
     raise ValueError('the thorough searches flip units: they are of Bernoulli units in both layers')
   betas = twice_as_fine(annealing.schedule(betas))
   annealing.require_base(params, base_V)
-  next_key = (jax.random.fold_in(key, 2**31 + i) for i in itertools.count()).__next__
+  next_key = (jax.random.fold_in(key, 2**31 + i) for i in range(64)).__next__
   go, num = dict(chunk=chunk, report=report), len(start_CV)
   base_V = jnp.asarray(base_V, jnp.float32)
   bases = {'data': base_V, 'uniform': jnp.zeros_like(base_V), 'opposite': -base_V}
