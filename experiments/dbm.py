@@ -61,11 +61,12 @@ from gen_models.models import dbm
 from gen_models.samplers import annealing
 
 SCORING = ('importance_samples', 'posterior_steps', 'ais_chains', 'ais_temperatures')
-_DIGITS = dict(dataset='digits', binarisation='threshold', layers='16-32', num_steps=20_000)
+_DIGITS = dict(dataset='digits', binarisation='threshold', layers='16-32', num_steps=20_000,
+               learning_rate=0.1, upper_rate=1.0, upper_scale=1.0)
 VARIANTS = {
-  'mnist_500_1000': dict(pretrain=True, pretrain_steps=15_000, num_steps=50_000),
+  'mnist_500_1000': dict(pretrain=True, pretrain_steps=10_000, num_steps=40_000),
   'centred': dict(num_steps=30_000),
-  'pretrained': dict(pretrain=True, centring=None),
+  'pretrained': dict(pretrain=True, centring=None, learning_rate=0.005, upper_rate=1.0),
   'labelled': dict(labels=True),
   'digits': _DIGITS,
   'digits_plain': dict(_DIGITS, centring=None),
@@ -117,9 +118,10 @@ def experiment(*, dataset: DatasetName = 'mnist',
                tolerance: Positive = 1e-3, iterations: PositiveInt = 10, damping: Decay = 0.0,
                negative: Literal['pcd', 'pt', 'fpcd', 'coupled'] = 'pcd', steps: PositiveInt = 5,
                chains: PositiveInt = 100, rungs: PositiveInt = 10, fast_rate: NonNegative = 0.01,
-               centring: Fraction | None = 0.01, upper_scale: NonNegative = 1.0,
-               learning_rate: NonNegative = 0.05, momentum: Decay = 0.0,
-               weight_decay: NonNegative = 1e-4, average: Decay = 0.0,
+               centring: Fraction | None = 0.01, upper_scale: NonNegative = 0.1,
+               learning_rate: NonNegative = 0.05, upper_rate: NonNegative = 0.2,
+               momentum: Decay = 0.0,
+               weight_decay: NonNegative = 1e-4, average: Decay = 0.0, warmup: NonNegativeInt = 500,
                pretrain: bool = False, pretrain_steps: NumUpdates = 30_000,
                pretrain_learning_rate: NonNegative = 0.05, batch_size: PositiveInt = 100,
                num_steps: NumUpdates = 100_000, gibbs_steps: NonNegativeInt = 1000,
@@ -128,8 +130,10 @@ def experiment(*, dataset: DatasetName = 'mnist',
                ais_temperatures: PositiveInt = 14_500) -> Experiment:
   """iterations, tolerance and damping are those of mean field in training; steps are Gibbs steps of
   either phase an update. Weights above the first layer start with variance upper_scale^2 over the
-  units below. gibbs_steps and warm_steps are those behind a draw; importance_samples,
-  posterior_steps, ais_chains and ais_temperatures those of the final score.
+  units below, and learn at upper_rate times the learning rate, with the biases above them; warmup
+  is the number of updates in which the rate rises. gibbs_steps and warm_steps are those behind a
+  draw; importance_samples, posterior_steps, ais_chains and ais_temperatures those of the final
+  score.
   """
   spec, sizes = data.spec(dataset), sizes_of(layers)
   shape = spec.seen_shape
@@ -163,7 +167,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
   phase = Phase(
     'dbm', deep_boltzmann.beginning(model, spec, upper_scale),
     deep(model, posterior, negative_phase, direction=centred(centring)),
-    boltzmann.descent(learning_rate, momentum, weight_decay, num_steps, on=dbm.Params(True, False)),
+    deep_boltzmann.descent(learning_rate, upper_rate, momentum, weight_decay, num_steps, warmup),
     data.batches(batch_size, binarisation, spec, with_labels=labels), num_steps, batch_size,
     average, check=deep_boltzmann.check,
     monitor=deep_boltzmann.monitor(model, binarisation, spec), alarms=monitors.ALARMS)

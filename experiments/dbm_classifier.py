@@ -3,8 +3,8 @@
   python -m launch.train --experiment=dbm_classifier --variant=digits --workdir=runs/dbm_classifier
   python -m launch.evaluate --workdir=runs/dbm_classifier
 
-The machine is trained on all images without labels, as in `dbm`. Then its layers become those of a
-network that sees the pixels beside the mean-field posterior of the second layer,
+The machine is pretrained and trained on all images without labels, as in `dbm`. Then its layers
+become those of a network that sees the pixels beside the mean-field posterior of the second layer,
 
   h_1 = sigma(c_1 + v.W_1 + m_2.W_2'),    h_2 = sigma(c_2 + h_1.W_2),
   p(y | v) = softmax(h_2.U + d),
@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments._common import boltzmann, deep_boltzmann
+from experiments._common import deep_boltzmann
 from gen_models import data, inference
 from gen_models.domains import (
   DatasetName,
@@ -51,11 +51,12 @@ from gen_models.experiment import Experiment, Phase, Published
 from gen_models.models import dbm, feedforward
 from gen_models.models.rows import mean_rows
 
-_DIGITS = dict(dataset='digits', layers='64-64', dbm_steps=5000, num_steps=4000)
+_DIGITS = dict(dataset='digits', layers='64-64', pretrain_steps=2000, dbm_steps=5000,
+               num_steps=4000)
 VARIANTS = {
   'mnist': {},
   'digits': _DIGITS,
-  'digits_random': dict(_DIGITS, dbm_steps=1),
+  'digits_random': dict(_DIGITS, pretrain_steps=1, dbm_steps=1),
 }
 PUBLISHED = {'mnist': Published('0.95 %', 'Salakhutdinov & Hinton, 2009',
                                 'a second source that quotes it')}
@@ -97,10 +98,12 @@ def cross_entropy(model: dbm.DBM, max_iterations: int):
 def experiment(*, dataset: DatasetName = 'mnist',
                layers: Layers = '500-1000', centring: Fraction | None = 0.01,
                chains: PositiveInt = 100, steps: PositiveInt = 5, iterations: PositiveInt = 10,
-               dbm_learning_rate: NonNegative = 0.05, dbm_steps: NumUpdates = 60_000,
+               dbm_learning_rate: NonNegative = 0.05, upper_rate: NonNegative = 0.2,
+               pretrain_steps: NumUpdates = 10_000, dbm_steps: NumUpdates = 40_000,
                learning_rate: NonNegative = 3e-4, weight_decay: NonNegative = 0.0,
                batch_size: PositiveInt = 100, num_steps: NumUpdates = 25_000) -> Experiment:
-  """dbm_steps are the updates of the machine, num_steps those of fine-tuning; layers are two.
+  """pretrain_steps are the updates of each RBM, dbm_steps those of the machine, num_steps those of
+  fine-tuning; layers are two.
 
   Images are drawn afresh as bits at every step in both, and are real values in [0, 1] in scoring.
   """
@@ -110,11 +113,14 @@ def experiment(*, dataset: DatasetName = 'mnist',
     raise ValueError(f'the network is that of a machine of two layers, not {layers}')
   model = dbm.model((math.prod(shape), *sizes))
   options = dict(tolerance=1e-3, max_iterations=iterations)
+  before = deep_boltzmann.pretraining(
+    sizes, spec=spec, binarisation='dynamic', batch_size=batch_size, num_steps=pretrain_steps,
+    learning_rate=dbm_learning_rate, centring=centring)
   machine = Phase(
     'dbm', deep_boltzmann.beginning(model, spec),
     deep(model, mean_field_posterior(model, **options), persistent(chains, steps),
          direction=centred(centring)),
-    boltzmann.descent(dbm_learning_rate, 0.0, 1e-4, dbm_steps, on=dbm.Params(True, False)),
+    deep_boltzmann.descent(dbm_learning_rate, upper_rate, 0.0, 1e-4, dbm_steps, warmup=500),
     data.batches(batch_size, 'dynamic', spec), dbm_steps, batch_size,
     check=deep_boltzmann.check, monitor=deep_boltzmann.monitor(model, 'dynamic', spec),
     alarms=monitors.ALARMS)
@@ -134,7 +140,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
                    batch_size)
 
   def validate(key, params, arrays):
-    if isinstance(params, dbm.Params):
+    if not isinstance(params, Params):
       return deep_boltzmann.validator(model, 'dynamic', spec)(key, params, arrays)
     v_NV = data.fixed(arrays, 'real', spec, split='valid')
     wrong_N = log_p(model, params, v_NV, max_iterations=50).argmax(-1) != arrays.labels
@@ -157,7 +163,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
     return params.network, model.complete(params.machine, v_BV, q)
 
   return Experiment(
-    dataset=dataset, binarisation='real', phases=(machine, finetune), evaluate=evaluate,
+    dataset=dataset, binarisation='real', phases=(*before, machine, finetune), evaluate=evaluate,
     questions=inference.classifier(read),
     validate=validate, headline='valid_accuracy', steps_per_dispatch=100,
     protocol='error on all test images, last parameters')

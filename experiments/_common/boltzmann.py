@@ -50,13 +50,19 @@ def direction_of(name: AnyDirection, rate: float) -> directions.Direction:
 
 def descent(learning_rate: float, momentum: float, weight_decay: float, num_steps: int,
             schedule: Literal['linear', 'constant'] = 'linear',
-            on=rbm.Params(True, False, False)) -> optax.GradientTransformation:
+            on=rbm.Params(True, False, False), warmup: int = 0) -> optax.GradientTransformation:
   """Gradient descent whose rate falls linearly to 0 or stays; weight decay is on W only.
 
-  `on` says by True which parameters decay: a tree of them, or a prefix of it.
+  `on` says by True which parameters decay: a tree of them, or a prefix of it. In the first `warmup`
+  updates the rate rises from 0.
   """
   rate = (optax.linear_schedule(learning_rate, 0.0, num_steps) if schedule == 'linear'
           else learning_rate)
+  if warmup:
+    later = rate if callable(rate) else optax.constant_schedule(rate)
+    rate = optax.join_schedules(
+      [optax.linear_schedule(0.0, learning_rate, warmup),
+       lambda step: later(step + warmup)], [warmup])
   return optax.chain(
     optax.add_decayed_weights(weight_decay, mask=on),
     optax.sgd(rate, momentum))

@@ -2,7 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+import optax
 
+from experiments._common import boltzmann
 from experiments._common.stacks import Layer, greedy
 from gen_models import data
 from gen_models.estimators.contrastive import contrastive
@@ -28,12 +30,10 @@ def pretraining(sizes, *, spec: data.Spec, binarisation: str, batch_size: int, n
                 num_steps=num_steps, propagate='samples', model=stack)
 
 
-def beginning(model: dbm.DBM, spec: data.Spec, upper_scale: float = 1.0):
-  """Phase.init: the composed stack; where there is none small weights, of upper layers larger ones.
+def beginning(model: dbm.DBM, spec: data.Spec, upper_scale: float = 0.1):
+  """Phase.init: the composed stack; where there is none, small weights.
 
-  With small weights above the first layer their units are constant, and a constant unit has next to
-  no gradient: W_k, k > 1, is therefore drawn with variance upper_scale^2 / D_{k-1}, so that units
-  differ from image to image from the beginning.
+  Those of the first layer are N(0, 0.01^2), those above it N(0, upper_scale^2 / D_{k-1}).
   """
   def init(key, arrays, previous_params):
     if previous_params is not None:
@@ -44,6 +44,29 @@ def beginning(model: dbm.DBM, spec: data.Spec, upper_scale: float = 1.0):
     return params._replace(weights=(
       0.01 * first, *(upper_scale / len(w)**0.5 * w for w in upper)))
   return init
+
+
+def descent(learning_rate: float, upper_rate: float, momentum: float, weight_decay: float,
+            num_steps: int, warmup: int) -> optax.GradientTransformation:
+  """boltzmann.descent; W_k, k > 1, and the biases above them move by upper_rate times that.
+
+  A step in W_k moves the input of unit j for image b by rate sum_i x_ib x_ib' h_jb', so training is
+  stable while the rate times the variance of the layer below, summed over its units, is not large.
+  That sum is 52 for MNIST's pixels and up to a quarter of the units for a hidden layer: at one rate
+  for all, the upper layers of 784-500-1000 drive every unit to 0 or 1 within hundreds of updates.
+  The warm-up lets chains and offsets of a pretrained machine find where they belong.
+  """
+  def upper(updates, params):
+    del params
+    first, *weights = updates.weights
+    below = updates.biases[:2]
+    return dbm.Params((first, *(upper_rate * w for w in weights)),
+                      (*below, *(jax.tree.map(lambda b: upper_rate * b, b)
+                                 for b in updates.biases[2:])))
+
+  return optax.chain(
+    boltzmann.descent(learning_rate, momentum, weight_decay, num_steps,
+                      on=dbm.Params(True, False), warmup=warmup), optax.stateless(upper))
 
 
 def _with_label(key, model: dbm.DBM, params: dbm.Params) -> dbm.Params:
