@@ -274,7 +274,7 @@ def _question(run: Any, what: str, params: Any) -> tuple[Callable, int]:
     raise ValueError(f'no function {what!r}: sample, {", ".join(QUESTIONS)}')
   questions = getattr(run.experiment, 'questions', None)
   function = getattr(questions, what, 'its experiment does not say how')
-  if not callable(function):
+  if questions is None or not callable(function):
     raise ValueError(f'{what}: {function}')
   options = dict(layer=None, num_draws=0) if what == 'features' else {}
   shown = 'probabilities' if what == 'classes' else what

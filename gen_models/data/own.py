@@ -175,11 +175,12 @@ def _put_together(name: Name, content: Content, cache_dir) -> Own:
                   f'{text_of_shape(shape)}: give letters\' numbers as [rows, columns]')
   parts, rule = _parts(name, content, cache_dir)
   labels = [t.labels for t in content.tables.values()]
-  if any(v is None for v in labels) != all(v is None for v in labels):
+  given = [v for v in labels if v is not None]
+  if len(given) not in (0, len(labels)):
     raise BadData(f'{content.path}: some splits have labels and some have none: give them to all, '
                   'or to none')
-  num_classes = (None if labels[0] is None else
-                 max(len(content.classes), 1 + max(int(v.max()) for v in labels)))
+  num_classes = (max(len(content.classes), 1 + max(int(v.max()) for v in given))
+                 if given else None)
   missing = scan.missing or (kind == 'categorical' and scan.high == len(content.alphabet) > 0)
   spec = Spec(
     name=name.text, shape=shape, kind=kind, levels=levels, alphabet=content.alphabet, low=low,
@@ -240,7 +241,7 @@ def _scan_all(content: Content) -> _Scan:
   return found
 
 
-def _kind(name: Name, content: Content, scan: _Scan) -> str:
+def _kind(name: Name, content: Content, scan: _Scan) -> Any:
   asked = name.option('kind')
   zeros_and_ones = scan.whole and scan.low >= 0 and scan.high <= 1
   if asked and asked != content.kind:

@@ -412,13 +412,14 @@ def stacked_digits() -> Dataset:
   (the stacked MNIST of Che et al., 2017, made from the embedded digits).
   """
   digits, draws = _digits(), np.random.RandomState(0)
-  found = []
+  found = {}
   for split, num in FORMATS['stacked_digits'].rows.items():
     arrays = getattr(digits, split)
     index = draws.randint(len(arrays.rows), size=(num, 3))
-    found.append(Arrays(np.ascontiguousarray(arrays.rows[index, :, :, 0].transpose(0, 2, 3, 1)),
-                        (arrays.labels[index] @ [100, 10, 1]).astype(np.int32)))
-  return Dataset('stacked_digits', *found, levels('stacked_digits'), spec('stacked_digits'))
+    found[split] = Arrays(np.ascontiguousarray(arrays.rows[index, :, :, 0].transpose(0, 2, 3, 1)),
+                          (arrays.labels[index] @ [100, 10, 1]).astype(np.int32))
+  return Dataset('stacked_digits', **found, levels=levels('stacked_digits'),
+                 spec=spec('stacked_digits'))
 
 
 def _grid25():

@@ -125,7 +125,7 @@ class Spec(NamedTuple):
       ValueError: it is no such thing.
     """
     try:
-      known = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()
+      known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()
                if k in cls._fields}
       found = cls(**known)
       if found.kind not in KINDS or not all(isinstance(n, int) and n > 0 for n in found.shape):

@@ -24,6 +24,7 @@ hierarchical variational inference.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +85,7 @@ def bracket(key, model: dbm.DBM, params: dbm.Params, v_NV, label_N=None, *,
                      f'enumerated, up to 2^{max_enumerated} states of one side')
   key_start, key_anneal = jax.random.split(key)
   v_NV = np.asarray(v_NV)
-  base_V = units.log_odds(_mean_row(model, params, v_NV))
+  base_V = units.log_odds(jnp.asarray(_mean_row(model, params, v_NV)))
   rows = np.resize(np.arange(len(v_NV)), num_chains)  # again from the first, if too few
   start_CV = _joined(key_start, model, params, jnp.asarray(v_NV[rows]))
   found = searches.bracket(key_anneal, model.fold(params), base_V, start_CV, betas=betas,
@@ -171,13 +172,15 @@ def score(key, model: dbm.DBM, params: dbm.Params, v_NV, z: annealing.Bracket, s
   scores = {'importance_nats': float(importance_N.mean()
                                      - (z.log_partition if agree else max(sides))),
             'importance_ess': float(size_N.mean()), **details.pop('scores', {})}
-  common = dict(binarisation=binarisation, num_samples=num_samples,
+  common: dict[str, Any] = dict(binarisation=binarisation, num_samples=num_samples,
                 posterior_steps=posterior_steps, log_partition_sides=sides, **details)
   if exact:
     scores['bound_nats'] = float(bound_N.mean()) - z.log_partition
     return likelihood.score(np.concatenate(exact_N) - z.log_partition, kind='exact',
                             scores=scores, **common)
   z_error = float(np.max([side.standard_error for side in (z.lower, z.upper)]))
+  if searched:
+    common['searches'] = searched
   size = min(side.effective_sample_size for side in (z.lower, z.upper))
   return likelihood.score(
     bound_N - max(sides), kind='bound', standard_error=z_error,
@@ -185,7 +188,7 @@ def score(key, model: dbm.DBM, params: dbm.Params, v_NV, z: annealing.Bracket, s
     lower=float(bound_N.mean()) - max(sides), upper=float(upper_N.mean()) - min(sides),
     resolved=agree, log_partition=max(sides), num_temperatures=z.lower.num_temperatures,
     importance=weights.entry(variance_N, top_MN, num_samples),
-    **({'searches': searched} if searched else {}), scores=scores, **common)
+    scores=scores, **common)
 
 
 def _summary(bound_B, log_w_KB, log_w_B):

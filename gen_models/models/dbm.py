@@ -158,7 +158,7 @@ class DBM:
     even, odd = range(0, len(self.sizes), 2), range(1, len(self.sizes), 2)
     w_VH = jnp.concatenate([jnp.concatenate([self._block(params, i, j) for j in odd], axis=1)
                             for i in even])
-    of = rbm.Params if self.binary else machine.Params
+    of: Any = rbm.Params if self.binary else machine.Params
     return of(w_VH, *(self._join_biases(params.biases[parity::2]) for parity in (0, 1)))
 
   def unfold(self, folded: Any) -> Params:
@@ -179,13 +179,14 @@ class DBM:
     """1 where W_VH of the folded machine is a parameter, else 0; None where all of it is."""
     if len(self.sizes) <= 3:
       return None
-    ones = Params(tuple(np.ones(pair, np.float32) for pair in zip(self.sizes, self.sizes[1:])), ())
+    ones = Params(tuple(jnp.ones(pair) for pair in zip(self.sizes, self.sizes[1:])), ())
     even, odd = range(0, len(self.sizes), 2), range(1, len(self.sizes), 2)
     return np.block([[np.asarray(self._block(ones, i, j)) for j in odd] for i in even])
 
   def join(self, x: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
     """(even [B, V], odd [B, H]) of the states of all layers."""
-    return tuple(jnp.concatenate(x[parity::2], axis=-1) for parity in (0, 1))
+    even_BV, odd_BH = (jnp.concatenate(x[parity::2], axis=-1) for parity in (0, 1))
+    return even_BV, odd_BH
 
   def split(self, x_BV, x_BH) -> tuple[jax.Array, ...]:
     """The states of all layers from those of the folded machine."""
@@ -222,8 +223,9 @@ class DBM:
     """E(x_0, .., x_L), [B] nats."""
     coupled = sum(jnp.sum(below @ w * above, axis=-1)
                   for w, below, above in zip(params.weights, x, x[1:]))
-    return -coupled - sum(layer.log_base(theta, x_l)
-                          for layer, theta, x_l in zip(self.layers, params.biases, x))
+    own = sum(layer.log_base(theta, x_l)
+              for layer, theta, x_l in zip(self.layers, params.biases, x))
+    return jnp.asarray(-coupled - own)
 
   def log_partition(self, params: Params) -> jax.Array:
     """log Z, scalar nats: one side of the folded machine enumerated, the other in closed form.

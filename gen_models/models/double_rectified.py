@@ -92,8 +92,9 @@ class DoubleRectified:
 
   def precisions(self, theta: TwoSided) -> tuple[jax.Array, jax.Array]:
     """(gamma+, gamma-), each [D]."""
-    return tuple(self._bounded.precision(units.Precise(theta.bias_D, s_D))
-                 for s_D in (theta.spread_above_D, theta.spread_below_D))
+    above_D, below_D = (self._bounded.precision(units.Precise(theta.bias_D, s_D))
+                        for s_D in (theta.spread_above_D, theta.spread_below_D))
+    return above_D, below_D
 
   @property
   def _bounded(self) -> units.Gaussian:

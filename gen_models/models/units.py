@@ -512,22 +512,24 @@ def _tail_square(m):
 BERNOULLI, SPIN, LINEAR, RECTIFIED = Bernoulli(), Spin(), Linear(), Rectified()
 
 
-def bias_of(theta) -> jax.Array:
+def bias_of(theta: Any) -> jax.Array:
   """The part of a layer's parameters (or of their gradient) that multiplies x, [D].
 
   It is the field bias_D where a layer has several parameters.
   """
   if isinstance(theta, Parts):
     return jnp.concatenate([bias_of(part) for part in theta.parts])
-  return theta.bias_D if isinstance(theta, tuple) else theta
+  fields: Any = theta
+  return fields.bias_D if isinstance(theta, tuple) else theta
 
 
-def with_bias(theta, bias_D):
+def with_bias(theta: Any, bias_D):
   """theta with another bias."""
   if isinstance(theta, Parts):
     cuts = np.cumsum([len(bias_of(part)) for part in theta.parts])[:-1]
     return Parts(tuple(map(with_bias, theta.parts, jnp.split(bias_D, cuts))))
-  return theta._replace(bias_D=bias_D) if isinstance(theta, tuple) else bias_D
+  fields: Any = theta
+  return fields._replace(bias_D=bias_D) if isinstance(theta, tuple) else bias_D
 
 
 def mixed(a, b, beta):

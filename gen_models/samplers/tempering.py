@@ -96,7 +96,7 @@ def scaled(params, base_V, betas, *, model: Machine = rbm):
   betas = check_temperatures(betas)
   annealing.require_base(params, base_V)
   if not annealing.is_binary(model):
-    return stacked([annealing.at(model, params, base_V, beta) for beta in np.float32(betas)])
+    return stacked([annealing.at(model, params, base_V, beta) for beta in betas.astype(np.float32)])
   # At beta = 1 the weight of the base is exactly 0.
   beta_R, rest_R = jnp.float32(betas), jnp.float32(1 - betas)
   return rbm.Params(beta_R[:, None, None] * params.w_VH,
@@ -140,7 +140,8 @@ def stacked(machines: Sequence[Any]):
 def independent(base_V, num_hidden: int, *, model: Machine = rbm):
   """W = 0, c without bias, b = a: a first rung with exact draws and a known Z."""
   base_V = jax.tree.map(lambda t: jnp.asarray(t, jnp.float32), base_V)
-  params = rbm.Params if annealing.is_binary(model) else model.Params
+  of: Any = model
+  params: Any = rbm.Params if annealing.is_binary(model) else of.Params
   return params(jnp.zeros((len(units.bias_of(base_V)), num_hidden)), base_V,
                 units.unbiased(model.hidden, num_hidden))
 

@@ -60,7 +60,7 @@ def read_npz(name: Name) -> Content:
   tables = {}
   for key, split in split_of.items():
     prefix = '' if split == 'all' else f'{key}_'
-    columns = {column: arrays.get(prefix + (group if column == 'group' else column))
+    columns: dict[str, Any] = {column: arrays.get(prefix + (group if column == 'group' else column))
                for column in _COLUMNS}
     if 'group' in name.options and columns['group'] is None:
       raise BadData(f'{path} has no array {prefix}{group}, which group={group} names')

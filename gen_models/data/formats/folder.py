@@ -54,7 +54,7 @@ def read(name: Name) -> Content:
   channels = name.option('channels') or (3 if colour else 1)
   shape = (*size, channels)
   classes = sorted({c for split, paths in found.items()
-                    for c in _class_names(_splits(root)[split], paths)})
+                    for c in _class_names(_splits(root)[split], paths) or ()})
   tables = {}
   for split, paths in found.items():
     names = _class_names(_splits(root)[split], paths)
