@@ -156,8 +156,8 @@ def compare(x_ND, y_ND, shape) -> dict[str, float]:
   spaces, scores = _compare(x_ND, y_ND, tuple(shape))
   for space, sets in spaces.items():
     scores[space]['frechet'] = frechet(*sets)
-  return {f'{name}_{space}': float(scores[space][name]) for space in spaces
-          for name in BETTER if name in scores[space]}
+  return {f'{name}_{space}': float(scores[space][name]) for space in ('pixels', 'features')
+          if space in spaces for name in BETTER if name in scores[space]}
 
 
 # The table.
