@@ -113,7 +113,7 @@ class Run:
       ValueError: the model has no such class, or none at all.
     """
     if self.experiment.sample is None:
-      raise errors.UsageError(f'{self.config["experiment"]} trains no model that draws images')
+      raise errors.UsageError(f'{self.config["experiment"]} trains no model that can be drawn from')
     with jax_setup.numerics():
       return Samples(*map(np.asarray, self.experiment.sample(key, self.params_of(replica), num,
                                                              label)))
