@@ -26,7 +26,7 @@ time held out (mouse_auditory.npz, from the data of github.com/jertubiana/PGM):
   beside it     independent neurons -9.36, a mixture of 5 or 20 Bernoulli classes -8.49
 
 Variants without a number are not measured. Cost on 2 CPU cores shared with other work: assemblies
-4 minutes for three seeds, and as long for their score.
+400 seconds for three seeds, and as long for their score.
 """
 
 from typing import Literal
@@ -36,7 +36,7 @@ import optax
 
 from experiments._common import machines
 from gen_models import data, inference
-from gen_models.domains import NonNegative, NumUpdates, PositiveInt, Width
+from gen_models.domains import DatasetName, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.evaluation import baselines, charts, moments
 from gen_models.experiment import Experiment, unlabelled
 from gen_models.models import units
@@ -80,7 +80,7 @@ def pictures(machine: Machine):
   return draw
 
 
-def experiment(*, dataset: str = 'npz:spikes.npz?split=blocks',
+def experiment(*, dataset: DatasetName = 'npz:spikes.npz?split=blocks',
                hidden: Literal['bernoulli', 'double_rectified', 'pairwise'] = 'bernoulli',
                num_hidden: Width = 40, negative: Literal['cd', 'pcd'] = 'pcd',
                steps: PositiveInt = 1, chains: PositiveInt = 100, sparsity: NonNegative = 0.0,

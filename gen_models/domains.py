@@ -119,6 +119,22 @@ class DataName(NamedTuple):
       f'{scheme}:{"NAME" if scheme == "tfds" else "PATH"}' for scheme in self.schemes)
 
 
+class Text(NamedTuple):
+  """Any text.
+
+  Attributes:
+    what: the meaning of it, in a few words.
+  """
+
+  what: str = ''
+
+  def holds(self, value) -> bool:
+    return True
+
+  def __str__(self):
+    return f'that is {self.what or "any text"}'
+
+
 PositiveInt = Annotated[int, Interval(1, LARGEST)]
 NonNegativeInt = Annotated[int, Interval(0, LARGEST)]
 Width = Annotated[int, Interval(1, WIDEST)]
@@ -131,6 +147,7 @@ Real = Annotated[float, Interval()]
 Layers = Annotated[str, LayerSizes()]
 OptionalLayers = Annotated[str, LayerSizes(empty=True)]
 DatasetName = Annotated[str, DataName()]
+OptionalPath = Annotated[str, Text("the path of a file, or ''")]
 LayerGroups = Annotated[str, LayerSizes(empty=True, grouped=True)]
 
 

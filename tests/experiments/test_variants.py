@@ -161,4 +161,4 @@ def test_validation_and_scores_agree_on_digits():
 @pytest.mark.parametrize('name', registry.names())
 def test_every_experiment_names_its_model(name):
   entry = registry.load(name)
-  assert entry.experiment(**registry.resolve(entry)).model is not None
+  assert entry.experiment(**hyperparameters.resolve(entry)).model is not None
