@@ -14,6 +14,8 @@ that have weights are drawn in proportion to them, and scores are weighted alike
 
 from typing import Literal
 
+import optax
+
 from experiments._common import machines
 from gen_models import data, inference
 from gen_models.domains import (
@@ -70,7 +72,8 @@ def experiment(*, dataset: DatasetName = 'digits', hidden: machines.HiddenName =
   return Experiment(
     dataset=dataset, binarisation=view, phases=(machines.phase(
       machine, spec, num_hidden=num_hidden, negative=negative, steps=steps, chains=chains,
-      sparsity=None, learning_rate=learning_rate, batch_size=batch_size, num_steps=num_steps),),
+      sparsity=None, optimizer=optax.adam, learning_rate=learning_rate, batch_size=batch_size,
+      num_steps=num_steps),),
     evaluate=evaluate, validate=validate,
     headline='valid_nats' if exact else 'valid_nats_quick', num_validations=5,
     steps_per_dispatch=100, model=machine, questions=inference.boltzmann(machine),
