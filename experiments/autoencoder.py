@@ -118,7 +118,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
                pretrain_steps: NumUpdates | None = None) -> Experiment:
   """num_steps is that of each phase, unless pretrain_steps is given for the RBMs.
 
-  code_learning_rate is that of the RBM with linear hidden units.
+  code_learning_rate is that of the RBM with linear hidden units. Longer than 45 lines because two
+  kinds of training phases are composed, each with what it validates.
   """
   spec, sizes = data.spec(dataset), sizes_of(layers)
   *below, code = sizes

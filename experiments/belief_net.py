@@ -72,8 +72,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
                importance_samples: PositiveInt = 5000) -> Experiment:
   """hidden: deterministic layers between each two stochastic ones. baseline: its rate."""
   spec = data.spec(dataset)
-  shape = spec.seen_shape
-  model = belief_net.model(math.prod(shape), sizes_of(latents), sizes_of(hidden))
+  model = belief_net.model(math.prod(spec.seen_shape), sizes_of(latents), sizes_of(hidden))
   rule = ({'rloo': estimators.rloo, 'reinforce': estimators.reinforce}[gradient](samples)
           if isinstance(gradient, str) else estimators.as_rule(gradient))
   ours = estimators.variational(
@@ -114,9 +113,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
     phases=(Phase('belief_net', initialiser(model, spec), custom.chosen(estimator, ours), optimizer,
                   data.batches(batch_size, binarisation, spec), num_steps, batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_bound_10', pictures=pictures,
-    sample=unlabelled(sample, shape), steps_per_dispatch=500,
-    questions=inference.belief_net(model, see=seen(binarisation)),
-    model=model,
+    sample=unlabelled(sample, spec.seen_shape), steps_per_dispatch=500,
+    questions=inference.belief_net(model, see=seen(binarisation)), model=model,
     protocol=f'importance-weighted bound, {importance_samples} samples an image')
 
 

@@ -93,7 +93,10 @@ def experiment(*, dataset: DatasetName = 'mnist',
                chains: PositiveInt = 100, estimator: custom.Estimator | None = None,
                learning_rate: NonNegative = 1e-3,
                batch_size: PositiveInt = 100, num_steps: NumUpdates = 20_000) -> Experiment:
-  """joint_weight is the weight of -log p(x, y), added to -log p(y | x), in the hybrid."""
+  """joint_weight is the weight of -log p(x, y), added to -log p(y | x), in the hybrid.
+
+  Longer than 45 lines because labels stand beside the images in batches, monitor and scores.
+  """
   spec = data.spec(dataset)
   shape = spec.seen_shape
   num_labels = data.classes_of(spec)

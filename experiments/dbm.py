@@ -177,7 +177,6 @@ def experiment(*, dataset: DatasetName = 'mnist',
     headline='valid_accuracy' if labels else 'valid_bound_quick',
     pictures=pictures(model, shape, spec),
     sample=sampler(model, shape, gibbs_steps, warm_steps), model=model, steps_per_dispatch=100,
-    questions=inference.dbm(model, see=binary.seen(binarisation)),
-    num_validations=10,
+    questions=inference.dbm(model, see=binary.seen(binarisation)), num_validations=10,
     protocol='mean-field bound, log Z by AIS both ways over all layers, or exact; trained on the '
              'training split alone, all test images')

@@ -106,6 +106,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
   fine-tuning; layers are two.
 
   Images are drawn afresh as bits at every step in both, and are real values in [0, 1] in scoring.
+  Longer than 45 lines because a machine is trained first and a network after it.
   """
   spec, sizes = data.spec(dataset), sizes_of(layers)
   shape = spec.seen_shape

@@ -126,7 +126,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
 
   An estimator of one's own is that of each layer, an rbm.Params on the features below it.
   gibbs_steps are those in the top layer behind a sample; importance_samples, ais_chains and
-  ais_temperatures are those of the final score (the last two for each label).
+  ais_temperatures are those of the final score (the last two for each label). Longer than 45 lines
+  because labels change batches, draws and scores.
   """
   spec, sizes = data.spec(dataset), sizes_of(layers)
   shape = spec.seen_shape

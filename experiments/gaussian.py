@@ -68,7 +68,10 @@ def experiment(*, dataset: DatasetName = 'digits',
                num_steps: NumUpdates = 1,
                estimator: custom.Estimator | None = None) -> Experiment:
   """Shrinkage is of the closed form; learning rate (falling linearly to 0) and batch size are of
-  the gradient, for which an estimator of one's own may stand."""
+  the gradient, for which an estimator of one's own may stand.
+
+  Longer than 45 lines because the closed form and the gradient are two ways of training.
+  """
   if estimator is not None and method != 'gradient':
     raise ValueError(f'an estimator is for method=gradient, not {method}')
   spec = data.spec(dataset)

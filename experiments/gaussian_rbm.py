@@ -105,12 +105,11 @@ def experiment(*, dataset: DatasetName = 'digits',
     dataset=dataset, binarisation='real',
     phases=(Phase('machine', init, normalised(custom.chosen(estimator, ours)),
                   optax.adam(optax.linear_schedule(learning_rate, 0.0, num_steps)),
-                  dequantised.batches(batch_size, spec),
-                  num_steps, batch_size, check=check, alarms=ALARMS,
+                  dequantised.batches(batch_size, spec), num_steps, batch_size, check=check,
                   monitor=monitors.of_machine(MACHINE, lambda params, arrays, split: (
-                    params.machine, params.see(dequantised.fixed(arrays, spec, split))))),),
+                    params.machine, params.see(dequantised.fixed(arrays, spec, split)))),
+                  alarms=ALARMS),),
     evaluate=evaluate, validate=validate, headline='valid_nats', pictures=pictures,
-    sample=unlabelled(draw, shape), steps_per_dispatch=200,
+    sample=unlabelled(draw, shape), steps_per_dispatch=200, model=MACHINE,
     questions=inference.boltzmann(MACHINE, inference.machines.NORMALISED,
-                                  see=dequantised.seen(spec)),
-    model=MACHINE, protocol=dequantised.PROTOCOL)
+                                  see=dequantised.seen(spec)), protocol=dequantised.PROTOCOL)

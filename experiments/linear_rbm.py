@@ -122,7 +122,5 @@ def experiment(*, dataset: DatasetName = 'digits',
                   dequantised.batches(batch_size, spec), num_steps, batch_size, average),),
     evaluate=evaluate, validate=validate, headline='valid_nats', pictures=pictures,
     sample=unlabelled(functools.partial(draw, spec), shape), steps_per_dispatch=200,
-    validate_every=1000,
-    questions=inference.linear_rbm(see=dequantised.seen(spec)),
-    model=linear_rbm,
-    protocol=dequantised.PROTOCOL)
+    validate_every=1000, questions=inference.linear_rbm(see=dequantised.seen(spec)),
+    model=linear_rbm, protocol=dequantised.PROTOCOL)

@@ -62,7 +62,11 @@ def experiment(*, dataset: DatasetName = 'mnist',
                pseudo_count: NonNegative = 1.0, learning_rate: NonNegative = 0.02,
                batch_size: PositiveInt = 100, num_steps: NumUpdates = 100,
                estimator: custom.Estimator | None = None) -> Experiment:
-  """Binarisation is of Bernoulli classes; learning_rate and batch_size are of the gradient."""
+  """Binarisation is of Bernoulli classes; learning_rate and batch_size are of the gradient.
+
+  Longer than 45 lines because there are three ways of training, binary and real-valued data, and
+  data with missing values.
+  """
   if estimator is not None and method != 'gradient':
     raise ValueError(f'an estimator is for method=gradient, not {method}')
   spec = data.spec(dataset)

@@ -66,7 +66,10 @@ def experiment(*, dataset: DatasetName = 'mnist',
                rate: Fraction = 0.01, start: Literal['log_odds', 'zero'] = 'log_odds',
                learning_rate: NonNegative = 0.01, batch_size: PositiveInt = 100,
                num_steps: NumUpdates = 25_000) -> Experiment:
-  """`start` is the initial value of the visible biases: the data's log-odds, or 0."""
+  """`start` is the initial value of the visible biases: the data's log-odds, or 0.
+
+  Longer than 45 lines because data, draws and questions are turned to the negative and back.
+  """
   spec = data.spec(dataset)
   shape = spec.seen_shape
   ours = contrastive(rbm, boltzmann.negative_phase(negative, chains=chains, steps=steps),

@@ -111,7 +111,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
   """hidden: widths between x and z_1, a comma, those between z_1 and z_2, ..; conv has its own.
 
   scale is the standard deviation of gaussian_fixed, and the least that gaussian learns. num_steps
-  None is the whole of all stages; given, it shortens each in proportion.
+  None is the whole of all stages; given, it shortens each in proportion. Longer than 45
+  lines because the nets, the likelihood and the bound may each be others.
   """
   spec = data.spec(dataset)
   shape = spec.seen_shape
