@@ -10,6 +10,12 @@ best normalised, npz:rows.npz?scale=normalise. gen_models/data/grammar.py lists 
 Trained by persistent chains and the centred gradient, Adam with a rate that falls linearly to 0.
 Scored exactly with at most 16 Bernoulli hidden units, else by annealing in both directions. Rows
 that have weights are drawn in proportion to them, and scores are weighted alike.
+
+Score: held-out nats of a row, mean +- standard deviation over seeds; three seeds on 8x8 digits:
+
+  exact    -18.41 +- 0.19   16 hidden units, threshold binarisation
+
+`gaussian_hidden` is not measured. Cost: three seeds of exact take 20 seconds of two cores.
 """
 
 from typing import Literal
