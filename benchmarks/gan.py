@@ -279,6 +279,7 @@ def floor(library: str, s: Setting) -> Contender:
     nets = jax.tree.map(torch.tensor, nets)
 
   def run():
+    out = None
     for _ in range(s.iterations):
       out = iteration(*nets)
     if library == 'jax':
