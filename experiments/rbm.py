@@ -22,7 +22,7 @@ from typing import Literal
 
 import optax
 
-from experiments._common import machines
+from experiments._common import custom, machines
 from gen_models import data, inference
 from gen_models.domains import (
   DatasetName,
@@ -45,11 +45,12 @@ VARIANTS = {
 
 
 def experiment(*, dataset: DatasetName = 'digits', hidden: machines.HiddenName = 'bernoulli',
-               num_hidden: Width = 64, negative: Literal['cd', 'pcd'] = 'pcd',
+               num_hidden: Width = 64, negative: Literal['cd', 'pcd'] | custom.Negative = 'pcd',
                steps: PositiveInt = 1, chains: PositiveInt = 100,
                learning_rate: NonNegative = 2e-3, batch_size: PositiveInt = 100,
                num_steps: NumUpdates = 10_000, ais_chains: PositiveInt = 100,
-               ais_temperatures: PositiveInt = 2000) -> Experiment:
+               ais_temperatures: PositiveInt = 2000,
+               estimator: custom.Estimator | None = None) -> Experiment:
   """ais_chains and ais_temperatures are those of the final score."""
   spec = data.spec(dataset)
   view = machines.view(spec)
@@ -79,7 +80,7 @@ def experiment(*, dataset: DatasetName = 'digits', hidden: machines.HiddenName =
     dataset=dataset, binarisation=view, phases=(machines.phase(
       machine, spec, num_hidden=num_hidden, negative=negative, steps=steps, chains=chains,
       sparsity=None, optimizer=optax.adam, learning_rate=learning_rate, batch_size=batch_size,
-      num_steps=num_steps),),
+      num_steps=num_steps, estimator=estimator),),
     evaluate=evaluate, validate=validate,
     headline='valid_nats' if exact else 'valid_nats_quick', num_validations=5,
     steps_per_dispatch=100, model=machine, questions=inference.boltzmann(machine),

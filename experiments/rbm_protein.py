@@ -33,7 +33,7 @@ import jax
 import numpy as np
 import optax
 
-from experiments._common import machines
+from experiments._common import custom, machines
 from gen_models import inference
 from gen_models.domains import (
   DatasetName,
@@ -116,7 +116,8 @@ def experiment(*, dataset: DatasetName = 'fasta:family.fasta?identity=0.8',
                learning_rate: NonNegative = 0.02, batch_size: PositiveInt = 100,
                num_steps: NumUpdates = 8000, contacts: OptionalPath = '',
                ais_chains: PositiveInt = 100, ais_temperatures: PositiveInt = 2000,
-               num_draws: PositiveInt = 2000) -> Experiment:
+               num_draws: PositiveInt = 2000,
+               estimator: custom.Estimator | None = None) -> Experiment:
   """`sparsity` is lambda_1^2 of L1b; `contacts` the path of a boolean array [L, L], '' for none."""
   spec = machines.spec_of(dataset, 'categorical', ORIGIN)
   machine = Machine(units.Categorical(spec.levels), machines.HIDDEN[hidden])
@@ -144,7 +145,7 @@ def experiment(*, dataset: DatasetName = 'fasta:family.fasta?identity=0.8',
     dataset=dataset, binarisation='categorical', phases=(machines.phase(
       machine, spec, num_hidden=num_hidden, negative='pcd', steps=steps, chains=chains,
       sparsity=sparsity, optimizer=optax.sgd, learning_rate=learning_rate, batch_size=batch_size,
-      num_steps=num_steps),),
+      num_steps=num_steps, estimator=estimator),),
     evaluate=evaluate, validate=validate, headline='valid_nats_quick', num_validations=5,
     pictures=pictures(machine, contacts), steps_per_dispatch=100, model=machine,
     questions=inference.boltzmann(machine),

@@ -34,7 +34,7 @@ from typing import Literal
 import jax
 import optax
 
-from experiments._common import machines
+from experiments._common import custom, machines
 from gen_models import data, inference
 from gen_models.domains import DatasetName, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.evaluation import baselines, charts, moments
@@ -82,11 +82,12 @@ def pictures(machine: Machine):
 
 def experiment(*, dataset: DatasetName = 'npz:spikes.npz?split=blocks',
                hidden: Literal['bernoulli', 'double_rectified', 'pairwise'] = 'bernoulli',
-               num_hidden: Width = 40, negative: Literal['cd', 'pcd'] = 'pcd',
+               num_hidden: Width = 40, negative: Literal['cd', 'pcd'] | custom.Negative = 'pcd',
                steps: PositiveInt = 1, chains: PositiveInt = 100, sparsity: NonNegative = 0.0,
                learning_rate: NonNegative = 2e-3, batch_size: PositiveInt = 100,
                num_steps: NumUpdates = 5000, ais_chains: PositiveInt = 100,
-               ais_temperatures: PositiveInt = 2000, num_draws: PositiveInt = 2000) -> Experiment:
+               ais_temperatures: PositiveInt = 2000, num_draws: PositiveInt = 2000,
+               estimator: custom.Estimator | None = None) -> Experiment:
   """hidden 'pairwise' has as many Gaussian hidden units as there are neurons, whatever num_hidden.
 
   `sparsity` weighs the squares of the hidden units' sums of |w| (contrastive.sparse_groups).
@@ -114,7 +115,8 @@ def experiment(*, dataset: DatasetName = 'npz:spikes.npz?split=blocks',
     dataset=dataset, binarisation='static', phases=(machines.phase(
       machine, spec, num_hidden=spec.num_visible if pairwise else num_hidden, negative=negative,
       steps=steps, chains=chains, sparsity=sparsity, optimizer=optax.adam,
-      learning_rate=learning_rate, batch_size=batch_size, num_steps=num_steps),),
+      learning_rate=learning_rate, batch_size=batch_size, num_steps=num_steps,
+      estimator=estimator),),
     evaluate=evaluate, validate=validate, headline='valid_nats_quick', num_validations=5,
     pictures=pictures(machine), steps_per_dispatch=100, model=machine,
     questions=inference.boltzmann(machine),

@@ -58,6 +58,9 @@ def add(directories) -> None:
     if result.estimator:
       raise errors.UsageError(f'{path} is of your estimator {result.estimator}: only '
                               'results of the estimators of experiments/ are kept')
+    if result.code:  # --set=encoder=path.py:Net: nobody else has that file
+      raise errors.UsageError(f'{path} is of code in your {", ".join(result.code)}: only results '
+                              'of code of the repository are kept')
     added.setdefault((result.experiment, result.variant), []).append(result)
   for (experiment, variant), results in added.items():
     kept = keep(result_lib.merge(results))  # refuses a variant that does not exist

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments._common import boltzmann
+from experiments._common import boltzmann, custom
 from gen_models import data
 from gen_models.estimators.contrastive import contrastive, sparse_groups
 from gen_models.estimators.directions import centred
@@ -85,19 +85,23 @@ def in_zero_sum_gauge(machine: Machine) -> optax.GradientTransformation:
   return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def phase(machine: Machine, spec: data.Spec, *, num_hidden: int, negative: str, steps: int,
+def phase(machine: Machine, spec: data.Spec, *, num_hidden: int, negative, steps: int,
           chains: int, sparsity: float | None, optimizer, learning_rate: float, batch_size: int,
-          num_steps: int) -> Phase:
+          num_steps: int, estimator=None) -> Phase:
   """Centred gradient, a rate that falls linearly to 0, the penalty on groups of W.
+
+  estimator: of the user, in the place of the centred gradient and its penalty. What is missing is
+  drawn before it sees the rows.
 
   optimizer: optax.adam, optax.sgd. Adam moves the weights of letters that are hardly ever seen as
   far as those of others, and with hidden units that are not bounded rows of such letters get more
   mass than the data, where no chain is: sequences need plain descent.
   """
   num_groups = spec.shape[0]
-  estimator = contrastive(
+  ours = contrastive(
     machine, boltzmann.negative_phase(negative, chains=chains, steps=steps), direction=centred(),
     penalty=None if sparsity is None else sparse_groups(num_groups, sparsity))
+  estimator = custom.chosen(estimator, ours)
   if spec.missing:
     estimator = imputed(estimator, machine)
 

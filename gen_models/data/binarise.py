@@ -103,9 +103,13 @@ def check_view(kind: str, levels: Levels, *, missing: bool = False) -> None:
   if kind in ('dynamic', 'threshold', 'static') and not spec.intensities:
     raise BadData(f'data set {spec.name}: its values are real, {spec.low:g} to {spec.high:g}, and '
                   f'binarisation {kind!r} is of zeros and ones or of intensities in [0, 1]: '
-                  'choose real values, --set=binarisation=real, with a model of such')
+                  'choose a model of real values (rbm, gaussian, mixture with '
+                  '--set=components=diagonal, vae with --set=binarisation=real), or save zeros and '
+                  'ones')
   if kind == 'static' and spec.kind != 'binary':
-    check_binarisation(kind, max(2, spec.levels))
+    raise BadData(f'data set {spec.name}: its values are intensities in [0, 1], and binarisation '
+                  f"'static' is of zeros and ones: save zeros and ones, or choose 'dynamic' or "
+                  "'threshold' with an experiment that has the hyperparameter binarisation")
 
 
 def classes_of(spec: Spec) -> int:

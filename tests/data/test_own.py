@@ -475,7 +475,7 @@ def test_sequences_of_several_lengths_are_refused(tmp_path):
 @pytest.mark.parametrize('text, match', [
   ('a,b\n1,2\n3\n', 'row 2: 1 cells, and there are 2 columns'),
   ('a,b\n1,2\n3,x\n', "row 2: column 'b' has 'x'"), ('a,a\n1,2\n', "two columns are called 'a'"),
-  ('', 'is empty')])
+  ('', 'is empty: give it'), ('a,b\n', 'no rows below its names: give it')])
 def test_wrong_tables_are_refused_in_one_line(tmp_path, text, match):
   (tmp_path / 't.csv').write_text(text)
   refused(f'csv:{tmp_path / "t.csv"}', match)
@@ -483,8 +483,11 @@ def test_wrong_tables_are_refused_in_one_line(tmp_path, text, match):
 
 def test_models_refuse_data_of_another_kind(npz):
   real = data.spec(npz(x=BITS * 3 - 1.5))
-  with pytest.raises(BadData, match=r'real, -1.5 to 1.5.*binarisation=real'):
+  with pytest.raises(BadData, match=r'real, -1.5 to 1.5.*components=diagonal'):
     data.batches(5, 'dynamic', real)
+  grey = data.spec(npz(x=np.full((60, 2, 2), 7, np.uint8)))
+  with pytest.raises(BadData, match=r"x.npz: its values are intensities.*'static' is of zeros"):
+    data.batches(5, 'static', grey)
   counts = data.spec(npz(x=BITS * 3))
   with pytest.raises(BadData, match='counts.*kind=real'):
     data.batches(5, 'threshold', counts)

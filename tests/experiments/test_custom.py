@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import gen_models as gm
-from experiments import gan, gaussian, rbm_digits, vae
+from experiments import gan, gaussian, rbm as any_rbm, rbm_digits, vae
 from gen_models import data
-from gen_models.models import networks, rbm
+from gen_models.models import networks, rbm, units
+from gen_models.models.machine import Machine
 from tests.training import toy
 
 
@@ -35,6 +36,16 @@ def test_an_object_gives_the_gradient_of_its_name(given, name):
   if 'exact' in name.values():  # summed in another order
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), found, expected)
   else:
+    assert toy.same_bits(found, expected)
+
+
+def test_machines_of_any_data_take_them_too():
+  arrays = data.load('digits').train
+  machine, persistent = Machine(units.BERNOULLI, units.BERNOULLI), gm.estimators.persistent(100, 1)
+  mine = gm.estimators.contrastive(machine, persistent, direction=gm.estimators.centred())
+  expected = first_gradient(any_rbm.experiment(num_hidden=4), arrays)
+  for given in dict(negative=persistent), dict(estimator=mine, negative='cd'):
+    found = first_gradient(any_rbm.experiment(num_hidden=4, **given), arrays)
     assert toy.same_bits(found, expected)
 
 

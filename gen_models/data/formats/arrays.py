@@ -90,7 +90,8 @@ def _numbers(array, where: str):
     raise BadData(f'{where} has {array.ndim} axes: the first is that of rows, and a row has one '
                   '(a vector), two (a grey picture) or three (a picture with channels last)')
   if 0 in array.shape:
-    raise BadData(f'{where} is empty, of shape {array.shape}')
+    raise BadData(f'{where} is empty, of shape {array.shape}: give it rows (a split that is '
+                  'left out is made of those of train)')
   return array[..., None] if array.ndim == 3 else array
 
 

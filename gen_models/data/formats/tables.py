@@ -47,7 +47,7 @@ def read_csv(name: Name) -> Content:
   except csv.Error as e:
     raise BadData(f'{path} is no csv ({e}): check its quotes') from None
   if not lines:
-    raise BadData(f'{path} is empty')
+    raise BadData(f'{path} is empty: give it a line of names and one line for each row')
   names = [cell.strip() for cell in lines[0]]
   if all(map(_is_number, names)):
     names = [f'column{i + 1}' for i in range(len(names))]
@@ -130,7 +130,7 @@ def _content(name: Name, path: pathlib.Path, columns: dict) -> Content:
     raise BadData(f'{path} has no column of data beside {", ".join(sorted(used))}')
   rows, alphabet, kind = _rows(path, {c: columns[c] for c in chosen})
   if not len(rows):
-    raise BadData(f'{path} has no rows')
+    raise BadData(f'{path} has no rows below its names: give it one line for each row')
   labels, classes = _labels(path, special['label'], columns)
   weights = columns[special['weights']] if special['weights'] else None
   if isinstance(weights, list):

@@ -74,6 +74,10 @@ def test_results_keeps_one_file_of_several_seeds(tmp_path, monkeypatch):
   assert (second['lower'], second['upper'], second['resolved']) == (-19.1, -18.9, True)
   with pytest.raises(errors.UsageError, match='launch.evaluate'):
     results.add([str(tmp_path / 'nothing')])
+  path = tmp_path / '0' / 'result.json'  # as of --set=negative=chains.py:restarted
+  path.write_text(json.dumps(json.loads(path.read_text()) | {'code': {'chains.py': '0' * 64}}))
+  with pytest.raises(errors.UsageError, match='code in your chains.py: only results of code of'):
+    results.add(paths[:1])
 
 
 def test_runs_at_any_depth_become_rows(tmp_path):
