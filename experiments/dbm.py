@@ -27,8 +27,8 @@ weights grow from zero, then more at the machine itself: they never see an image
   digits_deep        64-16-32-4
   digits_labelled    64-12-24, a label at the top
 
-Without pretraining the upper layer of digits ends unused: its weights decay, and the bound meets the
-likelihood of a machine without it. An RBM of 16 hidden units has -18.17 there.
+Without pretraining the upper layer of digits ends unused: its weights decay, and the bound meets
+the likelihood of a machine without it. An RBM of 16 hidden units has -18.17 there.
 
 Cost on 2 CPU cores shared with other work: digits 2 minutes for three seeds, pretrained 4. Variants
 without a number are not measured. 60 seconds more score a row.
