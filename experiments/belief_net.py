@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments._common import custom
-from experiments._common.binary import beside, seen
+from experiments._common.binary import baseline_scores, seen
 from experiments._common.latent import grid, initialiser, mean_bound, reconstructions
 from gen_models import data, estimators, inference
 from gen_models.domains import (
@@ -97,7 +97,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
         weights_N=dataset.test.weights,
         scores={'elbo': mean_bound(key_elbo, model, params, test_NV),
                 'train_elbo': mean_bound(key_train, model, params, train_NV)}),
-      'split': 'test', 'baselines': beside(dataset, binarisation)}
+      'split': 'test', 'baselines': baseline_scores(dataset, binarisation)}
 
   def validate(key, params, arrays):
     x_NV = data.fixed(arrays, binarisation, spec, split='valid')

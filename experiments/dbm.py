@@ -161,7 +161,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
       **scoring.score(key_w, model, params, test_NV, z, searched, num_samples=importance_samples,
                       binarisation=binarisation, posterior_steps=posterior_steps, exact=exact,
                       report=report, scores=scores),
-      'split': 'test', 'baselines': binary.beside(dataset, binarisation, search=False)}
+      'split': 'test', 'baselines': binary.baseline_scores(dataset, binarisation, search=False)}
 
   options = dict(spec=spec, binarisation=binarisation, batch_size=batch_size)
   before = deep_boltzmann.pretraining(

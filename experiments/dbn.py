@@ -168,7 +168,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
       **deep.score(key_w, params, test_NV, z, num_samples=importance_samples,
                    binarisation=binarisation, report=report, scores=scores,
                    weights_N=dataset.test.weights),
-      'split': 'test', 'baselines': binary.beside(dataset, binarisation, search=False)}
+      'split': 'test', 'baselines': binary.baseline_scores(dataset, binarisation, search=False)}
 
   return Experiment(
     dataset=dataset, binarisation=binarisation, phases=phases, evaluate=evaluate,

@@ -107,7 +107,7 @@ def experiment(*, num_hidden: Width = 16,
     train_NV, test_NV = (data.fixed_split(dataset, split, binarisation)
                          for split in ('train', 'test'))
     return binary.exact(params, train_NV, test_NV, binarisation) | {
-      'baselines': binary.beside(dataset, binarisation)}
+      'baselines': binary.baseline_scores(dataset, binarisation)}
 
   return Experiment(
     dataset='digits', binarisation=binarisation,

@@ -58,7 +58,7 @@ from typing import Literal
 import jax.numpy as jnp
 
 from experiments._common import boltzmann, custom
-from experiments._common.binary import beside, seen
+from experiments._common.binary import baseline_scores, seen
 from gen_models import data, inference
 from gen_models.domains import (
   DatasetName,
@@ -137,7 +137,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
         start_CV=train_NV[:ais_chains], binarisation=binarisation,
         betas=annealing.refined(ais_temperatures), weights_N=dataset.test.weights,
         thorough=thorough, report=report),
-      'split': 'test', 'baselines': beside(dataset, binarisation)}
+      'split': 'test', 'baselines': baseline_scores(dataset, binarisation)}
 
   def validate(key, params, arrays):
     # A short schedule: good enough to rank the checkpoints of one run, too short to print.

@@ -52,7 +52,7 @@ VARIANTS = {
 }
 
 
-def beside(dataset) -> dict:
+def baseline_scores(dataset) -> dict:
   """Scores of densities that are exact, on the same bins."""
   train, valid, test = (data.fixed_split(dataset, split, 'static')
                         for split in ('train', 'valid', 'test'))
@@ -106,7 +106,7 @@ def experiment(*, dataset: DatasetName = 'npz:spikes.npz?split=blocks',
     draws = machines.draw(key_draw, machine, params, num_draws)
     train, test = (moments.active(machines.seen(arrays, spec)[0])
                    for arrays in (dataset.train, dataset.test))
-    return {**score, 'baselines': beside(dataset), 'scores': {
+    return {**score, 'baselines': baseline_scores(dataset), 'scores': {
       **machines.moment_scores(draws, dataset)[0],
       'active_neurons_distance': moments.total_variation(moments.active(draws), test),
       'active_neurons_distance_of_training': moments.total_variation(train, test)}}

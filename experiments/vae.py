@@ -49,7 +49,7 @@ import numpy as np
 import optax
 
 from experiments._common import custom
-from experiments._common.binary import beside, seen
+from experiments._common.binary import baseline_scores, seen
 from experiments._common.latent import grid, initialiser, mean_bound, reconstructions
 from gen_models import data, estimators, inference
 from gen_models.domains import (
@@ -142,7 +142,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
         scores={**{f'active_units_{i + 1}': float(jnp.sum(v_Z > 0.01))
                    for i, v_Z in enumerate(active)},
                 'elbo': mean_bound(key_elbo, model, params, test_NV)}),
-      'split': 'test', 'baselines': beside(dataset, binarisation)}
+      'split': 'test', 'baselines': baseline_scores(dataset, binarisation)}
 
   def validate(key, params, arrays):
     x_NV = data.fixed(arrays, binarisation, spec, split='valid')

@@ -38,32 +38,32 @@ _DATA_DIR = shared.data_dir()
 def main(argv):
   app.no_arguments(argv)
   workdir = pathlib.Path(_WORKDIR.value)
-  told = stories.load(_STORY.value)
+  story = stories.load(_STORY.value)
   for family in _ONLY.value:
-    if family not in told.families:
-      raise errors.UsageError(f'{told.name} has no family {family!r}'
-                                + errors.near(family, list(told.families)))
-  for family in _ONLY.value or told.families:
-    launch(told, family, workdir / family)
+    if family not in story.families:
+      raise errors.UsageError(f'{story.name} has no family {family!r}'
+                              + errors.near(family, list(story.families)))
+  for family in _ONLY.value or story.families:
+    launch(story, family, workdir / family)
   lines = [tables.Line(family, result_lib.read(workdir / family / 'result.json'))
-           for family in told.families if (workdir / family / 'result.json').exists()]
+           for family in story.families if (workdir / family / 'result.json').exists()]
   files.write_json(workdir / 'table.json', [comparison.row(*line) for line in lines])
   picture = app.extra('the picture of the families', comparison.picture, workdir,
                       [line.name for line in lines], workdir / 'story.png')
-  page = app.extra('the page of the story', comparison.write, workdir, told.name, lines,
-                   told.doc)
+  page = app.extra('the page of the story', comparison.write, workdir, story.name, lines,
+                   story.doc)
   print(numbers.plain(tables.text(tables.story_cells(lines, every=True))))
   print('\n'.join(str(path) for path in (workdir / 'table.json', page, picture) if path))
 
 
-def launch(told: stories.Story, family: str, workdir: pathlib.Path) -> None:
+def launch(story: stories.Story, family: str, workdir: pathlib.Path) -> None:
   """Trains and scores one family; a process each, so that none slows or breaks another."""
   data_dir = [f'--data_dir={_DATA_DIR.value}'] if _DATA_DIR.value else []
-  experiment, variant = told.families[family]
+  experiment, variant = story.families[family]
   commands = [
     ['launch.train', f'--experiment={experiment}', *([f'--variant={variant}'] if variant else []),
      f'--seed={_SEED.value}', f'--seeds={_SEEDS.value}', *(f'--set={s}' for s in _SET.value)],
-    ['launch.evaluate', f'--sample_space={told.space}']]
+    ['launch.evaluate', f'--sample_space={story.space}']]
   for module, *options in commands:
     print(f'{family}: {module.removeprefix("launch.")}', flush=True)
     status = child.run(module, [f'--workdir={workdir}', *options, *data_dir])

@@ -56,5 +56,5 @@ def test_sections_become_lists_of_definitions():
 def test_every_public_module_has_a_page():
   pages = reference.modules(ROOT / 'gen_models')
   assert {'gen_models.models.rbm', 'gen_models.experiment'} <= set(pages)
-  rooms = {p.name for p in (ROOT / 'gen_models').iterdir() if (p / '__init__.py').exists()}
-  assert rooms == set(reference.ROOMS)
+  packages = {p.name for p in (ROOT / 'gen_models').iterdir() if (p / '__init__.py').exists()}
+  assert packages == set(reference.PACKAGES)

@@ -121,10 +121,10 @@ def test_nothing_private_of_jax_and_no_pickle():
       assert not wrong, f'{path.relative_to(ROOT)} imports {sorted(wrong)}'
 
 
-def test_every_room_has_its_line_in_the_law():
-  rooms = {f'gen_models/{path.name}' for path in (ROOT / 'gen_models').iterdir()
+def test_every_package_has_its_line_in_the_table():
+  packages = {f'gen_models/{path.name}' for path in (ROOT / 'gen_models').iterdir()
            if path.suffix == '.py' or (path / '__init__.py').is_file()}
-  assert rooms == {place for place in MAY_IMPORT if place.startswith('gen_models/')}
+  assert packages == {place for place in MAY_IMPORT if place.startswith('gen_models/')}
   assert all(sources(place) for place in MAY_IMPORT)
 
 

@@ -71,7 +71,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error(package):
     getattr(importlib.import_module(package), 'nothing')  # noqa: B009, ruff would inline it
 
 
-def test_importing_the_package_imports_none_of_its_rooms():
+def test_importing_the_package_imports_none_of_its_subpackages():
   code = ('import gen_models, sys; '
           'print([m for m in sys.modules if m.split(".")[0] in ("jax", "numpy", "flax")], '
           '[m for m in sys.modules if m.startswith("gen_models.")])')

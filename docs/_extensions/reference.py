@@ -12,7 +12,7 @@ import re
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Package of gen_models -> what it holds, in the order of the reference.
-ROOMS = {
+PACKAGES = {
   'models': 'Models: what a distribution is',
   'estimators': 'Estimators: how a gradient is estimated',
   'samplers': 'Samplers',
@@ -47,11 +47,11 @@ def _toc(names) -> list[str]:
   return ['.. toctree::', '   :maxdepth: 1', '', *(f'   {name}' for name in names), '']
 
 
-def _room_page(room: str, title: str, names: list[str]) -> str:
+def _package_page(package: str, title: str, names: list[str]) -> str:
   """The package's docstring, and a line for each of its modules: the first of its docstring."""
   from docstrings import convert, escape
-  lines = [*convert(docstring(ROOT / 'gen_models' / room / '__init__.py').splitlines()), '',
-           *_short_paths(room), '']
+  lines = [*convert(docstring(ROOT / 'gen_models' / package / '__init__.py').splitlines()), '',
+           *_short_paths(package), '']
   entries = []
   for name in names:
     first = docstring(ROOT / f'{name.replace(".", "/")}.py').partition('\n')[0]
@@ -60,22 +60,22 @@ def _room_page(room: str, title: str, names: list[str]) -> str:
                     *(f'   {name}' for name in names), ''])
 
 
-def _short_paths(room: str) -> list[str]:
+def _short_paths(package: str) -> list[str]:
   """The functions and classes that `import gen_models as gm` reaches in a package, as links."""
-  package = importlib.import_module(f'gen_models.{room}')
+  package = importlib.import_module(f'gen_models.{package}')
   links = []
   for name in package.__all__:
     thing = getattr(package, name)
     if inspect.isclass(thing) or inspect.isfunction(thing):
       links.append(f':py:obj:`{name} <{thing.__module__}.{thing.__qualname__}>`')
-  head = f'In ``gm.{room}``, with ``import gen_models as gm``: '
+  head = f'In ``gm.{package}``, with ``import gen_models as gm``: '
   return [head + ', '.join(links) + '.'] if links else []
 
 
-def _rooms() -> dict[str, str]:
+def _packages() -> dict[str, str]:
   """Page name -> text, of every package and of the modules that lie in none."""
-  pages = {room: _room_page(room, title, modules(ROOT / 'gen_models' / room))
-           for room, title in ROOMS.items()}
+  pages = {package: _package_page(package, title, modules(ROOT / 'gen_models' / package))
+           for package, title in PACKAGES.items()}
   alone = [name for name in modules(ROOT / 'gen_models') if name.count('.') == 1]
   pages['index'] = '\n'.join([
     *_heading('API reference'),
@@ -127,7 +127,7 @@ def _document(name: str) -> str:
 
 
 def write(app):
-  reference = _rooms() | {'commands': _commands(), 'experiments': _experiments()}
+  reference = _packages() | {'commands': _commands(), 'experiments': _experiments()}
   reference |= {name: _module_page(name) for name in modules(ROOT / 'gen_models')}
   _write(pathlib.Path(app.srcdir) / 'reference', '.rst', reference)
   _write(pathlib.Path(app.srcdir) / 'project', '.md', {

@@ -19,7 +19,7 @@ def seen(binarisation: str) -> Callable:
   return lambda key, x_ND: data.binarise_real(key, x_ND, binarisation)
 
 
-def beside(dataset: data.Dataset, binarisation: str, search: bool = True) -> dict:
+def baseline_scores(dataset: data.Dataset, binarisation: str, search: bool = True) -> dict:
   """Independent pixels and a mixture of Bernoullis; none for real-valued images.
 
   The mixture's size is chosen on validation images of digits, which takes seconds; elsewhere it

@@ -78,10 +78,10 @@ def nats(log_density: Callable, params, dataset: data.Dataset) -> tuple[dict, fl
 def evaluate(log_density: Callable, params, dataset: data.Dataset) -> dict:
   """Experiment.evaluate: `nats`, beside one full Gaussian."""
   test, train_nats = nats(log_density, params, dataset)
-  return {**test, 'split': 'test', 'train_nats': train_nats, 'baselines': beside(dataset)}
+  return {**test, 'split': 'test', 'train_nats': train_nats, 'baselines': baseline_scores(dataset)}
 
 
-def beside(dataset: data.Dataset) -> dict:
+def baseline_scores(dataset: data.Dataset) -> dict:
   """The baseline of densities: one full Gaussian, its shrinkage chosen on validation images."""
   spec = dataset.about
   splits = (fixed(getattr(dataset, split), spec, split) for split in ('train', 'valid', 'test'))

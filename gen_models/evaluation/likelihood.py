@@ -197,7 +197,7 @@ def bracket(key, params, v_NV, *, base_V, start_CV, binarisation: str,
                                             burn_in=burn_in, report=report, model=model)
     if search_betas is None:
       search_betas = annealing.refined(3000)
-    found = searches.beside(key, params, base_V, start_CV, z, ends_NV, betas=search_betas, **seen)
+    found = searches.widened(key, params, base_V, start_CV, z, ends_NV, betas=search_betas, **seen)
   z = found.bracket
   minus_energy = -np.asarray(_free_energy(params, jnp.asarray(v_NV), model), np.float64)
   mean = float(minus_energy.mean() if weights_N is None else

@@ -413,7 +413,7 @@ class Joined:
   def _sum(self, name, theta, x):
     return sum(self._each(name, theta, x), jnp.zeros(x.shape[:-1]))
 
-  def _beside(self, name, theta, y):
+  def _concatenated(self, name, theta, y):
     return jnp.concatenate(self._each(name, theta, y), axis=-1) if self.layers else y
 
   def log_base(self, theta, x):
@@ -423,10 +423,10 @@ class Joined:
     return self._sum('cumulant', theta, y)
 
   def mean(self, theta, y):
-    return self._beside('mean', theta, y)
+    return self._concatenated('mean', theta, y)
 
   def square(self, theta, y):
-    return self._beside('square', theta, y)
+    return self._concatenated('square', theta, y)
 
   def sample(self, key, theta, y):
     if not self.layers:

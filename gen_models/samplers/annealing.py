@@ -8,7 +8,7 @@ log-likelihoods computed with it high; a small effective sample size is a warnin
 
 Reverse annealing, along the same path from the model to the base, has E[w] = Z_0 / Z, hence a log Z
 that is high in expectation: `bracket` gives both sides, and between them the estimate that uses
-both. Variables called `forth` and `back` belong to the forward and to the reverse direction.
+both. Variables called `forward` and `reverse` belong to these two directions.
 
 `model` is anything that reads like gen_models.models.rbm, as in gen_models.models.gibbs: a Machine
 of any two layers. The base has W = 0 and visible parameters a (`base_of`: the layer's marginals at
@@ -239,20 +239,20 @@ def quick_bennett(key, params, base_V, start_CV, *, betas, burn_in: int = 100,
   the model: forward annealing by itself then underestimates log Z by nats, and overestimates the
   likelihood by as much.
   """
-  key_base, key_forth, key_burn, key_back = jax.random.split(key, 4)
-  forth_C = _quick(key_forth, params, base_V, _start(key_base, model, base_V, len(start_CV)), betas,
-                   model)
+  key_base, key_forward, key_burn, key_reverse = jax.random.split(key, 4)
+  chains = _start(key_base, model, base_V, len(start_CV))
+  forward_C = _quick(key_forward, params, base_V, chains, betas, model)
   v_CV = _burn(key_burn, params, jnp.asarray(start_CV, jnp.float32), burn_in, model)
   zero_C = jnp.zeros(len(v_CV))
-  back_C = _quick(key_back, params, base_V, _Chains(v_CV, zero_C, zero_C), betas[::-1], model)
+  reverse_C = _quick(key_reverse, params, base_V, _Chains(v_CV, zero_C, zero_C), betas[::-1], model)
 
   def halve(_, ends):
     low, high = ends
     c = (low + high) / 2
-    gap = jnp.mean(jax.nn.sigmoid(forth_C - c)) - jnp.mean(jax.nn.sigmoid(back_C + c))
+    gap = jnp.mean(jax.nn.sigmoid(forward_C - c)) - jnp.mean(jax.nn.sigmoid(reverse_C + c))
     return jnp.where(gap > 0, c, low), jnp.where(gap > 0, high, c)
 
-  both = jnp.concatenate([forth_C, -back_C])
+  both = jnp.concatenate([forward_C, -reverse_C])
   low, high = lax.fori_loop(0, 40, halve, (jnp.min(both), jnp.max(both)))
   return base_log_partition(params, base_V, model) + (low + high) / 2
 
@@ -286,7 +286,7 @@ def ais(key, params, base_V, *, num_chains: int = 100, betas=None, chunk: int = 
     ValueError: a schedule that does not increase from 0 to 1, or a base of the wrong width.
   """
   betas, base_V = _checked(params, base_V, betas, num_chains)
-  walk = forth(key, params, base_V, num_chains, betas, chunk=chunk, report=report, model=model)
+  walk = forward(key, params, base_V, num_chains, betas, chunk=chunk, report=report, model=model)
   return estimate(float(base_log_partition(params, base_V, model)), walk.log_w_C, len(betas) - 1)
 
 
@@ -333,18 +333,18 @@ def bracket(key, params, base_V, start_CV, *, betas=None, burn_in: int = 1000, c
   betas, base_V = _checked(params, base_V, betas, len(start_CV))
   key_ais, key_burn, key_path = jax.random.split(key, 3)
   go = dict(chunk=chunk, report=report, model=model)
-  there = forth(key_ais, params, base_V, len(start_CV), betas, **go)
+  upwards = forward(key_ais, params, base_V, len(start_CV), betas, **go)
   v_CV = settled(key_burn, params, start_CV, burn_in, model=model)
-  again = back(key_path, params, base_V, v_CV, betas, **go)
-  return both_sides(float(base_log_partition(params, base_V, model)), there.log_w_C,
-                    again.log_w_C, len(betas) - 1)
+  downwards = reverse(key_path, params, base_V, v_CV, betas, **go)
+  return both_sides(float(base_log_partition(params, base_V, model)), upwards.log_w_C,
+                    downwards.log_w_C, len(betas) - 1)
 
 
-def both_sides(base: float, forth_C, back_C, num_temperatures: int) -> Bracket:
+def both_sides(base: float, forward_C, reverse_C, num_temperatures: int) -> Bracket:
   """The bracket of log Z from forward and reverse log-weights; `base` is log Z_0."""
-  reverse = estimate(-base, back_C, num_temperatures)
-  return Bracket(base + bennett(forth_C, back_C), estimate(base, forth_C, num_temperatures),
-                 reverse._replace(log_partition=-reverse.log_partition))
+  above = estimate(-base, reverse_C, num_temperatures)
+  return Bracket(base + bennett(forward_C, reverse_C), estimate(base, forward_C, num_temperatures),
+                 above._replace(log_partition=-above.log_partition))
 
 
 class Walk(NamedTuple):
@@ -360,9 +360,9 @@ class Walk(NamedTuple):
   log_w_C: np.ndarray
 
 
-def forth(key, params, base_V, num_chains: int, betas, *, chunk: int = 500,
-          report: Callable[[str], None] | None = None, name: str = 'ais',
-          model: Machine = rbm) -> Walk:
+def forward(key, params, base_V, num_chains: int, betas, *, chunk: int = 500,
+            report: Callable[[str], None] | None = None, name: str = 'ais',
+            model: Machine = rbm) -> Walk:
   """Forward annealing, from the base to the model.
 
   The arguments are those of `ais`, except that betas must be given.
@@ -373,9 +373,9 @@ def forth(key, params, base_V, num_chains: int, betas, *, chunk: int = 500,
                report, name, model)
 
 
-def back(key, params, base_V, v_CV, betas, *, chunk: int = 500,
-         report: Callable[[str], None] | None = None, name: str = 'reverse ais',
-         model: Machine = rbm) -> Walk:
+def reverse(key, params, base_V, v_CV, betas, *, chunk: int = 500,
+            report: Callable[[str], None] | None = None, name: str = 'reverse ais',
+            model: Machine = rbm) -> Walk:
   """Reverse annealing, from states of the model [C, V] to the base."""
   zero_C = jnp.zeros(len(v_CV))
   walk = _walk(key, params, _float32(base_V), _Chains(v_CV, zero_C, zero_C), betas[::-1], chunk,
@@ -392,18 +392,18 @@ def _float32(theta):
   return jax.tree.map(lambda t: jnp.asarray(t, jnp.float32), theta)
 
 
-def bennett(forth_C, back_C) -> float:
-  """Bennett's acceptance ratio: c with mean_C sigma(forth - c) = mean_C sigma(back + c).
+def bennett(forward_C, reverse_C) -> float:
+  """Bennett's acceptance ratio: c with mean_C sigma(forward - c) = mean_C sigma(reverse + c).
 
-  c estimates log(Z / Z_0). forth_C are forward log-weights, of Z / Z_0; back_C are as many reverse
-  log-weights, of Z_0 / Z.
+  c estimates log(Z / Z_0). forward_C are log-weights of forward chains, of Z / Z_0; reverse_C are
+  as many of reverse chains, of Z_0 / Z.
   """
   def gap(c):
-    return (np.mean(0.5 * (1 + np.tanh((forth_C - c) / 2)))
-            - np.mean(0.5 * (1 + np.tanh((back_C + c) / 2))))
+    return (np.mean(0.5 * (1 + np.tanh((forward_C - c) / 2)))
+            - np.mean(0.5 * (1 + np.tanh((reverse_C + c) / 2))))
 
   # The gap falls with c and changes its sign between the extremes of all weights.
-  low, high = (f(np.concatenate([forth_C, -back_C])) for f in (np.min, np.max))
+  low, high = (f(np.concatenate([forward_C, -reverse_C])) for f in (np.min, np.max))
   for _ in range(100):
     middle = (low + high) / 2
     low, high = (middle, high) if gap(middle) > 0 else (low, middle)

@@ -1,10 +1,10 @@
 """Searches for mass that a bracket of log Z has not seen, and the bracket that accounts for it.
 
   log Z <= log Z_0 + log sum_m P_m / r_m,    P_m = P(a forward run ends in R_m),
-                                             r_m = E_{v ~ p(v | R_m)}[w_back(v)],
+                                             r_m = E_{v ~ p(v | R_m)}[w_reverse(v)],
 
 for any partition of the states into strata R_1, ..., R_M. Reverse annealing from states of R_m has
-E[w_back] = P_m Z_0 / Z_m: the weights of reverse chains that start in a mode determine how often
+E[w_reverse] = P_m Z_0 / Z_m: the weights of reverse chains that start in a mode determine how often
 forward chains must reach it. Where they do not reach it that often, the mode was missed.
 
 Forward annealing from the data's base rates and reverse annealing from the data agree, to a
@@ -22,7 +22,7 @@ where visible states are finitely many.
 No search promises anything about a mode that none of them finds.
 
 Jarzynski (1997), Nonequilibrium equality for free energy differences; Crooks (1999), Entropy
-production fluctuation theorem, whose mean over the forward runs that end in R_m gives E[w_back];
+production fluctuation theorem, whose mean over the forward runs that end in R_m gives E[w_reverse];
 Neal (2001), Annealed importance sampling.
 
 Axis suffixes: C chains, N states, V visible, H hidden, M strata. Nats.
@@ -94,45 +94,45 @@ def bracket(key, params, base_V, start_CV, *, betas=None, burn_in: int = 1000, c
   annealing.require_base(params, base_V)
   go = dict(chunk=chunk, report=report, model=model)
   bases, log_z0 = _bases(model, params, base_V)
-  key_forth, key_settle, key_back = jax.random.split(key, 3)  # those of annealing.bracket
+  key_forward, key_settle, key_reverse = jax.random.split(key, 3)  # those of annealing.bracket
   more = [jax.random.fold_in(key, 2**31 + i) for i in range(5)]
-  forth = {
-    'data': annealing.forth(key_forth, params, base_V, len(start_CV), betas, **go),
-    'uniform': annealing.forth(more[0], params, bases['uniform'], max(1, len(start_CV) // 2), betas,
-                               name='ais from the uniform base', **go)}
+  forward = {
+    'data': annealing.forward(key_forward, params, base_V, len(start_CV), betas, **go),
+    'uniform': annealing.forward(more[0], params, bases['uniform'], max(1, len(start_CV) // 2),
+                                 betas, name='ais from the uniform base', **go)}
   starts = {'data': annealing.settled(key_settle, params, start_CV, burn_in, model=model),
-            'uniform': annealing.settled(more[1], params, forth['uniform'].v_CV, burn_in,
+            'uniform': annealing.settled(more[1], params, forward['uniform'].v_CV, burn_in,
                                          model=model)}
-  label = partition(params, [*starts.values(), *(walk.v_CV for walk in forth.values())],
+  label = partition(params, [*starts.values(), *(walk.v_CV for walk in forward.values())],
                     model=model)
 
   def along(path, walks):
-    return Path(log_z0[path], len(betas) - 1, forth[path], walks, label)
+    return Path(log_z0[path], len(betas) - 1, forward[path], walks, label)
 
   paths = {'data': along('data', [
-    annealing.back(key_back, params, base_V, starts['data'], betas, **go),
-    annealing.back(more[2], params, base_V, starts['uniform'], betas, name='reverse ais, searches',
-                   **go)])}
+    annealing.reverse(key_reverse, params, base_V, starts['data'], betas, **go),
+    annealing.reverse(more[2], params, base_V, starts['uniform'], betas,
+                      name='reverse ais, searches', **go)])}
   if paths['data'].doubt > too_wide:
     v_CV = jnp.concatenate([
       *starts.values(),
-      annealing.settled(more[3], params, forth['data'].v_CV, burn_in, model=model)])
-    paths['uniform'] = along('uniform', [annealing.back(
+      annealing.settled(more[3], params, forward['data'].v_CV, burn_in, model=model)])
+    paths['uniform'] = along('uniform', [annealing.reverse(
       more[4], params, bases['uniform'], v_CV, betas, name='reverse ais to the uniform base',
       **go)])
   name = min(paths, key=lambda path: paths[path].doubt)
-  states = [start_CV, *starts.values(), *(walk.v_CV for walk in forth.values())]
+  states = [start_CV, *starts.values(), *(walk.v_CV for walk in forward.values())]
   floor, num_states = seen_log_partition(
     params, states if seen_NV is None else [*states, seen_NV], model=model)
   return Searched(
     raised(paths[name].bracket, floor), name, label.num,
     {base: annealing.estimate(log_z0[base], walk.log_w_C, len(betas) - 1)
-     for base, walk in forth.items()}, paths[name].uncovered, floor, num_states)
+     for base, walk in forward.items()}, paths[name].uncovered, floor, num_states)
 
 
-def beside(key, params, base_V, start_CV, found: annealing.Bracket, ends_NV, *, betas=None,
-           burn_in: int = 1000, chunk: int = 500, seen_NV=None,
-           report: Callable[[str], None] | None = None, model: Machine = rbm) -> Searched:
+def widened(key, params, base_V, start_CV, found: annealing.Bracket, ends_NV, *, betas=None,
+            burn_in: int = 1000, chunk: int = 500, seen_NV=None,
+            report: Callable[[str], None] | None = None, model: Machine = rbm) -> Searched:
   """A bracket from another method, widened by the mass that only the searches find.
 
     log Z <= upper + sum over the strata in which none of `ends_NV` lies of log Z_0 + log P_m / r_m.
@@ -156,17 +156,17 @@ def beside(key, params, base_V, start_CV, found: annealing.Bracket, ends_NV, *, 
   bases, log_z0 = _bases(model, params, base_V)
   keys = jax.random.split(jax.random.fold_in(key, 2**31), 6)
   half = max(1, len(start_CV) // 2)
-  forth = {name: annealing.forth(k, params, a_V, half, betas, name=f'ais, {name}', **go)
+  forward = {name: annealing.forward(k, params, a_V, half, betas, name=f'ais, {name}', **go)
            for k, (name, a_V) in zip(keys, bases.items())}
   starts = [annealing.settled(keys[2], params, start_CV, burn_in, model=model),
-            annealing.settled(keys[3], params, forth['uniform'].v_CV, burn_in, model=model)]
-  back = annealing.back(keys[4], params, bases['data'], jnp.concatenate(starts), betas,
-                        name='reverse ais, searches', **go)
-  states = [*starts, *(walk.v_CV for walk in forth.values()), jnp.asarray(ends_NV)]
+            annealing.settled(keys[3], params, forward['uniform'].v_CV, burn_in, model=model)]
+  reverse = annealing.reverse(keys[4], params, bases['data'], jnp.concatenate(starts), betas,
+                              name='reverse ais, searches', **go)
+  states = [*starts, *(walk.v_CV for walk in forward.values()), jnp.asarray(ends_NV)]
   label = partition(params, states, model=model)
   visited = set(label(ends_NV))
-  _, _, terms = _terms(log_z0['data'], forth['data'].log_w_C, label(forth['data'].v_CV),
-                           back.log_w_C, label(back.v_CV), label.num)
+  _, _, terms = _terms(log_z0['data'], forward['data'].log_w_C, label(forward['data'].v_CV),
+                       reverse.log_w_C, label(reverse.v_CV), label.num)
   missed = [term for m, term in terms.items() if m not in visited]
   sides = found._replace(upper=found.upper._replace(log_partition=float(
     np.logaddexp.reduce([found.upper.log_partition, *missed]))))
@@ -175,7 +175,7 @@ def beside(key, params, base_V, start_CV, found: annealing.Bracket, ends_NV, *, 
   return Searched(
     raised(sides, floor), 'own', label.num,
     {base: annealing.estimate(log_z0[base], walk.log_w_C, len(betas) - 1)
-     for base, walk in forth.items()}, len(missed), floor, num_states)
+     for base, walk in forward.items()}, len(missed), floor, num_states)
 
 
 def _bases(model: Machine, params, base_V):
@@ -189,14 +189,15 @@ def _bases(model: Machine, params, base_V):
 class Path:
   """The two sides along the temperatures from one base, the upper one by strata."""
 
-  def __init__(self, log_z0: float, num_temperatures: int, forth: annealing.Walk,
-               backs: Sequence[annealing.Walk], label: 'Partition'):
-    lower = annealing.estimate(log_z0, forth.log_w_C, num_temperatures)
-    back_C = np.concatenate([walk.log_w_C for walk in backs])
-    ended_C = label(forth.v_CV)
-    began_C = np.concatenate([label(walk.v_CV) for walk in backs])
-    upper, self.uncovered = stratified(log_z0, forth.log_w_C, ended_C, back_C, began_C, label.num)
-    middle = log_z0 + annealing.bennett(forth.log_w_C, backs[0].log_w_C)
+  def __init__(self, log_z0: float, num_temperatures: int, forward: annealing.Walk,
+               reverses: Sequence[annealing.Walk], label: 'Partition'):
+    lower = annealing.estimate(log_z0, forward.log_w_C, num_temperatures)
+    reverse_C = np.concatenate([walk.log_w_C for walk in reverses])
+    ended_C = label(forward.v_CV)
+    began_C = np.concatenate([label(walk.v_CV) for walk in reverses])
+    upper, self.uncovered = stratified(log_z0, forward.log_w_C, ended_C, reverse_C, began_C,
+                                       label.num)
+    middle = log_z0 + annealing.bennett(forward.log_w_C, reverses[0].log_w_C)
     low, high = sorted((lower.log_partition, upper.log_partition))
     self.bracket = annealing.Bracket(float(np.clip(middle, low, high)), lower, upper._replace(
       num_temperatures=num_temperatures))
@@ -204,7 +205,7 @@ class Path:
     self.doubt = max(abs(width(self.bracket)), 3 * error)  # nats
 
 
-def stratified(log_z0: float, forth_C, ended_C, back_C, began_C,
+def stratified(log_z0: float, forward_C, ended_C, reverse_C, began_C,
                num_strata: int) -> tuple[annealing.Estimate, int]:
   """log Z from above: log Z_0 + log sum_m P_m / r_m, and how many strata no forward chain ended in.
 
@@ -215,31 +216,31 @@ def stratified(log_z0: float, forth_C, ended_C, back_C, began_C,
 
   Args:
     log_z0: log Z_0 of the base.
-    forth_C: log-weights of Z / Z_0, one for each forward chain.
+    forward_C: log-weights of Z / Z_0, one for each forward chain.
     ended_C: strata in which the forward chains ended, integers in [0, M).
-    back_C: log-weights of Z_0 / Z, one for each reverse chain; any number of them.
+    reverse_C: log-weights of Z_0 / Z, one for each reverse chain; any number of them.
     began_C: strata in which the reverse chains began.
     num_strata: M.
   """
-  estimate, uncovered, _ = _terms(log_z0, forth_C, ended_C, back_C, began_C, num_strata)
+  estimate, uncovered, _ = _terms(log_z0, forward_C, ended_C, reverse_C, began_C, num_strata)
   return estimate, uncovered
 
 
-def _terms(log_z0, forth_C, ended_C, back_C, began_C, num_strata):
+def _terms(log_z0, forward_C, ended_C, reverse_C, began_C, num_strata):
   """`stratified`, and its terms: stratum -> log Z_0 + log P_m / r_m."""
   kept = [m for m in range(num_strata) if np.any(ended_C == m) or np.any(began_C == m)]
-  total = len(forth_C) + len(kept) / 2
-  spread = _relative_spread(back_C)  # over all reverse chains, for strata that have only one
+  total = len(forward_C) + len(kept) / 2
+  spread = _relative_spread(reverse_C)  # over all reverse chains, for strata that have only one
   terms, variances, shares = [], [], []
   for m in kept:
-    here_C, there_C = forth_C[ended_C == m], back_C[began_C == m]
+    here_C, there_C = forward_C[ended_C == m], reverse_C[began_C == m]
     share = (len(here_C) + 0.5) / total
     if len(there_C):
       terms.append(np.log(share) - _log_mean(there_C))
       cv = _relative_spread(there_C) if len(there_C) > 1 else spread
       variances.append(cv**2 / len(there_C))
     else:
-      terms.append(np.logaddexp.reduce(here_C) - np.log(len(forth_C)))
+      terms.append(np.logaddexp.reduce(here_C) - np.log(len(forward_C)))
       variances.append(0.0)
     shares.append(share)
   terms_M, shares_M = np.array(terms), np.array(shares)
@@ -248,7 +249,7 @@ def _terms(log_z0, forth_C, ended_C, back_C, began_C, num_strata):
   variance = part_M**2 @ np.array(variances) + (np.sum(part_M**2 / shares_M) - 1) / total
   uncovered = sum(not np.any(ended_C == m) for m in kept)
   return annealing.Estimate(float(log_z0 + log_sum), float(np.sqrt(max(variance, 0.0))),
-                            annealing.effective_sample_size(back_C), back_C, 0), uncovered, {
+                            annealing.effective_sample_size(reverse_C), reverse_C, 0), uncovered, {
     m: float(log_z0 + term) for m, term in zip(kept, terms_M)}
 
 

@@ -4,8 +4,8 @@ A ladder is a sequence of machines: rung 0 is easy to draw from and the last one
 rung has its own state, and the joint distribution is prod_r p_r(v_r, h_r): each step draws h | v
 and v | h on every rung, and neighbours r, r + 1 swap v with probability
 
-  min(1, exp(forth + back)),    forth = F_r(v_r) - F_{r+1}(v_r),
-                                back  = F_{r+1}(v_{r+1}) - F_r(v_{r+1}),
+  min(1, exp(forward + reverse)),    forward = F_r(v_r) - F_{r+1}(v_r),
+                                     reverse = F_{r+1}(v_{r+1}) - F_r(v_{r+1}),
 
 F the free energies: h is summed out and drawn again after the swap. A state that a single machine
 would never leave is carried down to rungs that mix, and others come up. `scaled` makes the rungs
@@ -13,17 +13,17 @@ one machine at rising inverse temperatures; `stacked` takes any machines of one 
 snapshots of a training run, along which a mode can appear gradually that appears abruptly as the
 temperature falls.
 
-The two numbers that decide a swap also measure log Z, since E_r[exp(forth)] = Z_{r+1} / Z_r and
-E_{r+1}[exp(back)] = Z_r / Z_{r+1}:
+The two numbers that decide a swap also measure log Z, since E_r[exp(forward)] = Z_{r+1} / Z_r and
+E_{r+1}[exp(reverse)] = Z_r / Z_{r+1}:
 
-  lower   log Z_0 + sum_r log mean exp(forth)     low in expectation, by Jensen
-  upper   log Z_0 - sum_r log mean exp(back)      high in expectation
+  lower   log Z_0 + sum_r log mean exp(forward)     low in expectation, by Jensen
+  upper   log Z_0 - sum_r log mean exp(reverse)     high in expectation
 
 and Bennett's acceptance ratio of each pair between them. A ladder that has not mixed is blind to
-what it never visits, on both sides alike. So `bracket` runs two: forth is measured on a ladder
-initialised from rung 0 upwards, back on one initialised from data at the model downwards, and mass
-that only one of them has seen shows as a wide bracket. Where modes gain and lose weight from rung
-to rung faster than chains carry the change, the sums err the other way, and the sides cross.
+what it never visits, on both sides alike. So `bracket` runs two: forward is measured on a ladder
+initialised from rung 0 upwards, reverse on one initialised from data at the model downwards, and
+mass that only one of them has seen shows as a wide bracket. Where modes gain and lose weight from
+rung to rung faster than chains carry the change, the sums err the other way, and the sides cross.
 
 Swendsen & Wang (1986), Replica Monte Carlo simulation of spin-glasses; Geyer (1991), Markov chain
 Monte Carlo maximum likelihood; Bennett (1976), Efficient estimation of free energy differences;
@@ -65,12 +65,12 @@ class Work(NamedTuple):
   """The work of moving a state to the neighbouring machine, in nats, at one step [P, C].
 
   Attributes:
-    forth_PC: log f_{r+1}(v_r) - log f_r(v_r), with f = exp(-F) and r = 0, ..., R - 2.
-    back_PC: log f_r(v_{r+1}) - log f_{r+1}(v_{r+1}).
+    forward_PC: log f_{r+1}(v_r) - log f_r(v_r), with f = exp(-F) and r = 0, ..., R - 2.
+    reverse_PC: log f_r(v_{r+1}) - log f_{r+1}(v_{r+1}).
   """
 
-  forth_PC: jax.Array
-  back_PC: jax.Array
+  forward_PC: jax.Array
+  reverse_PC: jax.Array
 
 
 # Machines.
@@ -219,7 +219,7 @@ def step_with_labels(key, params_R: Any, ladder: Ladder, label_RC=None, *,
   else:
     keys_R = jax.random.split(key_v, len(params_R.w_VH))
     v_RCV = jax.vmap(model.sample_visible)(keys_R, params_R, ladder.h_RCH)
-  state = _evaluated(params_R, v_RCV, _said(params_R, v_RCV), model, label_RC)
+  state = _evaluated(params_R, v_RCV, _projected(params_R, v_RCV), model, label_RC)
   num_pairs = len(ladder.v_RCV) - 1
   works, pairs = [], []
   for parity in range(min(2, num_pairs)):
@@ -256,17 +256,17 @@ def run(key, params_R: Any, ladder: Ladder, num_steps: int, *,
 
 
 def acceptance(work: Work) -> jax.Array:
-  """mean min(1, exp(forth + back)), [P]: the fraction of swaps accepted, for each pair.
+  """mean min(1, exp(forward + reverse)), [P]: the fraction of swaps accepted, for each pair.
 
   A pair near 0 is a gap in the ladder: no state passes it.
   """
-  p = jnp.exp(jnp.minimum(0.0, work.forth_PC + work.back_PC))
+  p = jnp.exp(jnp.minimum(0.0, work.forward_PC + work.reverse_PC))
   return jnp.mean(p, axis=tuple(i for i in range(p.ndim) if i != p.ndim - 2))
 
 
 class _Evaluated(NamedTuple):
   v_RCV: jax.Array
-  u_RCH: jax.Array  # the input of the hidden units without their biases, `_said`
+  u_RCH: jax.Array  # the input of the hidden units without their biases, `_projected`
   f_RC: jax.Array  # F_r(v)
   label_RC: jax.Array  # moves with v
 
@@ -280,7 +280,7 @@ def _visible_input(params_R, h_RCH) -> jax.Array:
   return jax.vmap(rbm.visible_input)(params_R, h_RCH)
 
 
-def _said(params_R, v_RCV) -> jax.Array:
+def _projected(params_R, v_RCV) -> jax.Array:
   """v.W_r; for Scaled machines v.W, which is the same on all rungs."""
   if isinstance(params_R, Scaled):
     w_VH = params_R.params.w_VH
@@ -320,11 +320,12 @@ def _exchange(key, params_R, state: _Evaluated, parity: int,
   v_RCV = state.v_RCV[partner_R]
   shared = isinstance(params_R, Scaled)
   other = _evaluated(params_R, v_RCV,
-                     state.u_RCH[partner_R] if shared else _said(params_R, v_RCV), model,
+                     state.u_RCH[partner_R] if shared else _projected(params_R, v_RCV), model,
                      state.label_RC[partner_R])
   work = Work(state.f_RC[low_P] - other.f_RC[low_P + 1], state.f_RC[low_P + 1] - other.f_RC[low_P])
   # An exponential variable is -log of a uniform one, and never infinite.
-  accepted_PC = jax.random.exponential(key, (len(low_P), chains)) >= -(work.forth_PC + work.back_PC)
+  log_accept_PC = work.forward_PC + work.reverse_PC
+  accepted_PC = jax.random.exponential(key, (len(low_P), chains)) >= -log_accept_PC
   swapped_RC = accepted_PC[pair_R] & (partner_R != np.arange(rungs))[:, None]
   state = jax.tree.map(
     lambda new, old: jnp.where(swapped_RC.reshape(rungs, chains, *(1,) * (old.ndim - 2)), new, old),
@@ -386,23 +387,23 @@ def bracket_and_ends(key, params_R, start_CV, *, num_steps: int = 1000,
     raise ValueError(f'measured steps must be at least 1 and burn-in 0, got {num_steps} and '
                      f'{burn_in}')
   base = base_log_partition(params_R, model=model)
-  key_init, key_up, key_forth, key_down, key_back = jax.random.split(key, 5)
+  key_init, key_up, key_forward, key_down, key_reverse = jax.random.split(key, 5)
   first = init(key_init, params_R, len(start_CV), model=model)
   steps_a_rung = max(1, burn_in // len(params_R.w_VH))
   measure = functools.partial(_measured, params_R=params_R, num_steps=num_steps, burn_in=burn_in,
                               chunk=chunk, report=report, model=model)
-  up, work = measure(key_forth, _passed_on(key_up, params_R, first.v_RCV[0], steps_a_rung,
-                                           model=model),
+  up, work = measure(key_forward, _passed_on(key_up, params_R, first.v_RCV[0], steps_a_rung,
+                                             model=model),
                      name='ladder from the base')
-  forth_TPC = work.forth_PC
-  down, work = measure(key_back, _passed_on(key_down, params_R, start_CV, steps_a_rung,
-                                                  down=True, model=model),
+  forward_TPC = work.forward_PC
+  down, work = measure(key_reverse, _passed_on(key_down, params_R, start_CV, steps_a_rung,
+                                                     down=True, model=model),
                        name='ladder from the data')
-  back_TPC = work.back_PC
-  lower, back = one_sided(base, forth_TPC), one_sided(-base, back_TPC)
-  middle = base + sum(annealing.bennett(forth_TPC[:, p].ravel(), back_TPC[:, p].ravel())
-                      for p in range(forth_TPC.shape[1]))
-  sides = annealing.Bracket(middle, lower, back._replace(log_partition=-back.log_partition))
+  reverse_TPC = work.reverse_PC
+  lower, upper = one_sided(base, forward_TPC), one_sided(-base, reverse_TPC)
+  middle = base + sum(annealing.bennett(forward_TPC[:, p].ravel(), reverse_TPC[:, p].ravel())
+                      for p in range(forward_TPC.shape[1]))
+  sides = annealing.Bracket(middle, lower, upper._replace(log_partition=-upper.log_partition))
   return sides, jnp.concatenate([up.v_RCV[-1], down.v_RCV[-1]])
 
 

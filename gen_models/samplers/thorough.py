@@ -115,41 +115,41 @@ def bracket(key, params: rbm.Params, base_V, start_CV, *, betas=None, burn_in: i
                      num_steps=ladder_steps, burn_in=burn_in, report=report)
 
   def annealed(name):
-    return annealing.forth(next_key(), params, bases[name], num, betas,
-                           name=f'ais from the base {name}', **go)
+    return annealing.forward(next_key(), params, bases[name], num, betas,
+                             name=f'ais from the base {name}', **go)
 
   def settled(v_NV):
     return annealing.settled(next_key(), params, v_NV, burn_in)
 
-  forth = {name: annealed(name) for name in bases}
+  forward = {name: annealed(name) for name in bases}
   start_CV = jnp.asarray(start_CV, jnp.float32)
   starts = {
     'images': settled(start_CV),
     'images with hidden units flipped': settled(flipped(next_key(), params, start_CV)),
     'fixed points': settled(fixed_points(next_key(), params, num)),
     'ladder': tour.ends_NV,
-    **{f'ends from the base {name}': settled(walk.v_CV) for name, walk in forth.items()}}
+    **{f'ends from the base {name}': settled(walk.v_CV) for name, walk in forward.items()}}
   bases['model'] = units.log_odds(jnp.concatenate(list(starts.values())).mean(0))
-  forth['model'] = annealed('model')
-  starts['ends from the base model'] = settled(forth['model'].v_CV)
+  forward['model'] = annealed('model')
+  starts['ends from the base model'] = settled(forward['model'].v_CV)
   images_CV = starts.pop('images')
   others = {name: v_NV[:max(1, num // 2)] for name, v_NV in starts.items()}
-  states = [images_CV, *starts.values(), *(walk.v_CV for walk in forth.values())]
+  states = [images_CV, *starts.values(), *(walk.v_CV for walk in forward.values())]
   label = searches.partition(params, states, NUM_STRATA)
   log_z0 = {name: float(annealing.base_log_partition(params, a_V)) for name, a_V in bases.items()}
   paths = {}
   for name in ('data', 'model', 'uniform', 'opposite'):
-    backs = [annealing.back(next_key(), params, bases[name], v_NV, betas,
-                            name=f'reverse ais to the base {name}', **go)
-             for v_NV in (images_CV, jnp.concatenate(list(others.values())))]
-    paths[name] = searches.Path(log_z0[name], len(betas) - 1, forth[name], backs, label)
+    reverses = [annealing.reverse(next_key(), params, bases[name], v_NV, betas,
+                                  name=f'reverse ais to the base {name}', **go)
+                for v_NV in (images_CV, jnp.concatenate(list(others.values())))]
+    paths[name] = searches.Path(log_z0[name], len(betas) - 1, forward[name], reverses, label)
     if paths[name].doubt <= too_wide:
       break
   best = min(paths, key=lambda name: paths[name].doubt)
   floor, num_states = searches.seen_log_partition(
     params, [start_CV, *states, *([] if seen_NV is None else [seen_NV])])
   estimates = {name: annealing.estimate(log_z0[name], walk.log_w_C, len(betas) - 1)
-               for name, walk in forth.items()}
+               for name, walk in forward.items()}
   sides = widened(paths[best].bracket, estimates.values(), tour.estimate if tour.counts else None)
   found = searches.Searched(searches.raised(sides, floor), best, label.num, estimates,
                             paths[best].uncovered, floor, num_states)
@@ -203,7 +203,7 @@ def ladder_tour(key, params: rbm.Params, base_V, num_chains: int, *, num_rungs: 
   ladder = _burned(key_burn, rungs, ladder, burn_in)
   ladder, work, trips, v_KCV = _toured(key_run, rungs, ladder, num_steps)
   estimate = tempering.one_sided(float(annealing.base_log_partition(params, base_V)),
-                                 np.asarray(work.forth_PC, np.float64))
+                                 np.asarray(work.forward_PC, np.float64))
   if report:
     report(f'ladder of {num_rungs} temperatures, {num_steps} steps: {int(trips)} round trips of '
            f'{num_chains} chains')

@@ -169,7 +169,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         logging.warning('Checkpoint %d is damaged and skipped: %s', candidate, damage)
         damages[candidate] = damage
         continue
-      self._set_aside(damages)
+      self._move_away(damages)
       if jax.process_count() > 1:
         multihost_utils.assert_equal(candidate, 'processes restored different steps')
       return state, candidate
@@ -297,7 +297,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         f'checkpoint {step} in {self.directory} is of another run: {what}{names[0]} is {there} '
         f'there, expected {here}{more}: give the flags it was made with, or another --workdir')
 
-  def _set_aside(self, steps) -> None:
+  def _move_away(self, steps) -> None:
     """Renames damaged steps, so that this run can save them again and none counts as newest."""
     if self._read_only or not steps:
       return

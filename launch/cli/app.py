@@ -71,14 +71,14 @@ class _Interrupt:
   that is still there after a moment is ended, and so is one that receives a second signal.
   """
 
-  told = False
+  received = False
 
   def __call__(self, number, frame):
     del frame
     status = 128 + number
-    if _Interrupt.told:
+    if _Interrupt.received:
       os._exit(status)
-    _Interrupt.told = True
+    _Interrupt.received = True
     # Not through sys.stderr: its buffer may be in use by the code that was interrupted.
     name = signal.Signals(number).name
     with contextlib.suppress(OSError):

@@ -164,14 +164,14 @@ def _rows(runs: Sequence[tuple[pathlib.Path, dict]]) -> Iterator[Row]:
       for row in _rows([run]):
         yield row._replace(remarks=[*row.remarks, f'{run[0]}: {line_of(e)}'])
     return
-  remarks += [line for path, _ in runs for line in _said(path)]
+  remarks += [line for path, _ in runs for line in _remarks(path)]
   if result:
     remarks += result.score.remarks
   yield Row(first['experiment'], '', first, sorted(seeds), result,
             list(result.seeds) if result else [], [path for path, _ in runs], remarks)
 
 
-def _said(run: pathlib.Path) -> Iterator[str]:
+def _remarks(run: pathlib.Path) -> Iterator[str]:
   """The remarks of a run: that it was frozen, its alarms."""
   for name, what in ((rundir.FAILED, 'frozen: '), ('warnings.txt', '')):
     try:
@@ -216,16 +216,16 @@ def _differing(configurations: Sequence[dict]) -> set[str]:
 
 def _label(row: Row, differing: set[str]) -> str:
   """pcd, learning_rate=0.1, and a user's estimator before them: pcd, mine.py:cd1."""
-  values, told = row.config['hyperparameters'], set(differing)
+  values, shown = row.config['hyperparameters'], set(differing)
   if row.directories:
     usual = _usual(row)
-    told |= {name for name in values if usual is not None and values[name] != usual.get(name)}
+    shown |= {name for name in values if usual is not None and values[name] != usual.get(name)}
   else:
-    told = set()  # a committed result is its variant
+    shown = set()  # a committed result is its variant
   variant = str(row.config.get('variant') or 'defaults')
   estimator = row.config.get('estimator')  # a user's, mine.py:cd1
   own = [pathlib.PurePath(str(estimator)).name] if estimator else []
-  return ', '.join([variant, *own, *(f'{k}={_short(v)}' for k, v in values.items() if k in told)])
+  return ', '.join([variant, *own, *(f'{k}={_short(v)}' for k, v in values.items() if k in shown)])
 
 
 def _usual(row: Row) -> dict[str, Any] | None:

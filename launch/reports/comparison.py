@@ -19,8 +19,8 @@ _FIELDS = ('experiment', 'variant', 'test_nats', 'kind', 'lower', 'upper', 'reso
            'sample_space', 'memorised', 'protocol')
 # Scores of draws that tell which family is best at what, and of these the columns of the table of
 # families; the others are folded.
-_TOLD = ('frechet_features', 'sliced_w2_pixels', 'mmd2_features', 'precision_features',
-          'recall_features', 'coverage_features', 'nearest_train_z')
+_COMPARED = ('frechet_features', 'sliced_w2_pixels', 'mmd2_features', 'precision_features',
+             'recall_features', 'coverage_features', 'nearest_train_z')
 _FIRST = ('frechet_features', 'precision_features', 'recall_features')
 _LARGEST_PICTURE = 4_000_000  # bytes
 
@@ -132,7 +132,7 @@ def _standings(lines: Sequence[tables.Line]) -> dict[str, _Standing]:
                _nats(r) + spread, f'{numbers.nats(r.score)}, {numbers.kind(r.score)}')
               for name, r in sorted(group, key=lambda line: -_nats(line.result))]
     found[f'nats per test image, {binarisation} binarisation'] = _Standing(ranked)
-  for score in _TOLD:
+  for score in _COMPARED:
     ranked = _ranked(lines, score)
     if len(ranked) > 1:
       samples = {line.name: line.result.samples[score] for line in ranked}

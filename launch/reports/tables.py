@@ -106,9 +106,9 @@ def cells(lines: Sequence[Line]) -> Cells:
   if len({_machine(r) for r in results}) > 1:
     rows = [row | {'on': _machine(r)} for row, r in zip(rows, results, strict=True)]
   for dataset in dict.fromkeys(r.dataset for r in results):
-    beside = _beside([r for r in results if r.dataset == dataset])
+    baselines = _baselines([r for r in results if r.dataset == dataset])
     rows += [{'model': f'*{name}*', 'data': dataset, **_likelihood(score)}
-             for name, score in beside.items()]
+             for name, score in baselines.items()]
   if len({r.dataset for r in results}) == 1:
     for row in rows:
       row.pop('data', None)
@@ -118,7 +118,7 @@ def cells(lines: Sequence[Line]) -> Cells:
   return [head, *([row.get(name, numbers.NONE) for name in head] for row in rows)]
 
 
-def _beside(results: Sequence[Result]) -> dict[str, Score]:
+def _baselines(results: Sequence[Result]) -> dict[str, Score]:
   """Baselines of the first, without those that are one of the results themselves.
 
   A model such as independent pixels is its own baseline: it is one row and not two.
@@ -246,7 +246,7 @@ def story_notes(lines: Sequence[Line]) -> str:
 
 def likelihood_cells(name: str, result: Result) -> Cells:
   """A run beside its baselines; no rows where nothing has a likelihood."""
-  scores = {name: result.score, **_beside([result])}
+  scores = {name: result.score, **_baselines([result])}
   return [['model', 'test nats', 'kind', 'standard error', 'over images'],
           *([name, numbers.nats(score), numbers.kind(score), numbers.error(score),
              numbers.fixed(score.image_standard_error)]

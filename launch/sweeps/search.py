@@ -79,9 +79,9 @@ def _ask(study, axes: Mapping, batch: int, trials: int, seed: int) -> list[tuple
   asked = [(t.number, {name: _as_typed(value, axes.get(name))
                        for name, value in t.user_attrs['point'].items()})
            for t in study.get_trials(states=[TrialState.RUNNING]) if 'point' in t.user_attrs]
-  told = len(study.get_trials(deepcopy=False)) - len(asked)
-  while len(asked) < min(batch, trials - told):
-    study.sampler = TPESampler(seed=seed + told + len(asked), constant_liar=True)
+  finished = len(study.get_trials(deepcopy=False)) - len(asked)
+  while len(asked) < min(batch, trials - finished):
+    study.sampler = TPESampler(seed=seed + finished + len(asked), constant_liar=True)
     trial = study.ask()
     point = {name: _suggest(trial, name, axis) for name, axis in axes.items()}
     trial.set_user_attr('point', point)

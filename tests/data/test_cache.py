@@ -75,7 +75,7 @@ def _pickle(folder):
     lambda folder: (folder / 'manifest.json').write_text('[]'),
     lambda folder: (folder / 'manifest.json').write_text('{}'),
 ], ids=['flipped bit', 'cut short', 'pickle', 'missing', 'manifest cut', 'list', 'empty'])
-def test_damage_is_noticed_said_and_repaired(folder, warnings, damage):
+def test_damage_is_noticed_reported_and_repaired(folder, warnings, damage):
   damage(folder)
   assert cache.read(folder, ORIGIN) is None
   assert len(warnings) == 1 and 'damaged cache' in warnings[0]

@@ -380,7 +380,7 @@ def test_the_mean_is_weighted(npz):
 
 
 @pytest.mark.parametrize('what', ['npz', 'weighted', 'folder', 'fasta', 'masked'])
-def test_streams_have_the_bits_of_resident_batches(npz, tmp_path, what):
+def test_streams_are_bitwise_identical_to_resident_batches(npz, tmp_path, what):
   from gen_models.data.stream import Stream
   if what == 'folder':
     write_pictures(tmp_path / 'p', 20)

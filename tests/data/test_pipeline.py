@@ -39,7 +39,7 @@ def test_a_batch_larger_than_the_data_repeats_rows_evenly():
   np.testing.assert_array_equal(np.bincount(rows), np.full(N, 2))
 
 
-def test_a_batch_depends_on_key_and_step_alone():
+def test_a_batch_depends_only_on_key_and_step():
   arrays, key = make_arrays(), jax.random.key(3)
   batch_at = jax.jit(batches(B, 'dynamic', 255))
   inside = jax.jit(lambda a: jax.lax.scan(
@@ -69,7 +69,7 @@ def test_images_keep_their_shape_on_request():
 
 @pytest.mark.parametrize('kind', ['real', 'threshold', 'dynamic'])
 @pytest.mark.parametrize('flat', [True, False])
-def test_a_window_gives_the_bits_of_the_resident_data(kind, flat):
+def test_a_window_is_bitwise_identical_to_the_resident_data(kind, flat):
   arrays, key, first, steps = make_arrays(), jax.random.key(7), 5, 4
   rows_TB = jnp.stack([rows_of_step(key, first + t, B, N) for t in range(steps)])
   window = Window(arrays.images[rows_TB], arrays.labels[rows_TB], jnp.int32(first))

@@ -43,7 +43,7 @@ def test_an_unknown_name_gets_near_matches(tmp_path, capsys):
   assert_one_line_error(capsys, "'fashion_mnits'; did you mean fashion_mnist")
 
 
-def test_missing_tensorflow_is_said_with_the_remedy(tmp_path, capsys, monkeypatch):
+def test_missing_tensorflow_is_reported_with_the_remedy(tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(importlib.util, 'find_spec', lambda module: None)
   assert run('mnist', tmp_path / 'data', tmp_path / 'cache') == 1
   assert_one_line_error(capsys, 'tensorflow', "pip install 'gen_models[prepare]'")

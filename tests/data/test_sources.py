@@ -152,7 +152,7 @@ def test_unknown_names_get_near_matches():
     load('imagenet')
 
 
-def test_importing_the_room_imports_nothing_slow():
+def test_importing_the_package_imports_nothing_slow():
   slow = ('tensorflow_datasets', 'sklearn', 'grain', 'tensorflow')
   code = f'import gen_models.data, sys; print([m for m in {slow} if m in sys.modules])'
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)

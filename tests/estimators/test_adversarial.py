@@ -192,7 +192,7 @@ def by_hand(state, moves):
 
 
 @pytest.mark.parametrize('critic_steps', [0, 1, 2])
-def test_the_moves_are_those_of_a_loop_by_hand(critic_steps):
+def test_the_moves_are_those_of_an_explicit_loop(critic_steps):
   turn = estimators.turns(critic_steps) if critic_steps else None
   moves = {0: [('generator', 'critic')] * 6, 1: [('critic',), ('generator',)] * 3,
            2: [('critic',), ('generator',), ('critic',)] * 2}[critic_steps]

@@ -160,7 +160,7 @@ def test_baselines_take_variance_away():
   assert total_variance('rloo3', others) < 0.5 * total_variance('rloo3', plain)
 
 
-def test_a_baseline_moves_reinforce_alone():
+def test_a_baseline_moves_only_reinforce():
   # From the second call on: the first has no earlier batch to go by.
   for rule, moved in ((estimators.reinforce(2), True), (estimators.rloo(2), False)):
     plain = estimators.variational(problems.BELIEF, rule)
@@ -197,7 +197,7 @@ def test_rules_that_count_on_a_path_are_refused_where_there_is_none(rule, model)
 
 
 @pytest.mark.parametrize('rule', ['reinforce', 'rloo'])
-def test_rules_of_the_score_alone_are_unbiased_with_a_path_too(rule):
+def test_rules_of_the_score_only_are_unbiased_with_a_path_too(rule):
   found = measure('elbo1', problems.ONE, RULES[rule])
   assert not found.biased, (found.bias_z, found.threshold)
 

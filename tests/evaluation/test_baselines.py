@@ -63,7 +63,7 @@ def test_the_mixture_is_chosen_on_validation_and_scored_on_test(fits, valid, tes
   assert json.loads(json.dumps(score)) == score
 
 
-def test_the_mixture_beats_independent_pixels_that_agree():
+def test_the_mixture_is_better_than_independent_pixels_that_agree():
   mixed = baselines.bernoulli_mixture(TRAIN, VALID, TEST, binarisation='static',
                                       num_classes=(1, 3), pseudo_counts=(0.1, 30.0))
   alone = baselines.independent_pixels(TRAIN, TEST, binarisation='static')

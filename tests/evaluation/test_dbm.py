@@ -57,7 +57,7 @@ def test_the_mean_field_bound_is_that_of_enumeration():
   assert scored()['lower'] == pytest.approx(bound_A.mean() - EXACT.log_partition, abs=1e-4)
 
 
-def test_an_exact_score_has_the_bounds_beside_it():
+def test_an_exact_score_also_reports_the_bounds():
   found = scored(exact=True)
   assert found['kind'] == 'exact'
   assert found['test_nats'] == pytest.approx(EXACT.log_p_A.mean(), abs=1e-5)

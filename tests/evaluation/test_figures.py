@@ -28,7 +28,7 @@ def test_to_grid_takes_the_first_images_row_by_row():
 
 
 @pytest.mark.parametrize('nearest', [1, 2])
-def test_neighbours_stand_beside_their_sample(nearest):
+def test_neighbours_are_shown_next_to_their_sample(nearest):
   draws = np.random.default_rng(0)
   samples_NYX = draws.random((9, 2, 3), np.float32)
   train_MYX = draws.random((30, 2, 3), np.float32)

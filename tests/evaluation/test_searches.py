@@ -242,7 +242,7 @@ def test_reverse_annealing_from_images_flatters_a_machine_with_mass_far_from_the
   energy = float(-rbm.free_energy(params, jnp.asarray(v_NV)).mean())
   # Forward: 20 times 100 chains. Weights are unbiased, so their log bounds log Z from below, and
   # nats from above, in expectation.
-  walk = annealing.forth(jax.random.key(1), params, base_V, 2000, betas)
+  walk = annealing.forward(jax.random.key(1), params, base_V, 2000, betas)
   all_of_them = annealing.estimate(log_z0, walk.log_w_C, 100)
   assert abs(all_of_them.log_partition - log_z) < 3 * all_of_them.standard_error
   nats_R = energy - np.array([annealing.estimate(log_z0, log_w_C, 100).log_partition
@@ -266,15 +266,15 @@ def test_reverse_annealing_from_images_flatters_a_machine_with_mass_far_from_the
 
 def test_strata_bound_log_z_by_what_the_ways_forth_must_reach():
   # Half of the forward runs end in either stratum; reverse runs weigh 1 / 4 in stratum 0, 2 in 1.
-  forth_C, ended_C = np.zeros(1000), np.arange(1000) % 2
-  back_C, began_C = np.log([0.25, 0.25, 2.0, 2.0]), np.array([0, 0, 1, 1])
-  found, uncovered = searches.stratified(3.0, forth_C, ended_C, back_C, began_C, 2)
+  forward_C, ended_C = np.zeros(1000), np.arange(1000) % 2
+  reverse_C, began_C = np.log([0.25, 0.25, 2.0, 2.0]), np.array([0, 0, 1, 1])
+  found, uncovered = searches.stratified(3.0, forward_C, ended_C, reverse_C, began_C, 2)
   np.testing.assert_allclose(found.log_partition, 3.0 + np.log(0.5 / 0.25 + 0.5 / 2.0), rtol=1e-6)
   assert uncovered == 0
   # Of P(forward runs end in 0) = 1 / 2: sd of P = 0.5 / sqrt(1000), times 4 - 0.5, over Z.
   np.testing.assert_allclose(found.standard_error, 0.5 / 1000**0.5 * 3.5 / 2.25, rtol=2e-3)
   nowhere = np.zeros(1000, int)
-  found, uncovered = searches.stratified(0.0, forth_C, nowhere, back_C, began_C, 2)
+  found, uncovered = searches.stratified(0.0, forward_C, nowhere, reverse_C, began_C, 2)
   # No forward chain reached stratum 1, which may hold (1 / 2) / 1001 / 2 all the same.
   np.testing.assert_allclose(found.log_partition, np.log((1000.5 / 0.25 + 0.5 / 2.0) / 1001),
                              rtol=1e-6)

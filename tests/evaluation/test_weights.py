@@ -70,7 +70,7 @@ def test_pareto_k_is_the_shape_of_the_tail(shape):
     assert abs(k_N[n] - (200 * fitted + 5) / 210) < 0.05
 
 
-def test_pareto_k_needs_no_scale_and_sees_the_largest_alone():
+def test_pareto_k_is_free_of_scale_and_depends_on_the_largest_only():
   l_KN = gaussian(np.random.default_rng(3), 5, 0.6, 1000, 20)
   whole, top = weights.summary(l_KN), np.sort(l_KN, axis=0)[-weights.num_top(1000):]
   k_N = weights.pareto_k(whole)
@@ -81,7 +81,7 @@ def test_pareto_k_needs_no_scale_and_sees_the_largest_alone():
 
 
 @pytest.mark.parametrize('variance, hollow', [(0.8, False), (0.6, False), (0.1, True)])
-def test_hollow_are_weights_whose_mean_has_no_error_that_can_be_told(variance, hollow):
+def test_weights_are_hollow_where_the_error_of_their_mean_is_unknown(variance, hollow):
   """k = 1 - variance of one-dimensional Gaussian weights: above 0.7 there is no second moment
   to speak of."""
   l_KN = gaussian(np.random.default_rng(4), 1, variance, 5000, 300)

@@ -69,7 +69,7 @@ def test_an_absurd_learning_rate_never_fails_in_silence(digits, learning_rate):
   assert (learning_rate == 30.0) == (extreme > 100)
 
 
-def test_warnings_are_written_beside_the_run(tmp_path):
+def test_warnings_are_written_to_the_run_directory(tmp_path):
   workdir = tmp_path / 'run'
   done = subprocess.run(
     [sys.executable, '-m', 'launch.train', '--experiment=gaussian_rbm', f'--workdir={workdir}',

@@ -65,7 +65,7 @@ def test_layers_below_are_held_still_while_one_is_trained():
   assert after.layers[2].w_VH.shape == (9 + 10, 5)
 
 
-def test_weight_decay_is_on_the_weights_of_the_top_alone():
+def test_weight_decay_is_only_on_the_weights_of_the_top():
   # The update with decay minus that without, at the first step: rate * decay * W, nothing else.
   arrays = some_images()
 

@@ -94,7 +94,7 @@ def test_parameters_that_diverged_are_named():
     ask(RBM, 'features', PARAMS._replace(c_H=jnp.full(3, jnp.nan)))
 
 
-def test_too_many_states_are_said_to_be_too_many():
+def test_too_many_states_are_refused():
   with pytest.raises(asking.NotEnumerated, match='enumerate 2'):
     ask(RBM, 'log_likelihood', rbm.init(jax.random.key(0), 40, 40), np.zeros((1, 40)))
 

@@ -138,7 +138,7 @@ def test_list_shows_what_can_be_set():
     assert word in text
 
 
-def test_sigterm_saves_and_the_same_command_goes_on(tmp_path, trained):
+def test_sigterm_saves_and_the_same_command_resumes(tmp_path, trained):
   workdir = tmp_path / 'stopped'
   command = [sys.executable, '-m', 'launch.train', *small(200000), '--variant=pcd',
              f'--workdir={workdir}']

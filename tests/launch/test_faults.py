@@ -201,7 +201,7 @@ def test_a_file_that_cannot_be_replaced_stays(small_disk):
 @pytest.mark.slow
 @pytest.mark.parametrize('what, kilobytes', [
   ('config', 0), ('metrics', 12), ('checkpoint', 40)])
-def test_a_run_on_a_full_disk_goes_on_when_there_is_room(trained, small_disk, what, kilobytes):
+def test_a_run_on_a_full_disk_resumes_when_there_is_space(trained, small_disk, what, kilobytes):
   disk, leave = small_disk
   leave(kilobytes)
   error = one_line(refused('train', *ARGS, f'--workdir={disk / "a"}'))
@@ -217,7 +217,7 @@ def test_a_run_on_a_full_disk_goes_on_when_there_is_room(trained, small_disk, wh
 
 
 @pytest.mark.slow
-def test_a_disk_full_of_figures_costs_the_figures_alone(trained, small_disk, tmp_path):
+def test_a_disk_full_of_figures_costs_only_the_figures(trained, small_disk, tmp_path):
   disk, leave = small_disk
   leave(4)
   workdir = tmp_path / 'a'
@@ -426,7 +426,7 @@ def test_sigterm_while_scoring(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_from_another_ends_in_the_bits_of_one_run(trained, copy, tmp_path):
+def test_a_run_from_another_is_bitwise_identical_to_one_run(trained, copy, tmp_path):
   """From the checkpoint of step 600 with the same hyperparameters, the same 200 steps follow."""
   shutil.rmtree(copy / 'checkpoints' / '800')
   args = [*ARGS, f'--from={copy}', f'--workdir={tmp_path / "new"}']
@@ -496,7 +496,7 @@ def experiment(*, learning_rate: float = 0.1, num_steps: int = 1000):
 
 
 @pytest.mark.slow
-def test_divergence_offers_a_command_that_goes_on(tmp_path):
+def test_divergence_offers_a_command_that_continues(tmp_path):
   (tmp_path / 'un stable.py').write_text(UNSTABLE)
   workdir = tmp_path / 'a b'
   error = refused('train', f'--experiment={tmp_path / "un stable.py"}', f'--workdir={workdir}',

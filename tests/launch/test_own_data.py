@@ -85,7 +85,7 @@ def test_a_run_is_not_scored_on_data_that_have_changed(tmp_path):
     assert gm.load('runs/a').dataset
 
 
-def test_rows_on_both_sides_are_told():
+def test_rows_in_two_splits_are_reported():
   np.savez('x.npz', x=np.eye(4)[np.arange(80) % 4])
   remarks = data.load('npz:x.npz').remarks
   assert len(remarks) == 2 and '8 of 8 rows of valid are rows of train as well' in remarks[0]

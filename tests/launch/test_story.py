@@ -59,7 +59,7 @@ def test_the_page_and_the_picture(workdir):
 
 
 @pytest.mark.slow
-def test_the_same_command_again_goes_on(workdir):
+def test_the_same_command_again_resumes(workdir):
   before = (workdir / 'few' / 'metrics.jsonl').read_text()
   done = run('story', f'--story={workdir.parent / "two.py"}', f'--workdir={workdir}',
              '--seeds=2', '--only=few')

@@ -22,7 +22,7 @@ def swept(tmp_path_factory):
   return workdir, run('sweep', *GRID, f'--workdir={workdir}')
 
 
-def test_replicas_are_runs_with_the_bits_of_runs_alone(swept, tmp_path):
+def test_replicas_are_bitwise_identical_to_single_runs(swept, tmp_path):
   workdir, done = swept
   assert '1 program, 4 runs' in done.stdout
   good = workdir / 'centred,learning_rate=0.05'
@@ -135,7 +135,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(tmp_path):
 
 
 @pytest.mark.slow
-def test_optuna_goes_on_where_it_was(tmp_path):
+def test_optuna_resumes(tmp_path):
   pytest.importorskip('optuna', reason='optuna is an extra')
   args = [*SMALL, '--search=optuna', '--set=learning_rate=1e-3..1:log', '--set=num_steps=200',
           '--batch=2', '--noevaluate']

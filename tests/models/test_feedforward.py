@@ -108,7 +108,7 @@ def test_weights_start_at_their_scale():
   assert [x.w_IO.shape for half in both for x in half.layers] == [(9, 5), (5, 2), (2, 5), (5, 9)]
 
 
-def test_a_replica_has_the_bits_of_its_own_run():
+def test_a_replica_is_bitwise_identical_to_its_single_run():
   # Sizes at which XLA's reductions over rows differ under vmap (see mean_rows).
   images = jnp.float32(np.random.default_rng(1).random((100, 64)))
   labels = jnp.int32(np.arange(100) % 10)

@@ -181,7 +181,7 @@ def test_an_untrained_model_says_the_mean(model):
   assert params.prior_O == () and params.center_V == ()
 
 
-def test_hidden_layers_are_told_for_each_stochastic_layer():
+def test_hidden_layers_are_given_for_each_stochastic_layer():
   with pytest.raises(ValueError, match='2 stochastic layers, but hidden layers for 1'):
     vae.model(V, (3, 2), ((4,),))
   with pytest.raises(ValueError, match='0 stochastic layers'):

@@ -190,7 +190,7 @@ def test_ais_finds_log_z(name, base):
   assert 0 < found.standard_error < 0.05 and found.log_weights_C.shape == (CHAINS,)
 
 
-def test_the_published_schedule_is_the_default_and_progress_is_told():
+def test_the_published_schedule_is_the_default_and_progress_is_reported():
   lines = []
   params = MACHINES['strong']
   found = annealing.ais(jax.random.key(2), params, params.b_V, num_chains=CHAINS,
@@ -235,13 +235,13 @@ def test_the_quick_estimate_of_both_ways_is_closer_than_that_of_one():
   exact, few = oracle.rbm_joint(params).log_partition, annealing.refined(10)
   start_CV = gibbs.sample(jax.random.key(1), rbm, params, CHAINS)[0]
   both = jax.jit(lambda key: annealing.quick_bennett(key, params, params.b_V, start_CV, betas=few))
-  forth = jax.jit(lambda key: annealing.quick_log_partition(
+  forward = jax.jit(lambda key: annealing.quick_log_partition(
     key, params, params.b_V, num_chains=CHAINS, betas=few))
   found = both(jax.random.key(4))
   assert found.shape == () and found.dtype == jnp.float32
   keys = jax.random.split(jax.random.key(7), 20)
   off_both, off_forth = (np.sqrt(np.mean([(f(key) - exact)**2 for key in keys]))
-                         for f in (both, forth))
+                         for f in (both, forward))
   assert off_both < 0.1 and off_both < off_forth, (off_both, off_forth)
 
 
@@ -278,7 +278,7 @@ def test_a_coarse_bracket_is_wide_and_holds_the_exact_value():
 
 
 def test_bennett_is_exact_for_gaussian_work():
-  # forth ~ N(c - s^2/2, s^2) and back ~ N(-c - s^2/2, s^2) are the pair that belongs to c.
+  # forward ~ N(c - s^2/2, s^2) and reverse ~ N(-c - s^2/2, s^2) are the pair that belongs to c.
   draws = np.random.default_rng(0)
-  forth, back = draws.normal(7 - 2, 2, 20_000), draws.normal(-7 - 2, 2, 20_000)
-  assert abs(annealing.bennett(forth, back) - 7) < 0.05
+  forward, reverse = draws.normal(7 - 2, 2, 20_000), draws.normal(-7 - 2, 2, 20_000)
+  assert abs(annealing.bennett(forward, reverse) - 7) < 0.05

@@ -108,11 +108,11 @@ def test_the_quick_estimates_take_any_layers():
   v_CV = draws_of(machine, params)
   base_V = annealing.base_of(machine, v_CV)
   options = dict(betas=annealing.linear(12), model=machine)
-  forth = jax.jit(lambda key: annealing.quick_log_partition(
+  forward = jax.jit(lambda key: annealing.quick_log_partition(
     key, params, base_V, num_chains=CHAINS, **options))(jax.random.key(0))
   both = jax.jit(lambda key: annealing.quick_bennett(
     key, params, base_V, v_CV, burn_in=1, **options))(jax.random.key(1))
-  assert abs(forth - exact) < 0.1 and abs(both - exact) < 0.05
+  assert abs(forward - exact) < 0.1 and abs(both - exact) < 0.05
 
 
 def test_the_floor_of_a_finite_layer_is_log_z_once_every_state_was_seen():

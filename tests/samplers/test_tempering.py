@@ -20,7 +20,7 @@ V, H, CHAINS = 4, 3, 20_000
 
 
 def evaluated(params_R, v_RCV):
-  return tempering._evaluated(params_R, v_RCV, tempering._said(params_R, v_RCV))
+  return tempering._evaluated(params_R, v_RCV, tempering._projected(params_R, v_RCV))
 
 
 def machine(scale, seed=0, num_visible=V, num_hidden=H) -> rbm.Params:
@@ -148,7 +148,7 @@ def test_a_swap_is_in_detailed_balance():
   x, y = (i.ravel() for i in np.meshgrid(np.arange(2**V), np.arange(2**V), indexing='ij'))
   state = evaluated(params_R, jnp.float32(np.stack([v_AV[x], v_AV[y]])))
   _, work = tempering._exchange(jax.random.key(0), params_R, state, 0)
-  a = np.exp(np.minimum(0, np.asarray(work.forth_PC + work.back_PC, float)))[0]
+  a = np.exp(np.minimum(0, np.asarray(work.forward_PC + work.reverse_PC, float)))[0]
   a = a.reshape(2**V, 2**V)
   p_0, p_1 = (oracle.rbm_joint(rung(params_R, r)).p_AS.sum(1) for r in (0, 1))
   flow = np.outer(p_0, p_1) * a
@@ -212,22 +212,22 @@ def test_even_pairs_and_odd_pairs_take_turns(rungs):
   places = []
   for parity in (0, 1):
     state, work = tempering._exchange(jax.random.key(parity), params_R, state, parity)
-    assert work.forth_PC.shape == (len(range(parity, rungs - 1, 2)), 1)
+    assert work.forward_PC.shape == (len(range(parity, rungs - 1, 2)), 1)
     places.append(np.argmax(np.asarray(state.v_RCV[:, 0]), axis=-1).tolist())
   assert places == {4: [[1, 0, 3, 2], [1, 3, 0, 2]],
                     5: [[1, 0, 3, 2, 4], [1, 3, 0, 4, 2]]}[rungs]
 
 
-def test_work_is_told_in_the_order_of_the_pairs():
-  # W = 0 and c = r: forth = H (softplus(r + 1) - softplus(r)) whatever v, and back = -forth.
+def test_work_is_returned_in_the_order_of_the_pairs():
+  # W = 0 and c = r: forward = H (softplus(r + 1) - softplus(r)) whatever v, and reverse = -forward.
   machines = [tempering.independent(np.zeros(V), H)._replace(c_H=jnp.full(H, float(r)))
               for r in range(5)]
   params_R = tempering.stacked(machines)
   ladder = tempering.init(jax.random.key(0), params_R, 3)
   _, work = tempering.step(jax.random.key(1), params_R, ladder)
-  forth_P = H * np.diff(np.logaddexp(0, np.arange(5)))
-  assert_allclose(work.forth_PC, np.repeat(forth_P[:, None], 3, 1), rtol=1e-5)
-  assert_allclose(work.back_PC, -work.forth_PC, rtol=1e-5)
+  forward_P = H * np.diff(np.logaddexp(0, np.arange(5)))
+  assert_allclose(work.forward_PC, np.repeat(forward_P[:, None], 3, 1), rtol=1e-5)
+  assert_allclose(work.reverse_PC, -work.forward_PC, rtol=1e-5)
   assert_allclose(tempering.acceptance(work), np.ones(4), atol=1e-5)
 
 
@@ -236,7 +236,7 @@ def test_a_step_leaves_the_product_of_all_rungs_invariant(name):
   params_R = LADDERS[name]
   ladder, work = _run(jax.random.key(0), params_R, exact_ladder(params_R, CHAINS), 3)
   rungs = len(params_R.b_V)
-  assert work.forth_PC.shape == work.back_PC.shape == (3, rungs - 1, CHAINS)
+  assert work.forward_PC.shape == work.reverse_PC.shape == (3, rungs - 1, CHAINS)
   p_RA = []
   for r in range(rungs):
     joint = oracle.rbm_joint(rung(params_R, r))
@@ -251,7 +251,7 @@ def test_a_step_leaves_the_product_of_all_rungs_invariant(name):
   assert rate_P.shape == (rungs - 1,) and np.all((rate_P > 0) & (rate_P < 1))
   # In equilibrium the two directions of work average to ratios of Z that are each other's inverse.
   log_z_R = np.array([oracle.rbm_joint(rung(params_R, r)).log_partition for r in range(rungs)])
-  for sign, w_PC in ((1, work.forth_PC[-1]), (-1, work.back_PC[-1])):
+  for sign, w_PC in ((1, work.forward_PC[-1]), (-1, work.reverse_PC[-1])):
     weights_CP = np.exp(np.asarray(w_PC, float).T - sign * np.diff(log_z_R))
     assert oracle.mean_p_value(weights_CP, np.ones(rungs - 1)) > oracle.SIGNIFICANCE
 
@@ -312,7 +312,7 @@ def test_the_standard_error_knows_of_correlation():
   params_R = tempering.stacked([first, first._replace(b_V=first.b_V + 0.25)])
   _, work = _run(jax.random.key(0), params_R, exact_ladder(params_R, 12 * 150), 20)
   found = [tempering.one_sided(0.0, w_TPC)
-           for w_TPC in np.split(np.asarray(work.forth_PC, float), 150, axis=2)]
+           for w_TPC in np.split(np.asarray(work.forward_PC, float), 150, axis=2)]
   log_w, error = (np.array([getattr(f, name) for f in found])
                   for name in ('log_partition', 'standard_error'))
   assert log_w.std() > 0.08
@@ -342,12 +342,12 @@ def test_a_coarse_bracket_leans_to_its_sides():
   params_R = tempering.scaled(machine(2.0), jnp.zeros(V), [0, 0.5, 1])
   exact, base = (oracle.rbm_joint(rung(params_R, r)).log_partition for r in (2, 0))
   _, work = _run(jax.random.key(0), params_R, exact_ladder(params_R, 400), 4)
-  forth, back = (np.asarray(w, float) for w in work)
-  for c, sign, w_TPC in ((base, 1, forth), (-base, -1, back)):
+  forward, reverse = (np.asarray(w, float) for w in work)
+  for c, sign, w_TPC in ((base, 1, forward), (-base, -1, reverse)):
     gap = np.array([exact - sign * tempering.one_sided(c, w_TPC[:, :, i:i + 1]).log_partition
                     for i in range(400)]) * sign
     assert gap.mean() > 4 * gap.std(ddof=1) / np.sqrt(400) > 0.02
-  assert annealing.bennett(forth[:, 0].ravel(), back[:, 0].ravel()) == pytest.approx(
+  assert annealing.bennett(forward[:, 0].ravel(), reverse[:, 0].ravel()) == pytest.approx(
     oracle.rbm_joint(rung(params_R, 1)).log_partition - base, abs=0.1)
 
 

@@ -69,7 +69,7 @@ def test_empty_directory_gives_none_and_a_reader_creates_nothing(tmp_path):
   assert not (tmp_path / 'b').exists()
 
 
-def test_reader_saves_nothing_and_leaves_a_save_in_progress_alone(tmp_path):
+def test_reader_saves_nothing_and_does_not_disturb_a_save_in_progress(tmp_path):
   save_steps(tmp_path, 1)
   unfinished = tmp_path / '2.orbax-checkpoint-tmp'
   shutil.copytree(tmp_path / '1', unfinished)

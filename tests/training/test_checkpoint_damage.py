@@ -81,7 +81,7 @@ def test_a_flipped_bit_of_array_data_names_the_leaf(tmp_path, warnings):
     "Checkpoint 2 is damaged and skipped: leaf ['w']: its bytes are not those saved"]
 
 
-def test_a_manifest_edited_by_hand_is_damage_not_another_run(tmp_path, warnings):
+def test_an_edited_manifest_is_damage_not_another_run(tmp_path, warnings):
   save_steps(tmp_path, 1, 2)
   path = tmp_path / '2' / 'manifest' / 'metadata'
   manifest = json.loads(path.read_text())
@@ -91,7 +91,7 @@ def test_a_manifest_edited_by_hand_is_damage_not_another_run(tmp_path, warnings)
   assert 'sha256' in warnings[0]
 
 
-def test_a_damaged_step_is_set_aside_and_saved_again(tmp_path):
+def test_a_damaged_step_is_moved_away_and_saved_again(tmp_path):
   save_steps(tmp_path, 1, 2)
   shutil.rmtree(tmp_path / '2' / 'state')
   checkpoints = open_in(tmp_path)

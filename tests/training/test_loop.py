@@ -42,7 +42,7 @@ def test_dispatch_length_does_not_change_the_run():
 
 @pytest.mark.parametrize('estimator', ['centred', 'exact'])
 @pytest.mark.parametrize('stop_at', [1, 3])
-def test_stopped_anywhere_it_goes_on_to_the_same_bits(tmp_path, estimator, stop_at):
+def test_stopped_anywhere_it_resumes_to_the_same_bits(tmp_path, estimator, stop_at):
   experiment = toy.experiment(toy.phase(estimator, num_steps=50, average=0.9))
   whole, _ = fit(experiment)
   asked = iter(range(100))
@@ -223,7 +223,7 @@ def test_the_best_is_of_the_last_phase(tmp_path):
   (10, 35, 'has made 10 updates .* after 15 of 30 updates of phase second'),
   (10, 60, 'only 50 steps'),
   (11, 10, 'optimizer has counted 11')])
-def test_a_state_that_is_not_where_it_is_said_to_be_is_refused(count, step, message):
+def test_a_state_at_another_position_is_refused(count, step, message):
   experiment = toy.experiment(toy.phase('cd', num_steps=20, name='first',
                                         learning_rate=lambda count: 0.1),
                               toy.phase('cd', num_steps=30, name='second'))

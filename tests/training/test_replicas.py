@@ -42,7 +42,7 @@ def row(tree, i):
 
 @pytest.mark.parametrize('estimator, sequential', [('centred', False), ('centred', None),
                                               ('exact', True), ('exact', None)])
-def test_each_ends_in_the_bits_of_its_own_run(estimator, sequential):
+def test_each_is_bitwise_identical_to_its_single_run(estimator, sequential):
   values = {**VALUES, 'estimator': estimator}
   # The check of keys mistakes a vmapped scan over keys for a second use of them.
   with jax.debug_key_reuse(False):
@@ -174,7 +174,7 @@ def test_replicas_one_save_apart_go_on_from_the_newest_they_share(tmp_path):
       child.close()
 
 
-def test_a_damaged_replica_goes_on_from_its_own_newest_good_one(tmp_path):
+def test_a_damaged_replica_resumes_from_its_newest_good_checkpoint(tmp_path):
   values = {**VALUES, 'learning_rate': RATES}
   with jax.debug_key_reuse(False):
     children = open_children(tmp_path, 3)
@@ -227,7 +227,7 @@ print(json.dumps(found))
 
 
 @pytest.mark.slow
-def test_three_replicas_over_two_devices_end_in_the_bits_of_their_own_runs():
+def test_three_replicas_over_two_devices_are_bitwise_identical_to_single_runs():
   import json
   import os
   import subprocess

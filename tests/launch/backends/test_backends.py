@@ -17,7 +17,7 @@ from tests.test_documents import commands
 flags.DEFINE_string('of_the_command', None, 'A flag that is not of launch.backends.')
 
 
-def test_here_unless_said_otherwise(parse):
+def test_runs_here_by_default(parse):
   parse()
   assert not backends.elsewhere()
   parse('--where=slurm', '--slurm_nodes=2')

@@ -94,7 +94,7 @@ def split(words):
 
 
 @pytest.mark.parametrize('queued', [False, True])
-def test_what_gcloud_is_told(queued):
+def test_the_command_line_of_gcloud(queued):
   made = plan(queued=queued, spot=True, project='my-project', workdir='/mnt/runs/a b')
   kind, names, given = split(made.create)
   assert kind == ('queued-resources' if queued else 'tpu-vm', 'create') and names == ['a-b']
@@ -297,7 +297,7 @@ def test_workers_share_a_directory_that_outlives_them(parse, cloud, tmp_path, mo
     shutil.rmtree(share, ignore_errors=True)
 
 
-def test_a_run_goes_on_without_its_follower(parse, cloud, tmp_path, capfd):
+def test_a_run_continues_without_its_follower(parse, cloud, tmp_path, capfd):
   assert submit(parse, tmp_path, 'slow', flags=['--nofollow']) == 0
   count = cloud / 'a-b/0/gen_models/runs/a b/count'
   until = time.monotonic() + 20

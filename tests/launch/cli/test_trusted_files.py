@@ -123,7 +123,7 @@ def test_a_file_that_has_changed_has_to_be_named_again(tmp_path, marker):
   assert not marker.exists()
 
 
-def test_compiled_code_beside_a_known_file_does_not_run(tmp_path, marker):
+def test_compiled_code_next_to_a_known_file_does_not_run(tmp_path, marker):
   """Python would run a .pyc whose header has the size and time of the file."""
   path, evil = tmp_path / 'mine.py', tmp_path / 'evil.py'
   text = EVIL.format(marker=str(marker))
@@ -139,7 +139,7 @@ def test_compiled_code_beside_a_known_file_does_not_run(tmp_path, marker):
   assert not marker.exists()
 
 
-def test_where_nothing_can_be_remembered_the_command_goes_on(tmp_path, monkeypatch):
+def test_where_nothing_can_be_remembered_the_command_continues(tmp_path, monkeypatch):
   (tmp_path / 'state').write_text('')
   path = tmp_path / 'mine.py'
   path.write_text('def experiment():\n  return 1\n')

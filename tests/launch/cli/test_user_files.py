@@ -122,7 +122,7 @@ def test_one_file_is_one_run_however_its_path_is_written(write, tmp_path, monkey
   assert rundir.claim(tmp_path, config(entry))
 
 
-def test_a_file_imports_what_lies_beside_it_from_anywhere(write, tmp_path, monkeypatch):
+def test_a_file_imports_its_neighbours_from_anywhere(write, tmp_path, monkeypatch):
   write('helper.py', 'from pack import deep\nfrom pack.below.more import y\nx = deep.x + y\n')
   write('pack/__init__.py', '')
   write('pack/deep.py', 'from . import base\nfrom .below import more\nx = base.x\n')

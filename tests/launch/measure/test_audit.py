@@ -156,7 +156,7 @@ def test_mistakes_are_answered_with_what_was_meant(references, model, message):
     audit.cases(['cd1'], None, everything=True)
 
 
-def test_what_was_asked_for_stands_beside_what_is_built_in(mine):
+def test_the_users_estimator_is_listed_with_the_built_in_ones(mine):
   cases = audit.cases([f'{mine}:grad', 'elbo3'], None)
   asked = [c.name for c in cases if c.asked]
   assert asked == [f'{mine}:grad', 'elbo3']
@@ -197,7 +197,7 @@ def vimco():
 '''
 
 
-def test_an_estimator_of_another_loss_is_told_which_losses_there_are(tmp_path):
+def test_an_estimator_of_another_loss_is_refused_with_the_list_of_losses(tmp_path):
   """VIMCO is unbiased for the bound of two samples that it is made for, and not for the ELBO."""
   path = tmp_path / 'mine.py'
   path.write_text(VIMCO)
@@ -263,7 +263,7 @@ def test_shapes_that_do_not_fit_are_one_line(mine):
     assert '\n' not in str(caught.value)
 
 
-def test_a_gradient_of_nan_is_biased_and_said_to_be(mine):
+def test_a_gradient_of_nan_is_reported_as_biased(mine):
   row, = measured([f'{mine}:lost'])
   assert row.found.biased and not row.finite
   line, = audit.disagreements([row])

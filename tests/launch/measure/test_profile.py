@@ -24,7 +24,7 @@ def test_a_loop_counts_as_often_as_it_runs():
   assert profile.product_flops(twice, jnp.ones((4, 3, 7))) == (4 * 5 * 2 * 3 * 7 * 7, 0)
 
 
-def test_the_dearer_branch_counts_and_a_loop_of_unknown_length_is_said():
+def test_the_dearer_branch_counts_and_a_loop_of_unknown_length_is_reported():
   def branches(x):
     return jax.lax.cond(x[0, 0] > 0, products(7, 5), products(7, 2), x)
 
@@ -61,7 +61,7 @@ def test_time_belongs_to_the_operation_that_spends_it(tmp_path):
   assert sum(x.share for x in profile.operations(path)) == pytest.approx(1)
 
 
-def test_the_command_counts_pcd_as_by_hand_and_leaves_a_trace(tmp_path):
+def test_the_command_counts_pcd_as_the_formula_and_leaves_a_trace(tmp_path):
   done = run('profile', '--experiment=rbm_digits', '--variant=pcd', '--set=num_hidden=8',
              '--steps=5', f'--out={tmp_path}', '--json')
   found = json.loads(done.stdout.splitlines()[-1])

@@ -66,7 +66,7 @@ print(f'I am {me} of {os.environ["GEN_MODELS_PROCESSES"]}')
   assert out == 'I am 0 of 2\n' and '[1] I am 1 of 2\n' in err
 
 
-def test_an_error_that_was_said_is_final_and_said_once(tmp_path, capfd):
+def test_a_reported_error_is_final_and_reported_once(tmp_path, capfd):
   code = '''
 time.sleep(0.2 * (1 - me))
 print('error: no such flag', file=sys.stderr)
@@ -262,7 +262,7 @@ TWO_DEVICES = virtual.devices(2)
 
 
 @pytest.mark.slow
-def test_two_processes_survive_their_coordinator_and_end_in_the_bits_of_two_devices(tmp_path):
+def test_two_processes_survive_their_coordinator_bitwise_identical_to_two_devices(tmp_path):
   """The run nothing is done to has two virtual devices in one process: the same program."""
   reference = faults.unbroken(tmp_path / 'unbroken', 1, **TWO_DEVICES)
   faults.trial(tmp_path / 'struck', 'coordinator', 2, random.Random(3), reference)
@@ -296,7 +296,7 @@ def test_fifty_faults(tmp_path):
 
 
 @pytest.mark.slow
-def test_on_other_devices_it_goes_on_and_says_that_bits_may_differ(tmp_path):
+def test_on_other_devices_it_resumes_and_warns_that_bits_may_differ(tmp_path):
   run = faults.Run(tmp_path, 2)
   run.start()
   end = time.monotonic() + 100

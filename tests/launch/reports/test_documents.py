@@ -65,7 +65,7 @@ def test_numbers_in_the_words_are_those_of_the_rows(section, name, numbers):
     assert f'{number:.2f}'.replace('-', '−') in said
 
 
-def test_which_side_flatters_is_told_as_the_committed_file_has_it():
+def test_which_side_flatters_is_stated_as_in_the_committed_file():
   score = committed('rbm_mnist-cd25').score
   assert score.lower > score.upper + 20  # reverse annealing above forward
   assert score.headline == score.upper

@@ -74,7 +74,7 @@ def test_only_a_png_becomes_a_picture(tmp_path):
       b'ssh-rsa').decode()[:8] not in shown
 
 
-def test_a_table_marks_the_best_counts_rows_and_sets_baselines_beside():
+def test_a_table_marks_the_best_counts_rows_and_sets_baselines_apart():
   page = markup.render(markup.table([['model', 'nats'], ['a', '−1.5'], ['*b*', '−3']], 'of digits',
                                     rows=True, best={(1, 1)}))
   assert page.count('data-row') == 2 and page.count('class="beside"') == 1

@@ -95,7 +95,7 @@ def test_runs_at_any_depth_become_rows(tmp_path):
   assert found.rows[1].result.score.test_nats == pytest.approx(-18.25)
 
 
-def test_a_seed_trained_twice_is_said_and_shown_twice(tmp_path):
+def test_a_seed_trained_twice_is_reported_and_shown_twice(tmp_path):
   handmade.run(tmp_path / 'a', 0)
   handmade.run(tmp_path / 'b', 0)
   found = collect.gather([tmp_path])
@@ -149,7 +149,7 @@ def test_named_metrics_are_shown_at_once_and_an_unknown_one_is_refused(tmp_path)
   assert not (tmp_path / 'b.html').exists()
 
 
-def test_page_and_files_beside_it(tmp_path):
+def test_page_and_its_files(tmp_path):
   handmade.run(tmp_path / 'runs' / 'a', 0)
   handmade.run(tmp_path / 'runs' / 'b', 1)
   audit = {'name': 'cd1', 'biased': True, 'declared_biased': True, 'bias_z': 181.0,
@@ -178,7 +178,7 @@ def test_names_from_a_run_are_text_and_nothing_else(tmp_path):
   assert page.count('<script>') == 1 and '<img src=x' not in page
 
 
-def test_a_large_picture_lies_beside_the_page(tmp_path, monkeypatch):
+def test_a_large_picture_stays_outside_the_page(tmp_path, monkeypatch):
   monkeypatch.setattr(report, 'LARGEST', 10)
   handmade.run(tmp_path / 'runs' / 'a')
   page = report.of_directories([tmp_path / 'runs'], tmp_path / 'page.html').read_text()

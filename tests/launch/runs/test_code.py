@@ -67,7 +67,7 @@ def edit(path):
   path.write_text(path.read_text() + '\n# edited\n')
 
 
-def test_a_configuration_has_the_code_of_users_and_of_users_alone(mine):
+def test_a_configuration_has_the_code_of_users_and_no_other(mine):
   assert set(config(mine)['code']) == {'chains.py', 'helper.py'}
   ours = registry.load('rbm_digits')
   assert set(rundir.configuration(ours, 'pcd', hyperparameters.resolve(ours, 'pcd'))) == {
@@ -98,7 +98,7 @@ def test_an_edited_file_is_refused_until_it_is_accepted(mine, tmp_path, name):
     rundir.claim(workdir, config(mine))  # back to what it was: that is not what it was last
 
 
-def test_of_an_old_run_nothing_is_known_and_that_is_said_once(mine, tmp_path):
+def test_unknown_code_of_an_old_run_is_reported_once(mine, tmp_path):
   old = {k: v for k, v in config(mine).items() if k != 'code'} | {'experiment': 'chains.py'}
   said = []
   assert not rundir.claim(tmp_path, old, say=said.append)

@@ -204,7 +204,7 @@ def test_a_diverging_run_says_how_to_continue(tmp_path):
     gm.fit('rbm_digits', learning_rate=1e30, **GIVEN)
 
 
-def test_a_file_that_trains_wherever_it_is_read_is_told_so(tmp_path):
+def test_a_file_that_trains_when_it_is_imported_is_refused(tmp_path):
   path = tmp_path / 'mine.py'
   path.write_text(MINE + 'import gen_models as gm\ngm.fit("rbm_digits", num_steps=20)\n')
   with pytest.raises(errors.UsageError, match=r"mine.py calls gm.fit wherever .* '__main__'"):

@@ -49,7 +49,7 @@ def test_a_target_that_one_seed_never_reached_is_no_score(tmp_path):
   assert score_lib.reached(run(-90.0, 2), tmp_path) == score_lib.reached(run(None), tmp_path) == []
 
 
-def test_where_every_dispatch_ends_in_a_look_seconds_are_of_both(tmp_path):
+def test_seconds_include_validation_where_every_dispatch_ends_in_one(tmp_path):
   written(tmp_path, [-95.0, -80.0], every=1)
   score, = score_lib.reached(run(-90.0), tmp_path)
   assert score['seconds_to_target'] == COMPILE + 2 * (TRAIN + LOOK)

@@ -77,7 +77,7 @@ def test_a_name_is_one_harmless_component(text):
   assert not set(directory) & set(' $();\n\'"`|&<>*?\\')
 
 
-def test_random_search_draws_the_same_from_the_same_seed_and_goes_on_with_more():
+def test_random_search_draws_the_same_from_the_same_seed_and_continues_with_more():
   axes = plan.axes(ENTRY, ['learning_rate=1e-4..1e-1:log', 'num_steps=1..1000', 'rule=cd,pcd'],
                    ranges=True)
   few, many = (list(plan.draws(axes, n, 3)) for n in (5, 400))
@@ -121,7 +121,7 @@ def test_seeds_and_floats_share_a_program_and_nothing_else_does():
     assert isinstance(values['num_hidden'], int)
 
 
-def test_variants_that_differ_in_floats_alone_share_a_program():
+def test_variants_that_differ_only_in_floats_share_a_program():
   entry = registry.load('rbm_digits')
   entry = entry._replace(variants={'slow': {'learning_rate': 0.01}, 'fast': {'learning_rate': 0.3}})
   digits = Digits()
