@@ -78,7 +78,8 @@ def _options(what: str) -> dict[str, int]:
   for name in options:
     if name not in takes:
       able = ', '.join(f'--{given[other].name}' for other in takes) or 'none'
-      raise errors.UsageError(f'--{given[name].name} is no option of {what}; it has: {able}')
+      raise errors.UsageError(f'--{given[name].name} is not an option of {what}, '
+                              f'which takes: {able}')
   return options
 
 

@@ -1,4 +1,4 @@
-"""What a model sees of stored rows: `seen`, of a kind that must not be confused with another.
+"""Stored rows as a model sees them: `seen`, under a binarisation that is part of every number.
 
 Of a uint8 pixel x in {0, .., levels} there are four binarisations:
 
@@ -90,19 +90,19 @@ def check_view(kind: str, levels: Levels, *, missing: bool = False) -> None:
   if kind not in VIEWS:
     raise ValueError(f'unknown binarisation {kind!r}; known: {", ".join(VIEWS)}')
   if spec.missing and not missing:
-    raise BadData(f'data set {spec.name}: values are missing in it, and this model cannot take '
-                  'missing values: fill them in, or remove the rows that lack some')
+    raise BadData(f'data set {spec.name}: some values are missing, and this model cannot take '
+                  'missing values: fill them in, or remove the rows that have some')
   if (kind in ('categorical', 'counts')) != (spec.kind in ('categorical', 'counts')) or (
       spec.kind in ('categorical', 'counts') and kind != spec.kind):
     if spec.kind == 'counts' and kind in KINDS:
-      raise BadData(f'data set {spec.name}: its values are counts, and this model is of '
+      raise BadData(f'data set {spec.name}: its values are counts, but this model is for '
                     f'{_of(kind)}: add kind=real to the name of the data to see them as '
                     'real values')
-    raise BadData(f'data set {spec.name}: its values are {spec.kind}, and this model is of '
+    raise BadData(f'data set {spec.name}: its values are {spec.kind}, but this model is for '
                   f'{_of(kind)}: choose an experiment for {spec.kind} data')
   if kind in ('dynamic', 'threshold', 'static') and not spec.intensities:
     raise BadData(f'data set {spec.name}: its values are real, {spec.low:g} to {spec.high:g}, and '
-                  f'binarisation {kind!r} is of zeros and ones or of intensities in [0, 1]: '
+                  f'binarisation {kind!r} needs zeros and ones or intensities in [0, 1]: '
                   'choose a model of real values (rbm, gaussian, mixture with '
                   '--set=components=diagonal, vae with --set=binarisation=real), or save zeros and '
                   'ones')
@@ -127,8 +127,8 @@ def classes_of(spec: Spec) -> int:
 def require_unweighted(spec: Spec, what: str, mend: str) -> None:
   """Raises BadData where rows are weighted and `what` reads all rows alike."""
   if spec.weighted:
-    raise BadData(f'data set {spec.name}: its rows are weighted, and {what} reads all rows alike: '
-                  f'--set={mend} draws them in proportion')
+    raise BadData(f'data set {spec.name}: its rows are weighted, but {what} treats all rows '
+                  f'equally: --set={mend} draws them in proportion to their weights')
 
 
 def _of(kind: str) -> str:

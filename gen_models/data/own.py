@@ -147,7 +147,7 @@ def opened(text: str, data_dir: str | os.PathLike | None = None,
 
 
 def _state(name: Name, data_dir) -> tuple:
-  """What changes when the files of a name do."""
+  """A value that changes when the files of a name do."""
   path = tfds.find(name, data_dir) if name.scheme == 'tfds' else name.path
   if not path.exists():
     return (str(path.absolute()),)
@@ -246,14 +246,15 @@ def _kind(name: Name, content: Content, scan: _Scan) -> Any:
   zeros_and_ones = scan.whole and scan.low >= 0 and scan.high <= 1
   if asked and asked != content.kind:
     if content.kind == 'categorical':
-      raise BadData(f'data set {name.text}: its columns are words, which are categorical')
+      raise BadData(f'data set {name.text}: its columns hold words, which are '
+                    'categorical: leave out kind=')
     good = {'binary': zeros_and_ones, 'real': True, 'counts': scan.whole and scan.low >= 0,
             'categorical': scan.whole and scan.low >= 0 and scan.high < _LARGEST_LETTER}[asked]
     if not good:
       wanted = {'binary': 'zeros and ones', 'counts': 'whole numbers from 0',
                 'categorical': 'numbers of letters from 0'}[asked]
-      raise BadData(f'{content.path}: kind={asked} are {wanted}, and {_offender(content, asked)}: '
-                    'mend the value or leave out kind=')
+      raise BadData(f'{content.path}: kind={asked} needs {wanted}, but '
+                    f'{_offender(content, asked)}: correct the value or leave out kind=')
     return asked
   if content.kind:
     return content.kind
@@ -290,7 +291,8 @@ def _range(name: Name, content: Content, scan: _Scan, kind: str):
   if kind == 'categorical':
     letters = len(content.alphabet) or int(scan.high) + 1
     if letters < 2:
-      raise BadData(f'{content.path}: categorical columns of {letters} letter: give at least 2')
+      raise BadData(f'{content.path}: its categorical columns have {letters} letter: at '
+                    'least 2 are needed')
     return letters, None, None
   if kind == 'binary':
     return 1, None, None
@@ -299,7 +301,7 @@ def _range(name: Name, content: Content, scan: _Scan, kind: str):
     if scan.high > levels and not isinstance(
         next(iter(content.tables.values())).rows, Records):
       raise BadData(f'{content.path}: levels={levels}, but a value is {scan.high:g}: give the '
-                    'greatest as levels=')
+                    'largest possible value as levels=')
     return levels, None, None
   return 1, scan.low, scan.high
 
@@ -309,7 +311,7 @@ def _scaled(name: Name, own: Own) -> Spec:
   spec, how = own.spec, name.option('scale', 'range')
   if spec.kind != 'real' or spec.low is None or spec.high is None:
     if 'scale' in name.options:
-      raise BadData(f'data set {name.text}: scale is of real values, these are '
+      raise BadData(f'data set {name.text}: scale= is for real values, but these are '
                     + (spec.kind if spec.kind != 'real' else 'intensities of pictures'))
     return spec
   if how == 'none' or (how == 'range' and 'scale' not in name.options and spec.low >= 0

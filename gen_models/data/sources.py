@@ -89,7 +89,7 @@ class Dataset(NamedTuple):
 
   @property
   def remarks(self) -> list[str]:
-    """What a user should know before training on these data, one line each."""
+    """Remarks that a user should read before training on these data, one line each."""
     spec = self.about
     return [*(f'data set {spec.name}: {line}' for line in spec.remarks),
             *(f'data set {spec.name}: {count} of {spec.rows[split]} rows of {split} are rows of '
@@ -178,7 +178,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None,
 
 def spec(name: str, data_dir: str | os.PathLike | None = None,
          cache_dir: str | os.PathLike | None = None) -> Spec:
-  """What a data set is.
+  """The description of a data set.
 
   Of own data the files are opened; where they are gone, the description that `remember` was given
   stands in.
@@ -240,10 +240,11 @@ def load_described(known: Spec, data_dir: str | os.PathLike | None = None) -> Da
       return there._replace(name=known.name, spec=there.about._replace(name=known.name))
     dataset = dataset or there
   if dataset is None:
-    raise FileNotFoundError(f'data set {known.name}: neither there nor in {known.path}, where it '
-                            'was: run the command from the directory that has it')
+    raise FileNotFoundError(f'data set {known.name}: found neither under this name nor '
+                            f'at {known.path}, where it was: run the command from the '
+                            'directory that has it')
   raise BadData(f'data set {known.name}: the data have changed: sha256 was '
-                f'{str(known.sha256)[:12]} and is {str(dataset.about.sha256)[:12]}')
+                f'{str(known.sha256)[:12]} and is now {str(dataset.about.sha256)[:12]}')
 
 
 def shapes(name: str) -> Arrays:

@@ -1,4 +1,4 @@
-"""What is known of a data set: a Spec, a value that JSON can hold.
+"""The description of a data set: a Spec, a value that JSON can hold.
 
 | kind        | stored rows                        | what a model sees                    |
 |-------------|------------------------------------|--------------------------------------|
@@ -119,7 +119,7 @@ class Spec(NamedTuple):
 
   @classmethod
   def from_json(cls, value: dict[str, Any]) -> 'Spec':
-    """What `to_json` gave; fields of other versions are ignored.
+    """The Spec that `to_json` gave; fields of other versions are ignored.
 
     Raises:
       ValueError: it is no such thing.

@@ -68,8 +68,8 @@ def check(questions: Questions, what: str, params: Any = None, **options) -> Cal
   layer = options.get('layer')
   if layer is not None and params is not None and not (
       1 <= layer <= questions.num_layers(params)):
-    raise Unanswered(f'layer {layer}: this model has {questions.num_layers(params)}, counted '
-                     'from 1')
+    raise Unanswered(f'layer {layer}: this model has layers 1 to '
+                     f'{questions.num_layers(params)}')
   return function
 
 
@@ -111,7 +111,7 @@ def ask(questions: Questions, what: str, key: jax.Array, params: Any, rows_ND: A
   if what == 'log_likelihood':
     log_partition = _log_partition(questions, params, log_partition, unnormalised)
   elif unnormalised:
-    raise Unanswered(f'unnormalised is of log_likelihood, not of {what}')
+    raise Unanswered(f'unnormalised is an option of log_likelihood, not of {what}')
   program = parallel.by_rows(
     partial(_seen, questions, function, {**OPTIONS[what], **options}), devices)
   num, made, waiting = len(rows_ND), {}, None
@@ -224,7 +224,7 @@ def _require_takes(questions: Questions, what: str, rows_BD: np.ndarray, first: 
     partly_B = np.any((of_group_BG > 0) & (of_group_BG < groups), axis=1)
     if partly_B.any():
       raise Unanswered(f'row {first + int(np.argmax(partly_B))}: the {groups} values of a one-of-'
-                       f'{groups} unit are missing together or not at all')
+                       f'{groups} unit must be missing together or not at all')
 
 
 def _require_finite(what: str, made: Mapping[str, np.ndarray], first: int, last: int) -> None:

@@ -226,7 +226,7 @@ def dbn(labelled: bool = False, **options) -> Questions:
   def classes(key, params, x_BD):
     del key
     if not dbn_lib.num_labels_of(params):
-      raise ValueError('the run has not come to the layer with the label yet: train on')
+      raise ValueError('the layer with the label has not been trained yet: continue the training')
     return {'probabilities': dbn_lib.label_given_visible(params, x_BD)}
 
   def chains(key, params, num, *, label, num_steps, temperature, start):
@@ -300,7 +300,7 @@ def dbm(model: Any, **options) -> Questions:
 def _require_composed(params: Any) -> None:
   """ValueError while the layers of a deep Boltzmann machine are still trained one by one."""
   if isinstance(params, dbn_lib.Params):
-    raise ValueError('the layers of this run are not composed yet: train on')
+    raise ValueError('the layers of this run are still trained one by one: continue its training')
 
 
 def _no_draws(num_draws: int) -> None:
@@ -324,7 +324,7 @@ def tempered(model: Any, params: Any, temperature: float) -> Any:
   for layer in (model.visible, model.hidden):
     if not layer.levels and not isinstance(layer, units.Labelled):
       raise ValueError(f'temperature {temperature:g}: of {type(layer).__name__} units p^(1/T) is '
-                       'not a machine of the same units')
+                       'not a machine of the same units, so only temperature 1 can be drawn from')
   return jax.tree.map(lambda x: x / temperature, params)
 
 

@@ -86,7 +86,7 @@ def gan(model: gan_lib.Model, **options) -> Questions:
 
 
 def last_input(network: nn.Module, params: Any, x_BD: jax.Array) -> jax.Array:
-  """What the last dense layer of a network is given, [B, F]."""
+  """The input of the last dense layer of a network, [B, F]."""
   seen: list = []
 
   def watch(call, args, kwargs, context):
@@ -102,6 +102,6 @@ def last_input(network: nn.Module, params: Any, x_BD: jax.Array) -> jax.Array:
 def _require(params: Any, kind: type, num_draws: int = 0) -> None:
   """ValueError unless the run has come to its last phase."""
   if isinstance(params, dbn.Params) or not isinstance(params, kind):
-    raise ValueError('the run has not come to fine-tuning yet: train on')
+    raise ValueError('the run has not reached fine-tuning yet: continue its training')
   if num_draws:
     raise ValueError('features of a network are functions of a row: there are no draws of them')

@@ -71,7 +71,7 @@ def answer(run: Any, what: str, rows: Any, *, seed: int = 0, replica: int = 0,
   except asking.NotEnumerated as e:
     raise errors.UsageError(
       f'log_likelihood needs log Z, and {e}. launch.evaluate --workdir={run.workdir} brackets it; '
-      '--unnormalised gives the free energy alone') from None
+      '--unnormalised gives only the free energy') from None
   like_data = {'reconstruction': ('reconstruction',), 'imputation': ('mean', 'draws')}.get(what, ())
   return {name: rows_lib.shown(name, x, spec) if name in like_data else x
           for name, x in found.items()}

@@ -138,8 +138,8 @@ def _require_named(experiment: Experiment, data: Dataset | None, workdir, data_d
   if experiment.dataset != data.name or not _same(
       data_lib.load(experiment.dataset, data_dir), data):
     raise UsageError(
-      f'a run directory names its data, and gm.data.load({experiment.dataset!r}) gives others than '
-      'these: name them by gm.data.from_arrays, or train without workdir=')
+      f'a run directory names its data, but gm.data.load({experiment.dataset!r}) gives other data '
+      'than these: give them a name with gm.data.from_arrays, or train without workdir=')
 
 
 def _same(there: Dataset, here: Dataset) -> bool:

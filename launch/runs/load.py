@@ -77,7 +77,7 @@ class Run:
 
   @functools.cached_property
   def spec(self) -> data.Spec:
-    """What is known of the data without reading them."""
+    """The description of the data, known without reading them."""
     return rundir.described(self.config) or data.spec(self.experiment.dataset)
 
   def params_of(self, replica: int) -> Any:
@@ -87,7 +87,7 @@ class Run:
     return jax.tree.map(lambda x: x[replica], self.params)
 
   def memory_of(self, replica: int) -> Any:
-    """What the estimator of one seed remembers, its chains among it; estimators.base.Memory."""
+    """The memory of the estimator of one seed, with its chains; estimators.base.Memory."""
     if self.config['seeds'] == 1:
       return self.state.memory
     return jax.tree.map(lambda x: x[replica], self.state.memory)
@@ -133,7 +133,7 @@ class Run:
     return answers.answer(self, what, rows, **options)
 
   def features(self, rows: Any, **options: Any) -> np.ndarray:
-    """What the model makes of rows, [N, F]; see `ask`."""
+    """Features of rows, [N, F]; see `ask`."""
     return self.ask('features', rows, **options)['features']
 
   def log_likelihood(self, rows: Any, **options: Any) -> np.ndarray:

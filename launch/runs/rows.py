@@ -114,7 +114,7 @@ def check(x: Any, mask: Any, spec: Spec, where: str) -> Rows:
       f'{text_of_shape(spec.shape)}: give an array of shape [N, '
       f'{", ".join(map(str, spec.seen_shape if spec.is_image else spec.shape))}]')
   if not len(x):
-    raise errors.UsageError(f'{where}: it has no row')
+    raise errors.UsageError(f'{where}: it has no rows')
   if mask is not None and (tuple(mask.shape) != tuple(x.shape) or mask.dtype != bool):
     raise errors.UsageError(f'{where}: `mask` is {mask.dtype} of shape {mask.shape}: give a bool '
                             f'of the shape of the rows, {x.shape}, true where a value is missing')
@@ -132,22 +132,22 @@ def _require_range(x, rows: Rows, chunk: slice, spec: Spec, where: str) -> None:
     one_of_q = flat.shape[1] != math.prod(spec.shape)
     bad = ~known & ~((flat >= 0) & (flat <= (1 if one_of_q else spec.levels)) & (
       flat == np.round(flat)))
-    law = f'numbers of letters, 0 to {spec.levels - 1}'
+    allowed = f'numbers of letters, 0 to {spec.levels - 1}'
   else:
     seen = rows[chunk]
     bad = ~np.isnan(seen) & ~np.isfinite(seen)
-    law = 'finite'
+    allowed = 'finite'
     if spec.kind == 'counts':
       bad |= seen < 0
-      law = 'counts, 0 or more'
+      allowed = 'counts, 0 or more'
     elif spec.unit_interval:
       bad |= (seen < -1e-6) | (seen > 1 + 1e-6)
-      law = (f'integers from 0 to {spec.levels}, or reals from 0 to 1' if spec.low is None else
+      allowed = (f'integers from 0 to {spec.levels}, or reals from 0 to 1' if spec.low is None else
              f'between {spec.low:g} and {spec.high:g}')
   if bad.any():
     row, column = np.argwhere(bad)[0]
     raise errors.UsageError(f'{where}: row {(chunk.start or 0) + row} has the value '
-                            f'{flat[row, column]:g}, but values of {spec.name} are {law}')
+                            f'{flat[row, column]:g}, but values of {spec.name} are {allowed}')
 
 
 def shown(name: str, x: np.ndarray, spec: Spec) -> np.ndarray:

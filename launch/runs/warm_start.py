@@ -120,8 +120,8 @@ def _restore(old, config, experiment, train, step=None, phases_there=None):
   except (checkpoint.ForeignCheckpoint, FileNotFoundError) as e:
     raise errors.UsageError(f'cannot begin --from={old}: {e}') from e
   except position.Misplaced as e:
-    raise errors.UsageError(f'cannot begin --from={old}: {e}; give what sets the updates of the '
-                            'phases as it was there, or train without --from') from e
+    raise errors.UsageError(f'cannot begin --from={old}: {e}; keep the numbers of updates of the '
+                            'phases as they were there, or train without --from') from e
 
 
 def offer(config: dict[str, Any], workdir: pathlib.Path, module_flags) -> str:

@@ -432,7 +432,7 @@ def test_wrong_arrays_are_refused_in_one_line(npz, arrays, match):
 
 
 @pytest.mark.parametrize('options, match', [
-  ('?kind=binary', 'kind=binary are zeros and ones, and row [0-9]+ has 3'),
+  ('?kind=binary', 'kind=binary needs zeros and ones, but row [0-9]+ has 3'),
   ('?splt=random', "no option 'splt'; did you mean split"),
   ('?seed=1&seed=2', 'seed is given twice'), ('?valid=0.5&test=0.5', 'leave nothing for train'),
   ('?size=3', "npz has no option 'size'"), ('?test=1.5', 'test=1.5 is not a share'),
@@ -473,7 +473,7 @@ def test_sequences_of_several_lengths_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize('text, match', [
-  ('a,b\n1,2\n3\n', 'row 2: 1 cells, and there are 2 columns'),
+  ('a,b\n1,2\n3\n', 'row 2: 1 cells, but there are 2 columns'),
   ('a,b\n1,2\n3,x\n', "row 2: column 'b' has 'x'"), ('a,a\n1,2\n', "two columns are called 'a'"),
   ('', 'is empty: give it'), ('a,b\n', 'no rows below its names: give it')])
 def test_wrong_tables_are_refused_in_one_line(tmp_path, text, match):

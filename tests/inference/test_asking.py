@@ -71,9 +71,9 @@ def test_rows_are_reported_as_they_are_done():
 
 @pytest.mark.parametrize('what, options, hint', [
   ('feature', {}, 'no question'), ('classes', {}, 'no label units. What this model answers: feat'),
-  ('features', dict(layer=2), 'layer 2: this model has 1'),
+  ('features', dict(layer=2), 'layer 2: this model has layers 1 to 1'),
   ('features', dict(num_steps=3), 'takes layer, num_draws, not num_steps'),
-  ('features', dict(unnormalised=True), 'unnormalised is of log_likelihood')])
+  ('features', dict(unnormalised=True), 'unnormalised is an option of log_likelihood')])
 def test_what_cannot_be_asked_is_refused(what, options, hint):
   with pytest.raises(asking.Unanswered, match=hint):
     ask(RBM, what, PARAMS, **options)

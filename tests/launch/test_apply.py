@@ -67,8 +67,8 @@ def test_a_run_that_was_moved_answers_without_its_data(workdir, digits, tmp_path
 @pytest.mark.parametrize('flags, hint', [
   (['--what=feature'], 'did you mean features? Known: features, log_likelihood'),
   (['--what=classes'], 'no label units. What this model answers: features'),
-  (['--what=features', '--layer=2'], 'layer 2: this model has 1'),
-  (['--what=features', '--steps=3'], '--steps is no option of features; it has: --layer, --draws'),
+  (['--what=features', '--layer=2'], 'layer 2: this model has layers 1 to 1'),
+  (['--what=features', '--steps=3'], '--steps is not an option of features, which takes: --layer'),
   (['--what=features', '--replica=1'], '1 seeds'),
   (['--what=features', '--out=f.png'], 'name a .npz'),
   (['--what=features', '--data=npz:nowhere.npz'], 'nowhere.npz'),

@@ -51,7 +51,7 @@ def test_a_run_records_its_data_and_answers_without_them(tmp_path):
   read = gm.load('elsewhere')
   np.testing.assert_array_equal(read.sample(jax.random.key(0), 3).draws, draws)
   assert read.spec.shape == (6,)
-  with pytest.raises(FileNotFoundError, match='neither there nor in .*x.npz, where it was'):
+  with pytest.raises(FileNotFoundError, match='neither under this name nor at .*x.npz'):
     assert read.dataset
   (tmp_path / 'hidden.npz').rename(tmp_path / 'x.npz')
 
@@ -94,7 +94,7 @@ def test_rows_in_two_splits_are_reported():
 def test_weights_reach_the_score():
   rows = write()
   np.savez('w.npz', x=rows, weights=np.linspace(0.1, 5, 60))
-  with pytest.raises(BadData, match='weighted, and method=em reads all rows alike'):
+  with pytest.raises(BadData, match='weighted, but method=em treats all rows equally'):
     fit('npz:w.npz')
   dataset = data.load('npz:w.npz')
   built = mixture.experiment(dataset='npz:w.npz', binarisation='static', method='gradient',

@@ -111,9 +111,9 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: pathlib.Path)
     raise BadData(f'{path}, {info.filename} is encrypted: write it again with np.savez')
   large, ratio = _SUSPICIOUS
   if info.file_size > _LARGEST_COMPRESSED and info.compress_type != zipfile.ZIP_STORED:
-    raise BadData(f'{path}, {info.filename} says it holds {info.file_size / 2**30:,.0f} GiB '
-                  'compressed, which must be held whole: save it with np.savez or as npy, which '
-                  'are read by memory map')
+    raise BadData(f'{path}, {info.filename} holds {info.file_size / 2**30:,.0f} GiB compressed, '
+                  'which would all have to be in memory: save it uncompressed with np.savez, or as '
+                  'npy, and it is memory-mapped')
   if info.file_size > large and info.file_size > ratio * max(1, info.compress_size):
     raise BadData(f'{path}, {info.filename} says that {info.compress_size:,} bytes unpack to '
                   f'{info.file_size:,}, as a zip bomb would: if it is data, save it with np.savez, '

@@ -1,4 +1,4 @@
-"""What every reader of a format gives: tables of rows, undecoded where that can be."""
+"""The result of every reader of a format: tables of rows, not decoded where that is possible."""
 
 import hashlib
 import os
@@ -93,7 +93,7 @@ _digests: dict[tuple, str] = {}
 
 
 def signature(path: pathlib.Path) -> tuple:
-  """What changes when a file does: its name, size, time and inode."""
+  """A value that changes when a file does: its name, size, time and inode."""
   there = path.stat()
   return str(path), there.st_size, there.st_mtime_ns, there.st_ino
 

@@ -43,7 +43,8 @@ def read(name: Name) -> Content:
       keep_N = ~unknown_NL.any(1)
       rows_NL, lines = rows_NL[keep_N], np.asarray(lines)[keep_N]
       if not len(rows_NL):
-        raise BadData(f'{path}: every sequence has unknown letters ({kinds}): give alphabet=')
+        raise BadData(f'{path}: every sequence has unknown letters ({kinds}): name the '
+                      'letters with alphabet=')
       remarks = (f'{np.count_nonzero(~keep_N)} sequences with unknown letters ({kinds}) were left '
                  'out',)
     else:

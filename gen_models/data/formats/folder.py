@@ -109,8 +109,8 @@ def _class_names(folder: pathlib.Path, paths) -> list[str] | None:
     return []
   if not all(deep):
     stray = paths[deep.index(False)]
-    raise BadData(f'{folder} has classes in subfolders, and {stray.name} beside them: move it into '
-                  'its class')
+    raise BadData(f'{folder} has classes in subfolders, and {stray.name} outside of them: move it '
+                  'into the folder of its class')
   return [parts[0] for parts in inside]
 
 

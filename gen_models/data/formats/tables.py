@@ -55,8 +55,8 @@ def read_csv(name: Name) -> Content:
     lines = lines[1:]
   for number, line in enumerate(lines, 1):
     if len(line) != len(names):
-      raise BadData(f'{path}, row {number}: {len(line)} cells, and there are {len(names)} columns: '
-                    'give every row one cell for each')
+      raise BadData(f'{path}, row {number}: {len(line)} cells, but there are {len(names)} columns: '
+                    'give every row one cell for each column')
   if len(set(names)) < len(names):
     twice = next(n for n in names if names.count(n) > 1)
     raise BadData(f'{path}: two columns are called {twice!r}: name each once')
@@ -127,7 +127,7 @@ def _content(name: Name, path: pathlib.Path, columns: dict) -> Content:
   if missing := [c for c in chosen if c not in columns]:
     raise BadData(f'{path} has no column {missing[0]!r}; it has {", ".join(columns)}')
   if not chosen:
-    raise BadData(f'{path} has no column of data beside {", ".join(sorted(used))}')
+    raise BadData(f'{path} has no column of data other than {", ".join(sorted(used))}')
   rows, alphabet, kind = _rows(path, {c: columns[c] for c in chosen})
   if not len(rows):
     raise BadData(f'{path} has no rows below its names: give it one line for each row')
@@ -160,9 +160,9 @@ def _rows(path, columns: dict) -> tuple[np.ndarray, tuple[str, ...], str | None]
   if len(words) < len(columns):
     column = words[0]
     row = next(i for i, v in enumerate(columns[column]) if v not in MISSING and not _is_number(v))
-    raise BadData(f'{path}, row {row + 1}: column {column!r} has {columns[column][row]!r}, and '
-                  'other columns have numbers: choose with columns=, or name it as label=, group= '
-                  'or weights=')
+    raise BadData(f'{path}, row {row + 1}: column {column!r} has {columns[column][row]!r}, but '
+                  'other columns have numbers: choose the columns of data with columns=, or name '
+                  'this one as label=, group= or weights=')
   values = np.array(list(columns.values())).T
   alphabet = sorted(set(np.unique(values)) - set(MISSING))
   if not 2 <= len(alphabet) <= _MOST_WORDS:
