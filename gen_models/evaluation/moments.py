@@ -48,8 +48,9 @@ def moments(x_ND, weights_N=None, *, group: int = 1, num_triples: int = 20_000) 
   i, j = np.triu_indices(x_ND.shape[1], 1)
   apart = column_D[i] != column_D[j]
   triples = _triples(column_D, num_triples)
+  about_DN = np.ascontiguousarray(about_ND.T)  # gathered by rows, which is several times quicker
   third_T = np.concatenate([
-    np.einsum('n,nt->t', share_N, about_ND[:, a] * about_ND[:, b] * about_ND[:, c])
+    (about_DN[a] * about_DN[b] * about_DN[c]) @ share_N
     for a, b, c in (part.T for part in np.array_split(triples, len(triples) // 500 + 1))])
   return Moments(mean_D, pair_DD[i[apart], j[apart]], third_T)
 
