@@ -165,7 +165,7 @@ def test_rbm_takes_the_units_of_its_data(values, options, kind, visible):
 def test_models_of_other_data_say_so_before_any_work():
   np.savez('x.npz', x=np.random.RandomState(0).randn(40, 4))
   entry = registry.load('vae')
-  with pytest.raises(BadData, match="binarisation 'dynamic' is of zeros and ones"):
+  with pytest.raises(BadData, match="binarisation 'dynamic' needs zeros and ones"):
     entry.experiment(**hyperparameters.resolve(entry, None, ['dataset=npz:x.npz']))
   with pytest.raises(BadData, match='outside .0, 1.*likelihood=gaussian'):
     vae.experiment(dataset='npz:x.npz?scale=normalise', binarisation='real', num_steps=1)
