@@ -165,6 +165,6 @@ def experiment(*, dataset: DatasetName = 'mnist',
 
   return Experiment(
     dataset=dataset, binarisation='real', phases=(*before, machine, finetune), evaluate=evaluate,
-    questions=inference.classifier(read),
+    questions=inference.classifier(read), model=model,
     validate=validate, headline='valid_accuracy', steps_per_dispatch=100,
     protocol='error on all test images, last parameters')

@@ -68,7 +68,6 @@ def experiment(*, dataset: DatasetName = 'digits',
                num_steps: NumUpdates = 20_000) -> Experiment:
   """negative 'none' is score matching, which takes no chains, no steps and no centring."""
   spec = data.spec(dataset)
-  shape = spec.seen_shape
   if negative == 'none':
     ours = score_matching(MACHINE)
   else:
@@ -99,7 +98,7 @@ def experiment(*, dataset: DatasetName = 'digits',
                  for v_NV in gibbs.sample(key, MACHINE, params.machine, num))
 
   def pictures(key, params, dataset):
-    return figures.rbm_filters(shape)(key, params.machine, dataset)
+    return figures.rbm_filters(spec.seen_shape)(key, params.machine, dataset)
 
   return Experiment(
     dataset=dataset, binarisation='real',
@@ -110,6 +109,6 @@ def experiment(*, dataset: DatasetName = 'digits',
                     params.machine, params.see(dequantised.fixed(arrays, spec, split)))),
                   alarms=ALARMS),),
     evaluate=evaluate, validate=validate, headline='valid_nats', pictures=pictures,
-    sample=unlabelled(draw, shape), steps_per_dispatch=200, model=MACHINE,
+    sample=unlabelled(draw, spec.seen_shape), steps_per_dispatch=200, model=MACHINE,
     questions=inference.boltzmann(MACHINE, inference.machines.NORMALISED,
                                   see=dequantised.seen(spec)), protocol=dequantised.PROTOCOL)
