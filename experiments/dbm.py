@@ -20,7 +20,7 @@ weights grow from zero, then more at the machine itself: they never see an image
   pretrained         the same, pretrained and not centred
   labelled           784-500-1000, a label at the top
   digits             -18.27 +- 0.19, 3 seeds; 64-16-32 on 8x8 digits, threshold
-  digits_plain       the same, not centred
+  digits_plain       -21.88 +- 0.51, 3 seeds; the same, not centred: most hidden units saturate
   digits_pretrained  -17.89 +- 0.09, 3 seeds; the same, pretrained and not centred
   digits_pt          tempered chains that swap
   digits_coupled     both phases by coupled chains
