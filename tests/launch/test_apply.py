@@ -73,7 +73,7 @@ def test_a_run_that_was_moved_answers_without_its_data(workdir, digits, tmp_path
   (['--what=features', '--out=f.png'], 'name a .npz'),
   (['--what=features', '--data=npz:nowhere.npz'], 'nowhere.npz'),
   (['--what=features', '--data=digit'], 'did you mean digits'),
-  (['--what=features', '--unnormalised'], 'is of log_likelihood')])
+  (['--what=features', '--unnormalised'], 'is an option of log_likelihood')])
 def test_what_cannot_be_asked_is_refused(workdir, files, tmp_path, flags, hint):
   given = [f'--workdir={workdir}', f'--data=npz:{files / "X.npz"}', f'--out={tmp_path / "f.npz"}']
   assert hint in refused('apply', *given, *flags)
