@@ -241,10 +241,11 @@ def load_described(known: Spec, data_dir: str | os.PathLike | None = None) -> Da
     dataset = dataset or there
   if dataset is None:
     raise FileNotFoundError(f'data set {known.name}: found neither under this name nor '
-                            f'at {known.path}, where it was: run the command from the '
-                            'directory that has it')
+                            f'at {known.path}, where it was: bring it back, or run the command '
+                            'from the directory that has it')
   raise BadData(f'data set {known.name}: the data have changed: sha256 was '
-                f'{str(known.sha256)[:12]} and is now {str(dataset.about.sha256)[:12]}')
+                f'{str(known.sha256)[:12]} and is now {str(dataset.about.sha256)[:12]}: bring back '
+                'the file that the run was trained on, or train a new run on this one')
 
 
 def shapes(name: str) -> Arrays:

@@ -40,6 +40,10 @@ class Unanswered(ValueError):
   """The model cannot answer this question about these rows; the message says why."""
 
 
+class Incomplete(Unanswered):
+  """Values of a row are missing where the question takes whole rows; the message names the row."""
+
+
 class NotEnumerated(ValueError):
   """log Z was not given, and the states are too many to be summed over."""
 
@@ -210,20 +214,20 @@ def _filled_up(rows_BD: np.ndarray, batch_size: int, devices: Any) -> np.ndarray
 
 
 def _require_takes(questions: Questions, what: str, rows_BD: np.ndarray, first: int) -> None:
-  """Raises Unanswered where values are missing that must not be."""
+  """Raises Incomplete where values are missing that must not be."""
   missing_BD = np.isnan(rows_BD)
   if not missing_BD.any():
     return
   row = first + int(np.argmax(missing_BD.any(1)))
   if what not in questions.takes_missing:
     able = ', '.join(questions.takes_missing)
-    raise Unanswered(f'row {row} has missing values (nan), with which {what} of this model is not '
-                     'defined: ' + (f'ask for {able}' if able else 'fill them in first'))
+    raise Incomplete(f'row {row} has missing values (nan), and {what} of this model is of whole '
+                     'rows: ' + (f'ask for {able}' if able else 'fill them in first'))
   if (groups := questions.groups) > 1:
     of_group_BG = missing_BD.reshape(len(rows_BD), -1, groups).sum(-1)
     partly_B = np.any((of_group_BG > 0) & (of_group_BG < groups), axis=1)
     if partly_B.any():
-      raise Unanswered(f'row {first + int(np.argmax(partly_B))}: the {groups} values of a one-of-'
+      raise Incomplete(f'row {first + int(np.argmax(partly_B))}: the {groups} values of a one-of-'
                        f'{groups} unit must be missing together or not at all')
 
 

@@ -66,6 +66,8 @@ def answer(run: Any, what: str, rows: Any, *, seed: int = 0, replica: int = 0,
       found = asking.ask(questions, what, keys.answers(seed), params, rows, log_partition=log_z,
                          unnormalised=unnormalised, batch_size=batch_size, report=report,
                          allocate=_allocate, **options)
+  except asking.Incomplete as e:
+    raise errors.UsageError(f'{rows.where}: {e}') from None
   except asking.Unanswered as e:
     raise errors.UsageError(str(e)) from None
   except asking.NotEnumerated as e:

@@ -25,10 +25,11 @@ class Rows:
 
   Attributes:
     spec: of the data of the run.
+    where: how the user named them, for messages.
   """
 
-  def __init__(self, x: Any, mask: Any, spec: Spec):
-    self._x, self._mask, self.spec = x, mask, spec
+  def __init__(self, x: Any, mask: Any, spec: Spec, where: str = 'rows'):
+    self._x, self._mask, self.spec, self.where = x, mask, spec, where
 
   def __len__(self) -> int:
     return len(self._x)
@@ -50,7 +51,7 @@ class Rows:
   def take(self, index: np.ndarray) -> 'Rows':
     """These rows in another order, or several times."""
     return Rows(np.asarray(self._x)[index], None if self._mask is None else
-                np.asarray(self._mask)[index], self.spec)
+                np.asarray(self._mask)[index], self.spec, self.where)
 
 
 def _one_hot(x_BL: np.ndarray, mask: np.ndarray | None, spec: Spec) -> np.ndarray:
@@ -118,7 +119,7 @@ def check(x: Any, mask: Any, spec: Spec, where: str) -> Rows:
   if mask is not None and (tuple(mask.shape) != tuple(x.shape) or mask.dtype != bool):
     raise errors.UsageError(f'{where}: `mask` is {mask.dtype} of shape {mask.shape}: give a bool '
                             f'of the shape of the rows, {x.shape}, true where a value is missing')
-  rows = Rows(x, mask, spec)
+  rows = Rows(x, mask, spec, where)
   for chunk in base.chunks(len(x), 8 * spec.num_visible):
     _require_range(np.asarray(x[chunk]), rows, chunk, spec, where)
   return rows

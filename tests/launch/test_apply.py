@@ -54,6 +54,8 @@ def test_the_commands_of_the_page(workdir, files, digits, tmp_path):
   assert found['mean'].shape == (5, 8, 8) and found['draws'].shape == (5, 3, 8, 8)
   np.testing.assert_array_equal(found['draws'][:, 0, 4:], v_NV.reshape(5, 8, 8)[:, 4:])
   assert set(np.unique(found['draws'])) == {0.0, 1.0}
+  with pytest.raises(errors.UsageError, match='^rows: row 0 has missing.*ask for imputation'):
+    loaded.ask('features', np.load(files / 'holes.npz')['x'])
 
 
 def test_a_run_that_was_moved_answers_without_its_data(workdir, digits, tmp_path, monkeypatch):

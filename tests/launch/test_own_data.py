@@ -72,7 +72,7 @@ def test_a_run_resumes_from_another_directory_and_refuses_other_data(tmp_path, m
   rundir.compare(tmp_path / 'runs' / 'a', rundir.configuration(entry, 'digits', same))
   write(seed=1)
   config = rundir.configuration(entry, 'digits', values)
-  with pytest.raises(ForeignRun, match='sha256 of the data is .* there, .* here') as e:
+  with pytest.raises(ForeignRun, match='sha256 of the data is .* there, .* here.*the data it') as e:
     rundir.compare(tmp_path / 'runs' / 'a', config)
   assert '\n' not in str(e.value)
 
@@ -81,7 +81,7 @@ def test_a_run_is_not_scored_on_data_that_have_changed(tmp_path):
   write()
   fit('npz:x.npz', 'runs/a')
   write(seed=1)
-  with pytest.raises(BadData, match='npz:x.npz: the data have changed: sha256 was'):
+  with pytest.raises(BadData, match='npz:x.npz: the data have changed: sha256 was .*: bring back'):
     assert gm.load('runs/a').dataset
 
 
