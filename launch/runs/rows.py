@@ -50,7 +50,7 @@ class Rows:
 
   def take(self, index: np.ndarray) -> 'Rows':
     """These rows in another order, or several times."""
-    return Rows(np.asarray(self._x)[index], None if self._mask is None else
+    return Rows(self._x[index], None if self._mask is None else
                 np.asarray(self._mask)[index], self.spec, self.where)
 
 
@@ -109,7 +109,7 @@ def check(x: Any, mask: Any, spec: Spec, where: str) -> Rows:
   if x.dtype.kind not in 'biuf':
     raise errors.UsageError(f'{where}: its values are {x.dtype}, not numbers')
   shapes = {spec.shape, spec.seen_shape, (math.prod(spec.shape),), (spec.num_visible,)}
-  if x.ndim < 2 or tuple(x.shape[1:]) not in shapes | {(*spec.shape, 1)}:
+  if len(x.shape) < 2 or tuple(x.shape[1:]) not in shapes | {(*spec.shape, 1)}:
     raise errors.UsageError(
       f'{where}: rows of shape {text_of_shape(x.shape[1:]) or "1"}, but those of {spec.name} are '
       f'{text_of_shape(spec.shape)}: give an array of shape [N, '

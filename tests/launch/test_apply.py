@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import gen_models as gm
 from gen_models import data
@@ -119,6 +120,18 @@ def test_letters_become_one_of_q_and_come_back():
   assert rows_lib.shown('mean', rows[:1], spec).shape == (1, 2, 3)
   with pytest.raises(errors.UsageError, match='row 1 has the value 4, .* letters, 0 to 2'):
     rows_lib.check(np.array([[0, 2], [4, 3]]), None, spec, 'rows')
+
+
+def test_rows_are_read_from_a_folder_of_pictures(tmp_path):
+  pictures_NHWC = np.random.RandomState(0).randint(0, 256, (3, 4, 4, 3)).astype(np.uint8)
+  for i, picture in enumerate(pictures_NHWC):
+    Image.fromarray(picture).save(tmp_path / f'{i}.png')
+  spec = data.Spec('colour', (4, 4, 3), 'real', levels=255)
+  rows = rows_lib.read(f'folder:{tmp_path}', spec)
+  np.testing.assert_allclose(rows[:2], pictures_NHWC[:2].reshape(2, -1) / 255, rtol=1e-6)
+  np.testing.assert_array_equal(rows.take(np.array([2, 0]))[:], rows[np.array([2, 0])])
+  with pytest.raises(errors.UsageError, match='rows of shape 4 x 4 x 3, but those of grey'):
+    rows_lib.read(f'folder:{tmp_path}', spec._replace(name='grey', shape=(4, 4, 1)))
 
 
 def test_real_columns_come_back_in_their_units():
