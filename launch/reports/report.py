@@ -70,7 +70,8 @@ class Report:
     remarks = [remark for row in rows for remark in row.remarks]
     scored = [tables.Line(row.name, row.result) for row in rows if row.result]
     sole = len(rows) == 1 and bool(rows[0].directories)
-    shown = [self._table(name, tables.cells(scored), f'{tables.notes(scored)}.')] if scored else []
+    shown = [self._table(name, tables.cells(scored), f'{tables.notes(scored)}.',
+                         results=True)] if scored else []
     if sole and scored:  # what the table says stands below in full
       shown = [run_page.likelihood(*scored[0]), tag('p', run_page.effort(scored[0].result),
                                                     class_='soft')]
@@ -97,12 +98,21 @@ class Report:
       tag('div', tag('div', shown), drawn.first, class_='side'), drawn.rest, _remarks(remarks),
       details, id=ident, data_experiment=name)
 
-  def _table(self, name: str, cells: tables.Cells, caption: str, **options) -> markup.Node:
-    """In the page, and as CSV and Markdown beside it."""
+  def _table(self, name: str, cells: tables.Cells, caption: str,
+             results: bool = False) -> markup.Node:
+    """In the page, and as CSV and Markdown beside it; one of results is narrower in the page."""
     stem = self._free(slug(name))
     files.write_csv(self.files / f'{stem}.csv', cells)
     files.write_text(self.files / f'{stem}.md', f'{markup.markdown(cells)}\n\n{caption}\n')
-    return markup.table(run_page.in_words(cells), caption, rows=True, **options)
+    if not results:
+      return markup.table(run_page.in_words(cells), caption, rows=True)
+    whole, same = run_page.common(cells)
+    shown, caption = run_page.narrow(whole), f'{caption} {same}'.strip()
+    table = markup.table(run_page.in_words(shown), caption, rows=True)
+    if len(shown[0]) == len(whole[0]):
+      return table
+    return [table, markup.folded(f'All {len(whole[0])} columns',
+                                 markup.table(run_page.in_words(whole), caption))]
 
   def _curves(self, name: str, headline: str | None, rows: Sequence[collect.Row],
               remarks: list[str]) -> '_Drawn':

@@ -2,9 +2,14 @@
 
 from launch.reports import markup, tables, words
 from launch.reports.markup import tag
+from launch.runs import numbers
 from launch.runs.result import Result
 
 _MANY = 12  # rows of a table that is folded
+_WIDE = 8  # columns of a table of results
+_FOLDED = ('on', 'ESS', 'standard error', 'updates')  # of a wider one, in this order
+_COLUMNS = ('model', 'data', 'test nats', 'kind', 'bracket', 'seeds', 'seconds', 'published',
+            *_FOLDED)
 
 
 def scores(title: str, result: Result) -> markup.Node:
@@ -57,6 +62,41 @@ def long_table(title: str, cells: tables.Cells, caption: str) -> markup.Node:
   if len(cells) > _MANY + 1:
     return markup.folded(f'{title} ({len(cells) - 1} rows)', shown)
   return [tag('h4', title), shown]
+
+
+def common(cells: tables.Cells) -> tuple[tables.Cells, str]:
+  """The table without the columns that are the same in every row, and a sentence that has them.
+
+  The name, the score and what is published stay, and so does a table of a single result.
+  """
+  head, *body = cells
+  results = [line for line in body if not line[0].startswith('*')]
+  if len(results) < 2:
+    return cells, ''
+
+  def same(i: int) -> bool:
+    value = results[0][i]
+    return (i > 0 and head[i] not in ('test nats', 'published')
+            and all(line[i] == value for line in results)
+            and all(line[i] in (value, numbers.NONE) for line in body))
+
+  moved = [i for i in range(len(head)) if same(i)]
+  kept = [[line[i] for i in range(len(head)) if i not in moved] for line in cells]
+  stated = ', '.join(f'{words.head(head[i])} {results[0][i]}' for i in moved)
+  return kept, f'The same in all rows: {stated}.' if moved else ''
+
+
+def narrow(cells: tables.Cells) -> tables.Cells:
+  """At most as many columns as a page of 1280 pixels usually holds; the least important go first.
+
+  Named scores go after the columns of _FOLDED, from the left; `cells` with all columns is to be
+  shown folded where this has fewer.
+  """
+  head = cells[0]
+  scores = [name for name in head if name not in _COLUMNS]
+  spare = [name for name in (*_FOLDED, *scores) if name in head]
+  left_out = spare[:max(0, len(head) - _WIDE)]
+  return tables.columns(cells, [name for name in head if name not in left_out])
 
 
 def in_words(cells: tables.Cells, rows: str = 'images') -> tables.Cells:

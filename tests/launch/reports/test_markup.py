@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from launch.reports import markup
+from launch.reports import markup, run_page
 from launch.reports.markup import tag
 
 EVIL = ['<script>alert(1)</script>', '"><img src=x onerror=alert(1)>', "' onmouseover='alert(1)",
@@ -89,3 +89,22 @@ def test_plurals(count, text):
 
 def test_markdown_escapes_what_would_break_a_table():
   assert markup.markdown([['a'], ['x|y\nz']]).splitlines()[-1] == '| x\\|y z |'
+
+
+def test_columns_that_are_the_same_in_all_rows_are_said_once():
+  cells = [['model', 'test nats', 'kind', 'seeds', 'updates', 'published'],
+           ['a', '−1.00', 'bracket', '3', '10', '–'], ['b', '−1.00', 'bracket', '3', '20', '–'],
+           ['*independent pixels*', '−9.00', 'exact', '–', '–', '–']]
+  shown, same = run_page.common(cells)
+  assert shown[0] == ['model', 'test nats', 'kind', 'updates', 'published']
+  assert same == 'The same in all rows: seeds 3.'
+  assert run_page.common([cells[0], cells[1], cells[3]])[0] == [cells[0], cells[1], cells[3]]
+
+
+def test_a_wide_table_loses_its_least_important_columns():
+  head = ['model', 'test nats', 'kind', 'standard error', 'ESS', 'first score', 'second score',
+          'seeds', 'updates', 'seconds', 'on', 'published']
+  shown, = run_page.narrow([head])
+  assert shown == ['model', 'test nats', 'kind', 'first score', 'second score', 'seeds', 'seconds',
+                   'published']
+  assert run_page.narrow([head[:7]]) == [head[:7]]
