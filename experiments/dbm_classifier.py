@@ -20,7 +20,7 @@ deviation over seeds. Published (Salakhutdinov & Hinton, 2009): 0.95 %.
   digits         64-64-64-10 on 8x8 digits, 1,297 labels; 300 images
   digits_random  the same network from small random weights of a machine that was not trained
 
-Cost on 2 CPU cores shared with other work: digits 90 seconds. Variants without a number are not
+Cost on 2 CPU cores shared with other work: digits 400 seconds. Variants without a number are not
 measured.
 """
 
