@@ -7,7 +7,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 PLACES = ('gen_models', 'experiments', 'launch', 'benchmarks')
-# Position of the mode in functions that open files; those of os and tarfile are always binary.
+# Position of the mode in functions that open files; those of os, tarfile and archives are always
+# binary.
 OPEN = {'open': 1, 'fdopen': 1, 'TemporaryFile': 0, 'NamedTemporaryFile': 0,
         'SpooledTemporaryFile': 1}
 RUN = ('run', 'Popen', 'check_output', 'check_call', 'call')
@@ -26,7 +27,7 @@ def guesses_its_encoding(call: ast.Call) -> bool:
     return True
   if name in RUN and of in ('subprocess', ''):
     return any(name in keywords for name in ('text', 'universal_newlines'))
-  if name not in OPEN or (name == 'open' and of in ('os', 'tarfile', 'Image')):
+  if name not in OPEN or (name == 'open' and of in ('os', 'tarfile', 'archive', 'Image')):
     return False
   position = 0 if name == 'open' and of not in ('', 'io', 'gzip', 'bz2', 'lzma') else OPEN[name]
   mode = keywords.get('mode', call.args[position] if len(call.args) > position else None)

@@ -104,7 +104,8 @@ def test_replicas_cross_where_gibbs_does_not():
 
   off = jnp.zeros((128, 6))
   plain = persistent(128)
-  stuck = jax.jit(plain.init)(jax.random.key(0), rbm, STUCK)._replace(chains=gibbs.Chains(off, off))
+  stuck = jax.jit(plain.init, static_argnums=1)(jax.random.key(0), rbm, STUCK)
+  stuck = stuck._replace(chains=gibbs.Chains(off, off))
   assert share_on(plain, stuck, 200) < 0.1
   negative = tempered(128, rungs=12)
   # From biases of 0, as data that are on half the time would set them.

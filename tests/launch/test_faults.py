@@ -447,7 +447,8 @@ def begin_in(workdir, old, num_hidden=5, seed=0, **options):
   experiment = entry.experiment(**values)
   config = {'experiment': 'rbm_digits', 'variant': 'pcd', 'hyperparameters': values, 'seed': seed,
             'seeds': 1} | options
-  config['from'] = options.get('from') or warm_start.find(old, workdir, config, experiment, None)
+  config['from'] = options.get('from') or warm_start.find(
+    old, workdir, config, experiment, data.load('digits').train)
   workdir.mkdir(exist_ok=True)
   rundir.claim(workdir, config)
   with rundir.open_checkpoints(workdir, config, experiment) as checkpoints:

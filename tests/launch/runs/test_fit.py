@@ -252,7 +252,7 @@ def test_arrays_in_memory_are_trained_on_resumed_and_gone(tmp_path):
   made = gm.fit('mixture', data, workdir=tmp_path / 'run', **given)
   assert made.config['hyperparameters']['dataset'] == data.name
   assert gm.fit('mixture', data, workdir=tmp_path / 'run', **given).step == made.step
-  with pytest.raises(errors.UsageError, match='name them by gm.data.from_arrays'):
+  with pytest.raises(errors.UsageError, match='give them a name with gm.data.from_arrays'):
     gm.fit('mixture', data._replace(test=data.valid), workdir=tmp_path / 'other', **given)
   shutil.rmtree(tmp_path / 'kept')
   (tmp_path / 'run').rename(tmp_path / 'moved')
