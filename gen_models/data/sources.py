@@ -19,17 +19,16 @@ import contextlib
 import difflib
 import gzip
 import importlib.metadata
-import json
 import os
-import pathlib
 from collections.abc import Generator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from gen_models.data import cache
+from gen_models.data import prepared
 from gen_models.data.grammar import is_own
+from gen_models.data.prepared import PREPARED, MissingData, find_data_dir
 from gen_models.data.specs import BadData, Spec
 from gen_models.data.weights import Alias, alias_table
 
@@ -97,10 +96,6 @@ class Dataset(NamedTuple):
               for split, count in spec.repeated.items() if count)]
 
 
-class MissingData(FileNotFoundError):
-  """A data set is neither cached nor prepared where it was looked for."""
-
-
 def _format(shape, levels, rows, num_classes=10) -> Spec:
   return Spec('', (*shape, 1) if len(shape) == 2 else shape, levels=levels,
               kind='real' if levels > 1 else 'binary', num_classes=num_classes,
@@ -115,24 +110,6 @@ FORMATS = {
     'mnist': _format((28, 28), 255, _MNIST),
     'fashion_mnist': _format((28, 28), 255, _MNIST),
     'binarized_mnist': _format((28, 28), 1, _MNIST, None),
-}
-
-
-class Prepared(NamedTuple):
-  """How an official tfds set becomes a Dataset."""
-
-  version: str
-  splits: tuple[str, ...]  # as tfds names them
-  held_out: int = 10000  # rows at the end of train that are valid where tfds has no such split
-
-  def path(self, name: str, data_dir: pathlib.Path) -> pathlib.Path:
-    return data_dir / name / self.version
-
-
-PREPARED = {
-    'mnist': Prepared('3.0.1', ('train', 'test')),
-    'fashion_mnist': Prepared('3.0.1', ('train', 'test')),
-    'binarized_mnist': Prepared('1.0.0', ('train', 'validation', 'test')),
 }
 
 
@@ -165,7 +142,9 @@ def load(name: str, data_dir: str | os.PathLike | None = None,
   if name in BUILT_IN:
     return BUILT_IN[name]()
   recipe = PREPARED[name]
-  splits = _splits(name, recipe, find_data_dir(data_dir), cache_dir)
+  arrays = prepared.read(name, find_data_dir(data_dir), cache_dir)
+  splits = {split: Arrays(arrays[f'{split}-images'], arrays.get(f'{split}-labels'))
+            for split in recipe.splits}
   if 'validation' in splits:
     train, valid = splits['train'], splits['validation']
   else:
@@ -305,7 +284,7 @@ def source(name: str, data_dir: str | os.PathLike | None = None):
     return [{'image': x, 'label': y} for x, y in zip(train.rows, train.labels, strict=True)]
   recipe, data_dir = PREPARED[name], find_data_dir(data_dir)
   path = recipe.path(name, data_dir)
-  if _info(name, recipe, data_dir) is None:
+  if prepared.info_of(name, data_dir) is None:
     raise MissingData(f'{name} {recipe.version}: no prepared data in {path} to stream; set '
                       f'TFDS_DATA_DIR or pass --data_dir, or python -m launch.prepare {name}')
   import tensorflow_datasets as tfds  # slow to import
@@ -380,12 +359,6 @@ def with_validation(dataset: Dataset) -> Dataset:
     None if weights is None else alias_table(weights)))
 
 
-def find_data_dir(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
-  """The directory given, else $TFDS_DATA_DIR, else ~/tensorflow_datasets (the default of tfds)."""
-  chosen = data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
-  return pathlib.Path(chosen).expanduser()
-
-
 def check_name(name: str, known: tuple[str, ...]) -> None:
   """Raises ValueError, with near matches, if `name` is not known."""
   if name not in known:
@@ -452,67 +425,3 @@ BUILT_IN = {'digits': _digits, 'grid25': _grid25, 'stacked_digits': stacked_digi
 def _cut(arrays, at):
   labels = (None, None) if arrays.labels is None else (arrays.labels[:at], arrays.labels[at:])
   return Arrays(arrays.rows[:at], labels[0]), Arrays(arrays.rows[at:], labels[1])
-
-
-def _splits(name, recipe, data_dir, cache_dir):
-  """{tfds split: Arrays}, cached unless data_dir holds something else."""
-  info = _info(name, recipe, data_dir)
-  folder = cache.root(cache_dir) / name / recipe.version
-  arrays = cache.read(folder, origin=info)
-  if arrays is None:
-    if info is None:
-      raise MissingData(
-          f'{name} {recipe.version}: no prepared data in {recipe.path(name, data_dir)} and no '
-          f'decoded copy in {folder}. If you have it, set TFDS_DATA_DIR or pass --data_dir; to '
-          f"download it: pip install 'gen_models[prepare]' && python -m launch.prepare {name}")
-    arrays = _decode(recipe.path(name, data_dir), name, recipe.splits)
-    cache.write(folder, arrays, origin=info)
-  return {split: Arrays(arrays[f'{split}-images'], arrays.get(f'{split}-labels'))
-          for split in recipe.splits}
-
-
-def _info(name, recipe, data_dir):
-  """{split: [rows, bytes]} as tfds recorded them; None where no set is prepared."""
-  path = recipe.path(name, data_dir) / 'dataset_info.json'
-  if not path.exists():
-    return None
-  try:
-    info = json.loads(path.read_text(encoding='utf-8'))
-    rows = {split['name']: [sum(map(int, split['shardLengths'])), int(split['numBytes'])]
-            for split in info['splits']}
-  except (ValueError, LookupError, TypeError, AttributeError) as e:
-    raise _damaged(path, name, e) from e
-  if info.get('fileFormat') != 'array_record':
-    raise MissingData(
-        f'{name} {recipe.version} in {path.parent} is stored as {info.get("fileFormat")}, which '
-        f'only TensorFlow reads; prepare it again as array_record in another directory: '
-        f'python -m launch.prepare {name} --data_dir=DIR')
-  return rows
-
-
-def _damaged(path, name, error) -> MissingData:
-  """The error of a prepared file that does not read."""
-  why = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
-  return MissingData(f'{path} is damaged ({why}): prepare {name} again in another directory, '
-                     f'python -m launch.prepare {name} --data_dir=DIR')
-
-
-def _decode(path, name, splits):
-  """{'<split>-images': uint8 [N, ...], '<split>-labels': int32 [N]} from the array_record files."""
-  import tensorflow_datasets as tfds  # slow to import, and needed only on a cache miss
-  arrays = {}
-  try:
-    builder: Any = tfds.builder_from_directory(path)
-  except Exception as e:  # of many kinds, by what is wrong in the files beside the records
-    raise _damaged(path / 'dataset_info.json or features.json', name, e) from e
-  for split in splits:
-    try:
-      source = builder.as_data_source(split)
-      records = [source[i] for i in range(len(source))]
-      arrays[f'{split}-images'] = np.stack([record['image'] for record in records])
-      if 'label' in records[0]:
-        arrays[f'{split}-labels'] = np.array([record['label'] for record in records], np.int32)
-    except Exception as e:  # the reader of records has its own
-      shards = sorted(path.glob(f'*-{split}.array_record*')) or [path / f'*-{split}.array_record']
-      raise _damaged(' or '.join(map(str, shards)), name, e) from e
-  return arrays
