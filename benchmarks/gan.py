@@ -35,15 +35,6 @@ from gen_models.models.convolutions import Decoder, Encoder
 from gen_models.training import parallel
 from gen_models.training.players import players
 
-flags.DEFINE_integer('iterations', 10, 'Timed together; the table is for one.', lower_bound=1)
-flags.DEFINE_integer('rounds', 7, 'Timed rounds; the table shows their median.', lower_bound=1)
-flags.DEFINE_integer('batch', 64, 'Images an update of a player.', lower_bound=2)
-flags.DEFINE_list('channels', ['64', '128'], "Of the critic; the generator's are these reversed.")
-flags.DEFINE_integer('latent', 64, 'Latent units.', lower_bound=1)
-flags.DEFINE_float('learning_rate', 2e-4, "Adam's, with beta1 0.5, of every player.")
-flags.DEFINE_bool('rolled', True, 'Whether to time naive jax in a scan, which takes long.')
-flags.DEFINE_string('json', None, 'File to write all numbers to.')
-
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'torch', 'threadpoolctl')
 SIDE, QUARTER = 28, 7
 
@@ -339,6 +330,19 @@ def check_learnt(trainers: list[Trainer], before: Untrained) -> None:
       raise RuntimeError(f'{name} was timed, but did not learn')
 
 
+def define_flags() -> None:
+  """The flags of this command; benchmarks.accelerator times the same contenders without them."""
+  flags.DEFINE_integer('iterations', 10, 'Timed together; the table is for one.', lower_bound=1)
+  flags.DEFINE_integer('rounds', 7, 'Timed rounds; the table shows their median.', lower_bound=1)
+  flags.DEFINE_integer('batch', 64, 'Images an update of a player.', lower_bound=2)
+  flags.DEFINE_list('channels', ['64', '128'],
+                    "Of the critic; the generator's are these reversed.")
+  flags.DEFINE_integer('latent', 64, 'Latent units.', lower_bound=1)
+  flags.DEFINE_float('learning_rate', 2e-4, "Adam's, with beta1 0.5, of every player.")
+  flags.DEFINE_bool('rolled', True, 'Whether to time naive jax in a scan, which takes long.')
+  flags.DEFINE_string('json', None, 'File to write all numbers to.')
+
+
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
@@ -365,4 +369,5 @@ def main(argv):
 
 
 if __name__ == '__main__':
+  define_flags()
   app.run(main)

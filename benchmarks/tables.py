@@ -18,7 +18,7 @@ from gen_models import files
 
 HERE = pathlib.Path(__file__).parent
 RESULTS, README = HERE / 'results', HERE / 'README.md'
-_ORDER = ('rbm', 'vae', 'gan', 'seeds')  # what is not among them comes last
+_ORDER = ('rbm', 'vae', 'gan', 'seeds', 'accelerator')  # what is not among them comes last
 _TITLES = {'start': 'From the command to the first updates on disk.',
            'profile': 'Where an update spends its time.'}
 _HEAD = """# Speed
@@ -47,7 +47,7 @@ def document(measurements: list[dict]) -> str:
     if m['benchmark'] != before:
       parts.append(f'## {m["benchmark"]}\n\n{title(m["benchmark"])}')
       before = m['benchmark']
-    parts += [_about(m), table(m), *m.get('remarks', [])]
+    parts += [_about(m), table(m) if 'tables' in m else rows(m), *m.get('remarks', [])]
   return '\n\n'.join(parts) + '\n'
 
 
@@ -75,8 +75,45 @@ def table(m: dict) -> str:
   ours = m.get('ours', 'ours')
   names = list(dict.fromkeys(name for rows in tasks.values() for name in rows))
   names.sort(key=lambda name: (name != ours, not name.startswith('floor')))
-  lines = [['', *tasks], ['---'] * (len(tasks) + 1)]
-  lines += [[name, *(_cell(name, rows, ours) for rows in tasks.values())] for name in names]
+  return _markdown([['', *tasks]] + [
+    [name, *(_cell(name, rows, ours) for rows in tasks.values())] for name in names])
+
+
+def rows(m: dict) -> str:
+  """A row for each task that benchmarks.accelerator measured, in Markdown, and what is missing."""
+  best = {r['precision']: r['flop'] / r['median'] for r in m['rows'] if r['part'] == 'rates'}
+  timed = [['task', 'time', 'products alone', 'ratio', 'TFLOP/s', 'of the large product']]
+  held = [['program', 'temporary memory']]
+  for r in m['rows']:
+    if r['bytes'] is not None:
+      held.append([r['task'], f'{r["bytes"] / 1e6:.3g} MB'])
+      continue
+    rate = r['flop'] / r['median'] if r['flop'] else None
+    known = rate is not None and r['precision'] in best
+    timed.append([
+      r['task'], _seconds(r), _time(r['floor']) if r['floor'] else '',
+      f'{r["median"] / r["floor"]:.2f}' if r['floor'] else '',
+      f'{rate / 1e12:.3g}' if rate is not None else '',
+      f'{rate / best[r["precision"]]:.0%}' if known else ''])
+  parts = [_markdown(lines) for lines in (timed, held) if len(lines) > 1]
+  if m['missing']:
+    parts.append('Not measured: ' + '; '.join(
+      f'{name}, {why}' for name, why in m['missing'].items()) + '.')
+  return '\n\n'.join(parts)
+
+
+def _seconds(r: dict) -> str:
+  return f'{_time(r["median"])} [{_time(r["low"])}, {_time(r["high"])}]'
+
+
+def _time(seconds: float) -> str:
+  """Three digits in the unit that suits them."""
+  unit, scale = (('s', 1) if seconds >= 1 else ('ms', 1e3) if seconds >= 1e-3 else ('µs', 1e6))
+  return f'{scale * seconds:.3g} {unit}'
+
+
+def _markdown(lines: list[list[str]]) -> str:
+  lines = [lines[0], ['---'] * len(lines[0]), *lines[1:]]
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from benchmarks import tables
+from benchmarks import accelerator, tables
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = {
@@ -33,6 +33,41 @@ def test_benchmark_runs_and_writes_its_table(name, tmp_path):
   assert measured['environment']['cores'] >= 1 and measured['environment']['versions']['jax']
   page = tables.document([measured])
   assert tables.title(name) in page and f'| {measured["ours"]} |' in page
+
+
+@pytest.mark.slow
+def test_every_part_for_an_accelerator_runs_at_tiny_sizes(tmp_path):
+  path = tmp_path / 'table.json'
+  done = subprocess.run(
+    [sys.executable, '-m', 'benchmarks.accelerator', '--minutes=10', '--size=tiny',
+     f'--out={path}'], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=600)
+  assert done.returncode == 0, done.stdout + done.stderr
+  measured = json.loads(path.read_text(encoding='utf-8'))
+  assert measured['missing'] == {}
+  assert len(measured['rows']) == 23
+  page = tables.document([measured])
+  assert tables.title('accelerator') in page and 'a product of side 64, bfloat16' in page
+
+
+def test_what_an_accelerator_measured_is_kept_when_a_part_fails(monkeypatch):
+  def works(size):
+    yield accelerator.Row('rates', 'a product', 0.5, 0.4, 0.6, flop=1e12)
+
+  def fails(size):
+    yield accelerator.Row('rbm', 'an update', 1.0, 0.9, 1.1, floor=0.25, flop=1e12)
+    raise MemoryError('no room')
+
+  monkeypatch.setattr(accelerator, 'PARTS', {'rates': works, 'rbm': fails, 'vae': works})
+  written = []
+  accelerator.measure(['rates', 'rbm', 'vae'], accelerator.TINY, 60.0,
+                      lambda rows, missing: written.append((list(rows), dict(missing))))
+  rows, missing = written[-1]
+  assert [r.task for r in rows] == ['a product', 'an update', 'a product']
+  assert missing == {'rbm': 'MemoryError: no room'}
+  assert [len(rows) for rows, _ in written] == [1, 2, 2, 3]
+  text = tables.rows({'rows': [r._asdict() for r in rows], 'missing': missing})
+  assert '| an update | 1 s [900 ms, 1.1 s] | 250 ms | 4.00 | 1 | 50% |' in text
+  assert text.endswith('Not measured: rbm, MemoryError: no room.')
 
 
 def test_the_page_of_speeds_is_not_stale():
