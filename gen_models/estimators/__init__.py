@@ -54,6 +54,16 @@ from gen_models.estimators.directions import (
 from gen_models.estimators.greedy import on_top
 from gen_models.estimators.maximum_likelihood import fixed_point, maximum_likelihood
 from gen_models.estimators.missing import imputed
+from gen_models.estimators.multi_sample import (
+  nvil,
+  ovis,
+  ovis_monte_carlo,
+  rws,
+  sleep,
+  tvo,
+  vimco,
+  wake_sleep,
+)
 from gen_models.estimators.negative import (
   Drawn,
   Negative,
@@ -77,11 +87,14 @@ from gen_models.estimators.variational import (
   analytic_elbo,
   dreg,
   elbo,
+  free_bits,
+  generalised_dreg,
   iwae,
   reinforce,
   rloo,
   stl,
   variational,
+  warm_up,
 )
 
 __all__ = [
@@ -89,10 +102,11 @@ __all__ = [
   'Normalised', 'PLAIN', 'Rule', 'Turn', 'adversarial', 'analytic_elbo', 'as_direction',
   'as_estimator', 'as_loss', 'as_negative', 'as_penalty', 'as_rule', 'centred', 'checked',
   'connected', 'contrastive', 'coupled', 'coupled_posterior', 'deep', 'discriminative', 'dreg',
-  'duplicated', 'elbo', 'enhanced', 'fast_persistent', 'fixed_point', 'from_loss',
-  'gradient_penalty', 'hinge', 'imputed', 'iwae', 'maximum_likelihood', 'mean_field',
-  'mean_field_posterior', 'measured', 'minimax', 'natural', 'non_saturating', 'normalised',
-  'on_top', 'persistent', 'pseudo_likelihood', 'r1', 'r2', 'ratio_matching', 'reconstruction',
-  'reinforce', 'relativistic', 'rloo', 'score_matching', 'sparse_groups', 'sparsity',
-  'standardised', 'stl', 'tap', 'tempered', 'trajectory', 'turns', 'variational', 'wasserstein',
+  'duplicated', 'elbo', 'enhanced', 'fast_persistent', 'fixed_point', 'free_bits', 'from_loss',
+  'generalised_dreg', 'gradient_penalty', 'hinge', 'imputed', 'iwae', 'maximum_likelihood',
+  'mean_field', 'mean_field_posterior', 'measured', 'minimax', 'natural', 'non_saturating',
+  'normalised', 'nvil', 'on_top', 'ovis', 'ovis_monte_carlo', 'persistent', 'pseudo_likelihood',
+  'r1', 'r2', 'ratio_matching', 'reconstruction', 'reinforce', 'relativistic', 'rloo', 'rws',
+  'score_matching', 'sleep', 'sparse_groups', 'sparsity', 'standardised', 'stl', 'tap', 'tempered',
+  'trajectory', 'turns', 'tvo', 'variational', 'vimco', 'wake_sleep', 'warm_up', 'wasserstein',
   'weighted']

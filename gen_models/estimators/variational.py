@@ -7,7 +7,8 @@
                    + d_kb (d l_kb / d z) (d z / d params)   the path through the samples
 
 A rule says the multiples a, c and d, functions of l; ELBO, IWAE, STL, DReG, REINFORCE and RLOO
-differ in nothing else, and each is a few lines below. `path` holds the parameters of the densities
+differ in nothing else, and each is a few lines below; those of several samples of discrete latents
+are in multi_sample.py. `path` holds the parameters of the densities
 while samples move, through all stochastic layers (holding the distributions instead would lose what
 flows through the layers above). Discrete samples do not move: a rule with a path refuses them.
 
@@ -18,12 +19,13 @@ are multiplied by it.
 Axis suffixes: B batch, K samples, V visible.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from gen_models.estimators import base
+from gen_models.estimators import base, baselines
 
 
 class Model(Protocol):
@@ -60,6 +62,18 @@ class Model(Protocol):
 
   def kl(self, params: Any, code_BO: jax.Array, /) -> jax.Array:
     """KL(q(z | x) || p(z)) in closed form, [B]; for the analytic bound only."""
+    ...
+
+  def kl_by_unit(self, params: Any, code_BO: jax.Array, /) -> jax.Array:
+    """The same for each latent, [B, Z]; for free bits only."""
+    ...
+
+  def sample_prior(self, key: jax.Array, params: Any, num_samples: int, /) -> tuple:
+    """z ~ p(z), each [N, Z]; for wake-sleep only."""
+    ...
+
+  def sample_visible(self, key: jax.Array, params: Any, z_1: jax.Array, /) -> jax.Array:
+    """x ~ p(x | z_1), [.., V]; for wake-sleep only."""
     ...
 
 
@@ -173,22 +187,17 @@ def rloo(samples: int) -> Rule:
 # Estimators.
 
 
-class Baseline(NamedTuple):
-  """Decaying sums over calls, of the mean of l and of one."""
-
-  total: jax.Array
-  weight: jax.Array
-
-
-def variational(model: Model, rule: Rule, *, baseline: float | None = None) -> base.Estimator:
+def variational(model: Model, rule: Rule, *,
+                baseline: baselines.Baseline | float | None = None) -> base.Estimator:
   """The gradient that `rule` defines, for a batch x_BV.
 
   Args:
     model: see above.
     rule: which bound, and how its gradient is estimated.
-    baseline: rate in (0, 1] of a running mean of l, taken from earlier batches, that is subtracted
-      from l before the rule sees it. Of the rules above only reinforce is moved by it, the others
-      being blind to what is added to every l; it stays unbiased.
+    baseline: subtracted from l before the rule sees it; a number is the rate, in (0, 1], of a
+      running mean of l. It has seen earlier batches only, so what is unbiased stays so. Of the
+      rules above only reinforce is moved by it, the others being blind to what is added to every l
+      of an image.
 
   Returns:
     an Estimator; metrics are `bound`, the mean over the batch of log (1/K) sum_k exp(l_k), `elbo`,
@@ -200,10 +209,11 @@ def variational(model: Model, rule: Rule, *, baseline: float | None = None) -> b
   l_K1 = jax.ShapeDtypeStruct((rule.samples, 1), jnp.float32)
   if jax.eval_shape(rule.coefficients, l_K1).path is not None:
     _require_path(model)
+  level = baselines.as_baseline(baseline)
 
   def init(key, params):
-    del key, params
-    return base.Memory(shared=() if baseline is None else Baseline(jnp.zeros(()), jnp.zeros(())))
+    del params
+    return base.Memory(shared=level.init(key))
 
   def grad(key, params, memory, x_BV):
     def log_p(params, z):
@@ -219,13 +229,8 @@ def variational(model: Model, rule: Rule, *, baseline: float | None = None) -> b
     log_q_KB, pull_q = jax.vjp(lambda at, z: model.log_posterior(at[0], at[1], z), at, z)
 
     l_KB = log_p_KB - rule.beta * log_q_KB
-    shared = memory.shared
-    centre = 0.0
-    if baseline is not None:
-      # The first call has nothing to go by, and subtracts nothing.
-      centre = shared.total / jnp.maximum(shared.weight, jnp.finfo(jnp.float32).tiny)
-      shared = Baseline(*(old + baseline * (new - old) for old, new in zip(
-        shared, (jnp.mean(l_KB), 1.0), strict=True)))
+    centre = level.predict(memory.shared, x_BV)
+    shared = level.update(memory.shared, x_BV, l_KB)
     c = jax.tree.map(lambda c_KB: -c_KB / len(x_BV), rule.coefficients(l_KB - centre))
 
     # Two pulls of one cotangent are one pass once compiled.
@@ -263,6 +268,104 @@ def analytic_elbo(model: Model, samples: int = 1, beta: float = 1.0) -> base.Est
     return distortion + beta * kl, {'elbo': -distortion - kl, 'distortion': distortion}
 
   return base.from_loss(loss)
+
+
+def free_bits(model: Model, nats: float, samples: int = 1) -> base.Estimator:
+  """grads of -E_q[log p(x | z)] + sum_i max(nats, mean_b KL_i), KL_i that of latent i.
+
+  A latent that is worth fewer than `nats` costs nothing more, so it is not switched off early
+  (Kingma et al., 2016, Improved variational inference with inverse autoregressive flow). The mean
+  is that of the batch. KL_i is in closed form, `model.kl_by_unit`.
+
+  Raises:
+    ValueError: discrete latents; several layers.
+  """
+  _require_samples(samples)
+  _require_path(model)
+
+  def loss(key, params, x_BV):
+    code_BO = model.encode(params, x_BV)
+    z = model.sample_posterior(key, params, code_BO, samples)
+    distortion = -jnp.mean(model.log_likelihood(params, x_BV, z))
+    kl_Z = jnp.mean(model.kl_by_unit(params, code_BO), axis=0)
+    return distortion + jnp.sum(jnp.maximum(kl_Z, nats)), {
+      'elbo': -distortion - jnp.sum(kl_Z), 'distortion': distortion}
+
+  return base.from_loss(loss)
+
+
+def warm_up(of_beta: Callable[[jax.Array], base.Estimator], num_updates: int) -> base.Estimator:
+  """The estimator at beta = min(1, t / num_updates), t the updates before this one.
+
+  Warm-up of the KL (Bowman et al., 2016; Sonderby et al., 2016): at first the autoencoder is
+  trained without a prior. t is a counter in the memory.
+
+  Args:
+    of_beta: beta -> Estimator, such as lambda beta: variational(model, elbo(beta=beta)).
+    num_updates: until beta is one.
+  """
+  if num_updates < 1:
+    raise ValueError(f'a warm-up takes at least one update, got {num_updates}')
+  after = of_beta(jnp.ones(()))
+
+  def init(key, params):
+    memory = after.init(key, params)
+    return memory._replace(shared=(jnp.zeros((), jnp.int32), memory.shared))
+
+  def grad(key, params, memory, x_BV):
+    step, shared = memory.shared
+    beta = jnp.minimum(step.astype(jnp.float32) / num_updates, 1.0)
+    grads, memory, metrics = of_beta(beta).grad(key, params, memory._replace(shared=shared), x_BV)
+    return (grads, memory._replace(shared=(jnp.minimum(step + 1, num_updates), memory.shared)),
+            metrics | {'beta': beta})
+
+  return base.Estimator(init, grad, after.biased)
+
+
+def generalised_dreg(model: Any, samples: int) -> base.Estimator:
+  """dreg, with the scores of the priors of a hierarchy reparametrised too (Bauer & Mnih, 2021).
+
+  With z_l = T(e_l; theta(z_{l+1})) the sample of layer l seen as one of its prior, e_l held,
+
+    E[w_k d log p(z_l | z_{l+1}) / d theta]
+      = E[(w_k d (log p(x, z) - log p(z_l | z_{l+1})) / d z_l - w_k^2 d l_k / d z_l) dT / d theta],
+
+  each derivative along z_l with all other layers held. Along q it is dreg; p(x | z_1) has w. It is
+  for gen_models.models.vae.Model: it follows samples through their priors' outputs.
+
+  Raises:
+    ValueError: discrete latents.
+  """
+  _require_samples(samples)
+  _require_path(model)
+
+  def grad(key, params, memory, x_BV):
+    code_BO, pull_code = jax.vjp(lambda params: model.encode(params, x_BV), params)
+    at = params, code_BO
+    z, pull_z = jax.vjp(lambda at: model.sample_posterior(key, at[0], at[1], samples), at)
+    log_x_KB, pull_x = jax.vjp(lambda params: model.log_likelihood(params, x_BV, z), params)
+    log_p_KB, pull_p = jax.vjp(
+      lambda z: model.log_likelihood(params, x_BV, z) + model.log_prior(params, z), z)
+    log_q_KB, pull_q = jax.vjp(lambda z: model.log_posterior(params, code_BO, z), z)
+    outputs, pull_outputs = jax.vjp(lambda params: model.prior_outputs(params, z), params)
+    own, pull_own = jax.vjp(lambda z: tuple(map(model.latent.log_prob, outputs, z)), z)
+
+    l_KB = log_p_KB - log_q_KB
+    w_KB = jax.nn.softmax(l_KB, axis=0) / -len(x_BV)
+    square_KB = -jax.nn.softmax(l_KB, axis=0)**2 / len(x_BV)
+    along_z = jax.tree.map(jnp.subtract, pull_p(square_KB)[0], pull_q(square_KB)[0])
+    along_prior = jax.tree.map(lambda p, one, path: p - one - path, pull_p(w_KB)[0],
+                               pull_own((w_KB,) * len(own))[0], along_z)
+    _, pull_followed = jax.vjp(
+      lambda outputs: tuple(map(model.latent.follow, outputs, z)), outputs)
+    along_params, along_code = pull_z(along_z)[0]
+    grads = jax.tree.map(lambda *g: sum(g), pull_x(w_KB)[0], along_params,
+                         pull_code(along_code)[0], pull_outputs(pull_followed(along_prior)[0])[0])
+    bound = jnp.mean(jax.nn.logsumexp(l_KB, axis=0)) - jnp.log(samples)
+    return grads, memory, {'bound': bound, 'elbo': jnp.mean(l_KB),
+                           'distortion': -jnp.mean(log_x_KB)}
+
+  return base.Estimator(lambda key, params: base.Memory(), grad)
 
 
 def _require_path(model: Model):

@@ -60,6 +60,14 @@ class Mean(Protocol):
     ...
 
 
+class Follow(Protocol):
+  """A draw seen as one of a family, its noise held."""
+
+  def __call__(self, outputs: jax.Array, x: jax.Array, /) -> jax.Array:
+    """x again; its derivative along the outputs is that of a sample with the noise of x."""
+    ...
+
+
 class Outputs(Protocol):
   """Outputs for an untrained network."""
 
@@ -79,6 +87,8 @@ class Family(NamedTuple):
     mean: outputs -> E[x], [.., D].
     outputs: mean_D -> outputs [O] with that mean, for an untrained network.
     has_path: whether samples can be differentiated in the outputs: units are continuous.
+    follow: (outputs, x) -> x, which moves with the outputs as a sample does; None without a path.
+    num_states: of a discrete unit; one of more than two is that many numbers, one of them 1.
   """
 
   num_outputs: int
@@ -88,6 +98,8 @@ class Family(NamedTuple):
   mean: Mean
   outputs: Outputs
   has_path: bool = True
+  follow: Follow | None = None
+  num_states: int | None = None
 
 
 @jax.custom_jvp
@@ -112,7 +124,7 @@ def _bernoulli() -> Family:
     return bits.bernoulli(key, jax.nn.sigmoid(logits))
 
   return Family(1, log_prob, kl, sample, jax.nn.sigmoid,
-                lambda mean_D: units.log_odds(mean_D, 0.002), has_path=False)
+                lambda mean_D: units.log_odds(mean_D, 0.002), has_path=False, num_states=2)
 
 
 def gaussian(scale: float | None = None, floor: float = 0.0) -> Family:
@@ -140,11 +152,43 @@ def gaussian(scale: float | None = None, floor: float = 0.0) -> Family:
     m, s = split(outputs)
     return m + s * jax.random.normal(key, m.shape)
 
+  def follow(outputs, x):
+    m, s = split(outputs)
+    return m + s * jax.lax.stop_gradient((x - m) / s)
+
   def start(mean_D):
     return mean_D if scale is not None else jnp.concatenate([mean_D, jnp.zeros_like(mean_D)])
 
   return Family(1 if scale is not None else 2, log_prob, kl, sample,
-                lambda outputs: split(outputs)[0], start)
+                lambda outputs: split(outputs)[0], start, follow=follow)
+
+
+def categorical(num_states: int) -> Family:
+  """Units of Q states, each Q numbers of which one is 1: p = softmax(Q outputs)."""
+  if num_states < 2:
+    raise ValueError(f'a categorical unit has at least two states, got {num_states}')
+
+  def split(x):
+    if x.shape[-1] % num_states:
+      raise ValueError(f'{x.shape[-1]} numbers are no whole units of {num_states} states')
+    return x.reshape(*x.shape[:-1], -1, num_states)
+
+  def log_prob(outputs, x):
+    return jnp.sum(split(x) * jax.nn.log_softmax(split(outputs)), axis=(-2, -1))
+
+  def kl(q_outputs, p_outputs):
+    log_q, log_p = jax.nn.log_softmax(split(q_outputs)), jax.nn.log_softmax(split(p_outputs))
+    return jnp.sum(jnp.exp(log_q) * (log_q - log_p), axis=(-2, -1))
+
+  def sample(key, outputs):
+    states = jax.random.categorical(key, split(outputs))
+    return jax.nn.one_hot(states, num_states).reshape(outputs.shape)
+
+  def mean(outputs):
+    return jax.nn.softmax(split(outputs)).reshape(outputs.shape)
+
+  return Family(1, log_prob, kl, sample, mean, lambda mean_D: jnp.log(jnp.maximum(mean_D, 0.002)),
+                has_path=False, num_states=num_states)
 
 
 BINARY = _bernoulli()
@@ -216,10 +260,7 @@ class Model(NamedTuple):
 
   def log_prior(self, params: Params, z) -> jax.Array:
     """log p(z_1 | z_2) + .. + log p(z_L), [K, B]."""
-    above = [networks.apply(net, p, z_KBZ) for net, p, z_KBZ in zip(
-      self.decoders[1:], params.decoder[1:], z[1:], strict=True)]
-    return sum((self.latent.log_prob(outputs, z_KBZ) for outputs, z_KBZ in zip(
-      [*above, self._top(params, z[-1].shape[:-1])], z, strict=True)), jnp.zeros(()))
+    return sum(map(self.latent.log_prob, self.prior_outputs(params, z), z), jnp.zeros(()))
 
   def log_posterior(self, params: Params, code_BO, z) -> jax.Array:
     """log q(z_1 | x) + .. + log q(z_L | z_{L-1}), [K, B]."""
@@ -243,6 +284,16 @@ class Model(NamedTuple):
       raise ValueError(f'the KL of {len(self.widths)} stochastic layers has no closed form')
     return self.latent.kl(code_BO, self._top(params, (len(code_BO),)))
 
+  def kl_by_unit(self, params: Params, code_BO) -> jax.Array:
+    """KL(q(z_i | x) || p(z_i)) of every latent, [B, Z]; raises as `kl`."""
+    if len(self.widths) > 1:
+      return self.kl(params, code_BO)
+    top = jnp.broadcast_to(self._top(params, (len(code_BO),)), code_BO.shape)
+    # Outputs are blocks, one for each number of a unit: to families of a single unit.
+    q, p = (jnp.moveaxis(x.reshape(len(x), self.latent.num_outputs, -1), 1, -1)
+            for x in (code_BO, top))
+    return self.latent.kl(q, p)
+
   # Conditionals.
 
   def encode(self, params: Params, x_BV) -> jax.Array:
@@ -250,6 +301,12 @@ class Model(NamedTuple):
     if self.centred:
       x_BV = x_BV - jax.lax.stop_gradient(params.center_V)
     return self._encode(params, 0, x_BV)
+
+  def prior_outputs(self, params: Params, z) -> list[jax.Array]:
+    """The outputs that p(z_1 | z_2), .., p(z_L) are made of."""
+    above = [networks.apply(net, p, z_KBZ) for net, p, z_KBZ in zip(
+      self.decoders[1:], params.decoder[1:], z[1:], strict=True)]
+    return [*above, self._top(params, z[-1].shape[:-1])]
 
   def visible_mean(self, params: Params, z_1) -> jax.Array:
     """E[x | z_1], [.., V]."""

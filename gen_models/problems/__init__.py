@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     entry,
     greedy,
     machine,
+    multi_sample,
     rbm,
     variational,
   )
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = [
   'ENTRIES', 'Entry', 'PROBLEMS', 'Problem', 'adversarial', 'catalogue', 'dbm', 'densities',
-  'entry', 'exact_grads', 'greedy', 'machine', 'rbm', 'variational']
+  'entry', 'exact_grads', 'greedy', 'machine', 'multi_sample', 'rbm', 'variational']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('adversarial', 'catalogue', 'dbm', 'densities', 'entry', 'greedy', 'machine', 'rbm',
-   'variational'),
+  ('adversarial', 'catalogue', 'dbm', 'densities', 'entry', 'greedy', 'machine',
+   'multi_sample', 'rbm', 'variational'),
   {'ENTRIES': 'gen_models.problems.catalogue',
    'Entry': 'gen_models.problems.entry',
    'PROBLEMS': 'gen_models.problems.catalogue',

@@ -9,10 +9,20 @@ import functools
 
 import jax
 
-from gen_models.problems import adversarial, dbm, densities, greedy, machine, rbm, variational
+from gen_models.problems import (
+  adversarial,
+  dbm,
+  densities,
+  greedy,
+  machine,
+  multi_sample,
+  rbm,
+  variational,
+)
 from gen_models.problems.entry import Entry, Problem
 
-_FAMILIES = (rbm, machine, dbm, densities, greedy, variational, adversarial)
+_FAMILIES = (rbm, machine, dbm, densities, greedy, variational, multi_sample,
+             adversarial)
 
 # Name -> problem; name -> entry.
 PROBLEMS = {problem.name: problem for family in _FAMILIES for problem in family.PROBLEMS}

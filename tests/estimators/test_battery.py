@@ -32,7 +32,9 @@ PAIRINGS = {
   'linear_cd1', 'linear_pcd1_samples', 'measured_cd1', 'greedy_cd1', 'greedy_pcd1_centred',
   'code_cd1', 'spin_cd1', 'gaussian_rbm_cd1', 'gaussian_rbm_pcd_centred', 'precise_code_pcd', 'cd3',
   'pcd5', 'elbo3', 'elbo_analytic', 'dbm_pcd', 'dbm_pt',
-  'dbm_coupled_posterior_pcd', 'dbm_labelled_pcd', 'two_layers_stl1', 'two_layers_elbo1', 'rloo3'}
+  'dbm_coupled_posterior_pcd', 'dbm_labelled_pcd', 'two_layers_stl1', 'two_layers_elbo1', 'rloo3',
+  'vimco3_arithmetic', 'two_layers_vimco2', 'ovis3', 'ovis3_many', 'ovis2_monte_carlo',
+  'elbo_warm_up', 'free_bits', 'wake_sleep1', 'rws2'}
 
 every_estimator = pytest.mark.parametrize('name', [
   pytest.param(name, marks=pytest.mark.slow if name in PAIRINGS else ())
