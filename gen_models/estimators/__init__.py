@@ -4,20 +4,18 @@ The names below are imported at once, so that `estimators.contrastive` is always
 never the module of the same name, whoever imports what first.
 """
 
-from gen_models.estimators.adversarial import (
-  LOSSES,
-  Loss,
-  Turn,
-  adversarial,
-  gradient_penalty,
-  hinge,
-  minimax,
-  non_saturating,
-  r1,
-  r2,
-  relativistic,
-  turns,
-  wasserstein,
+from gen_models.estimators.adversarial import Turn, adversarial, turns
+from gen_models.estimators.augmentations import (
+  Adaptive,
+  Augmentation,
+  adaptive,
+  colour,
+  composed,
+  cutout,
+  diff_augment,
+  flips,
+  jitter,
+  translation,
 )
 from gen_models.estimators.base import Estimator, Memory, checked, from_loss, weighted
 from gen_models.estimators.contrastive import (
@@ -27,6 +25,19 @@ from gen_models.estimators.contrastive import (
   normalised,
   sparse_groups,
   sparsity,
+)
+from gen_models.estimators.critic_penalties import (
+  Remembering,
+  balanced_consistency,
+  consistency,
+  dragan,
+  gradient_penalty,
+  lazy,
+  lecam,
+  r1,
+  r2,
+  scaled,
+  zero_centred,
 )
 from gen_models.estimators.custom import (
   as_direction,
@@ -80,7 +91,26 @@ from gen_models.estimators.sampling_free import (
   ratio_matching,
   score_matching,
 )
+from gen_models.estimators.spectral import Normalisation, spectral_norm
 from gen_models.estimators.tempered import tempered, trajectory
+from gen_models.estimators.two_player_losses import (
+  DIVERGENCES,
+  LOSSES,
+  Divergence,
+  Loss,
+  energy,
+  f_divergence,
+  hinge,
+  kernel_distance,
+  least_squares,
+  minimax,
+  mmd,
+  non_saturating,
+  relativistic,
+  relativistic_average,
+  top_k,
+  wasserstein,
+)
 from gen_models.estimators.variational import (
   Coefficients,
   Rule,
@@ -98,15 +128,19 @@ from gen_models.estimators.variational import (
 )
 
 __all__ = [
-  'Coefficients', 'Direction', 'Drawn', 'Estimator', 'LOSSES', 'Loss', 'Memory', 'Negative',
-  'Normalised', 'PLAIN', 'Rule', 'Turn', 'adversarial', 'analytic_elbo', 'as_direction',
-  'as_estimator', 'as_loss', 'as_negative', 'as_penalty', 'as_rule', 'centred', 'checked',
-  'connected', 'contrastive', 'coupled', 'coupled_posterior', 'deep', 'discriminative', 'dreg',
-  'duplicated', 'elbo', 'enhanced', 'fast_persistent', 'fixed_point', 'free_bits', 'from_loss',
-  'generalised_dreg', 'gradient_penalty', 'hinge', 'imputed', 'iwae', 'maximum_likelihood',
-  'mean_field', 'mean_field_posterior', 'measured', 'minimax', 'natural', 'non_saturating',
-  'normalised', 'nvil', 'on_top', 'ovis', 'ovis_monte_carlo', 'persistent', 'pseudo_likelihood',
-  'r1', 'r2', 'ratio_matching', 'reconstruction', 'reinforce', 'relativistic', 'rloo', 'rws',
-  'score_matching', 'sleep', 'sparse_groups', 'sparsity', 'standardised', 'stl', 'tap', 'tempered',
-  'trajectory', 'turns', 'tvo', 'variational', 'vimco', 'wake_sleep', 'warm_up', 'wasserstein',
-  'weighted']
+  'Adaptive', 'Augmentation', 'Coefficients', 'DIVERGENCES', 'Direction', 'Divergence', 'Drawn',
+  'Estimator', 'LOSSES', 'Loss', 'Memory', 'Negative', 'Normalisation', 'Normalised', 'PLAIN',
+  'Remembering', 'Rule', 'Turn', 'adaptive', 'adversarial', 'analytic_elbo', 'as_direction',
+  'as_estimator', 'as_loss', 'as_negative', 'as_penalty', 'as_rule', 'balanced_consistency',
+  'centred', 'checked', 'colour', 'composed', 'connected', 'consistency', 'contrastive',
+  'coupled', 'coupled_posterior', 'cutout', 'deep', 'diff_augment', 'discriminative', 'dragan',
+  'dreg', 'duplicated', 'elbo', 'energy', 'enhanced', 'f_divergence', 'fast_persistent',
+  'fixed_point', 'flips', 'free_bits', 'from_loss', 'generalised_dreg', 'gradient_penalty',
+  'hinge', 'imputed', 'iwae', 'jitter', 'kernel_distance', 'lazy', 'least_squares', 'lecam',
+  'maximum_likelihood', 'mean_field', 'mean_field_posterior', 'measured', 'minimax', 'mmd',
+  'natural', 'non_saturating', 'normalised', 'nvil', 'on_top', 'ovis', 'ovis_monte_carlo',
+  'persistent', 'pseudo_likelihood', 'r1', 'r2', 'ratio_matching', 'reconstruction',
+  'reinforce', 'relativistic', 'relativistic_average', 'rloo', 'rws', 'scaled',
+  'score_matching', 'sleep', 'sparse_groups', 'sparsity', 'spectral_norm', 'standardised',
+  'stl', 'tap', 'tempered', 'top_k', 'trajectory', 'translation', 'turns', 'tvo', 'variational',
+  'vimco', 'wake_sleep', 'warm_up', 'wasserstein', 'weighted', 'zero_centred']

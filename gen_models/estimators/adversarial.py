@@ -2,17 +2,8 @@
 
   critic:     d/df [ L_f(f(x), f(x~)) + penalties ],    generator:  d/dg L_g(f(x), f(x~)),
 
-x data, x~ = g(z). Losses, penalties and the order of moves are values that combine freely:
-
-  minimax         L_f = -<log s(f(x))> - <log s(-f(x~))>,   L_g = <log s(-f(x~))>      s the sigmoid
-  non_saturating  L_f the same,                              L_g = -<log s(f(x~))>
-  hinge           L_f = <max(0, 1 - f(x))> + <max(0, 1 + f(x~))>,  L_g = -<f(x~)>
-  wasserstein     L_f = <f(x~)> - <f(x)>,                    L_g = -<f(x~)>
-  relativistic    L_f = -<log s(f(x) - f(x~))>,              L_g = -<log s(f(x~) - f(x))>, in pairs
-
-At the best critic, L_f of minimax is 2 log 2 - 2 JS(p, q), of hinge 2 - 2 TV(p, q), of wasserstein
-(critics of slope 1) -W1(p, q), and of relativistic log 2 - JS of the pairs (data, sample) and
-(sample, data).
+x data, x~ = g(z). Losses (two_player_losses), penalties (critic_penalties), augmentations, spectral
+normalisation and the order of moves are values that combine freely.
 
 Alternating moves are turns: an update moves one player, and the gradient of the other is not
 computed. So a generator's gradient is always taken at the critic's newest parameters. The rule of
@@ -20,12 +11,13 @@ turns is given to the estimator and to the optimizer (training.players), which m
 moments of the resting player.
 
 `model` is anything that reads like gen_models.models.gan: generate(key, params, num) -> x~_BV,
-critic(params, x_BV) -> [M], and params with fields generator and critic.
+critic(params, x_BV) -> [M], and params with fields generator and critic. A model whose samples
+answer to the data's rows, such as those of their classes, has generate_beside(key, params, x_BV).
 
-Axis suffixes: B batch, V visible, M outputs of the critic (B of them, or packs).
+Axis suffixes: B batch, V visible, M outputs of the critic (B of them, or packs), F features.
 
-Goodfellow et al. (2014); Lim & Ye (2017); Arjovsky, Chintala & Bottou (2017); Gulrajani et al.
-(2017); Jolicoeur-Martineau (2019); Mescheder, Geiger & Nowozin (2018).
+Goodfellow et al. (2014); Salimans et al. (2016); Miyato et al. (2018); Zhao et al. (2020); Karras
+et al. (2020).
 """
 
 from typing import Any, NamedTuple, Protocol
@@ -33,10 +25,12 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.nn import relu, softplus
 
 from gen_models.estimators import base
-from gen_models.models.rows import mean_rows as mean
+from gen_models.estimators.augmentations import Adaptive, Augmentation, as_adaptive
+from gen_models.estimators.critic_penalties import Penalty, Remembering, remembering
+from gen_models.estimators.spectral import Normalisation
+from gen_models.estimators.two_player_losses import Loss
 
 
 class Players(Protocol):
@@ -51,97 +45,12 @@ class Players(Protocol):
     ...
 
 
-class PlayerLoss(Protocol):
-  """One player's loss."""
-
-  def __call__(self, real_M: jax.Array, fake_M: jax.Array, /) -> jax.Array:
-    """Scalar, of f(x) at data and at samples."""
-    ...
-
-
-class Critic(Protocol):
-  """The critic with its parameters held, of which penalties are functions."""
-
-  def __call__(self, x_BV: jax.Array, /) -> jax.Array:
-    """f(x), [M]."""
-    ...
-
-
-class Penalty(Protocol):
-  """A term of the critic's loss."""
-
-  def __call__(self, key: jax.Array, critic: Critic, real_BV: jax.Array, fake_BV: jax.Array,
-               /) -> jax.Array:
-    """Scalar; the key is consumed."""
-    ...
-
-
 class TurnRule(Protocol):
   """Whose turn an update is."""
 
   def __call__(self, step: jax.Array, /) -> jax.Array:
     """Whether the generator moves at this update, else the critic."""
     ...
-
-
-class Loss(NamedTuple):
-  """Both players' losses: (f(x) [M], f(x~) [M]) -> scalar."""
-
-  critic: PlayerLoss
-  generator: PlayerLoss
-
-
-def _classification(real_M, fake_M):
-  return mean(softplus(-real_M)) + mean(softplus(fake_M))
-
-
-def _pairs(real_M, fake_M):
-  return mean(softplus(fake_M - real_M))
-
-
-minimax = Loss(_classification, lambda real_M, fake_M: -mean(softplus(fake_M)))
-non_saturating = Loss(_classification, lambda real_M, fake_M: mean(softplus(-fake_M)))
-hinge = Loss(lambda real_M, fake_M: mean(relu(1 - real_M)) + mean(relu(1 + fake_M)),
-             lambda real_M, fake_M: -mean(fake_M))
-wasserstein = Loss(lambda real_M, fake_M: mean(fake_M) - mean(real_M),
-                   lambda real_M, fake_M: -mean(fake_M))
-relativistic = Loss(_pairs, lambda real_M, fake_M: _pairs(fake_M, real_M))
-LOSSES = {'minimax': minimax, 'non_saturating': non_saturating, 'hinge': hinge,
-          'wasserstein': wasserstein, 'relativistic': relativistic}
-
-
-# Penalties: (key, critic: x_BV -> [M], x_BV, x~_BV) -> scalar, added to the critic's loss.
-
-
-def r1(weight: float) -> Penalty:
-  """weight / 2 <|df/dx|^2> at the data (Mescheder et al., 2018)."""
-  return lambda key, critic, real_BV, fake_BV: weight / 2 * mean(_squared_slope(critic, real_BV))
-
-
-def r2(weight: float) -> Penalty:
-  """weight / 2 <|df/dx|^2> at the samples."""
-  return lambda key, critic, real_BV, fake_BV: weight / 2 * mean(_squared_slope(critic, fake_BV))
-
-
-def gradient_penalty(weight: float = 10.0, slope: float = 1.0) -> Penalty:
-  """weight <(|df/dx| - slope)^2> at x + u (x~ - x), u ~ U(0, 1) of each pair (WGAN-GP)."""
-
-  def penalty(key, critic, real_BV, fake_BV):
-    num = jax.eval_shape(critic, real_BV).shape[0]
-    u_BV = jnp.repeat(jax.random.uniform(key, (num, 1)), len(real_BV) // num, axis=0)
-    squared_M = _squared_slope(critic, real_BV + u_BV * (fake_BV - real_BV))
-    # The root has no derivative at 0, where a critic may well start.
-    norm_M = jnp.where(squared_M > 0, jnp.sqrt(jnp.where(squared_M > 0, squared_M, 1.0)), 0.0)
-    return weight * mean(jnp.square(norm_M - slope))
-
-  return penalty
-
-
-def _squared_slope(critic, x_BV):
-  """|df/dx|^2 of each output, [M]."""
-  f_M, pull = jax.vjp(critic, x_BV)
-  slope_BV, = pull(jnp.ones_like(f_M))
-  return jnp.sum(jnp.square(slope_BV.reshape(len(f_M), -1)), axis=-1)
 
 
 # Whose turn it is.
@@ -171,8 +80,27 @@ class Turn(NamedTuple):
   metrics: dict[str, jax.Array]
 
 
-def adversarial(model: Players, loss: Loss, penalties: tuple[Penalty, ...] = (),
-                generators_turn: TurnRule | None = None) -> base.Estimator:
+class Parts(NamedTuple):
+  """The memory of an estimator of which a part remembers something.
+
+  Attributes:
+    turn: Turn, () without turns.
+    penalties: of each penalty.
+    spectral: singular vectors of the critic's matrices.
+    augment: of the augmentation.
+  """
+
+  turn: Any = ()
+  penalties: Any = ()
+  spectral: Any = ()
+  augment: Any = ()
+
+
+def adversarial(model: Players, loss: Loss, penalties: tuple[Penalty | Remembering, ...] = (),
+                generators_turn: TurnRule | None = None, *,
+                spectral: Normalisation | None = None,
+                augment: Augmentation | Adaptive | None = None,
+                feature_matching: Any = None) -> base.Estimator:
   """grads = (d L_g / d generator, d (L_f + penalties) / d critic), in the structure of params.
 
   All comes from one pass forward through both networks. With turns, the half of the player who
@@ -182,78 +110,138 @@ def adversarial(model: Players, loss: Loss, penalties: tuple[Penalty, ...] = (),
   Args:
     model: see above.
     loss: for what they play.
-    penalties: on the critic, added to its loss.
+    penalties: on the critic, added to its loss. They see data and samples as they are, without
+      augmentation.
     generators_turn: step -> bool, whether this update is the generator's; None: both move at every
       update, each against the other's last parameters.
+    spectral: how the critic's matrices are normalised, for both players and the penalties.
+    augment: what the critic sees of data and samples in both players' losses.
+    feature_matching: weight of |<h(x)> - <h(x~)>|^2, added to the generator's loss, h(x) [M, F]
+      what the critic's last layer reads (Salimans et al., 2016): the model has features(params,
+      x_BV). A square of batch means, so the estimator is biased.
 
   Returns:
     an Estimator whose batch is x_BV; its metrics are `critic_loss` and `penalty` (which it does not
-    contain), `generator_loss`, each of the player's last move (0 before its first).
+    contain), `generator_loss`, each of the player's last move (0 before its first), and with an
+    augmentation that adapts its `augment_probability`.
   """
+  terms = tuple(map(remembering, penalties))
+  seen = None if augment is None else as_adaptive(augment)
+  names = ('critic_loss', 'generator_loss', *(('penalty',) if penalties else ()),
+           *(('augment_probability',) if isinstance(augment, Adaptive) else ()))
 
-  def both(key, params, real_BV):
-    """Gradients of both players and their metrics."""
-    key_fake, key_penalty = jax.random.split(key)
+  def draw(key, params, generator, real_BV):
+    params = params._replace(generator=generator)
+    if hasattr(model, 'generate_beside'):
+      return model.generate_beside(key, params, real_BV)
+    return model.generate(key, params, len(real_BV))
+
+  def both(key, params, kept, real_BV):
+    """Gradients of both players, their metrics, and what the critic's parts remember after."""
+    key_fake, key_penalty, *keys_shown = jax.random.split(key, 4 if seen else 2)
+    vectors = spectral.step(params.critic, kept.spectral) if spectral else ()
+
+    def at(critic):
+      return params._replace(critic=spectral.apply(critic, vectors) if spectral else critic)
+
+    def shown(x_BV, which):
+      return seen.apply(keys_shown[which], kept.augment, x_BV) if seen else x_BV
+
     fake_BV, pull_generator = jax.vjp(
-      lambda generator: model.generate(
-        key_fake, params._replace(generator=generator), len(real_BV)), params.generator)
+      lambda generator: draw(key_fake, params, generator, real_BV), params.generator)
 
     def outputs(critic, fake_BV):
-      both = params._replace(critic=critic)
-      return model.critic(both, real_BV), model.critic(both, fake_BV)
+      both = at(critic)
+      return model.critic(both, shown(real_BV, 0)), model.critic(both, shown(fake_BV, 1))
 
     def penalty(critic):
-      keys = jax.random.split(key_penalty, len(penalties))
-      return sum(fn(key, lambda x_BV: model.critic(params._replace(critic=critic), x_BV), real_BV,
-                    fake_BV) for key, fn in zip(keys, penalties, strict=True))
+      keys = jax.random.split(key_penalty, len(terms))
+      found, remembered = zip(*(
+        term.value(key, lambda x_BV: model.critic(at(critic), x_BV), real_BV, fake_BV, memory)
+        for key, term, memory in zip(keys, terms, kept.penalties, strict=True)), strict=True)
+      return sum(found), remembered
 
     f, pull_critic = jax.vjp(outputs, params.critic, fake_BV)
     critic_loss, critic_df = jax.value_and_grad(lambda f: loss.critic(*f))(f)
     generator_loss, generator_df = jax.value_and_grad(lambda f: loss.generator(*f))(f)
     critic, _ = pull_critic(critic_df)
-    generator, = pull_generator(pull_critic(generator_df)[1])
+    fake_grad_BV = pull_critic(generator_df)[1]
+    if feature_matching is not None:
+      gap, gap_grad_BV = jax.value_and_grad(
+        lambda fake_BV: _feature_gap(model, at(params.critic), real_BV, fake_BV))(fake_BV)
+      generator_loss = generator_loss + feature_matching * gap
+      fake_grad_BV = fake_grad_BV + feature_matching * gap_grad_BV
+    generator, = pull_generator(fake_grad_BV)
     metrics = {'critic_loss': critic_loss, 'generator_loss': generator_loss}
+    remembered = ()
     if penalties:
-      metrics['penalty'], extra = jax.value_and_grad(penalty)(params.critic)
+      (metrics['penalty'], remembered), extra = jax.value_and_grad(penalty, has_aux=True)(
+        params.critic)
       critic = jax.tree.map(jnp.add, critic, extra)
-    return params._replace(generator=generator, critic=critic), metrics
+    adapted = seen.update(kept.augment, f[0], len(real_BV)) if seen else ()
+    if isinstance(augment, Adaptive):
+      metrics['augment_probability'] = augment.probability(adapted)
+    return (params._replace(generator=generator, critic=critic), metrics,
+            Parts((), remembered, vectors, adapted))
 
   def init(key, params):
-    del key, params
-    if generators_turn is None:
-      return base.Memory()
-    names = ('critic_loss', 'generator_loss', *(('penalty',) if penalties else ()))
-    return base.Memory(shared=Turn(jnp.zeros(()), {name: jnp.zeros(()) for name in names}))
+    key_spectral, *keys = jax.random.split(key, len(terms) + 1)
+    turn = () if generators_turn is None else Turn(
+      jnp.zeros(()), {name: jnp.zeros(()) for name in names})
+    return _memory(Parts(
+      turn, tuple(term.init(key) for key, term in zip(keys, terms, strict=True)),
+      spectral.init(key_spectral, params.critic) if spectral else (),
+      seen.init() if seen else ()))
 
   def grad(key, params, memory, real_BV):
+    kept = _parts(memory, len(terms))
     if generators_turn is None:
-      grads, metrics = both(key, params, real_BV)
-      return grads, memory, metrics
-    step, before = memory.shared
+      grads, metrics, kept = both(key, params, kept, real_BV)
+      return grads, _memory(kept), metrics
+    step, before = kept.turn
 
     def critics():
-      grads, metrics = both(key, params, real_BV)
+      grads, metrics, after = both(key, params, kept, real_BV)
       return (_only(grads, 'critic'),
-              {**metrics, 'generator_loss': before['generator_loss']})
+              {**metrics, 'generator_loss': before['generator_loss']}, after)
 
     def generators():
-      grads, metrics = both(key, params, real_BV)
+      grads, metrics, _ = both(key, params, kept, real_BV)
       return (_only(grads, 'generator'),
-              {**before, 'generator_loss': metrics['generator_loss']})
+              {**before, 'generator_loss': metrics['generator_loss']}, kept._replace(turn=()))
 
     # What a branch does not return, the compiler does not compute.
-    grads, metrics = lax.cond(generators_turn(step), generators, critics)
-    return grads, base.Memory(shared=Turn(step + 1, metrics)), metrics
+    grads, metrics, after = lax.cond(generators_turn(step), generators, critics)
+    return grads, _memory(after._replace(turn=Turn(step + 1, metrics))), metrics
 
-  return base.Estimator(init, grad, target=None if generators_turn is None else _masked(
-    generators_turn))
+  return base.Estimator(init, grad, biased=loss.biased or feature_matching is not None,
+                        target=None if generators_turn is None else _masked(generators_turn))
+
+
+def _feature_gap(model, params, real_BV, fake_BV):
+  """|<h(x)> - <h(x~)>|^2."""
+  gap_F = jnp.mean(model.features(params, real_BV), 0) - jnp.mean(
+    model.features(params, fake_BV), 0)
+  return jnp.sum(jnp.square(gap_F))
+
+
+def _memory(kept: Parts) -> base.Memory:
+  """What is checkpointed: the turn by itself where no other part remembers anything."""
+  others = jax.tree.leaves(kept._replace(turn=()))
+  return base.Memory(shared=kept if others else kept.turn)
+
+
+def _parts(memory: base.Memory, num_penalties: int = 0) -> Parts:
+  if isinstance(memory.shared, Parts):
+    return memory.shared
+  return Parts(memory.shared, ((),) * num_penalties)
 
 
 def _masked(generators_turn: TurnRule) -> base.Target:
   """The gradient of the player whose turn it is."""
   def target(grads, params, memory):
     del params
-    generators = generators_turn(memory.shared.step)
+    generators = generators_turn(_parts(memory).turn.step)
     return jax.tree.map(lambda *halves: jnp.where(generators, *halves),
                         _only(grads, 'generator'), _only(grads, 'critic'))
   return target

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from gen_models.estimators import base
-from gen_models.estimators.adversarial import Loss, Penalty
+from gen_models.estimators.critic_penalties import Penalty, Remembering
 from gen_models.estimators.directions import Direction
 from gen_models.estimators.negative import Negative
+from gen_models.estimators.two_player_losses import Loss
 from gen_models.estimators.variational import Rule
 
 ESTIMATOR = ('an Estimator, a function of no arguments that returns one, '
@@ -22,7 +23,7 @@ NEGATIVE = 'a Negative, or a function of no arguments that returns one'
 DIRECTION = 'a Direction, or a function of no arguments that returns one'
 RULE = 'a Rule, or a function of no arguments that returns one'
 LOSS = 'a Loss of two players, or a function of no arguments that returns one'
-PENALTY = 'a function penalty(key, critic, real_BV, fake_BV) -> scalar'
+PENALTY = ('a function penalty(key, critic, real_BV, fake_BV) -> scalar, or a Remembering penalty')
 
 _T = TypeVar('_T')
 
@@ -69,8 +70,10 @@ def as_loss(thing: Any) -> Loss:
   return _as(Loss, thing, LOSS)
 
 
-def as_penalty(thing: Any) -> Penalty:
-  """The penalty that a function is, see PENALTY; raises TypeError where it is none."""
+def as_penalty(thing: Any) -> Penalty | Remembering:
+  """The penalty that an object is, see PENALTY; raises TypeError where it is none."""
+  if isinstance(thing, Remembering):
+    return thing
   if callable(thing) and num_arguments(thing) == 4:
     return thing
   raise TypeError(f'{_what(thing)}; expected {PENALTY}')

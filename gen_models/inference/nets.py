@@ -6,7 +6,6 @@ Axis suffixes: B rows, D values of a row, F features.
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -76,27 +75,13 @@ def gan(model: gan_lib.Model, **options) -> Questions:
     if num_draws:
       raise ValueError('features of a critic are functions of a row: there are no draws of them')
     packs = jnp.tile(x_BD, (1, model.packing))
-    return {'features': last_input(model.critic_net, params.critic, packs)}
+    return {'features': networks.last_input(model.critic_net, params.critic, packs)}
 
   why = 'it has neither an encoder nor a density: ' + _ADVERSARIAL
   return Questions(
     features=features, log_likelihood=_ADVERSARIAL, reconstruction=why, imputation=why,
     classes='its critic separates draws from data, nothing else', takes_missing=(),
     chains='it is drawn from exactly, without chains')._replace(**options)
-
-
-def last_input(network: nn.Module, params: Any, x_BD: jax.Array) -> jax.Array:
-  """The input of the last dense layer of a network, [B, F]."""
-  seen: list = []
-
-  def watch(call, args, kwargs, context):
-    if isinstance(context.module, networks.Dense) and context.method_name == '__call__':
-      seen.append(args[0])
-    return call(*args, **kwargs)
-
-  with nn.intercept_methods(watch):
-    networks.apply(network, params, x_BD)
-  return seen[-1]
 
 
 def _require(params: Any, kind: type, num_draws: int = 0) -> None:

@@ -61,12 +61,19 @@ class Model(NamedTuple):
     Raises:
       ValueError: the batch does not divide into packs, or x are not the vectors of this model.
     """
+    return networks.apply(self.critic_net, params.critic, self._packs(x_BV))[:, 0]
+
+  def features(self, params: Params, x_BV) -> jax.Array:
+    """h(x), what the critic's last dense layer reads, [M, F]; errors as of `critic`."""
+    return networks.last_input(self.critic_net, params.critic, self._packs(x_BV))
+
+  def _packs(self, x_BV) -> jax.Array:
+    """`packing` consecutive samples as one row, [M, packing V]."""
     if x_BV.shape[-1] != self.num_visible:
       raise ValueError(f'samples of width {x_BV.shape[-1]} for a critic of {self.num_visible}')
     if len(x_BV) % self.packing:
       raise ValueError(f'{len(x_BV)} samples do not divide into packs of {self.packing}')
-    packs = x_BV.reshape(-1, self.packing * self.num_visible)
-    return networks.apply(self.critic_net, params.critic, packs)[:, 0]
+    return x_BV.reshape(-1, self.packing * self.num_visible)
 
   def decode(self, params: Params, z_BZ) -> jax.Array:
     """g(z), [B, V]."""

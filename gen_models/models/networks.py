@@ -11,7 +11,7 @@ Axis suffixes: R rows, D inputs, F features, Y X pixels, C channels.
 import inspect
 import math
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -175,3 +175,24 @@ def apply(network: nn.Module, params, x: jax.Array) -> jax.Array:
   """The network along the last axis of x [.., D], all leading axes as rows of one product."""
   y_RF = cast(jax.Array, network.apply({'params': params}, x.reshape(-1, x.shape[-1])))
   return y_RF.reshape(*x.shape[:-1], y_RF.shape[-1])
+
+
+def last_input(network: nn.Module, params: Any, x_BD: jax.Array) -> jax.Array:
+  """The input of the last dense layer of a network, [B, F].
+
+  Raises:
+    ValueError: it has no layer that is a `Dense`.
+  """
+  seen: list = []
+
+  def watch(call, args, kwargs, context):
+    if isinstance(context.module, Dense) and context.method_name == '__call__':
+      seen.append(args[0])
+    return call(*args, **kwargs)
+
+  with nn.intercept_methods(watch):
+    apply(network, params, x_BD)
+  if not seen:
+    raise ValueError(f'{type(network).__name__} has no layer of type networks.Dense, whose input '
+                     'would be its features')
+  return seen[-1]
