@@ -14,10 +14,20 @@ normalised networks, N(0, 0.02^2) weights, Adam 2e-4 with beta1 0.5, no decay, n
   wgan_gp         five critic moves for one of the generator
   rpgan_r1_r2     relativistic in pairs, R1 + R2 (Huang et al., 2024)
   dcgan           the classical recipe
+  spectral        hinge, spectral normalisation (Miyato et al., 2018)
+  conditional     rpgan_r1_r2 of each class, with a projection critic (Miyato & Koyama, 2018)
   digits          rpgan_r1_r2 on 8x8 digits, dense networks of 256
+  digits_conditional    the same of each class
+  digits_diff_augment   the critic sees augmented images (Zhao et al., 2020)
+  digits_adaptive       the same, as much as it needs (Karras et al., 2020)
+  stacked_digits        three digits as colours, rpgan_r1_r2 with dense networks of 512
+  stacked_digits_gan    non-saturating, no penalty
+  stacked_digits_pacgan4  its critic sees packs of 4
 
-RESULTS.md has digits and rpgan_r1_r2; the others are not measured. Cost on 2 CPU cores shared
-with other work: digits 40 seconds.
+Further scores of class-conditional variants: the share of 1,000 draws a class of which a classifier
+says that class. Of stacked digits: the classes among 26,000 draws, of 1000, and the reverse KL of
+their shares in nats. RESULTS.md has what is measured. Cost on 2 CPU cores shared with other work:
+digits 40 seconds.
 """
 
 import math
@@ -27,9 +37,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments._common import custom
-from experiments._common.games import AnyLoss, AnyPenalty, game, init
-from gen_models import data, inference
+from experiments._common import custom, judged
+from experiments._common.games import AnyLoss, AnyPenalty, Moves, critic_read, game, init
+from gen_models import data, estimators, inference
 from gen_models.domains import (
   DatasetName,
   Decay,
@@ -41,9 +51,11 @@ from gen_models.domains import (
 )
 from gen_models.evaluation import figures, likelihood
 from gen_models.experiment import Experiment, Phase, unlabelled
-from gen_models.models import gan
+from gen_models.models import gan, label_rbm
 from gen_models.models.convolutions import Decoder, Encoder
 
+_DIGITS = dict(dataset='digits', nets='dense', width=256)
+_STACKED = dict(dataset='stacked_digits', nets='dense', width=512)
 VARIANTS = {
   'non_saturating': dict(loss='non_saturating', penalty='r1'),
   'hinge': dict(loss='hinge', penalty='r1'),
@@ -52,7 +64,15 @@ VARIANTS = {
   'rpgan_r1_r2': dict(),
   'dcgan': dict(loss='non_saturating', penalty='none', nets='dcgan', learning_rate=2e-4, beta1=0.5,
                 beta2=0.999, decay='none', average=0.0),
-  'digits': dict(dataset='digits', nets='dense', width=256),
+  'spectral': dict(loss='hinge', penalty='none', spectral_norm=True),
+  'conditional': dict(conditional=True),
+  'digits': _DIGITS,
+  'digits_conditional': dict(_DIGITS, conditional=True),
+  'digits_diff_augment': dict(_DIGITS, augment='diff_augment'),
+  'digits_adaptive': dict(_DIGITS, augment='adaptive'),
+  'stacked_digits': _STACKED,
+  'stacked_digits_gan': dict(_STACKED, loss='non_saturating', penalty='none'),
+  'stacked_digits_pacgan4': dict(_STACKED, loss='non_saturating', penalty='none', packing=4),
 }
 
 
@@ -65,33 +85,44 @@ def experiment(*, dataset: DatasetName = 'mnist',
                num_latents: Width = 64, form: Literal['products', 'lax'] = 'products',
                learning_rate: NonNegative = 1e-3, beta1: Decay = 0.0, beta2: Decay = 0.99,
                decay: Literal['cosine', 'none'] = 'cosine', average: Decay = 0.999,
-               batch_size: PositiveInt = 64, num_steps: NumUpdates = 20_000) -> Experiment:
+               batch_size: PositiveInt = 64, num_steps: NumUpdates = 20_000,
+               conditional: bool | None = None, packing: PositiveInt | None = None,
+               lazy: PositiveInt | None = None, spectral_norm: bool | None = None,
+               moves: Moves | None = None, feature_matching: NonNegative | None = None,
+               augment: Literal['diff_augment', 'adaptive'] | None = None) -> Experiment:
   """weight is that of each penalty; critic_steps 0 moves both players at every update.
 
   width is that of the hidden layers of dense networks, of the convolutional layer next to the
   pixels of the others; num_steps counts the moves of both. form is how convolutions are computed,
-  see models.convolutions.
+  see models.convolutions. lazy: penalties are taken at every n-th move of the critic.
   """
   spec = data.spec(dataset)
   shape = spec.seen_shape
   if not spec.unit_interval:
     raise data.BadData(f'data set {dataset}: its values are seen outside [0, 1], where these '
                        'networks end: leave out scale= in its name')
-  model = custom.players(build(nets, spec, width, num_latents, form), generator, critic, shape)
+  model = players(build(nets, spec, width, num_latents, form), spec, generator, critic,
+                  conditional=conditional, packing=packing)
   ours, optimizer = game(
     model, loss, penalty, weight, critic_steps, learning_rate=learning_rate, beta1=beta1,
-    beta2=beta2, decay=decay, num_steps=num_steps)
+    beta2=beta2, decay=decay, num_steps=num_steps, lazy=lazy, spectral_norm=spectral_norm,
+    moves=moves, feature_matching=feature_matching,
+    augment=augmentation(augment, spec, conditional))
 
-  def sample(key, params, num):
+  def draw(key, params, num):
     # Networks that normalise over a batch need one.
-    x_NV = model.generate(key, params, max(num, batch_size))[:num]
-    return x_NV, x_NV
+    return model.generate(key, params, max(num, batch_size))[:num, :spec.num_visible]
 
   def evaluate(key, params, dataset, report):
-    del key, params, report
+    scores = {}
+    if conditional:
+      scores = judged.class_scores(key, model, params, dataset, report)
+    elif dataset.name == judged.STACKED:
+      scores = judged.stack_scores(key, jax.jit(draw, static_argnums=2), params, dataset, report)
     return likelihood.no_likelihood(
       'adversarial networks are drawn from, not evaluated',
-      num_images=len(dataset.test.rows), binarisation='real', split='test')
+      num_images=len(dataset.test.rows), binarisation='real', split='test',
+      **({'scores': scores} if scores else {}))
 
   def pictures(key, params, dataset):
     del dataset
@@ -100,11 +131,57 @@ def experiment(*, dataset: DatasetName = 'mnist',
   return Experiment(
     dataset=dataset, binarisation='real',
     phases=(Phase('gan', init(model), custom.chosen(estimator, ours), optimizer,
-                  data.batches(batch_size, 'real', spec), num_steps, batch_size, average),),
-    evaluate=evaluate, pictures=pictures, sample=unlabelled(sample, shape), steps_per_dispatch=500,
-    questions=inference.gan(model),
+                  batches(batch_size, spec, conditional), num_steps, batch_size, average),),
+    evaluate=evaluate, pictures=pictures, steps_per_dispatch=500,
+    sample=(judged.of_class(model, shape) if conditional
+            else unlabelled(lambda *args: (draw(*args),) * 2, shape)),
+    questions=inference.gan(getattr(model, 'model', model), critic_read(model, spectral_norm)),
     model=model,
     protocol=f'{num_steps} moves of either player, real pixels')
+
+
+def players(model: gan.Model, spec: data.Spec, generator, critic, *, conditional: bool | None,
+            packing: int | None) -> gan.Model | gan.ClassConditional:
+  """The model with a user's networks, packing and classes, where they are asked for."""
+  num_classes = data.classes_of(spec) if conditional else 0
+  if packing is not None and conditional:
+    raise ValueError('a class-conditional critic reads one sample at once: leave packing out')
+  num_latents = model.num_latents
+  model = custom.players(model._replace(num_latents=num_latents + num_classes,
+                                        packing=packing or 1), generator, critic, spec.seen_shape)
+  model = model._replace(num_latents=num_latents)
+  return gan.ClassConditional(model, num_classes) if conditional else model
+
+
+def batches(batch_size: int, spec: data.Spec, conditional: bool | None):
+  """Batches of rows, with their one-of-Q class behind them where the game is of each class."""
+  if not conditional:
+    return data.batches(batch_size, 'real', spec)
+  with_labels, num_classes = (data.batches(batch_size, 'real', spec, with_labels=True),
+                              data.classes_of(spec))
+  return lambda key, arrays, step: label_rbm.attach(*with_labels(key, arrays, step), num_classes)
+
+
+def augmentation(name: str | None, spec: data.Spec, conditional: bool | None):
+  """The augmentation of images that is named.
+
+  Raises:
+    BadData: the rows are not images.
+    ValueError: rows have classes behind them.
+  """
+  if name is None:
+    return None
+  if not spec.is_image:
+    raise data.BadData(f'data set {spec.name}: augment={name} is of pictures, and its rows are '
+                       'vectors: leave augment out')
+  if conditional:
+    raise ValueError(f'augment={name} changes pictures, and a class-conditional critic reads rows '
+                     'with a class behind them: leave one of the two out')
+  shape = spec.seen_shape
+  if name == 'diff_augment':
+    return estimators.diff_augment(shape)
+  return estimators.adaptive([estimators.translation(shape), estimators.colour(shape),
+                              estimators.cutout(shape)])
 
 
 def build(nets: str, spec: data.Spec, width: int, num_latents: int, form: str) -> gan.Model:
@@ -125,11 +202,21 @@ def build(nets: str, spec: data.Spec, width: int, num_latents: int, form: str) -
     num_visible)
 
 
-def interpolations(key, model: gan.Model, params, shape, rows: int = 8,
+def interpolations(key, model: gan.Model | gan.ClassConditional, params, shape, rows: int = 8,
                    columns: int = 9) -> np.ndarray:
-  """g(cos(t) z + sin(t) z'), t from 0 to pi / 2: every latent on the way is a draw from N(0, I)."""
-  ends_ERZ = jax.random.normal(key, (2, rows, model.num_latents))
+  """g(cos(t) z + sin(t) z'), t from 0 to pi / 2: every latent on the way is a draw from N(0, I).
+
+  Each row of the picture is of one class where there are classes.
+  """
+  if isinstance(model, gan.ClassConditional):
+    y_NQ = jax.nn.one_hot(jnp.repeat(jnp.arange(rows) % model.num_classes, columns),
+                          model.num_classes)
+    num_latents, decode = model.model.num_latents, lambda params, z_NZ: model.decode(
+      params, z_NZ, y_NQ)
+  else:
+    num_latents, decode = model.num_latents, model.decode
+  ends_ERZ = jax.random.normal(key, (2, rows, num_latents))
   t_C = jnp.linspace(0, math.pi / 2, columns)[:, None]
   z_RCZ = jnp.cos(t_C) * ends_ERZ[0][:, None] + jnp.sin(t_C) * ends_ERZ[1][:, None]
-  x_NV = jax.jit(model.decode)(params, z_RCZ.reshape(-1, model.num_latents))
+  x_NV = jax.jit(decode)(params, z_RCZ.reshape(-1, num_latents))
   return figures.to_grid(x_NV, shape, rows, columns)

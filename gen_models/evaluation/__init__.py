@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     gradients,
     importance,
     json_fields,
+    judge,
     likelihood,
     modes,
     moments,
@@ -36,14 +37,14 @@ if TYPE_CHECKING:
 
 __all__ = [
   'Audit', 'ContractError', 'audit', 'baselines', 'charts', 'check', 'contacts', 'copies', 'dbm',
-  'deep', 'features', 'figures', 'gradients', 'importance', 'json_fields', 'likelihood', 'modes',
-  'moments', 'monitors', 'mutations', 'samples', 'score', 'stopwatch', 'weights']
+  'deep', 'features', 'figures', 'gradients', 'importance', 'json_fields', 'judge', 'likelihood',
+  'modes', 'moments', 'monitors', 'mutations', 'samples', 'score', 'stopwatch', 'weights']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
   ('baselines', 'charts', 'contacts', 'copies', 'dbm', 'deep', 'features', 'figures', 'gradients',
-   'importance', 'json_fields', 'likelihood', 'modes', 'moments', 'monitors', 'mutations',
-   'samples', 'score', 'weights'),
+   'importance', 'json_fields', 'judge', 'likelihood', 'modes', 'moments', 'monitors',
+   'mutations', 'samples', 'score', 'weights'),
   {'Audit': 'gen_models.evaluation.gradients',
    'ContractError': 'gen_models.evaluation.gradients',
    'audit': 'gen_models.evaluation.gradients',

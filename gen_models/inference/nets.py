@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from gen_models.experiment import Questions
-from gen_models.models import dbn, feedforward, gan as gan_lib, networks
+from gen_models.models import dbn, feedforward, gan as gan_lib
 
 _ADVERSARIAL = 'adversarial networks are drawn from, not evaluated'
 
@@ -65,17 +65,22 @@ def autoencoder(**options) -> Questions:
     num_layers=lambda params: len(getattr(params, 'encoder', params).layers))._replace(**options)
 
 
-def gan(model: gan_lib.Model, **options) -> Questions:
+def gan(model: gan_lib.Model, read: Callable = lambda params: params, **options) -> Questions:
   """The questions of an adversarial game: what the last layer of its critic reads.
 
   A critic that reads several samples at once sees copies of a row.
+
+  Args:
+    model: of the game.
+    read: parameters of the run -> those that its critic is evaluated at.
+    **options: fields of Questions that are to be others.
   """
   def features(key, params, x_BD, *, layer, num_draws):
     del key, layer
     if num_draws:
       raise ValueError('features of a critic are functions of a row: there are no draws of them')
-    packs = jnp.tile(x_BD, (1, model.packing))
-    return {'features': networks.last_input(model.critic_net, params.critic, packs)}
+    packs_MV = jnp.repeat(x_BD, model.packing, axis=0)
+    return {'features': model.features(read(params), packs_MV)}
 
   why = 'it has neither an encoder nor a density: ' + _ADVERSARIAL
   return Questions(

@@ -4,12 +4,13 @@
 
 f is a log-odds for losses of classification and a witness function for distances; what the two
 play for is the loss (estimators.adversarial). A packed critic (Lin et al., 2018) reads m samples at
-once, f(x_1, .., x_m), so that a generator without variety is seen.
+once, f(x_1, .., x_m), so that a generator without variety is seen. A class-conditional game has a
+class beside every sample.
 
 Networks that normalise do so over the batch they are given and remember nothing, see
 convolutions.BatchNorm: a sample then depends on the batch it was drawn in.
 
-Axis suffixes: B batch, Z latents, V visible, D features, M packs = B / packing.
+Axis suffixes: B batch, Z latents, V visible, D F features, M packs = B / packing, Q classes.
 
 Goodfellow et al. (2014); Radford, Metz & Chintala (2016).
 """
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from gen_models.models import networks
 from gen_models.models.convolutions import BatchNorm, Decoder, Encoder, Linear, weights
@@ -65,7 +67,7 @@ class Model(NamedTuple):
 
   def features(self, params: Params, x_BV) -> jax.Array:
     """h(x), what the critic's last dense layer reads, [M, F]; errors as of `critic`."""
-    return networks.last_input(self.critic_net, params.critic, self._packs(x_BV))
+    return networks.with_last_input(self.critic_net, params.critic, self._packs(x_BV))[1]
 
   def _packs(self, x_BV) -> jax.Array:
     """`packing` consecutive samples as one row, [M, packing V]."""
@@ -82,6 +84,81 @@ class Model(NamedTuple):
   def generate(self, key, params: Params, num: int) -> jax.Array:
     """x = g(z), z ~ N(0, I), [num, V]."""
     return self.decode(params, jax.random.normal(key, (num, self.num_latents)))
+
+
+def packed(model: Model, packing: int) -> Model:
+  """The model whose critic reads `packing` samples at once; its network has so many times V inputs.
+
+  Lin et al. (2018).
+
+  Raises:
+    ValueError: fewer than one.
+  """
+  if packing < 1:
+    raise ValueError(f'a critic reads at least one sample at once, not {packing}')
+  return model._replace(packing=packing)
+
+
+class ClassConditional(NamedTuple):
+  """A game of each class: x = g(z, y), and the critic of a sample with its class,
+
+    f(x, y) = f(x) + e_y.h(x),   h(x) what the last dense layer of its network reads
+
+  (projection: Miyato & Koyama, 2018). Rows are [x, one-of-Q class], as label_rbm.attach makes them,
+  of data and samples alike, so losses, penalties and augmentations see rows as they always do. The
+  critic has no slope along the class.
+
+  Attributes:
+    model: the networks; the generator's has Z + Q inputs. The critic reads one sample at once.
+    num_classes: Q.
+  """
+
+  model: Model
+  num_classes: int
+
+  def init(self, key) -> Params:
+    """Fresh players; the critic's fields are `net` and `class_QF`, zeros."""
+    model = self.model
+    if model.packing != 1:
+      raise ValueError(f'a class-conditional critic reads one sample at once, not '
+                       f'{model.packing}: use packing=1')
+    params = model._replace(num_latents=model.num_latents + self.num_classes).init(key)
+    x_BV = jax.ShapeDtypeStruct((1, model.num_visible), jnp.float32)
+    features = jax.eval_shape(model.features, params, x_BV).shape[-1]
+    return params._replace(critic={'net': params.critic,
+                                   'class_QF': jnp.zeros((self.num_classes, features))})
+
+  def network(self, params: Params) -> Params:
+    """The parameters of `model`: of the critic those of its network, without classes."""
+    return params._replace(critic=params.critic['net'])
+
+  def critic(self, params: Params, x_BVQ) -> jax.Array:
+    """f(x, y), [B], of rows [x, one-of-Q class]."""
+    x_BV, y_BQ = x_BVQ[:, :-self.num_classes], lax.stop_gradient(x_BVQ[:, -self.num_classes:])
+    f_B1, h_BF = networks.with_last_input(self.model.critic_net, params.critic['net'], x_BV)
+    return f_B1[:, 0] + jnp.sum((y_BQ @ params.critic['class_QF']) * h_BF, axis=-1)
+
+  def features(self, params: Params, x_BVQ) -> jax.Array:
+    """h(x), [B, F]."""
+    return self.model.features(self.network(params), x_BVQ[:, :-self.num_classes])
+
+  def decode(self, params: Params, z_BZ, y_BQ) -> jax.Array:
+    """g(z, y), [B, V]."""
+    return self.model.decode(params, jnp.concatenate([z_BZ, y_BQ], axis=-1))
+
+  def draw(self, key, params: Params, y_BQ) -> jax.Array:
+    """x = g(z, y), z ~ N(0, I), [B, V], of one-of-Q classes."""
+    return self.decode(params, jax.random.normal(key, (len(y_BQ), self.model.num_latents)), y_BQ)
+
+  def generate(self, key, params: Params, num: int) -> jax.Array:
+    """Rows [x, class], [num, V + Q], the classes in turn."""
+    y_BQ = jax.nn.one_hot(jnp.arange(num) % self.num_classes, self.num_classes)
+    return jnp.concatenate([self.draw(key, params, y_BQ), y_BQ], axis=-1)
+
+  def generate_beside(self, key, params: Params, x_BVQ) -> jax.Array:
+    """Rows of the classes of given rows: pairs are of one class."""
+    y_BQ = x_BVQ[:, -self.num_classes:]
+    return jnp.concatenate([self.draw(key, params, y_BQ), y_BQ], axis=-1)
 
 
 # Networks.

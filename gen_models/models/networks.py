@@ -177,8 +177,9 @@ def apply(network: nn.Module, params, x: jax.Array) -> jax.Array:
   return y_RF.reshape(*x.shape[:-1], y_RF.shape[-1])
 
 
-def last_input(network: nn.Module, params: Any, x_BD: jax.Array) -> jax.Array:
-  """The input of the last dense layer of a network, [B, F].
+def with_last_input(network: nn.Module, params: Any,
+                    x_BD: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """The network's outputs [B, O], and the inputs of its last dense layer [B, F].
 
   Raises:
     ValueError: it has no layer that is a `Dense`.
@@ -191,8 +192,8 @@ def last_input(network: nn.Module, params: Any, x_BD: jax.Array) -> jax.Array:
     return call(*args, **kwargs)
 
   with nn.intercept_methods(watch):
-    apply(network, params, x_BD)
+    y_BO = apply(network, params, x_BD)
   if not seen:
     raise ValueError(f'{type(network).__name__} has no layer of type networks.Dense, whose input '
                      'would be its features')
-  return seen[-1]
+  return y_BO, seen[-1]

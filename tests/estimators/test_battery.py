@@ -36,6 +36,13 @@ PAIRINGS = {
   'vimco3_arithmetic', 'two_layers_vimco2', 'ovis3', 'ovis3_many', 'ovis2_monte_carlo',
   'elbo_warm_up', 'free_bits', 'wake_sleep1', 'rws2'}
 
+# One line each of a table: tests/estimators/test_adversarial.py has them all in one program.
+PAIRINGS |= {
+  'gan_least_squares', 'gan_relativistic_average', 'gan_total_variation', 'gan_kl',
+  'gan_reverse_kl', 'gan_pearson', 'gan_neyman', 'gan_squared_hellinger', 'gan_jensen_shannon',
+  'gan_energy', 'gan_top_k', 'gan_dragan', 'gan_zero_centred', 'gan_consistency',
+  'gan_lazy_r1_r2', 'gan_augmented', 'gan_feature_matching'}
+
 every_estimator = pytest.mark.parametrize('name', [
   pytest.param(name, marks=pytest.mark.slow if name in PAIRINGS else ())
   for name in catalogue.ENTRIES])

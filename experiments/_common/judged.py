@@ -1,0 +1,82 @@
+"""Draws of adversarial networks, judged by a classifier that is trained on the data's own classes.
+
+Axis suffixes: N draws, V values of a row, C channels, Q classes.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gen_models import data, indices
+from gen_models.evaluation import judge
+from gen_models.experiment import Sampler, Samples
+from gen_models.models import gan
+
+STACKED, DIGITS = 'stacked_digits', 10
+DRAWS_A_CLASS, STACKED_DRAWS, BATCH = 1000, 26_000, 1000
+
+
+def of_class(model: gan.ClassConditional, shape) -> Sampler:
+  """Experiment.sample: of one class or, where none is asked for, of all classes in turn."""
+  drawn = jax.jit(model.draw)
+
+  def sample(key, params, num, label):
+    if label is not None:
+      indices.check('label', label, model.num_classes, 'classes')
+    y_N = np.arange(num) % model.num_classes if label is None else np.full(num, label)
+    x_NV = drawn(key, params, jax.nn.one_hot(y_N, model.num_classes))
+    return Samples(*(x_NV.reshape(num, *shape),) * 2)
+
+  return sample
+
+
+def class_scores(key, model: gan.ClassConditional, params, dataset: data.Dataset,
+                 report: Callable[[str], None]) -> dict[str, float]:
+  """The share of 1,000 draws a class of which a classifier says the class that was asked for."""
+  report('training the classifier that judges the draws')
+  found = _judge(dataset, model.num_classes, lambda x_NV, y_N: (x_NV, y_N))
+  drawn = jax.jit(model.draw)
+  y_NQ = jnp.eye(model.num_classes)
+  right_Q = [found.accuracy(drawn(key_class, params, jnp.tile(y_NQ[y], (DRAWS_A_CLASS, 1))),
+                            np.full(DRAWS_A_CLASS, y))
+             for y, key_class in enumerate(jax.random.split(key, model.num_classes))]
+  return {'class_accuracy': float(np.mean(right_Q)), 'worst_class_accuracy': float(min(right_Q)),
+          'judge_accuracy': found.accuracy(*_rows(dataset, 'test'))}
+
+
+def stack_scores(key, draw: Callable, params, dataset: data.Dataset,
+                 report: Callable[[str], None]) -> dict[str, float]:
+  """Classes among 26,000 draws of stacked digits, and the divergence of their shares.
+
+  The classifier reads one channel. `of_data` are as many stacks of the training digits, made anew.
+  """
+  report('training the classifier that judges the draws')
+  found = _judge(dataset, DIGITS, _channels)
+  train_MV, _ = _channels(*_rows(dataset, 'train'))
+  key_draw, key_data = jax.random.split(key)
+  rows_NC = np.asarray(jax.random.randint(key_data, (STACKED_DRAWS, 3), 0, len(train_MV)))
+  of_data = judge.coverage(found.classes(train_MV)[rows_NC] @ [100, 10, 1], DIGITS**3)
+  drawn = np.concatenate([np.asarray(draw(key, params, BATCH)) for key in jax.random.split(
+    key_draw, STACKED_DRAWS // BATCH)])
+  y_M = found.classes(_channels(drawn, np.zeros(len(drawn), int))[0])
+  return {**judge.coverage(y_M.reshape(3, -1).T @ [100, 10, 1], DIGITS**3),
+          **{f'{name}_of_data': value for name, value in of_data.items()},
+          'judge_accuracy': found.accuracy(*_channels(*_rows(dataset, 'test')))}
+
+
+def _judge(dataset: data.Dataset, num_classes: int, read: Callable) -> judge.Judge:
+  return judge.train(*read(*_rows(dataset, 'train')), num_classes)
+
+
+def _rows(dataset: data.Dataset, split: str) -> tuple[np.ndarray, np.ndarray]:
+  return (np.asarray(data.fixed_split(dataset, split, 'real')),
+          np.asarray(getattr(dataset, split).labels))
+
+
+def _channels(x_NV, y_N) -> tuple[np.ndarray, np.ndarray]:
+  """Every channel of stacked digits as a row, [3 N, V / 3], those of the first first; its digit."""
+  x_NV = np.asarray(x_NV)
+  x_CNV = np.moveaxis(x_NV.reshape(len(x_NV), -1, 3), -1, 0)
+  return x_CNV.reshape(3 * len(x_NV), -1), np.concatenate([y_N // 100, y_N // 10 % 10, y_N % 10])
