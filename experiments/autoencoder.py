@@ -93,7 +93,7 @@ def through(params: dbn.Params, x_NV, model) -> jax.Array:
 
 def by_pca(dataset, num_components: int, x_NV) -> jax.Array:
   """Images through that many principal components of the training images, [N, V]."""
-  params = pca.fit(pixels(dataset.train, dataset.about), num_components)
+  params = pca.fit(pixels(dataset.train, dataset.about), num_components, dataset.train.weights)
   return pca.reconstruct(params, pca.project(params, x_NV))
 
 

@@ -30,10 +30,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments._common import custom, dequantised
+from experiments._common import custom, dequantised, whole
 from gen_models import data, inference
 from gen_models.domains import DatasetName, Fraction, NonNegative, NumUpdates, PositiveInt
-from gen_models.estimators.maximum_likelihood import fixed_point, maximum_likelihood
+from gen_models.estimators.maximum_likelihood import maximum_likelihood
 from gen_models.evaluation import figures
 from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import gaussian
@@ -83,18 +83,18 @@ def experiment(*, dataset: DatasetName = 'digits',
       raise ValueError('a closed form needs all images at once: run it without streaming')
     x_NV = arrays.rows.reshape(len(arrays.rows), -1)
     if dequantised.is_continuous(spec):
-      return data.seen(None, x_NV, 'real', spec)
-    return gaussian.dequantise(jax.random.fold_in(key, step), x_NV, spec.levels)
+      return whole.Rows(data.seen(None, x_NV, 'real', spec), weights_N=arrays.weights)
+    return whole.Rows(gaussian.dequantise(jax.random.fold_in(key, step), x_NV, spec.levels),
+                      weights_N=arrays.weights)
 
   if method == 'gradient':
     batch_at = dequantised.batches(batch_size, spec)
     ours = maximum_likelihood(gaussian.log_likelihood)
     optimizer = optax.adam(optax.linear_schedule(learning_rate, 0.0, num_steps))
   else:
-    data.require_unweighted(spec, 'a closed form', 'method=gradient')
     batch_at, optimizer = every_image, optax.sgd(1.0)
-    ours = fixed_point(lambda _, x_NV: gaussian.fit(x_NV, covariance, shrinkage, rank),
-                       gaussian.log_likelihood)
+    ours = whole.fixed_point(lambda _, rows: gaussian.fit(
+      rows.x_NV, covariance, shrinkage, rank, rows.weights_N), gaussian.log_likelihood)
 
   def init(key, arrays, previous_params):
     del arrays, previous_params
@@ -103,13 +103,13 @@ def experiment(*, dataset: DatasetName = 'digits',
   def validate(key, params, arrays):
     del key
     x_NV = dequantised.fixed(arrays, spec, 'valid')
-    return {'valid_nats': jnp.mean(gaussian.log_likelihood(params, x_NV))}
+    return {'valid_nats': whole.mean(gaussian.log_likelihood(params, x_NV), arrays.weights)}
 
   def evaluate(key, params, dataset, report):
     del key, report
     return dequantised.evaluate(gaussian.log_likelihood, params, dataset)
 
-  whole = {} if covariance == 'low_rank' else {
+  unanswered = {} if covariance == 'low_rank' else {
     'reconstruction': 'only a covariance of low rank has directions to project on'}
 
   def draw(key, params, num):
@@ -122,6 +122,6 @@ def experiment(*, dataset: DatasetName = 'digits',
                   batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_nats', pictures=directions,
     sample=unlabelled(draw, shape), steps_per_dispatch=200, validate_every=1000,
-    questions=inference.gaussian(see=dequantised.seen(spec), **whole),
+    questions=inference.gaussian(see=dequantised.seen(spec), **unanswered),
     model=gaussian,
     protocol=dequantised.PROTOCOL)

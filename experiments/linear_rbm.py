@@ -44,10 +44,10 @@ VARIANTS = {
 def components_of(arrays, spec: data.Spec, num: int) -> pca.Params:
   """PCA over all dequantisations: the noise adds its variance in every direction."""
   if dequantised.is_continuous(spec):
-    return pca.fit(dequantised.fixed(arrays, spec, 'train'), num)
+    return pca.fit(dequantised.fixed(arrays, spec, 'train'), num, arrays.weights)
   levels = spec.levels
   x_NV = (arrays.rows.reshape(len(arrays.rows), -1) + np.float32(0.5)) / (levels + 1)
-  found, noise = pca.fit(x_NV, num), 1 / (12 * (levels + 1)**2)
+  found, noise = pca.fit(x_NV, num, arrays.weights), 1 / (12 * (levels + 1)**2)
   return found._replace(variance_R=found.variance_R + noise, noise=found.noise + noise)
 
 

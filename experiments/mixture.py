@@ -32,10 +32,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments._common import binary as binary_lib, custom, dequantised
+from experiments._common import binary as binary_lib, custom, dequantised, whole
 from gen_models import data, indices, inference
 from gen_models.domains import DatasetName, NonNegative, NumUpdates, PositiveInt
-from gen_models.estimators.maximum_likelihood import fixed_point, maximum_likelihood
+from gen_models.estimators.maximum_likelihood import maximum_likelihood
 from gen_models.evaluation import baselines, figures, likelihood
 from gen_models.experiment import Experiment, Phase, Samples
 from gen_models.models import mixture
@@ -72,8 +72,6 @@ def experiment(*, dataset: DatasetName = 'mnist',
   spec = data.spec(dataset)
   shape = spec.seen_shape
   binary = components == 'bernoulli'
-  if method != 'gradient':
-    data.require_unweighted(spec, f'method={method}', 'method=gradient')
   if method == 'labelled':
     data.classes_of(spec)
   binarisation = binarisation if binary else 'real'
@@ -83,14 +81,14 @@ def experiment(*, dataset: DatasetName = 'mnist',
     return (data.fixed(arrays, binarisation, spec, split=split, missing=True) if binary
             else dequantised.fixed(arrays, spec, split, missing=True))
 
-  def whole(key, arrays, step):
-    """All images at every step, with their labels where those are the classes."""
+  def every_row(key, arrays, step):
+    """All images at every step, with their labels where those are the classes, and weights."""
     if isinstance(arrays, data.Window):
       raise ValueError(f'{method} reads all images at every step: run it without streaming')
-    x_NV = fixed(arrays, 'train')
-    return (x_NV, arrays.labels) if method == 'labelled' else x_NV
+    return whole.Rows(fixed(arrays, 'train'), arrays.labels if method == 'labelled' else None,
+                      arrays.weights)
 
-  batch_at = whole if method != 'gradient' else (
+  batch_at = every_row if method != 'gradient' else (
     data.batches(batch_size, binarisation, spec, missing=True) if binary
     else dequantised.batches(batch_size, spec, missing=True))
   of_missing = with_missing(components, method, pseudo_count, spec) if spec.missing else None
@@ -103,12 +101,14 @@ def experiment(*, dataset: DatasetName = 'mnist',
   def init(key, arrays, previous_params):
     del previous_params
     x_NV = fixed(arrays, 'train')
-    return mixture.init(key, mixture.filled(x_NV) if spec.missing else x_NV, num_classes,
-                        components)
+    return mixture.init(
+      key, mixture.filled(x_NV, arrays.weights) if spec.missing else x_NV, num_classes, components,
+      arrays.weights)
 
   def validate(key, params, arrays):
     del key
-    return {'valid_nats': jnp.mean(log_likelihood(params, fixed(arrays, 'valid')))}
+    return {'valid_nats': whole.mean(log_likelihood(params, fixed(arrays, 'valid')),
+                                     arrays.weights)}
 
   def evaluate(key, params, dataset, report):
     del key, report
@@ -119,7 +119,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
         remarks=['values are missing from rows: nats of what was seen'])
     return scores(params, *(fixed(getattr(dataset, s), s) for s in ('train', 'valid', 'test')),
                   binarisation if binary else dequantised.binarisation(spec),
-                  dataset.test.labels if method == 'labelled' else None, dataset.test.weights)
+                  dataset.test.labels if method == 'labelled' else None,
+                  binary_lib.weights_of(dataset))
 
   return Experiment(
     dataset=dataset, binarisation=binarisation,
@@ -150,8 +151,8 @@ def with_missing(components: str, method: str, pseudo_count, spec: data.Spec):
   if method == 'labelled' or components == 'full':
     raise ValueError(f'values are missing in {spec.name}: EM of diagonal and Bernoulli classes '
                      'takes them, and --set=method=gradient of any')
-  return fixed_point(lambda params, x_NV: mixture.observed_em_step(params, x_NV, pseudo_count),
-                     mixture.observed_log_likelihood)
+  return whole.fixed_point(lambda params, rows: mixture.observed_em_step(
+    params, rows.x_NV, pseudo_count, rows.weights_N), mixture.observed_log_likelihood)
 
 
 def estimators(num_classes: int, components: str, pseudo_count,
@@ -161,35 +162,34 @@ def estimators(num_classes: int, components: str, pseudo_count,
     return mixture.log_likelihood(params, x_BV) + (
       mixture.log_prior(params, x_BV, pseudo_count) / num_images)
 
-  def by_label(params, batch):
+  def by_label(params, rows):
     del params
-    return mixture.fit_labelled(*batch, num_classes, components=components,
-                                pseudo_count=pseudo_count)
+    return mixture.fit_labelled(rows.x_NV, rows.label_N, num_classes, components=components,
+                                pseudo_count=pseudo_count, weights_N=rows.weights_N)
 
   return {
     'gradient': lambda: maximum_likelihood(log_posterior),
-    'em': lambda: fixed_point(lambda params, x_NV: mixture.em_step(params, x_NV, pseudo_count),
-                              mixture.log_likelihood),
-    'labelled': lambda: fixed_point(
-      by_label, lambda params, batch: mixture.log_likelihood(params, batch[0]))}
+    'em': lambda: whole.fixed_point(lambda params, rows: mixture.em_step(
+      params, rows.x_NV, pseudo_count, rows.weights_N), mixture.log_likelihood),
+    'labelled': lambda: whole.fixed_point(by_label, mixture.log_likelihood)}
 
 
 def scores(params, train_NV, valid_NV, test_NV, binarisation: str, label_N=None,
-           weights_N=None) -> dict:
+           weights: baselines.Weights = baselines.Weights()) -> dict:
   """Exact test nats beside the baseline; with labels, the error of the most probable class."""
   log_p = jax.jit(mixture.log_likelihood)
   score = {**likelihood.score(log_p(params, test_NV), kind='exact', binarisation=binarisation,
-                              weights_N=weights_N),
-           'split': 'test', 'train_nats': float(log_p(params, train_NV).mean())}
+                              weights_N=weights.test),
+           'split': 'test', 'train_nats': float(whole.mean(log_p(params, train_NV), weights.train))}
   if label_N is not None:
     guess_N = jnp.argmax(mixture.log_joint(params, test_NV), axis=-1)
     score['scores'] = {'test_error': float(jnp.mean(guess_N != label_N))}
   return score | {'baselines': {
     'full Gaussian, shrunk': baselines.full_gaussian(
-      train_NV, valid_NV, test_NV, binarisation=binarisation, weights_N=weights_N)}
+      train_NV, valid_NV, test_NV, binarisation=binarisation, weights=weights)}
     if binarisation.startswith('real') else {
       'independent pixels': baselines.independent_pixels(
-        train_NV, test_NV, binarisation=binarisation, weights_N=weights_N)}}
+        train_NV, test_NV, binarisation=binarisation, weights=weights)}}
 
 
 def sampler(spec: data.Spec, num_labels: int | None) -> Callable:

@@ -99,7 +99,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
     del key, report
     train_NV, test_NV = pixels(dataset.train), pixels(dataset.test)
     independent = baselines.independent_pixels(
-      train_NV, test_NV, binarisation='threshold', weights_N=dataset.test.weights)
+      train_NV, test_NV, binarisation='threshold', weights=binary.weights_of(dataset))
     return binary.exact(params, train_NV, test_NV, 'threshold', dataset.test.weights) | {
       'baselines': {'independent pixels': independent}}
 

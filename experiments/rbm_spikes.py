@@ -54,11 +54,12 @@ VARIANTS = {
 
 def baseline_scores(dataset) -> dict:
   """Scores of densities that are exact, on the same bins."""
-  train, valid, test = (data.fixed_split(dataset, split, 'static')
-                        for split in ('train', 'valid', 'test'))
-  return {'independent neurons': baselines.independent_pixels(train, test, binarisation='static'),
+  (train, valid, test), weights = zip(*(machines.seen(arrays, dataset.about) for arrays in (
+    dataset.train, dataset.valid, dataset.test)))
+  options = dict(binarisation='static', weights=baselines.Weights(*weights))
+  return {'independent neurons': baselines.independent_pixels(train, test, **options),
           'mixture of Bernoullis': baselines.bernoulli_mixture(
-            train, valid, test, binarisation='static', num_classes=(5, 20), pseudo_counts=(1.0,))}
+            train, valid, test, num_classes=(5, 20), pseudo_counts=(1.0,), **options)}
 
 
 def pictures(machine: Machine):

@@ -14,6 +14,11 @@ def exact(params: rbm.Params, train_NV, test_NV, binarisation: str, weights_N=No
   return {**test, 'split': 'test', 'train_nats': train['test_nats']}
 
 
+def weights_of(dataset: data.Dataset) -> baselines.Weights:
+  """The weights of the rows of a data set."""
+  return baselines.Weights(*(getattr(dataset, s).weights for s in ('train', 'valid', 'test')))
+
+
 def seen(binarisation: str) -> Callable:
   """Questions.see: rows in [0, 1] binarised as training images are, zeros and ones as they are."""
   return lambda key, x_ND: data.binarise_real(key, x_ND, binarisation)
@@ -22,18 +27,24 @@ def seen(binarisation: str) -> Callable:
 def baseline_scores(dataset: data.Dataset, binarisation: str, search: bool = True) -> dict:
   """Independent pixels and a mixture of Bernoullis; none for real-valued images.
 
+  Of counts independent Poisson columns.
+
   The mixture's size is chosen on validation images of digits, which takes seconds; elsewhere it
   would take minutes, and with search=False it is 100 classes too.
   """
   if binarisation == 'real':
     return {}
+  if binarisation == 'counts':
+    return {'independent Poisson columns': baselines.independent_counts(
+      *(data.fixed_split(dataset, split, 'counts') for split in ('train', 'test')),
+      weights=weights_of(dataset))}
   train, valid, test = (data.fixed_split(dataset, split, binarisation)
                         for split in ('train', 'valid', 'test'))
-  weights_N = dataset.test.weights
+  weights = weights_of(dataset)
   sizes = {} if search and dataset.name == 'digits' else dict(
     num_classes=(100,), pseudo_counts=(1.0,))
   return {
     'independent pixels': baselines.independent_pixels(
-      train, test, binarisation=binarisation, weights_N=weights_N),
+      train, test, binarisation=binarisation, weights=weights),
     'mixture of Bernoullis': baselines.bernoulli_mixture(
-      train, valid, test, binarisation=binarisation, weights_N=weights_N, **sizes)}
+      train, valid, test, binarisation=binarisation, weights=weights, **sizes)}

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from experiments._common import binary, whole
 from gen_models import data
 from gen_models.data.binarise import Split
 from gen_models.evaluation import baselines, likelihood
@@ -72,7 +73,8 @@ def nats(log_density: Callable, params, dataset: data.Dataset) -> tuple[dict, fl
   test = log_p(params, fixed(dataset.test, spec, 'test'))
   train = log_p(params, fixed(dataset.train, spec, 'train'))
   return likelihood.score(test, kind='exact', binarisation=binarisation(spec),
-                          weights_N=dataset.test.weights), float(train.mean())
+                          weights_N=dataset.test.weights), float(
+                            whole.mean(train, dataset.train.weights))
 
 
 def evaluate(log_density: Callable, params, dataset: data.Dataset) -> dict:
@@ -86,4 +88,4 @@ def baseline_scores(dataset: data.Dataset) -> dict:
   spec = dataset.about
   splits = (fixed(getattr(dataset, split), spec, split) for split in ('train', 'valid', 'test'))
   return {'full Gaussian, shrunk': baselines.full_gaussian(
-    *splits, binarisation=binarisation(spec), weights_N=dataset.test.weights)}
+    *splits, binarisation=binarisation(spec), weights=binary.weights_of(dataset))}

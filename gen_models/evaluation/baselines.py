@@ -1,22 +1,39 @@
 """Baselines for every model: exact densities that need no network and no sampling."""
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.special
 
 from gen_models.evaluation import likelihood
 from gen_models.models import gaussian, mixture
+
+
+class Weights(NamedTuple):
+  """Weights of the rows of each split, [N]; None where all are equal.
+
+  Densities are fitted to weighted rows, chosen by the weighted mean and scored by it.
+  """
+
+  train: Any = None
+  valid: Any = None
+  test: Any = None
+
 
 _log_likelihood = jax.jit(mixture.log_likelihood)
 _log_density = jax.jit(gaussian.log_likelihood)
 _fit = jax.jit(mixture.fit, static_argnames='num_classes')
 
 
-def independent_pixels(train_NV, test_NV, *, binarisation: str, weights_N=None) -> dict:
+def independent_pixels(train_NV, test_NV, *, binarisation: str,
+                       weights: Weights = Weights()) -> dict:
   """p(x) = prod_i m_i^x_i (1 - m_i)^(1 - x_i), m the training means (one pseudo-image added)."""
-  params = _fit(jax.random.key(0), jnp.asarray(train_NV), num_classes=1)
+  params = _fit(jax.random.key(0), jnp.asarray(train_NV), num_classes=1,
+                weights_N=_array(weights.train))
   return likelihood.score(_log_likelihood(params, jnp.asarray(test_NV)), kind='exact',
-                          binarisation=binarisation, weights_N=weights_N, num_classes=1)
+                          binarisation=binarisation, weights_N=weights.test, num_classes=1)
 
 
 def independent_columns(train_ND, test_ND, num_letters: int, *, train_weights_N=None,
@@ -38,29 +55,60 @@ def independent_columns(train_ND, test_ND, num_letters: int, *, train_weights_N=
                           binarisation='categorical', weights_N=test_weights_N)
 
 
+def independent_counts(train_NV, test_NV, *, weights: Weights = Weights(),
+                       pseudo_rows: float = 1.0) -> dict:
+  """p(x) = prod_i m_i^x_i exp(-m_i) / x_i!, m the training means.
+
+  Args:
+    train_NV, test_NV: counts.
+    weights: of rows.
+    pseudo_rows: rows of the mean count of all columns that are added to the training rows.
+  """
+  train_NV, test_NV = (np.asarray(x, np.float64) for x in (train_NV, test_NV))
+  weights_N = np.ones(len(train_NV)) if weights.train is None else np.asarray(weights.train)
+  typical = max(float(np.average(train_NV.mean(1), weights=weights_N)), 1e-6)
+  m_V = (weights_N @ train_NV + pseudo_rows * typical) / (weights_N.sum() + pseudo_rows)
+  log_p_N = (test_NV * np.log(m_V) - m_V - scipy.special.gammaln(test_NV + 1)).sum(1)
+  return likelihood.score(log_p_N, kind='exact', binarisation='counts', weights_N=weights.test)
+
+
 def bernoulli_mixture(train_NV, valid_NV, test_NV, *, binarisation: str,
                       num_classes=(20, 40, 80), pseudo_counts=(0.3, 1.0, 3.0),
-                      weights_N=None) -> dict:
+                      weights: Weights = Weights()) -> dict:
   """The mixture of Bernoullis that does best on validation images, of those fitted by EM.
 
   Classes and pseudo-count are chosen on the validation split, the score is of the test split.
   """
   train_NV, valid_NV = jnp.asarray(train_NV), jnp.asarray(valid_NV)
-  fits = [(q, a, _fit(jax.random.key(0), train_NV, num_classes=q, pseudo_count=a))
+  train_N = _array(weights.train)
+  fits = [(q, a, _fit(jax.random.key(0), train_NV, num_classes=q, pseudo_count=a,
+                      weights_N=train_N))
           for q in num_classes for a in pseudo_counts]
   classes, pseudo_count, params = max(
-    fits, key=lambda fit: float(_log_likelihood(fit[2], valid_NV).mean()))
+    fits, key=lambda fit: _mean(_log_likelihood(fit[2], valid_NV), weights.valid))
   return likelihood.score(_log_likelihood(params, jnp.asarray(test_NV)), kind='exact',
-                          binarisation=binarisation, weights_N=weights_N, num_classes=classes,
+                          binarisation=binarisation, weights_N=weights.test, num_classes=classes,
                           pseudo_count=pseudo_count)
 
 
 def full_gaussian(train_NV, valid_NV, test_NV, *, binarisation: str,
                   shrinkages=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
-                  weights_N=None) -> dict:
+                  weights: Weights = Weights()) -> dict:
   """The Gaussian of full covariance, of real-valued images; shrinkage chosen on validation."""
-  fits = [(s, gaussian.fit(jnp.asarray(train_NV), 'full', s)) for s in shrinkages]
+  train_N = _array(weights.train)
+  fits = [(s, gaussian.fit(jnp.asarray(train_NV), 'full', s, weights_N=train_N))
+          for s in shrinkages]
   shrinkage, params = max(
-    fits, key=lambda fit: float(_log_density(fit[1], jnp.asarray(valid_NV)).mean()))
+    fits, key=lambda fit: _mean(_log_density(fit[1], jnp.asarray(valid_NV)), weights.valid))
   return likelihood.score(_log_density(params, jnp.asarray(test_NV)), kind='exact',
-                          binarisation=binarisation, weights_N=weights_N, shrinkage=shrinkage)
+                          binarisation=binarisation, weights_N=weights.test, shrinkage=shrinkage)
+
+
+def _array(weights_N) -> jax.Array | None:
+  return None if weights_N is None else jnp.asarray(weights_N, jnp.float32)
+
+
+def _mean(log_p_N, weights_N) -> float:
+  if weights_N is None:
+    return float(log_p_N.mean())
+  return float(np.average(np.asarray(log_p_N, np.float64), weights=weights_N))

@@ -249,17 +249,18 @@ def sample(key, params: Params, num_samples: int) -> jax.Array:
 # Fitting.
 
 
-def fit(x_NV, covariance: Covariance = 'full', shrinkage: float = 0.0, rank: int = 10) -> Params:
+def fit(x_NV, covariance: Covariance = 'full', shrinkage: float = 0.0, rank: int = 10,
+        weights_N=None) -> Params:
   """The maximum of the likelihood in closed form, of the moments shrunk as `moments` says.
 
-  Low rank: of probabilistic PCA, all noise equal. Noise of each pixel's own, factor analysis, has
+  A row of weight 2 (weights_N) counts as two rows. Low rank: of probabilistic PCA, all noise equal. Noise of each pixel's own, factor analysis, has
   no closed form: train from here by gradient.
 
   Raises:
     ValueError: the covariance is singular (outside jit; inside, the parameters are not finite), or
       a shrinkage or rank is out of range.
   """
-  mean_V, s_VV = moments(x_NV, shrinkage)
+  mean_V, s_VV = moments(x_NV, shrinkage, weights_N)
   if covariance == 'low_rank':
     _require_rank(rank, len(mean_V))
   _require_positive(s_VV, covariance, rank, len(x_NV))
@@ -270,15 +271,20 @@ def fit(x_NV, covariance: Covariance = 'full', shrinkage: float = 0.0, rank: int
   return from_covariance(mean_V, s_VV)
 
 
-def moments(x_NV, shrinkage: float = 0.0) -> tuple[jax.Array, jax.Array]:
-  """Mean m and (1 - s) S + s (tr S / V) I, S = (1/N) sum_n (x_n - m)(x_n - m)', s the shrinkage."""
+def moments(x_NV, shrinkage: float = 0.0, weights_N=None) -> tuple[jax.Array, jax.Array]:
+  """Mean m and (1 - s) S + s (tr S / V) I, S = (1/N) sum_n (x_n - m)(x_n - m)', s the shrinkage.
+
+  With weights the means are sum_n w_n (..) / sum_n w_n.
+  """
   # May be traced; 1/N weights make the closed form the maximum of the likelihood.
   if isinstance(shrinkage, (int, float)) and not 0 <= shrinkage <= 1:
     raise ValueError(f'shrinkage lies between 0 and 1, got {shrinkage}')
   x_NV = jnp.asarray(x_NV)
-  mean_V = mean_rows(x_NV)
+  mean_V = mean_rows(x_NV, weights_N)
   y_NV = x_NV - mean_V
-  s_VV = jnp.matmul(y_NV.T, y_NV, precision='highest') / len(x_NV)
+  weighted_NV, total = (y_NV, len(x_NV)) if weights_N is None else (
+    weights_N[:, None] * y_NV, jnp.sum(weights_N))
+  s_VV = jnp.matmul(y_NV.T, weighted_NV, precision='highest') / total
   return mean_V, (1 - shrinkage) * s_VV + (
     shrinkage * jnp.trace(s_VV) / len(mean_V) * jnp.eye(len(mean_V)))
 

@@ -11,7 +11,8 @@ maximisation, by gradient, or from known labels: the baselines of every other mo
 
 EM climbs a posterior: every class is shown, besides the images, a pseudo-images that vary as the
 data do as a whole, so a class to which nothing belongs falls back to the one-class model instead of
-to 0 / 0, and no Gaussian collapses onto an image. log_posterior never falls.
+to 0 / 0, and no Gaussian collapses onto an image. log_posterior never falls. Where rows have
+weights, weights_N [N], a row of weight 2 counts as two rows in every sum and mean.
 
 Axis suffixes: N images, Q classes, V visible, K draws of each row. Likelihoods in nats.
 
@@ -47,16 +48,17 @@ class GaussianParams(NamedTuple):
   log_pi_Q: jax.Array
 
 
-def init(key, x_NV, num_classes: int, components: Components = 'bernoulli'):
+def init(key, x_NV, num_classes: int, components: Components = 'bernoulli', weights_N=None):
   """Equal classes, each one's mean that of the data pulled towards a random image."""
   if not 1 <= num_classes <= len(x_NV):
     raise ValueError(f'{num_classes} classes for {len(x_NV)} images')
   picks_Q = jax.random.choice(key, len(x_NV), (num_classes,), replace=False)
-  mean_QV = 0.75 * x_NV.mean(0) + 0.25 * x_NV[picks_Q]
+  mean_V = x_NV.mean(0) if weights_N is None else mean_rows(x_NV, weights_N)
+  mean_QV = 0.75 * mean_V + 0.25 * x_NV[picks_Q]
   log_pi_Q = jnp.full(num_classes, -jnp.log(num_classes))
   if components == 'bernoulli':
     return Params(units.log_odds(mean_QV), log_pi_Q)
-  c_VV = gaussian.moments(x_NV, _SHRINKAGE)[1]
+  c_VV = gaussian.moments(x_NV, _SHRINKAGE, weights_N)[1]
   return GaussianParams(lax.map(lambda m_V: _normal(components, m_V, c_VV), mean_QV), log_pi_Q)
 
 
@@ -81,17 +83,19 @@ def log_likelihood(params, x_NV) -> jax.Array:
   return jax.nn.logsumexp(log_joint(params, x_NV), axis=-1)
 
 
-def log_posterior(params, x_NV, pseudo_count: float) -> jax.Array:
-  """sum_n log p(x_n) + log_prior: what EM climbs; up to a constant, scalar nats."""
-  return jnp.sum(log_likelihood(params, x_NV)) + log_prior(params, x_NV, pseudo_count)
+def log_posterior(params, x_NV, pseudo_count: float, weights_N=None) -> jax.Array:
+  """sum_n w_n log p(x_n) + log_prior: what EM climbs; up to a constant, scalar nats."""
+  log_p_N = log_likelihood(params, x_NV)
+  total = jnp.sum(log_p_N) if weights_N is None else weights_N @ log_p_N
+  return total + log_prior(params, x_NV, pseudo_count, weights_N)
 
 
-def log_prior(params, x_NV, pseudo_count: float) -> jax.Array:
+def log_prior(params, x_NV, pseudo_count: float, weights_N=None) -> jax.Array:
   """a sum_q E_0[log p(x | q)] + (a / Q) sum_q log pi_q, E_0 over images that vary as x do."""
   if isinstance(params, Params):
-    expected_Q = log_conditional(params, _pseudo_mean(x_NV)[None])[0]
+    expected_Q = log_conditional(params, _pseudo_mean(x_NV, weights_N)[None])[0]
   else:
-    mean_V, c_VV = gaussian.moments(x_NV, _SHRINKAGE)
+    mean_V, c_VV = gaussian.moments(x_NV, _SHRINKAGE, weights_N)
     expected_Q = log_conditional(params, mean_V[None])[0]
     expected_Q -= 0.5 * lax.map(lambda one: gaussian.mahalanobis(one, c_VV), params.classes)
   return pseudo_count * (jnp.sum(expected_Q) + jnp.mean(jax.nn.log_softmax(params.log_pi_Q)))
@@ -188,28 +192,32 @@ def sample(key, params, num_samples: int, label: int | None = None):
 # Fitting.
 
 
-def em_step(params, x_NV, pseudo_count: float):
+def em_step(params, x_NV, pseudo_count: float, weights_N=None):
   """One round of EM: r_nq = p(z = q | x_n), then `maximise`."""
-  return maximise(class_given_visible(params, x_NV), x_NV, pseudo_count, _components(params))
+  return maximise(class_given_visible(params, x_NV), x_NV, pseudo_count, _components(params),
+                  weights_N)
 
 
-def maximise(r_NQ, x_NV, pseudo_count: float, components: Components = 'bernoulli'):
+def maximise(r_NQ, x_NV, pseudo_count: float, components: Components = 'bernoulli',
+             weights_N=None):
   """The parameters of largest log_posterior were the classes known to be q with weight r_nq.
 
     N_q = sum_n r_nq + a,    pi_q ~ sum_n r_nq + a / Q,    m_q = (sum_n r_nq x_n + a p) / N_q,
 
-  p the mean of the pseudo-images and a the pseudo-count; covariances alike, about m_q.
+  p the mean of the pseudo-images and a the pseudo-count; covariances alike, about m_q. With
+  weights r_nq is w_n r_nq.
   """
+  r_NQ = _weighted(r_NQ, weights_N)
   count_Q = jnp.ones(len(r_NQ)) @ r_NQ
   weight_Q = count_Q + pseudo_count / r_NQ.shape[1]
   log_pi_Q = jnp.log(weight_Q / weight_Q.sum())
   if components == 'bernoulli':
-    mean_V = _pseudo_mean(x_NV)
+    mean_V = _pseudo_mean(x_NV, weights_N)
     # On and off are counted apart: log(1 - m) would cancel to nan where a pixel is always on.
     on_QV = r_NQ.T @ x_NV + pseudo_count * mean_V
     off_QV = r_NQ.T @ (1 - x_NV) + pseudo_count * (1 - mean_V)
     return Params(jnp.log(on_QV) - jnp.log(off_QV), log_pi_Q)
-  mean_V, c_VV = gaussian.moments(x_NV, _SHRINKAGE)
+  mean_V, c_VV = gaussian.moments(x_NV, _SHRINKAGE, weights_N)
 
   def moments(one):
     r_N, count = one
@@ -228,7 +236,8 @@ def maximise(r_NQ, x_NV, pseudo_count: float, components: Components = 'bernoull
 
 
 def fit(key, x_NV, num_classes: int, *, components: Components = 'bernoulli',
-        pseudo_count: float = 1.0, max_steps: int = 200, tolerance: float = 1e-4):
+        pseudo_count: float = 1.0, max_steps: int = 200, tolerance: float = 1e-4,
+        weights_N=None):
   """EM from `init` until log_posterior gains less than `tolerance` nats an image, or max_steps.
 
   Raises:
@@ -237,7 +246,8 @@ def fit(key, x_NV, num_classes: int, *, components: Components = 'bernoulli',
   x_NV = jnp.asarray(x_NV)
 
   def objective(params):
-    return log_posterior(params, x_NV, pseudo_count) / len(x_NV)
+    total = len(x_NV) if weights_N is None else jnp.sum(weights_N)
+    return log_posterior(params, x_NV, pseudo_count, weights_N) / total
 
   def going_on(carry):
     _, gain, _, i = carry
@@ -245,37 +255,39 @@ def fit(key, x_NV, num_classes: int, *, components: Components = 'bernoulli',
 
   def body(carry):
     params, _, before, i = carry
-    params = em_step(params, x_NV, pseudo_count)
+    params = em_step(params, x_NV, pseudo_count, weights_N)
     after = objective(params)
     return params, after - before, after, i + 1
 
-  start = (init(key, x_NV, num_classes, components), jnp.inf, -jnp.inf, 0)
+  start = (init(key, x_NV, num_classes, components, weights_N), jnp.inf, -jnp.inf, 0)
   return _finite(lax.while_loop(going_on, body, start)[0], pseudo_count)
 
 
 def fit_labelled(x_NV, z_N, num_classes: int, *, components: Components = 'bernoulli',
-                 pseudo_count: float = 1.0):
+                 pseudo_count: float = 1.0, weights_N=None):
   """The classes are the labels z: pi_q their proportions, p(x | z = q) from the images of each.
 
   Raises:
     ValueError: as `fit`.
   """
   r_NQ = jax.nn.one_hot(z_N, num_classes)
-  return _finite(maximise(r_NQ, x_NV, pseudo_count, components), pseudo_count)
+  return _finite(maximise(r_NQ, x_NV, pseudo_count, components, weights_N), pseudo_count)
 
 
-def filled(x_NV) -> jax.Array:
+def filled(x_NV, weights_N=None) -> jax.Array:
   """Rows made whole: the mean of its column for each missing value (nan), for `init` and priors.
 
   A column without a value is 0.
   """
   seen_NV = ~jnp.isnan(x_NV)
-  count_V = jnp.sum(seen_NV, axis=0, dtype=jnp.float32)
-  mean_V = jnp.sum(jnp.where(seen_NV, x_NV, 0.0), axis=0) / jnp.maximum(count_V, 1.0)
+  share_NV = _weighted(seen_NV.astype(jnp.float32), weights_N)
+  count_V = jnp.sum(share_NV, axis=0)
+  mean_V = jnp.sum(share_NV * jnp.where(seen_NV, x_NV, 0.0), axis=0) / jnp.where(
+    count_V > 0, count_V, 1.0)
   return jnp.where(seen_NV, x_NV, mean_V)
 
 
-def observed_em_step(params, x_NV, pseudo_count: float):
+def observed_em_step(params, x_NV, pseudo_count: float, weights_N=None):
   """One round of EM on rows of which values are missing (nan): r_nq = p(z = q | x_seen).
 
   Units are independent given the class, so what is missing from a row counts nowhere:
@@ -283,6 +295,7 @@ def observed_em_step(params, x_NV, pseudo_count: float):
     m_qi = (sum_{n: x_ni seen} r_nq x_ni + a p_i) / (sum_{n: x_ni seen} r_nq + a),
 
   and alike the variances of diagonal classes; p and the pseudo-images are those of `filled` rows.
+  With weights r_nq is w_n r_nq.
 
   Raises:
     ValueError: classes with full covariances, whose values are not independent.
@@ -290,16 +303,16 @@ def observed_em_step(params, x_NV, pseudo_count: float):
   if _components(params) == 'full':
     raise ValueError('EM of full covariances takes no missing values: train by gradient, or take '
                      'diagonal components')
-  r_NQ = jax.nn.softmax(observed_log_joint(params, x_NV), axis=-1)
-  seen_NV, whole_NV = (~jnp.isnan(x_NV)).astype(x_NV.dtype), filled(x_NV)
+  r_NQ = _weighted(jax.nn.softmax(observed_log_joint(params, x_NV), axis=-1), weights_N)
+  seen_NV, whole_NV = (~jnp.isnan(x_NV)).astype(x_NV.dtype), filled(x_NV, weights_N)
   weight_Q = jnp.ones(len(r_NQ)) @ r_NQ + pseudo_count / r_NQ.shape[1]
   log_pi_Q = jnp.log(weight_Q / weight_Q.sum())
   if isinstance(params, Params):
-    mean_V = _pseudo_mean(whole_NV)
+    mean_V = _pseudo_mean(whole_NV, weights_N)
     on_QV = r_NQ.T @ (seen_NV * whole_NV) + pseudo_count * mean_V
     off_QV = r_NQ.T @ (seen_NV * (1 - whole_NV)) + pseudo_count * (1 - mean_V)
     return Params(jnp.log(on_QV) - jnp.log(off_QV), log_pi_Q)
-  mean_V, c_VV = gaussian.moments(whole_NV, _SHRINKAGE)
+  mean_V, c_VV = gaussian.moments(whole_NV, _SHRINKAGE, weights_N)
   count_QV = r_NQ.T @ seen_NV + pseudo_count
   shift_QV = r_NQ.T @ (seen_NV * (whole_NV - mean_V)) / count_QV
 
@@ -331,9 +344,14 @@ def _components(params) -> Components:
   return 'full' if isinstance(params.classes, gaussian.Full) else 'diagonal'
 
 
-def _pseudo_mean(x_NV):
+def _weighted(x_ND, weights_N):
+  """w_n x_nd; x itself without weights."""
+  return x_ND if weights_N is None else weights_N[:, None] * x_ND
+
+
+def _pseudo_mean(x_NV, weights_N=None):
   """The mean of the pseudo-images of Bernoulli classes, off 0 and 1."""
-  return jax.nn.sigmoid(units.log_odds(mean_rows(x_NV)))
+  return jax.nn.sigmoid(units.log_odds(mean_rows(x_NV, weights_N)))
 
 
 def _normal(components: Components, mean_V, c_VV):

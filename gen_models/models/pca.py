@@ -34,13 +34,13 @@ class Params(NamedTuple):
   noise: jax.Array
 
 
-def fit(x_NV, rank: int) -> Params:
-  """The `rank` leading eigenvectors of the covariance of the data.
+def fit(x_NV, rank: int, weights_N=None) -> Params:
+  """The `rank` leading eigenvectors of the covariance of the data, of weighted rows weighted.
 
   Raises:
     ValueError: rank out of range.
   """
-  mean_V, s_VV = gaussian.moments(x_NV)
+  mean_V, s_VV = gaussian.moments(x_NV, weights_N=weights_N)
   if not 1 <= rank < len(mean_V):
     raise ValueError(f'rank lies between 1 and {len(mean_V) - 1}, got {rank}')
   return Params(mean_V, *gaussian.eigenbasis(s_VV, rank))

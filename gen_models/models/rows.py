@@ -9,13 +9,15 @@ import jax
 import jax.numpy as jnp
 
 
-def mean_rows(x_BD: jax.Array) -> jax.Array:
-  """(1/B) sum_b x_bd, [D], as a product with ones.
+def mean_rows(x_BD: jax.Array, weights_B: jax.Array | None = None) -> jax.Array:
+  """(1/B) sum_b x_bd, [D], as a product with ones; sum_b w_b x_bd / sum_b w_b of weighted rows.
 
   On CPU, XLA orders a reduction over rows differently under vmap but a product alike; as a product,
   a replica of a program that trains several is bitwise identical to a single run.
   """
-  return jnp.ones(len(x_BD)) @ x_BD / len(x_BD)
+  if weights_B is None:
+    return jnp.ones(len(x_BD)) @ x_BD / len(x_BD)
+  return weights_B @ x_BD / jnp.sum(weights_B)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))

@@ -292,3 +292,13 @@ def test_what_is_missing_has_its_conditional_mean_and_covariance(kind):
       white = np.linalg.solve(np.linalg.cholesky(spread), (np.asarray(draws_KV)[:, missing]
                                                            - centre).T)
       np.testing.assert_allclose(white @ white.T / 20_000, np.eye(len(centre)), atol=0.06)
+
+
+@every_kind
+def test_a_row_of_weight_two_counts_as_two_rows(kind):
+  x_NV, times_N = correlated(60), np.random.default_rng(2).integers(1, 4, 60)
+  weighted = gaussian.fit(x_NV, kind, 0.1, 2, jnp.float32(times_N))
+  repeated = gaussian.fit(np.repeat(x_NV, times_N, axis=0), kind, 0.1, 2)
+  np.testing.assert_allclose(weighted.mean_V, repeated.mean_V, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(covariance(weighted), covariance(repeated), rtol=1e-4, atol=1e-5)
+  assert np.abs(covariance(weighted) - covariance(gaussian.fit(x_NV, kind, 0.1, 2))).max() > 1e-3

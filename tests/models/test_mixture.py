@@ -467,3 +467,32 @@ def test_em_without_holes_is_em():
 def test_em_of_full_covariances_refuses_holes():
   with pytest.raises(ValueError, match='train by gradient, or take diagonal'):
     mixture.observed_em_step(normals('full'), jnp.full((2, V), jnp.nan), 1.0)
+
+
+@pytest.mark.parametrize('components', ['bernoulli', 'diagonal', 'full'])
+def test_a_row_of_weight_two_counts_as_two_rows(components):
+  # Rows repeated k times against the same rows once, with weights k.
+  x_NV, times_N = images(40), np.random.default_rng(3).integers(1, 4, 40)
+  x_NV = x_NV if components == 'bernoulli' else x_NV + np.random.default_rng(4).normal(
+    0, 0.3, x_NV.shape).astype(np.float32)
+  again_MV, z_N = np.repeat(x_NV, times_N, axis=0), np.arange(40) % Q
+  holes_NV = np.where(np.random.default_rng(5).random(x_NV.shape) < 0.2, np.nan, x_NV)
+  weights_N = jnp.float32(times_N)
+
+  @jax.jit
+  def both(start):
+    rounds = [(mixture.em_step, x_NV, again_MV)]
+    if components != 'full':
+      rounds.append((mixture.observed_em_step, holes_NV, np.repeat(holes_NV, times_N, axis=0)))
+    pairs = [(step(start, x, 1.0, weights_N), step(start, y, 1.0)) for step, x, y in rounds]
+    pairs.append((mixture.fit_labelled(x_NV, z_N, Q, components=components, weights_N=weights_N),
+                  mixture.fit_labelled(again_MV, np.repeat(z_N, times_N), Q,
+                                       components=components)))
+    pairs.append((mixture.log_posterior(start, x_NV, 2.0, weights_N),
+                  mixture.log_posterior(start, again_MV, 2.0)))
+    return pairs
+
+  start = mixture.init(jax.random.key(0), x_NV, Q, components, weights_N)
+  for weighted, repeated in both(start):
+    for a, b in zip(jax.tree.leaves(weighted), jax.tree.leaves(repeated), strict=True):
+      np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4)

@@ -175,3 +175,11 @@ def test_equal_variances_are_all_noise():
 def test_logistic_pca_without_a_ridge_is_refused():
   with pytest.raises(ValueError, match='needs a ridge > 0, got 0'):
     pca.fit_logistic(jax.random.key(0), np.eye(4, dtype=np.float32), 2, ridge=0.0)
+
+
+def test_components_of_weighted_rows_are_those_of_repeated_rows():
+  x_NV, times_N = images(60), np.random.default_rng(2).integers(1, 4, 60)
+  weighted = pca.fit(x_NV, 2, jnp.float32(times_N))
+  repeated = pca.fit(np.repeat(x_NV, times_N, axis=0), 2)
+  np.testing.assert_allclose(weighted.variance_R, repeated.variance_R, rtol=1e-4)
+  assert float(pca.principal_angles(weighted.u_VR, repeated.u_VR).max()) < 0.1
