@@ -98,6 +98,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
   """
   spec = data.spec(dataset)
   shape = spec.seen_shape
+  data.check_view('real', spec)
   if not spec.unit_interval:
     raise data.BadData(f'data set {dataset}: its values are seen outside [0, 1], where these '
                        'networks end: leave out scale= in its name')

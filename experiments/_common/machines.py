@@ -57,9 +57,9 @@ def seen(arrays, spec: data.Spec) -> tuple[jax.Array, np.ndarray | None]:
 
 
 def view(spec: data.Spec) -> str:
-  """How a machine sees these rows: grey pictures are cut at one half."""
-  if spec.kind in ('categorical', 'counts'):
-    return spec.kind
+  """How a machine sees these rows: grey pictures are cut at one half; counts it does not take."""
+  if spec.kind == 'categorical':
+    return 'categorical'
   if spec.kind == 'binary':
     return 'static'
   return 'threshold' if spec.low is None else 'real'

@@ -11,7 +11,6 @@ from gen_models.data.binarise import (
   fixed,
   fixed_split,
   mean_image,
-  require_unweighted,
   seen,
   split_key,
 )
@@ -42,6 +41,6 @@ from gen_models.data.specs import BadData, Spec
 __all__ = ['KINDS', 'VIEWS', 'Arrays', 'BadData', 'Dataset', 'MissingData', 'Spec', 'Window',
            'batches', 'binarise', 'binarise_real', 'check_horizon', 'check_view', 'classes_of',
            'clipped', 'described', 'fixed', 'fixed_split', 'from_arrays', 'levels', 'load',
-           'load_described', 'mean_image', 'names', 'num_train', 'remember', 'require_unweighted',
+           'load_described', 'mean_image', 'names', 'num_train', 'remember',
            'row_at', 'rows_of_step', 'seen', 'shape', 'shapes', 'source', 'spec', 'split_key',
            'stacked_digits', 'with_validation']

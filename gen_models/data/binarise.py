@@ -30,6 +30,8 @@ KINDS = ('static', 'dynamic', 'threshold', 'real')
 VIEWS = (*KINDS, 'categorical', 'counts')
 Levels = int | Spec  # of uint8 images, the value that stands for 1; of any data, what they are
 Split = Literal['train', 'valid', 'test']
+FOR_COUNTS = ('vae takes counts, with --set=binarisation=counts and --set=likelihood=poisson or '
+              'negative_binomial; kind=real in the name of the data makes them real values')
 
 
 def check_binarisation(kind: str, levels: int) -> None:
@@ -96,8 +98,7 @@ def check_view(kind: str, levels: Levels, *, missing: bool = False) -> None:
       spec.kind in ('categorical', 'counts') and kind != spec.kind):
     if spec.kind == 'counts' and kind in KINDS:
       raise BadData(f'data set {spec.name}: its values are counts, but this model is for '
-                    f'{_of(kind)}: add kind=real to the name of the data to see them as '
-                    'real values')
+                    f'{_of(kind)}: {FOR_COUNTS}')
     raise BadData(f'data set {spec.name}: its values are {spec.kind}, but this model is for '
                   f'{_of(kind)}: choose an experiment for {spec.kind} data')
   if kind in ('dynamic', 'threshold', 'static') and not spec.intensities:
@@ -122,13 +123,6 @@ def classes_of(spec: Spec) -> int:
     raise BadData(f'data set {spec.name} has no labels, and this experiment learns classes: add '
                   'labels (an array, a column, or a subfolder for each class)')
   return spec.num_classes
-
-
-def require_unweighted(spec: Spec, what: str, mend: str) -> None:
-  """Raises BadData where rows are weighted and `what` reads all rows alike."""
-  if spec.weighted:
-    raise BadData(f'data set {spec.name}: its rows are weighted, but {what} treats all rows '
-                  f'equally: --set={mend} draws them in proportion to their weights')
 
 
 def _of(kind: str) -> str:

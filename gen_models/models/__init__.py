@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     belief_net,
     bits,
     convolutions,
+    counts,
     dbm,
     dbn,
     double_rectified,
@@ -32,15 +33,15 @@ if TYPE_CHECKING:
   from gen_models.models.machine import Machine
 
 __all__ = [
-  'Machine', 'belief_net', 'bits', 'convolutions', 'dbm', 'dbn', 'double_rectified',
-  'feedforward', 'gan', 'gaussian', 'gibbs', 'label_rbm', 'linear_rbm', 'machine', 'mixture',
+  'Machine', 'belief_net', 'bits', 'convolutions', 'counts', 'dbm', 'dbn',
+  'double_rectified', 'feedforward', 'gan', 'gaussian', 'gibbs', 'label_rbm', 'linear_rbm', 'machine', 'mixture',
   'networks',
   'pca', 'rbm', 'rows', 'units', 'vae']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('belief_net', 'bits', 'convolutions', 'dbm', 'dbn', 'double_rectified', 'feedforward', 'gan',
-   'gaussian', 'gibbs',
+  ('belief_net', 'bits', 'convolutions', 'counts', 'dbm', 'dbn', 'double_rectified',
+   'feedforward', 'gan', 'gaussian', 'gibbs',
    'label_rbm', 'linear_rbm', 'machine', 'mixture', 'networks', 'pca', 'rbm', 'rows',
    'units', 'vae'),
   {'Machine': 'gen_models.models.machine'})

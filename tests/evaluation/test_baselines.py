@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
+import scipy.stats
 
 from gen_models.evaluation import baselines
 from gen_models.models import gaussian, mixture
@@ -93,3 +94,33 @@ def test_independent_columns_are_the_product_of_their_letters():
   log_p = np.log([f[0] * f[3], f[0] * f[2]])
   assert found['test_nats'] == pytest.approx(0.75 * log_p[0] + 0.25 * log_p[1])
   assert found['weighted'] and found['effective_rows'] == pytest.approx(16 / 10)
+
+
+def test_weighted_rows_are_repeated_rows():
+  train, valid, test = images(0, 60), images(1, 30), images(2, 30)
+  times = [np.random.default_rng(i).integers(1, 4, len(x)) for i, x in enumerate((
+    train, valid, test))]
+  again = [np.repeat(x, k, axis=0) for x, k in zip((train, valid, test), times, strict=True)]
+  weights = baselines.Weights(*times)
+  for fit, options in ((baselines.bernoulli_mixture, dict(num_classes=(1, 3), binarisation='static',
+                                                          pseudo_counts=(1.0,))),
+                       (baselines.full_gaussian, dict(binarisation='real', shrinkages=(.1, .3)))):
+    weighted, repeated = fit(train, valid, test, weights=weights, **options), fit(*again, **options)
+    # Classes begin at random rows, so a mixture of repeated ones may end elsewhere.
+    tolerance = 1e-4 if fit is baselines.full_gaussian else 0.02
+    assert weighted['test_nats'] == pytest.approx(repeated['test_nats'], rel=tolerance)
+    assert weighted['weighted']
+  alone = baselines.independent_pixels(train, test, binarisation='static', weights=weights)
+  assert alone['test_nats'] == pytest.approx(baselines.independent_pixels(
+    again[0], again[2], binarisation='static')['test_nats'], rel=1e-5)
+
+
+def test_independent_counts_are_poisson_with_the_training_means():
+  train, test = (np.random.default_rng(i).poisson([1.0, 5.0, 0.0], (40, 3)) for i in range(2))
+  score = baselines.independent_counts(train, test)
+  mean = (train.sum(0) + train.mean()) / 41
+  assert score['test_nats'] == pytest.approx(
+    scipy.stats.poisson(mean).logpmf(test).sum(1).mean(), rel=1e-6)
+  twice = baselines.independent_counts(train, test, weights=baselines.Weights(np.full(40, 2.0)))
+  assert score['test_nats'] != twice['test_nats'] == pytest.approx(baselines.independent_counts(
+    np.repeat(train, 2, axis=0), test)['test_nats'], rel=1e-6)

@@ -91,11 +91,50 @@ def test_rows_in_two_splits_are_reported():
   assert len(remarks) == 2 and '8 of 8 rows of valid are rows of train as well' in remarks[0]
 
 
+def test_closed_forms_of_weighted_rows_are_those_of_repeated_rows():
+  # A split is made of rows, so its weights are given with it, and rows are repeated within train.
+  draws = np.random.RandomState(0)
+  train, rest = draws.rand(30, 4), draws.rand(20, 4)
+  times = draws.randint(1, 4, 30)
+  np.savez('w.npz', train=train, valid=rest, test=rest, train_weights=times,
+           valid_weights=np.ones(20), test_weights=np.ones(20))
+  np.savez('r.npz', train=np.repeat(train, times, axis=0), valid=rest, test=rest)
+  found = [[gm.fit(name, dataset=f'npz:{file}.npz', progress=False, **options)
+            for file in ('w', 'r')] for name, options in (
+              ('gaussian', dict(shrinkage=0.01)),
+              ('mixture', dict(components='full', num_classes=1, num_steps=1)))]
+  for weighted, repeated in found:
+    for a, b in zip(jax.tree.leaves(weighted.params), jax.tree.leaves(repeated.params),
+                    strict=True):
+      np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    last = [run.metrics()['loss'].value[-1] for run in (weighted, repeated)]
+    assert last[0] == pytest.approx(last[1], rel=1e-4)
+
+
+def test_counts_have_a_model_and_others_say_which(tmp_path):
+  x = np.random.RandomState(0).poisson(np.array([0.5, 2.0, 30.0, 4.0]), (80, 4))
+  np.savez('c.npz', x=x)
+  assert data.spec('npz:c.npz').kind == 'counts'
+  run = gm.fit('vae', dataset='npz:c.npz', binarisation='counts', likelihood='negative_binomial',
+               hidden='8', latents='2', num_steps=20, importance_samples=20, progress=False)
+  score = run.evaluate()
+  assert score['kind'] == 'bound' and score['binarisation'] == 'counts'
+  assert score['baselines']['independent Poisson columns']['kind'] == 'exact'
+  draws = run.sample(jax.random.key(0), 50).draws
+  assert draws.shape == (50, 4) and (draws == np.round(draws)).all() and draws.min() >= 0
+  holes = np.where(np.arange(4) == 2, np.nan, x[:3])
+  found = run.ask('imputation', holes, num_draws=2, num_steps=5)['draws']
+  assert (found[..., 2] == np.round(found[..., 2])).all() and (found[..., 0] == x[:3, :1]).all()
+  for name, options in (('rbm', {}), ('gaussian', {}), ('mixture', {}), ('gan', {}), ('vae', {})):
+    with pytest.raises((BadData, checks.Unfit), match='its values are counts.*vae takes counts'):
+      gm.fit(name, dataset='npz:c.npz', progress=False, **options)
+  with pytest.raises(BadData, match='do not go together'):
+    vae.experiment(dataset='npz:c.npz', binarisation='counts')
+
+
 def test_weights_reach_the_score():
   rows = write()
   np.savez('w.npz', x=rows, weights=np.linspace(0.1, 5, 60))
-  with pytest.raises(BadData, match='weighted, but method=em treats all rows equally'):
-    fit('npz:w.npz')
   dataset = data.load('npz:w.npz')
   built = mixture.experiment(dataset='npz:w.npz', binarisation='static', method='gradient',
                              num_classes=2, num_steps=1)
