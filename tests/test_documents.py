@@ -55,9 +55,8 @@ def test_every_make_target_named_exists():
 
 def run(words, cwd, check=True):
   """A command as a user types it, in a directory of its own."""
-  _, option, what, *rest = words
-  if option == '-m' and what.startswith('launch.'):
-    return launch(what.removeprefix('launch.'), *rest, check=check, cwd=cwd)
+  if words[1] == '-m' and words[2].startswith('launch.'):
+    return launch(words[2].removeprefix('launch.'), *words[3:], check=check, cwd=cwd)
   done = subprocess.run([sys.executable, *words[1:]], cwd=cwd, capture_output=True,
                         encoding='utf-8', timeout=250, env={**os.environ, 'PYTHONPATH': str(ROOT)})
   if check:
