@@ -35,7 +35,7 @@ import jax
 import optax
 
 from experiments._common import custom, machines
-from gen_models import data, inference
+from gen_models import inference
 from gen_models.domains import DatasetName, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.evaluation import baselines, charts, moments
 from gen_models.experiment import Experiment, unlabelled

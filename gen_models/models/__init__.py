@@ -34,9 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = [
   'Machine', 'belief_net', 'bits', 'convolutions', 'counts', 'dbm', 'dbn',
-  'double_rectified', 'feedforward', 'gan', 'gaussian', 'gibbs', 'label_rbm', 'linear_rbm', 'machine', 'mixture',
-  'networks',
-  'pca', 'rbm', 'rows', 'units', 'vae']
+  'double_rectified', 'feedforward', 'gan', 'gaussian', 'gibbs', 'label_rbm', 'linear_rbm',
+  'machine', 'mixture', 'networks', 'pca', 'rbm', 'rows', 'units', 'vae']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,

@@ -253,8 +253,8 @@ def fit(x_NV, covariance: Covariance = 'full', shrinkage: float = 0.0, rank: int
         weights_N=None) -> Params:
   """The maximum of the likelihood in closed form, of the moments shrunk as `moments` says.
 
-  A row of weight 2 (weights_N) counts as two rows. Low rank: of probabilistic PCA, all noise equal. Noise of each pixel's own, factor analysis, has
-  no closed form: train from here by gradient.
+  A row of weight 2 (weights_N) counts as two rows. Low rank: of probabilistic PCA, all noise equal.
+  Noise of each pixel's own, factor analysis, has no closed form: train from here by gradient.
 
   Raises:
     ValueError: the covariance is singular (outside jit; inside, the parameters are not finite), or
