@@ -17,10 +17,9 @@ deviation over seeds. Published (Hinton et al., 2006, as Salakhutdinov & Hinton,
   pretrained              1.29 %, one seed; 50,000 labels, --set=pretrain_steps=10000
                           --set=num_steps=15000
   random_init             1.38 %, one seed; the same length
-  labels_1000             the first 100 training images of each class
-  labels_1000_random      without pretraining
-  labels_100              the first 10 of each class
+  labels_100              the first 10 training images of each class
   labels_100_random       without pretraining
+  labels_300, labels_1000, labels_10000, and with _random: of 300, 1,000 and 10,000 labels
   digits                  3.33 %, one seed; 64-128-128-10 on 8x8 digits, 1,297 labels; 300 images
   digits_random           2.00 %, one seed; without pretraining
   digits_labels_100       7.67 %, one seed; the first 10 of each class
@@ -48,6 +47,7 @@ from gen_models.domains import (
   NonNegative,
   NumUpdates,
   PositiveInt,
+  Share,
   sizes_of,
 )
 from gen_models.estimators.base import from_loss
@@ -58,17 +58,21 @@ from gen_models.models.rows import mean_rows
 
 _DIGITS = dict(dataset='digits', layers='128-128', num_steps=4000)
 
+
+def _few(prefix: str, numbers, common: dict) -> dict:
+  """Variants of so many labels, each with pretraining and without."""
+  return {f'{prefix}{num}{"" if pretrain else "_random"}': dict(
+    common, num_labelled=num, **({} if pretrain else {'pretrain': False}))
+    for num in numbers for pretrain in (True, False)}
+
+
 VARIANTS = {
   'pretrained': {},
   'random_init': dict(pretrain=False),
-  'labels_1000': dict(num_labelled=1000),
-  'labels_1000_random': dict(num_labelled=1000, pretrain=False),
-  'labels_100': dict(num_labelled=100),
-  'labels_100_random': dict(num_labelled=100, pretrain=False),
+  **_few('labels_', (100, 300, 1000, 10_000), {}),
   'digits': _DIGITS,
   'digits_random': dict(_DIGITS, pretrain=False),
-  'digits_labels_100': dict(_DIGITS, num_labelled=100),
-  'digits_labels_100_random': dict(_DIGITS, num_labelled=100, pretrain=False),
+  **_few('digits_labels_', (100, 300), _DIGITS),
 }
 _QUOTED = 'Salakhutdinov & Hinton, 2009, who quote them'
 PUBLISHED = {
@@ -107,24 +111,37 @@ def labelled_batches(batch_size: int, binarisation: str, spec: data.Spec,
   return batch_at
 
 
-def cross_entropy(key, params, batch):
-  """-mean log p(y | x), nats."""
-  del key
-  x_BV, y_B = batch
-  log_p_BQ = feedforward.class_log_probabilities(params, x_BV)
-  picked_BQ = jax.nn.one_hot(y_B, log_p_BQ.shape[-1])
-  wrong_B = log_p_BQ.argmax(-1) != y_B
-  return -mean_rows(jnp.sum(log_p_BQ * picked_BQ, axis=-1)), {
-    'train_error_percent': 100 * jnp.mean(wrong_B)}
+def cross_entropy(dropout=None):
+  """The loss (key, params, (x, y)) -> -mean log p(y | x), nats; `dropout` as feedforward.dropped.
+
+  None computes no mask at all.
+  """
+  def loss(key, params, batch):
+    x_BV, y_B = batch
+    f_BQ = (feedforward.forward(params, x_BV) if dropout is None else
+            feedforward.dropped(key, params, x_BV, dropout))
+    log_p_BQ = jax.nn.log_softmax(f_BQ, axis=-1)
+    picked_BQ = jax.nn.one_hot(y_B, log_p_BQ.shape[-1])
+    wrong_B = log_p_BQ.argmax(-1) != y_B
+    return -mean_rows(jnp.sum(log_p_BQ * picked_BQ, axis=-1)), {
+      'train_error_percent': 100 * jnp.mean(wrong_B)}
+
+  return loss
 
 
 _log_p = jax.jit(feedforward.class_log_probabilities)
 
 
-def log_p_of(params, dataset: data.Dataset, binarisation: str) -> tuple[np.ndarray, np.ndarray]:
-  """log p(y | x) of every class for every test image, [N, Q], and their labels, [N]."""
-  x_NV = data.fixed_split(dataset, 'test', binarisation)
-  return np.asarray(_log_p(params, x_NV)), np.asarray(dataset.test.labels)
+def log_p_of(params, dataset: data.Dataset, binarisation: str,
+             split: Literal['test', 'valid'] = 'test') -> tuple[np.ndarray, np.ndarray]:
+  """log p(y | x) of every class for every image of a split, [N, Q], and their labels, [N]."""
+  x_NV = data.fixed_split(dataset, split, binarisation)
+  return np.asarray(_log_p(params, x_NV)), np.asarray(getattr(dataset, split).labels)
+
+
+def error_percent(log_p_NQ, y_N) -> float:
+  """Rows whose likeliest class is not theirs, in %."""
+  return 100 * float(np.mean(log_p_NQ.argmax(-1) != y_N))
 
 
 def reconstruction_error(key, params: dbn.Params, x_NV) -> jax.Array:
@@ -156,10 +173,12 @@ def experiment(*, dataset: DatasetName = 'mnist',
                pretrain_momentum: Decay = 0.5, pretrain_weight_decay: NonNegative = 2e-4,
                learning_rate: NonNegative = 1e-3, weight_decay: NonNegative = 0.0,
                batch_size: PositiveInt = 100, num_steps: NumUpdates = 25_000,
-               pretrain_steps: NumUpdates | None = None) -> Experiment:
+               pretrain_steps: NumUpdates | None = None,
+               dropout: Share | None = None) -> Experiment:
   """num_steps is that of each phase, unless pretrain_steps is given for the RBMs.
 
-  binarisation is that of the images fine-tuning sees; num_labelled None means all.
+  binarisation is that of the images fine-tuning sees; num_labelled None means all. weight_decay is
+  that of Adam (decoupled, on the weights); dropout leaves out hidden units while fine-tuning.
   """
   spec, sizes = data.spec(dataset), sizes_of(layers)
   real = 'static' if spec.kind == 'binary' else 'real'
@@ -177,7 +196,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
   optimizer = optax.adamw(optax.linear_schedule(learning_rate, 0.0, num_steps),
                           weight_decay=weight_decay, mask=lambda params: jax.tree.map(
                             lambda x: x.ndim == 2, params))
-  finetune = Phase('finetune', init, from_loss(cross_entropy), optimizer,
+  finetune = Phase('finetune', init, from_loss(cross_entropy(dropout)), optimizer,
                    labelled_batches(batch_size, binarisation, spec, num_labelled), num_steps,
                    batch_size, alarms=monitors.UNIT_ALARMS,
                    monitor=monitors.of_network(
@@ -194,9 +213,10 @@ def experiment(*, dataset: DatasetName = 'mnist',
   def evaluate(key, params, dataset, report):
     del key, report
     log_p_NQ, y_N = log_p_of(params, dataset, real)
+    valid_error = error_percent(*log_p_of(params, dataset, real, 'valid'))
     return likelihood.no_likelihood(
       'a classifier', num_images=len(y_N), binarisation=real, split='test', scores={
-        'error_percent': 100 * float(np.mean(log_p_NQ.argmax(-1) != y_N)),
+        'error_percent': error_percent(log_p_NQ, y_N), 'valid_error_percent': valid_error,
         'cross_entropy': -float(np.mean(log_p_NQ[np.arange(len(y_N)), y_N]))})
 
   return Experiment(

@@ -143,6 +143,7 @@ Positive = Annotated[float, Interval(0, open_low=True)]
 NonNegative = Annotated[float, Interval(0)]
 Fraction = Annotated[float, Interval(0, 1)]
 Decay = Annotated[float, Interval(0, 1, open_high=True)]  # of a moving average; 1 never forgets
+Share = Annotated[float, Interval(0, 1, open_high=True)]  # of units left out; 1 leaves none
 Real = Annotated[float, Interval()]
 Layers = Annotated[str, LayerSizes()]
 OptionalLayers = Annotated[str, LayerSizes(empty=True)]

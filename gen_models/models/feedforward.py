@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gen_models.models import rbm
+from gen_models.models import bits, rbm
 from gen_models.models.rows import add_bias
 
 
@@ -86,6 +86,27 @@ def forward(params: Params, x_BI) -> jax.Array:
   *hidden, last = params.layers
   for layer in hidden:
     x_BI = jax.nn.sigmoid(_affine(layer, x_BI))
+  return _affine(last, x_BI)
+
+
+def dropped(key, params: Params, x_BI, rate) -> jax.Array:
+  """f(x) with hidden units left out at random, [B, O]: x_{l+1} = d sigma(x_l W_l + b_l) / (1 - r)
+
+  with every d ~ Bernoulli(1 - r) drawn for itself, so that the mean over d of what a layer sees is
+  what `forward` gives it. The input is seen whole.
+
+  Args:
+    key: consumed.
+    params: the network.
+    x_BI: rows.
+    rate: r in [0, 1); may be traced.
+
+  Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov (2014), Dropout.
+  """
+  *hidden, last = params.layers
+  for key_layer, layer in zip(jax.random.split(key, max(1, len(hidden))), hidden):
+    x_BI = jax.nn.sigmoid(_affine(layer, x_BI))
+    x_BI *= bits.bernoulli(key_layer, jnp.full(x_BI.shape, 1 - rate)) / (1 - rate)
   return _affine(last, x_BI)
 
 

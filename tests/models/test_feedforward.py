@@ -68,7 +68,7 @@ def test_the_unrolled_stack_is_the_pass_up_and_down():
 
 def test_the_gradient_of_the_classifier_is_backpropagation():
   params = feedforward.init(jax.random.key(1), [5, 4, 3, 10])
-  grads, _, metrics = from_loss(classifier.cross_entropy).grad(
+  grads, _, metrics = from_loss(classifier.cross_entropy()).grad(
     jax.random.key(0), params, Memory(), (X_BV, Y_B))
   layers = float64(params)
   xs = activations(layers, X_BV)
@@ -98,6 +98,20 @@ def test_the_gradient_of_the_autoencoder_is_backpropagation():
   assert autoencoder.squared_error(X_BV, X_BV) == 0
 
 
+def test_dropout_leaves_the_mean_of_what_a_layer_sees():
+  # Of one hidden layer f is linear in the mask: its mean is f without one, its variance closed.
+  params, rate = feedforward.init(jax.random.key(1), [5, 4, 3]), 0.4
+  draw = jax.jit(jax.vmap(feedforward.dropped, (0, None, None, None)))
+  keys = jax.random.split(jax.random.key(2), 2**14)
+  f_KQ = np.asarray(draw(keys, params, X_BV[:1], rate), np.float64)[:, 0]
+  xs = activations(float64(params), X_BV[:1])
+  assert oracle.mean_p_value(f_KQ, xs[-1][0]) > oracle.SIGNIFICANCE
+  variance_Q = rate / (1 - rate) * xs[-2][0]**2 @ np.asarray(params.layers[1].w_IO, np.float64)**2
+  assert oracle.mean_p_value((f_KQ - xs[-1][0])**2, variance_Q) > oracle.SIGNIFICANCE
+  np.testing.assert_allclose(feedforward.dropped(jax.random.key(3), params, X_BV, 0.0),
+                             feedforward.forward(params, X_BV), rtol=1e-6)
+
+
 def test_weights_start_at_their_scale():
   params = feedforward.init(jax.random.key(0), [300, 200, 100])
   for layer, gain in zip(params.layers, (4, 1), strict=True):
@@ -115,7 +129,7 @@ def test_a_replica_is_bitwise_identical_to_its_single_run():
 
   def grad(key, images, labels):
     params = feedforward.init(key, [64, 48, 32, 10])
-    return from_loss(classifier.cross_entropy).grad(
+    return from_loss(classifier.cross_entropy()).grad(
       jax.random.key(9), params, Memory(), (images, labels))[0]
 
   with jax.debug_key_reuse(False):
