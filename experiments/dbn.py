@@ -50,7 +50,7 @@ from gen_models.domains import (
 )
 from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.directions import centred
-from gen_models.evaluation import deep, figures
+from gen_models.evaluation import deep, figures, mixing
 from gen_models.experiment import Experiment, Published, Samples
 from gen_models.models import dbn, label_rbm, rbm, units
 from gen_models.models.rows import mean_rows
@@ -125,9 +125,9 @@ def experiment(*, dataset: DatasetName = 'mnist',
   """num_steps is of each layer; upper_learning_rate of all but the first.
 
   An estimator of one's own is that of each layer, an rbm.Params on the features below it.
-  gibbs_steps are those in the top layer behind a sample; importance_samples, ais_chains and
-  ais_temperatures are those of the final score (the last two for each label). Longer than 45 lines
-  because labels change batches, draws and scores.
+  gibbs_steps are those behind a sample, in the top layer and before that in each layer below;
+  importance_samples, ais_chains and ais_temperatures are those of the final score (the last two for
+  each label). Longer than 45 lines because labels change batches, draws and scores.
   """
   spec, sizes = data.spec(dataset), sizes_of(layers)
   shape = spec.seen_shape
@@ -158,12 +158,15 @@ def experiment(*, dataset: DatasetName = 'mnist',
 
   def evaluate(key, params, dataset, report):
     key_z, key_w = jax.random.split(key)
+    key_mixing = jax.random.fold_in(key, 2)
     train_NV, test_NV = (data.fixed_split(dataset, split, binarisation)
                          for split in ('train', 'test'))
     z = deep.bracket(key_z, params, train_NV, dataset.train.labels, num_chains=ais_chains,
                      betas=annealing.refined(ais_temperatures), report=report)
     scores = {'error_percent': 100 * (1 - float(_accuracy(params, test_NV, dataset.test.labels)))
               } if labels else {}
+    scores |= mixing.scores(key_mixing, params, train_NV, dataset.train.labels,
+                            num_classes=spec.num_classes or 0, gibbs_steps=gibbs_steps)
     return {
       **deep.score(key_w, params, test_NV, z, num_samples=importance_samples,
                    binarisation=binarisation, report=report, scores=scores,

@@ -7,7 +7,8 @@
 
 --clamp holds values: draws of p(x | what is not nan in the array `x` of mask.npz). Draws of a
 Boltzmann machine are the ends of --steps Gibbs steps, from its biases or, with --start=persistent,
-from the chains that its training kept.
+from the chains that its training kept. Those of a deep belief network climb: as many steps in every
+layer below the top one come first, each layer beginning where the one below ended.
 """
 
 import pathlib

@@ -202,14 +202,14 @@ def reconstruct(params: Params, v_BV) -> jax.Array:
 
 def sample(key, params: Params, num_samples: int, gibbs_steps: int,
            label=None, start: gibbs.Chains | None = None) -> tuple[jax.Array, jax.Array]:
-  """(v, p(v | h_1)): Gibbs in the top layer from its visible biases, one ancestral pass down.
+  """(v, p(v | h_1)): Gibbs in the top layer from where `climb` leads, one ancestral pass down.
 
   Args:
     key: consumed.
     params: the net.
     num_samples: N, independent chains.
-    gibbs_steps: in the top layer.
-    label: class held through all Gibbs steps, or None; may be traced.
+    gibbs_steps: in the top layer; and before that, in each layer below.
+    label: class held through all Gibbs steps of the top layer, or None; may be traced.
     start: chains of the top layer [N, ..] to begin with, or None.
 
   Returns:
@@ -231,7 +231,7 @@ def sample(key, params: Params, num_samples: int, gibbs_steps: int,
     model = label_rbm.model(num_labels)
   key_init, key_gibbs, *keys = jax.random.split(key, 3 + len(lower))
   if start is None:
-    start = gibbs.init_chains(key_init, model, top, num_samples)
+    start = top_chains(key_init, params, num_samples, gibbs_steps, label)
   chains = gibbs.run(key_gibbs, model, top, start, gibbs_steps)
   x_NH = chains.h_CH
   mean_NV = rbm.visible_mean(top, x_NH)[:, :len(top.b_V) - num_labels]
@@ -240,3 +240,46 @@ def sample(key, params: Params, num_samples: int, gibbs_steps: int,
     mean_NV = rbm.visible_mean(layer, x_NV)
     x_NV = bits.bernoulli(key_x, mean_NV)
   return x_NV, mean_NV
+
+
+def top_chains(key, params: Params, num_chains: int, gibbs_steps: int,
+               label=None) -> gibbs.Chains:
+  """Chains of the top layer before their first Gibbs step, its visible units from `climb`.
+
+  A label is drawn from p(y | h_{L-1}), or is the one that is held, and then no part of the chains.
+  A stack of one layer starts at its biases, gibbs.init_chains.
+  """
+  top, num_labels = params.layers[-1], num_labels_of(params)
+  if len(params.layers) == 1:
+    return gibbs.init_chains(key, rbm, top, num_chains)
+  key_climb, key_y, key_h = jax.random.split(key, 3)
+  x_CV = climb(key_climb, params, num_chains, gibbs_steps)
+  if label is not None:
+    top = label_rbm.given_label(top, num_labels, label)
+  elif num_labels:
+    log_w_CQ = label_rbm.label_log_weights(top, num_labels, x_CV)
+    x_CV = label_rbm.attach(x_CV, jax.random.categorical(key_y, log_w_CQ), num_labels)
+  return gibbs.Chains(x_CV, rbm.sample_hidden(key_h, top, x_CV))
+
+
+def climb(key, params: Params, num_chains: int, gibbs_steps: int) -> jax.Array:
+  """h_{L-1} by Gibbs chains in the machine of each layer below the top, in turn; [C, F].
+
+  Those of the first layer begin at its visible biases; the hidden units with which chains of layer
+  l end are the visible units with which those of layer l + 1 begin. Each layer was trained to take
+  the place of the prior that the layer below puts on its hidden units, so these starts are near the
+  top layer's own distribution, and they come from the parameters alone. The visible biases of a top
+  layer are no such start: they are the log-odds of units that nothing else drives, and a machine of
+  sharp modes takes thousands of Gibbs steps to forget where it began.
+  """
+  *lower, _ = params.layers
+  chains = None
+  for key_layer, layer in zip(jax.random.split(key, len(lower)), lower, strict=True):
+    key_start, key_gibbs = jax.random.split(key_layer)
+    if chains is None:
+      chains = gibbs.init_chains(key_start, rbm, layer, num_chains)
+    else:
+      chains = gibbs.Chains(chains.h_CH, rbm.sample_hidden(key_start, layer, chains.h_CH))
+    chains = gibbs.run(key_gibbs, rbm, layer, chains, gibbs_steps)
+  assert chains is not None
+  return chains.h_CH

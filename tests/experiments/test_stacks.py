@@ -98,12 +98,14 @@ def test_fine_tuning_starts_from_the_stack():
   assert not np.any(params.layers[2].w_IO)
 
 
+MIXING = {'autocorrelation_time', 'classes_visited', 'classes_independent'}
 SHORT = dict(gibbs_steps=3, warm_steps=3, posterior_steps=3, importance_samples=5)
 
 
 @pytest.mark.parametrize('module, values, keys', [
-  (dbn, dict(layers='8-8', ais_temperatures=50), {'importance_nats', 'importance_ess'}),
-  (dbn, dict(layers='8-6', labels=True), {'importance_nats', 'importance_ess', 'error_percent'}),
+  (dbn, dict(layers='8-8', ais_temperatures=50), {'importance_nats', 'importance_ess', *MIXING}),
+  (dbn, dict(layers='8-6', labels=True),
+   {'importance_nats', 'importance_ess', 'error_percent', *MIXING}),
   (dbm, dict(layers='6-5', pretrain=True, pretrain_steps=2, **SHORT),
    {'importance_nats', 'importance_ess', 'bound_nats'}),
   pytest.param(dbm, dict(layers='17-20', ais_temperatures=20, **SHORT),
@@ -111,7 +113,7 @@ SHORT = dict(gibbs_steps=3, warm_steps=3, posterior_steps=3, importance_samples=
   pytest.param(dbm, dict(layers='6-5', labels=True, **SHORT),
                {'importance_nats', 'importance_ess', 'bound_nats', 'error_percent'},
                marks=pytest.mark.slow),
-  (classifier, dict(layers='8'), {'error_percent', 'cross_entropy'}),
+  (classifier, dict(layers='8'), {'error_percent', 'valid_error_percent', 'cross_entropy'}),
   (autoencoder, dict(layers='8-3'), {'squared_error', 'squared_error_pca'})])
 def test_scores_validation_pictures_and_samples_on_digits(module, values, keys):
   binarisation = {} if module is autoencoder else dict(binarisation='threshold')

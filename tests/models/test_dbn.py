@@ -167,6 +167,42 @@ def test_label_given_visible():
 # Sampling.
 
 
+def test_chains_climb_from_layer_to_layer():
+  # Machines that are nearly certain: where each chain has to end is known after one step.
+  up = rbm.Params(60 * jnp.eye(4), jnp.full(4, 30.0), jnp.full(4, -30.0))  # h = v, all on
+  down = rbm.Params(-60 * jnp.eye(4), jnp.full(4, 30.0), jnp.full(4, 30.0))  # h = not v
+  x_CV = dbn.climb(jax.random.key(0), dbn.Params((up, up, up)), 6, 2)
+  np.testing.assert_array_equal(x_CV, np.ones((6, 4)))
+  top = rbm.Params(jnp.zeros((4, 3)), jnp.full(4, -30.0), jnp.zeros(3))  # its biases say all off
+  for layers, expected in (((up, top), 1), ((up, down, top), 0)):
+    start = dbn.top_chains(jax.random.key(1), dbn.Params(layers), 6, 2)
+    np.testing.assert_array_equal(start.v_CV, np.full((6, 4), expected))
+  alone = dbn.top_chains(jax.random.key(1), dbn.Params((top,)), 6, 2)
+  np.testing.assert_array_equal(alone.v_CV, np.zeros((6, 4)))
+
+
+@pytest.mark.parametrize('steps', [0, 1])
+def test_draws_are_near_the_law_before_the_top_layer_has_moved(steps):
+  # A top layer that is the lower one upside down: its law is where the climb ends, exactly in the
+  # limit of many steps, so that no step at the top is needed. From the biases it would be.
+  lower = deep.machine(4, 3, 1.5, 3)
+  params = dbn.Params((lower, dbn.upside_down(lower)))
+
+  @jax.jit
+  def ends(key):
+    key_start, key_gibbs = jax.random.split(key)
+    start = dbn.top_chains(key_start, params, NUM_SAMPLES, 40)
+    return dbn.gibbs.run(key_gibbs, rbm, params.layers[1], start, steps).v_CV
+
+  joint = oracle.rbm_joint(dbn.upside_down(lower))
+  p_S = joint.p_AS.sum(1)
+  oracle.assert_frequencies(oracle.index(ends(jax.random.key(4))), p_S)
+  with pytest.raises(AssertionError):
+    start = jax.jit(dbn.gibbs.init_chains, static_argnums=(1, 3))(
+      jax.random.key(5), rbm, params.layers[1], NUM_SAMPLES)
+    oracle.assert_frequencies(oracle.index(start.v_CV), p_S)
+
+
 NUM_SAMPLES = 2**16
 
 
