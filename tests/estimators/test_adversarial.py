@@ -10,10 +10,11 @@ import pytest
 import scipy.stats
 
 from gen_models import estimators
+from gen_models.estimators import base
 from gen_models.experiment import Phase
 from gen_models.models import gan
 from gen_models.training import keys, parallel, step as step_lib
-from gen_models.training.players import players
+from gen_models.training.players import extragradient, optimistic, players
 from tests.training.toy import same_bits
 
 # Data N(0, 1), samples N(m, s^2): quantiles at equal steps make a mean an integral.
@@ -56,7 +57,8 @@ AT_BEST = {
 
 def losses(name, critic, real=REAL, fake=FAKE):
   f = [jnp.asarray(critic(x), jnp.float32) for x in (real, fake)]
-  return [float(loss(*f)) for loss in estimators.LOSSES[name]]
+  loss = estimators.LOSSES[name]
+  return [float(loss.critic(*f)), float(loss.generator(*f))]
 
 
 @pytest.mark.parametrize('name', AT_BEST)
@@ -277,7 +279,7 @@ def test_eigenvalues_at_the_equilibrium(loss, penalty):
   estimator = estimators.adversarial(Dirac, estimators.LOSSES[loss], PENALTIES[penalty])
 
   def field(point):
-    grads, _, _ = estimator.grad(jax.random.key(0), gan.Params(*point), estimator.init(None, None),
+    grads, _, _ = estimator.grad(jax.random.key(0), gan.Params(*point), base.Memory(),
                                  jnp.zeros((2, 1)))
     return -jnp.stack(grads)
 
@@ -301,3 +303,29 @@ def test_dirac_gan(loss, penalty, critic_steps):
   end, _ = jax.jit(lambda state: step_lib.train_steps(one, state, None, num_steps))(state)
   distance = math.hypot(*map(float, end.params))
   assert distance < 1e-3 if CONVERGES[penalty] else distance > 0.3, distance
+
+
+# Without a penalty: how far from the equilibrium players end, in units of where they began
+# (Mescheder, Geiger & Nowozin, 2018; Gidel et al., 2019; Daskalakis et al., 2018).
+MOVES = {
+  'simultaneous': (None, lambda optimizer: optimizer, (1.5, np.inf)),
+  'alternating': (estimators.turns(1), lambda optimizer: optimizer, (0.9, 1.1)),
+  'extragradient': (None, extragradient, (0.0, 1e-3)),
+  'optimistic': (None, optimistic, (0.0, 1e-3))}
+
+
+@pytest.mark.parametrize('moves', MOVES)
+def test_who_moves_when_decides_whether_the_dirac_gan_converges(moves):
+  turn, moved, (low, high) = MOVES[moves]
+
+  def distance(loss):
+    one = Phase('dirac', lambda key, arrays, previous: gan.Params(jnp.array(1.0), jnp.array(0.5)),
+                estimators.adversarial(Dirac, estimators.LOSSES[loss], (), turn),
+                players(moved(optax.sgd(0.2)), moved(optax.sgd(0.2)), turn),
+                lambda key, arrays, step: jnp.zeros((2, 1)), 4000, 2)
+    state = step_lib.init_state(jax.random.key(0), one, None)
+    end, _ = step_lib.train_steps(one, state, None, 4000)
+    return jnp.hypot(*end.params) / jnp.hypot(1.0, 0.5)
+
+  found = jax.jit(lambda: [distance(loss) for loss in ('wasserstein', 'minimax')])()
+  assert all(low <= x <= high for x in found), found

@@ -107,3 +107,45 @@ def test_convolutional_players_exchange_flat_images():
   images = jnp.stack([x[::2].reshape(2, *shape), x[1::2].reshape(2, *shape)], axis=-1)
   expected = Encoder((4, 8)).apply({'params': params.critic['encoder']}, 2 * images - 1)
   np.testing.assert_allclose(model.critic(params, x), expected[:, 0], atol=1e-5)
+
+
+def conditional():
+  model = gan.ClassConditional(dense(), 4)
+  params = jax.jit(model.init)(jax.random.key(0))
+  class_QF = jax.random.normal(jax.random.key(1), params.critic['class_QF'].shape)
+  return model, params._replace(critic=params.critic | {'class_QF': class_QF})
+
+
+def test_a_class_decides_the_sample_and_projects_the_critics_features():
+  model, params = conditional()
+  rows = jax.jit(model.generate, static_argnums=2)(jax.random.key(2), params, 6)
+  np.testing.assert_array_equal(rows[:, 3:], np.eye(4)[[0, 1, 2, 3, 0, 1]])
+  one, other = (model.draw(jax.random.key(2), params, jnp.eye(4)[jnp.full(6, y)]) for y in (0, 1))
+  np.testing.assert_allclose(rows[0, :3], one[0], rtol=1e-6)
+  assert not np.allclose(one, other, atol=1e-3)
+  beside = model.generate_beside(jax.random.key(3), params, rows)
+  np.testing.assert_array_equal(beside[:, 3:], rows[:, 3:])
+
+  plain = model.network(params)
+  h_BF, y_B = model.model.features(plain, rows[:, :3]), np.array([0, 1, 2, 3, 0, 1])
+  expected = model.model.critic(plain, rows[:, :3]) + np.sum(
+    params.critic['class_QF'][y_B] * h_BF, axis=1)
+  np.testing.assert_allclose(model.critic(params, rows), expected, rtol=1e-5)
+  slope = jax.grad(lambda x: jnp.sum(model.critic(params, x)))(rows)
+  assert np.any(slope[:, :3] != 0) and np.all(slope[:, 3:] == 0)
+
+
+def test_features_are_what_the_last_layer_reads():
+  model = dense(packing=2)
+  params = jax.jit(model.init)(jax.random.key(0))
+  x = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+  last = params.critic['Linear_1']
+  np.testing.assert_allclose((model.features(params, x) @ last['w_CD'] + last['b_D'])[:, 0],
+                             model.critic(params, x), rtol=1e-5)
+
+
+def test_packs_of_classes_and_of_nothing_are_refused():
+  with pytest.raises(ValueError, match='use packing=1'):
+    gan.ClassConditional(dense(packing=2), 4).init(jax.random.key(0))
+  with pytest.raises(ValueError, match='at least one sample at once, not 0'):
+    gan.packed(dense(), 0)

@@ -8,7 +8,7 @@ import pytest
 
 from gen_models import estimators
 from gen_models.models.gan import Params
-from gen_models.training.players import players
+from gen_models.training.players import clipped, extragradient, optimistic, players
 from tests.training.toy import same_bits
 
 PARAMS = Params({'w': jnp.array([1.0, -2.0])}, (jnp.array([[0.5]]), jnp.array(3.0)))
@@ -68,3 +68,36 @@ def test_without_turns_both_move_at_every_update():
     grads = grads_at(step)
     np.testing.assert_allclose(u.generator['w'], -0.1 * grads.generator['w'], rtol=1e-6)
     np.testing.assert_allclose(u.critic[0], -0.2 * grads.critic[0], rtol=1e-6)
+
+
+def test_extragradient_looks_ahead_and_moves_from_where_it_stood():
+  # f = x^2 / 2, rate 0.5: the look ahead is x / 2, the move x - 0.5 (x / 2).
+  optimizer, x = extragradient(optax.sgd(0.5)), jnp.array(4.0)
+  state, places = optimizer.init(x), []
+  for _ in range(4):
+    u, state = optimizer.update(x, state, x)
+    x = x + u
+    places.append(float(x))
+  assert places == [2.0, 3.0, 1.5, 2.25]
+
+
+def test_optimistic_moves_twice_and_takes_the_last_one_back():
+  optimizer, x = optimistic(optax.sgd(0.5)), jnp.array(0.0)
+  state, updates = optimizer.init(x), []
+  for grad in (1.0, 3.0, -2.0):
+    u, state = optimizer.update(jnp.array(grad), state, x)
+    updates.append(float(u))
+  assert updates == [-1.0, -2.5, 3.5]
+
+
+def test_clipped_parameters_stay_within_their_bound():
+  optimizer, x = clipped(optax.sgd(1.0), 0.25), jnp.array([0.2, -0.1, 0.0])
+  u, _ = optimizer.update(jnp.array([-1.0, 1.0, 0.1]), optimizer.init(x), x)
+  np.testing.assert_allclose(x + u, [0.25, -0.25, -0.1], atol=1e-7)
+
+
+@pytest.mark.parametrize('make', [extragradient, lambda optimizer: clipped(optimizer, 1.0)])
+def test_moves_that_need_the_parameters_say_so(make):
+  optimizer = make(optax.sgd(1.0))
+  with pytest.raises(ValueError, match='give them to update'):
+    optimizer.update(jnp.ones(2), optimizer.init(jnp.ones(2)))
