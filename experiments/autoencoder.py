@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments._common import custom
 from experiments._common.stacks import pixels, pretraining
 from gen_models import data, inference
 from gen_models.domains import (
@@ -115,8 +116,10 @@ def experiment(*, dataset: DatasetName = 'mnist',
                code_learning_rate: NonNegative = 0.001, pretrain_momentum: Decay = 0.5,
                pretrain_weight_decay: NonNegative = 2e-4, learning_rate: NonNegative = 1e-3,
                batch_size: PositiveInt = 100, num_steps: NumUpdates = 25_000,
-               pretrain_steps: NumUpdates | None = None) -> Experiment:
-  """num_steps is that of each phase, unless pretrain_steps is given for the RBMs.
+               pretrain_steps: NumUpdates | None = None,
+               estimator: custom.Estimator | None = None) -> Experiment:
+  """num_steps is that of each phase, unless pretrain_steps is given for the RBMs; an estimator of
+  one's own is that of fine-tuning.
 
   code_learning_rate is that of the RBM with linear hidden units. Longer than 45 lines because two
   kinds of training phases are composed, each with what it validates.
@@ -143,7 +146,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
     return (*feedforward.hidden_units(params.encoder, x_NV),
             *feedforward.hidden_units(params.decoder, code_NZ))
 
-  finetune = Phase('finetune', init, from_loss(cross_entropy),
+  finetune = Phase('finetune', init, custom.chosen(estimator, from_loss(cross_entropy)),
                    optax.adam(optax.linear_schedule(learning_rate, 0.0, num_steps)),
                    data.batches(batch_size, 'real', spec), num_steps, batch_size,
                    monitor=monitors.of_network(hidden), alarms=monitors.UNIT_ALARMS)

@@ -37,6 +37,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments._common import custom
 from experiments._common.stacks import filters, pixels, pretraining
 from gen_models import data, inference
 from gen_models.domains import (
@@ -174,11 +175,13 @@ def experiment(*, dataset: DatasetName = 'mnist',
                learning_rate: NonNegative = 1e-3, weight_decay: NonNegative = 0.0,
                batch_size: PositiveInt = 100, num_steps: NumUpdates = 25_000,
                pretrain_steps: NumUpdates | None = None,
-               dropout: Share | None = None) -> Experiment:
+               dropout: Share | None = None,
+               estimator: custom.Estimator | None = None) -> Experiment:
   """num_steps is that of each phase, unless pretrain_steps is given for the RBMs.
 
   binarisation is that of the images fine-tuning sees; num_labelled None means all. weight_decay is
-  that of Adam (decoupled, on the weights); dropout leaves out hidden units while fine-tuning.
+  that of Adam (decoupled, on the weights); dropout leaves out hidden units while fine-tuning, for
+  which an estimator of one's own may stand.
   """
   spec, sizes = data.spec(dataset), sizes_of(layers)
   real = 'static' if spec.kind == 'binary' else 'real'
@@ -196,7 +199,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
   optimizer = optax.adamw(optax.linear_schedule(learning_rate, 0.0, num_steps),
                           weight_decay=weight_decay, mask=lambda params: jax.tree.map(
                             lambda x: x.ndim == 2, params))
-  finetune = Phase('finetune', init, from_loss(cross_entropy(dropout)), optimizer,
+  ours = from_loss(cross_entropy(dropout))
+  finetune = Phase('finetune', init, custom.chosen(estimator, ours), optimizer,
                    labelled_batches(batch_size, binarisation, spec, num_labelled), num_steps,
                    batch_size, alarms=monitors.UNIT_ALARMS,
                    monitor=monitors.of_network(

@@ -41,7 +41,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from experiments._common import binary, boltzmann, deep_boltzmann
+from experiments._common import binary, boltzmann, custom, deep_boltzmann
 from experiments._common.deep_boltzmann import MOST_ENUMERATED
 from gen_models import data, indices, inference
 from gen_models.domains import (
@@ -130,7 +130,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
                num_steps: NumUpdates = 100_000, gibbs_steps: NonNegativeInt = 1000,
                warm_steps: NonNegativeInt = 1000, importance_samples: PositiveInt = 100,
                posterior_steps: PositiveInt = 200, ais_chains: PositiveInt = 100,
-               ais_temperatures: PositiveInt = 14_500) -> Experiment:
+               ais_temperatures: PositiveInt = 14_500,
+               estimator: custom.Estimator | None = None) -> Experiment:
   """iterations, tolerance and damping are those of mean field in training; steps are Gibbs steps of
   either phase an update. Weights above the first layer start with variance upper_scale^2 over the
   units below, and learn at upper_rate times the learning rate, with the biases above them; warmup
@@ -169,7 +170,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
     **options) if pretrain else ()
   phase = Phase(
     'dbm', deep_boltzmann.beginning(model, spec, upper_scale),
-    deep(model, posterior, negative_phase, direction=centred(centring)),
+    custom.chosen(estimator, deep(model, posterior, negative_phase, direction=centred(centring))),
     deep_boltzmann.descent(learning_rate, upper_rate, momentum, weight_decay, num_steps, warmup),
     data.batches(batch_size, binarisation, spec, with_labels=labels), num_steps, batch_size,
     average, check=deep_boltzmann.check,

@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments._common import deep_boltzmann
+from experiments._common import custom, deep_boltzmann
 from gen_models import data, inference
 from gen_models.domains import (
   DatasetName,
@@ -101,9 +101,10 @@ def experiment(*, dataset: DatasetName = 'mnist',
                dbm_learning_rate: NonNegative = 0.05, upper_rate: NonNegative = 0.2,
                pretrain_steps: NumUpdates = 10_000, dbm_steps: NumUpdates = 40_000,
                learning_rate: NonNegative = 3e-4, weight_decay: NonNegative = 0.0,
-               batch_size: PositiveInt = 100, num_steps: NumUpdates = 25_000) -> Experiment:
+               batch_size: PositiveInt = 100, num_steps: NumUpdates = 25_000,
+               estimator: custom.Estimator | None = None) -> Experiment:
   """pretrain_steps are the updates of each RBM, dbm_steps those of the machine, num_steps those of
-  fine-tuning; layers are two.
+  fine-tuning, for which an estimator of one's own may stand; layers are two.
 
   Images are drawn afresh as bits at every step in both, and are real values in [0, 1] in scoring.
   Longer than 45 lines because a machine is trained first and a network after it.
@@ -135,7 +136,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
   adam = optax.adamw(optax.linear_schedule(learning_rate, 0.0, num_steps),
                      weight_decay=weight_decay,
                      mask=lambda params: jax.tree.map(lambda x: x.ndim == 2, params))
-  finetune = Phase('finetune', init, from_loss(cross_entropy(model, iterations)),
+  ours = from_loss(cross_entropy(model, iterations))
+  finetune = Phase('finetune', init, custom.chosen(estimator, ours),
                    optax.masked(adam, Params(False, True)),
                    data.batches(batch_size, 'dynamic', spec, with_labels=True), num_steps,
                    batch_size)
