@@ -1,4 +1,4 @@
-"""Draws from a trained model, as a grid of images or as an array.
+"""Draws from a trained model, as a picture or as an array.
 
   python -m launch.sample --workdir=runs/digits --num=64 --out=grid.png
   python -m launch.sample --workdir=runs/mixture --num=64 --out=threes.png --label=3
@@ -24,8 +24,9 @@ from launch.runs import draws, load, pictures, rows as rows_lib
 _WORKDIR = shared.workdir('Run directory made by launch.train.')
 _NUM = flags.DEFINE_integer('num', 64, 'Number of draws. Of more than 5000 the first ones do '
                             'not depend on the number.', lower_bound=1)
-_OUT = flags.DEFINE_string('out', None, 'A .png: a grid of the mean images p(x | latent), of '
-                           'vectors a raster. A .npz: arrays `draws` and `means`, [num, y, x] in '
+_OUT = flags.DEFINE_string('out', None, 'A .png: a grid of the mean images p(x | latent); of '
+                           'zeros and ones a raster, of letters a sequence logo, of other rows '
+                           'colours. A .npz: arrays `draws` and `means`, [num, y, x] in '
                            '[0, 1], [num, y, x, channels] of colour, [num, values] of vectors.',
                            required=True)
 _LABEL = flags.DEFINE_integer('label', None, 'Class to draw from, for models with classes.')
@@ -62,8 +63,18 @@ def main(argv):
     with files.replacing(out, binary=True) as file:
       np.savez_compressed(file, draws=samples.draws, means=samples.means)
   else:
-    pictures.write_png(pictures.square(samples.means, _COLUMNS.value), out)
+    pictures.write_png(_picture(samples, run.spec), out)
   print(out)
+
+
+def _picture(samples, spec):
+  """A grid of images; of other rows a raster, a sequence logo or colours."""
+  if spec.is_image:
+    return pictures.square(samples.means, _COLUMNS.value)
+  if _COLUMNS.value is not None:
+    raise errors.UsageError(f'--columns are those of a grid of images, and rows of {spec.name} are '
+                            'none: leave it out')
+  return pictures.chart(samples.draws, spec, 'draws of the model')
 
 
 def _samples(run):

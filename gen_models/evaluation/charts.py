@@ -63,13 +63,47 @@ def distribution(curves: Mapping[str, np.ndarray], x_label: str, least: float = 
   return _picture(figure)
 
 
-def raster(x_TV, title: str, width: float = 8.0) -> np.ndarray:
+def raster(x_TV, title: str, width: float = 8.0, *, x_label: str = 'time bin',
+           y_label: str = 'neuron') -> np.ndarray:
   """Rows of zeros and ones as dots: time to the right, neurons upwards."""
   figure, axes = _figure(width, 3.2)
   t, v = np.nonzero(np.asarray(x_TV) > 0.5)
   axes[0, 0].plot(t, v, '|', color=_INK, markersize=2, rasterized=True)
-  axes[0, 0].set(title=title, xlabel='time bin', ylabel='neuron', xlim=(0, len(x_TV)),
+  axes[0, 0].set(title=title, xlabel=x_label, ylabel=y_label, xlim=(-0.5, len(x_TV) - 0.5),
                  ylim=(-1, np.shape(x_TV)[1]))
+  return _picture(figure)
+
+
+def heat(x_NV, title: str) -> np.ndarray:
+  """Rows of numbers as colours, one below the other, with their scale beside."""
+  x_NV = np.asarray(x_NV)
+  figure, axes = _figure(min(9.0, 3.0 + 0.12 * x_NV.shape[1]), 3.6)
+  shown = axes[0, 0].imshow(x_NV, aspect='auto', interpolation='nearest', cmap='viridis')
+  axes[0, 0].set(title=title, xlabel='column', ylabel='row')
+  figure.colorbar(shown, ax=axes[0, 0])
+  return _picture(figure)
+
+
+def alignment(v_NLQ, alphabet: Sequence[str], title: str, most: int = 30) -> np.ndarray:
+  """The logo of all sequences, and below it the first ones, letter by letter.
+
+  Args:
+    v_NLQ: one-of-Q columns.
+    alphabet: the letters.
+    title: of the logo.
+    most: sequences that are written out.
+  """
+  v_NLQ = np.asarray(v_NLQ)
+  letters_NL = v_NLQ[:most].argmax(-1)
+  num, length = letters_NL.shape
+  figure, axes = _figure(max(4.0, 0.16 * length), 2.0 + 0.16 * num, 2,
+                         height_ratios=(1.5, 0.16 * num + 0.2))
+  _logo(axes[0, 0], title, v_NLQ.mean(0), alphabet, _shapes(alphabet))
+  for i, row_L in enumerate(letters_NL):
+    for j, a in enumerate(row_L):
+      axes[1, 0].text(j + 0.5, i, alphabet[a], ha='center', va='center', fontsize=7,
+                      family='monospace', color=_COLOURS.get(alphabet[a], '#7b8794'))
+  axes[1, 0].set(xlim=(0, length), ylim=(num - 0.5, -0.5), xlabel='column', ylabel='draw')
   return _picture(figure)
 
 
@@ -97,29 +131,40 @@ def logos(profiles: Mapping[str, np.ndarray], alphabet: Sequence[str]) -> np.nda
     profiles: name -> f_i(a), [L, Q], each row a distribution.
     alphabet: the letters.
   """
-  from matplotlib.patches import PathPatch
-  from matplotlib.textpath import TextPath
-  from matplotlib.transforms import Affine2D
   length = max(len(f_LQ) for f_LQ in profiles.values())
   figure, axes = _figure(max(4.0, 0.16 * length), 1.5 * len(profiles) + 0.4, len(profiles))
-  shapes = {letter: TextPath((0, 0), letter, size=1) for letter in alphabet}
+  shapes = _shapes(alphabet)
   for ax, (name, f_LQ) in zip(axes[:, 0], profiles.items(), strict=True):
-    f_LQ = np.asarray(f_LQ, np.float64)
-    bits_L = np.log2(f_LQ.shape[1]) + np.sum(f_LQ * np.log2(np.maximum(f_LQ, 1e-12)), axis=1)
-    for i, f_Q in enumerate(f_LQ):
-      base = 0.0
-      for a in np.argsort(f_Q):
-        height, box = f_Q[a] * bits_L[i], shapes[alphabet[a]].get_extents()
-        if height < 0.02:
-          continue
-        move = Affine2D().translate(-box.x0, -box.y0).scale(
-          0.9 / max(box.width, 1e-6), height / max(box.height, 1e-6)).translate(i + 0.05, base)
-        ax.add_patch(PathPatch(move.transform_path(shapes[alphabet[a]]), linewidth=0,
-                               color=_COLOURS.get(alphabet[a], '#7b8794')))
-        base += height
-    ax.set(xlim=(0, len(f_LQ)), ylim=(0, np.log2(f_LQ.shape[1])), ylabel='bits', title=name)
+    _logo(ax, name, f_LQ, alphabet, shapes)
   axes[-1, 0].set_xlabel('column')
   return _picture(figure)
+
+
+def _shapes(alphabet: Sequence[str]) -> dict:
+  """The outlines of letters; of words that stand for categories their first letter."""
+  from matplotlib.textpath import TextPath
+  return {letter: TextPath((0, 0), str(letter)[:1], size=1) for letter in alphabet}
+
+
+def _logo(ax, name: str, f_LQ, alphabet: Sequence[str], shapes: dict) -> None:
+  """Letters as high as their share of the information, in one panel."""
+  from matplotlib.patches import PathPatch
+  from matplotlib.transforms import Affine2D
+  f_LQ = np.asarray(f_LQ, np.float64)
+  bits_L = np.log2(f_LQ.shape[1]) + np.sum(f_LQ * np.log2(np.maximum(f_LQ, 1e-12)), axis=1)
+  for i, f_Q in enumerate(f_LQ):
+    base = 0.0
+    for a in np.argsort(f_Q):
+      height, box = f_Q[a] * bits_L[i], shapes[alphabet[a]].get_extents()
+      if height < 0.02:
+        continue
+      wide = 0.9 / max(box.width, 0.5)  # an I stays narrow
+      move = Affine2D().translate(-box.x0, -box.y0).scale(
+        wide, height / max(box.height, 1e-6)).translate(i + 0.5 - wide * box.width / 2, base)
+      ax.add_patch(PathPatch(move.transform_path(shapes[alphabet[a]]), linewidth=0,
+                             color=_COLOURS.get(alphabet[a], '#7b8794')))
+      base += height
+  ax.set(xlim=(0, len(f_LQ)), ylim=(0, np.log2(f_LQ.shape[1])), ylabel='bits', title=name)
 
 
 def contact_map(s_LL, contact_LL, num: int, title: str = '') -> np.ndarray:

@@ -18,8 +18,8 @@ LARGEST = 400_000  # bytes of a picture in the page; a larger one lies beside it
 TOTAL = 30_000_000  # of all pictures
 _MOST_REMARKS = 20
 _CAPTIONS = {'data': 'test images'}
-_COMPARABLE = ('Log-likelihoods are in nats per image; ± is the standard deviation over seeds. '
-               'Compare only numbers of the same test images under the same binarisation.')
+_COMPARABLE = ('Log-likelihoods are in nats per image or row; ± is the standard deviation over '
+               'seeds. Compare only numbers of the same test data under the same binarisation.')
 
 
 class Report:
@@ -172,7 +172,8 @@ class Report:
       if (data := run.experiment.dataset) in self._data_shown:
         grids.pop('data', None)  # the same images stand above
       self._data_shown.add(data)
-      return [(_CAPTIONS.get(name, name), pictures.write_png(
+      captions = _CAPTIONS if run.spec.is_image else {'data': 'test rows'}
+      return [(captions.get(name, name), pictures.write_png(
         grid, self.files / f'{self._free(f"{stem}{slug(name)}")}.png'))
         for name, grid in grids.items()], ''
     except Exception as e:  # damage, a run still in training, a user's code

@@ -44,15 +44,15 @@ def samples(result: Result) -> markup.Node:
   """Sample scores beside those of real training images."""
   if not result.samples:
     return None
-  first = next(iter(result.samples.values()))
-  note = (f'Draws and test images, both under {result.sample_space} binarisation: the mean over '
-          f'{markup.plural(first.num_sets, "independent set")} of {first.n:,} images, and in '
-          'brackets the least and the greatest. Real training images show what is attainable.')
+  first, rows = next(iter(result.samples.values())), words.rows(result.dataset)
+  note = (f'Draws and test {rows}, both under {result.sample_space} binarisation: the mean over '
+          f'{markup.plural(first.num_sets, "independent set")} of {first.n:,} {rows}, and in '
+          f'brackets the least and the greatest. Real training {rows} show what is attainable.')
   head, *body = tables.sample_cells(result)
   cells = [head, *([words.score(name), *rest, words.better(better)]
                    for name, *rest, better in body)]
-  return [long_table('Draws compared with test images', cells, note),
-          tag('p', 'Draws are copies of training images.', class_='mark')
+  return [long_table(f'Draws compared with test {rows}', cells, note),
+          tag('p', f'Draws are copies of training {rows}.', class_='mark')
           if result.memorised else None]
 
 

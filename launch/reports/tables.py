@@ -262,7 +262,7 @@ def other_cells(result: Result) -> Cells:
 
 def sample_cells(result: Result) -> Cells:
   """Scores of draws beside those of real training images: mean [least, greatest]."""
-  return [['score', 'draws', 'real training images', 'better'],
+  return [['score', 'draws', f'real training {words.rows(result.dataset)}', 'better'],
           *([name, numbers.interval(s), numbers.interval(s, 'floor'), s.better]
             for name, s in result.samples.items())]
 
@@ -306,10 +306,10 @@ def of_result(result: Result) -> str:
     blocks.insert(2 if score.test_nats is not None else 1, note)
   if result.samples:
     first = next(iter(result.samples.values()))
-    blocks.append(f'draws against test images, {result.sample_space}, {first.num_sets} sets of '
-                  f'{first.n}: mean [least, greatest]')
+    blocks.append(f'draws against test {words.rows(result.dataset)}, {result.sample_space}, '
+                  f'{first.num_sets} sets of {first.n}: mean [least, greatest]')
   if result.memorised:
-    blocks.append('WARNING: draws are copies of training images')
+    blocks.append(f'WARNING: draws are copies of training {words.rows(result.dataset)}')
   return numbers.plain('\n'.join(blocks))
 
 

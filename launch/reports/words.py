@@ -55,7 +55,7 @@ def unit(metric: str) -> str:
   """The unit of a metric of training, '' where its name does not tell."""
   words = re.split(r'[^a-z0-9]+', metric.lower())
   if {'nats', 'elbo', 'iwae', 'bound', 'likelihood'} & set(words):
-    return 'nats per image'
+    return 'nats'
   if 'percent' in words:
     return '%'
   if 'seconds' in words:

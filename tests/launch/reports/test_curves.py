@@ -93,8 +93,8 @@ def test_numbers_of_any_length_in_names_are_ordered():
 
 
 @pytest.mark.parametrize('metric, unit', [
-  ('valid_nats', 'nats per image'), ('layer2/valid_bound_quick', 'nats per image'),
-  ('elbo', 'nats per image'), ('error_percent', '%'), ('moment_error', ''), ('renats', '')])
+  ('valid_nats', 'nats'), ('layer2/valid_bound_quick', 'nats'),
+  ('elbo', 'nats'), ('error_percent', '%'), ('moment_error', ''), ('renats', '')])
 def test_units(metric, unit):
   assert words.unit(metric) == unit
 
