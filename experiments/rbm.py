@@ -54,14 +54,17 @@ def experiment(*, dataset: DatasetName = 'digits', hidden: machines.HiddenName =
   """ais_chains and ais_temperatures are those of the final score."""
   spec = data.spec(dataset)
   view = machines.view(spec)
-  data.check_view(view, spec)
+  data.check_view(view, spec, missing=True)
   machine = Machine(visible(spec), machines.HIDDEN[hidden])
   exact = hidden == 'bernoulli' and num_hidden <= MOST_ENUMERATED
 
   def validate(key, params, arrays):
     if exact:
-      v_NV = data.fixed(arrays, view, spec, split='valid')
-      return {'valid_nats': machine.log_likelihood(params, v_NV).mean()}
+      v_NV = data.fixed(arrays, view, spec, split='valid', missing=True)
+      if not spec.missing:
+        return {'valid_nats': machine.log_likelihood(params, v_NV).mean()}
+      free = machines.mean_free_energy(machine, params, v_NV, spec)
+      return {'valid_nats': -free - machine.log_partition(params)}
     return machines.quick_nats(key, machine, params, arrays, spec)
 
   def evaluate(key, params, dataset, report):

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from experiments._common import binary, whole
+from experiments._common import whole
 from gen_models import data
 from gen_models.data.binarise import Split
 from gen_models.evaluation import baselines, likelihood
@@ -46,6 +47,22 @@ def fixed(arrays, spec: data.Spec, split: Split, *, missing: bool = False) -> ja
   return gaussian.dequantise(data.split_key(split), images, spec.levels)
 
 
+def seen_whole(arrays, spec: data.Spec, split: Split) -> tuple[jax.Array, np.ndarray | None]:
+  """(`fixed` rows, their weights or None) of the rows without holes.
+
+  Raises:
+    ValueError: values are missing from every row.
+  """
+  x_NV, weights_N = fixed(arrays, spec, split, missing=True), arrays.weights
+  if not spec.missing:
+    return x_NV, weights_N
+  whole_N = ~np.isnan(np.asarray(x_NV)).any(1)
+  if not whole_N.any():
+    raise ValueError(f'values are missing from every row of {split} of {spec.name}: only whole '
+                     'rows can be scored')
+  return x_NV[whole_N], None if weights_N is None else np.asarray(weights_N)[whole_N]
+
+
 def batches(batch_size: int, spec: data.Spec, *, missing: bool = False) -> Callable:
   """Phase.batch_at: noise is drawn afresh at every step; `missing` as of `fixed`."""
   plain = data.batches(batch_size, 'real', spec, missing=missing)
@@ -68,13 +85,18 @@ def seen(spec: data.Spec) -> Callable:
 
 
 def nats(log_density: Callable, params, dataset: data.Dataset) -> tuple[dict, float]:
-  """The exact score of test images under log_density(params, x_NV), the mean of training images."""
+  """The exact score of test images under log_density(params, x_NV), the mean of training images.
+
+  Of rows without holes.
+  """
   log_p, spec = jax.jit(log_density), dataset.about
-  test = log_p(params, fixed(dataset.test, spec, 'test'))
-  train = log_p(params, fixed(dataset.train, spec, 'train'))
-  return likelihood.score(test, kind='exact', binarisation=binarisation(spec),
-                          weights_N=dataset.test.weights), float(
-                            whole.mean(train, dataset.train.weights))
+  (test_NV, test_N), (train_NV, train_N) = (
+    seen_whole(getattr(dataset, split), spec, split) for split in ('test', 'train'))
+  score = likelihood.score(log_p(params, test_NV), kind='exact', binarisation=binarisation(spec),
+                           weights_N=test_N)
+  if spec.missing:
+    score = {**score, 'remarks': ['values are missing from rows: the whole ones are scored']}
+  return score, float(whole.mean(log_p(params, train_NV), train_N))
 
 
 def evaluate(log_density: Callable, params, dataset: data.Dataset) -> dict:
@@ -86,6 +108,7 @@ def evaluate(log_density: Callable, params, dataset: data.Dataset) -> dict:
 def baseline_scores(dataset: data.Dataset) -> dict:
   """The baseline of densities: one full Gaussian, its shrinkage chosen on validation images."""
   spec = dataset.about
-  splits = (fixed(getattr(dataset, split), spec, split) for split in ('train', 'valid', 'test'))
+  rows, weights = zip(*(seen_whole(getattr(dataset, split), spec, split)
+                        for split in ('train', 'valid', 'test')))
   return {'full Gaussian, shrunk': baselines.full_gaussian(
-    *splits, binarisation=binarisation(spec), weights=binary.weights_of(dataset))}
+    *rows, binarisation=binarisation(spec), weights=baselines.Weights(*weights))}

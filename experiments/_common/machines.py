@@ -143,11 +143,16 @@ def quick_nats(key, machine: Machine, params, arrays, spec: data.Spec) -> dict:
   log_z = annealing.quick_log_partition(
     key, params, machine.visible.init(mean_V), num_chains=50, betas=annealing.linear(200),
     model=machine)
+  return {'valid_nats_quick': -mean_free_energy(machine, params, v_NV, spec) - log_z}
+
+
+def mean_free_energy(machine: Machine, params, v_NV, spec: data.Spec) -> jax.Array:
+  """Mean F(v) of rows, of those without holes; scalar nats. May be traced."""
   if not spec.missing:
-    return {'valid_nats_quick': -jnp.mean(machine.free_energy(params, v_NV)) - log_z}
+    return jnp.mean(machine.free_energy(params, v_NV))
   whole_N = ~jnp.isnan(v_NV).any(-1)  # the others have no free energy
   free_N = machine.free_energy(params, jnp.where(whole_N[:, None], v_NV, 0.0))
-  return {'valid_nats_quick': -jnp.sum(jnp.where(whole_N, free_N, 0.0)) / jnp.sum(whole_N) - log_z}
+  return jnp.sum(jnp.where(whole_N, free_N, 0.0)) / jnp.sum(whole_N)
 
 
 def sample(key, machine: Machine, params, num: int) -> tuple[jax.Array, jax.Array]:

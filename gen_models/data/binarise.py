@@ -93,7 +93,8 @@ def check_view(kind: str, levels: Levels, *, missing: bool = False) -> None:
     raise ValueError(f'unknown binarisation {kind!r}; known: {", ".join(VIEWS)}')
   if spec.missing and not missing:
     raise BadData(f'data set {spec.name}: some values are missing, and this model cannot take '
-                  'missing values: fill them in, or remove the rows that have some')
+                  'missing values: fill them in, remove the rows that have some, or choose rbm, '
+                  'gaussian_rbm or mixture, which take them')
   if (kind in ('categorical', 'counts')) != (spec.kind in ('categorical', 'counts')) or (
       spec.kind in ('categorical', 'counts') and kind != spec.kind):
     if spec.kind == 'counts' and kind in KINDS:

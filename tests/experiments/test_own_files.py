@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import mixture, rbm_protein, rbm_spikes, vae
+from experiments import gaussian_rbm, mixture, rbm as any_rbm, rbm_protein, rbm_spikes, vae
 from experiments._common import machines
 from gen_models import data
 from gen_models.evaluation.score import Score
@@ -129,3 +129,23 @@ def test_models_that_take_no_holes_refuse_them_in_one_line(holes):
     mixture.experiment(dataset=holes, components='full')
   with pytest.raises(ValueError, match='cannot take missing values'):
     vae.experiment(dataset=holes, binarisation='static')
+  with pytest.raises(ValueError, match='score matching reads whole rows'):
+    gaussian_rbm.experiment(dataset=holes, negative='none')
+
+
+@pytest.mark.parametrize('module, chosen', [
+  (any_rbm, dict(num_hidden=4)), (gaussian_rbm, dict(num_hidden=4))], ids=['rbm', 'gaussian_rbm'])
+def test_machines_of_any_units_train_on_holes_and_score_whole_rows(own_files, module, chosen):
+  draws = np.random.default_rng(6)
+  x_NV = draws.normal(size=(90, 3)).astype(np.float32)
+  x_NV[(draws.random(x_NV.shape) < 0.2) & (np.arange(90) % 2 > 0)[:, None]] = np.nan
+  np.savez(own_files / 'real_holes.npz', x=x_NV)
+  name = 'npz:real_holes.npz?scale=normalise'
+  experiment = module.experiment(dataset=name, num_steps=20, batch_size=20, chains=20, **chosen)
+  dataset = data.load(name)
+  result = loop.fit(experiment, dataset.train, dataset.valid, jax.random.key(0))
+  score = Score.from_json(experiment.evaluate(
+    jax.random.key(1), result.state.params, dataset, lambda line: 0))
+  whole = ~np.isnan(dataset.test.rows).any(1)
+  assert score.kind == 'exact' and score.num_images == whole.sum() < len(whole)
+  assert -20 < score.test_nats < 0
