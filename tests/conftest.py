@@ -17,13 +17,15 @@ import pathlib
 import jax
 import pytest
 
+from tests import whole
+
 # Experiment files that tests name are not files that the user has named.
 os.environ.setdefault('XDG_STATE_HOME', str(
   pathlib.Path.home() / '.cache' / 'gen_models' / 'tests'))
 
 # The commands that tests start inherit it. A third of the processor time of compiling as users do.
-os.environ.setdefault(
-  'XLA_FLAGS', '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false')
+_QUICK = '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
+os.environ.setdefault('XLA_FLAGS', _QUICK)
 
 jax.config.update('jax_debug_key_reuse', True)
 jax.config.update('jax_compilation_cache_dir', os.environ.get(
@@ -63,4 +65,17 @@ def _resident_bytes() -> float:
 def strict_promotion():
   """No dtype is promoted silently. Not for code that goes through optax, which relies on it."""
   with jax.numpy_dtype_promotion('strict'):
+    yield
+
+
+@pytest.fixture(scope='module')
+def whole_programs(request):
+  """Models, samplers, estimators and scores are compiled whole, where tests compile quickly.
+
+  `make test-all` calls them as users do. Not for a test of an error that depends on values, which
+  a traced function does not see.
+  """
+  with pytest.MonkeyPatch.context() as patch:
+    if os.environ['XLA_FLAGS'] == _QUICK:
+      whole.patch(patch, request.module)
     yield

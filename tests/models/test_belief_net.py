@@ -13,7 +13,7 @@ import pytest
 from gen_models.models import belief_net
 from tests import oracle
 
-pytestmark = pytest.mark.usefixtures('strict_promotion')
+pytestmark = pytest.mark.usefixtures('strict_promotion', 'whole_programs')
 
 V, WIDTHS = 3, (3, 2)
 MODEL = belief_net.model(V, WIDTHS)

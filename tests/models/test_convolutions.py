@@ -10,7 +10,7 @@ import pytest
 from gen_models.models import convolutions
 from gen_models.models.convolutions import BatchNorm, Decoder, Encoder, double, halve
 
-pytestmark = pytest.mark.usefixtures('strict_promotion')
+pytestmark = pytest.mark.usefixtures('strict_promotion', 'whole_programs')
 
 SHAPES = [(8, 8), (7, 5), (6, 9)]
 FORMS = ['products', 'lax']

@@ -12,6 +12,8 @@ from gen_models.models import dbm, gibbs, rbm, units
 from tests import oracle
 from tests.models import deep_boltzmann
 
+pytestmark = pytest.mark.usefixtures('whole_programs')
+
 MODELS = {
   'rbm': dbm.model((3, 4)),
   'two': dbm.model((4, 3, 2)),

@@ -8,7 +8,7 @@ import pytest
 from gen_models.models import gan
 from gen_models.models.convolutions import Decoder, Encoder
 
-pytestmark = pytest.mark.usefixtures('strict_promotion')
+pytestmark = pytest.mark.usefixtures('strict_promotion', 'whole_programs')
 
 
 def dense(packing=1, batch_norm=False):

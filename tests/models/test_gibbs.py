@@ -16,7 +16,7 @@ from gen_models.models import gibbs, label_rbm, units
 from gen_models.models.machine import Machine, Params
 from tests import oracle
 
-pytestmark = pytest.mark.usefixtures('strict_promotion')
+pytestmark = pytest.mark.usefixtures('strict_promotion', 'whole_programs')
 
 NUM, STEPS = 2**13, 24
 STATES = {units.BERNOULLI: [[0.0], [1.0]], units.SPIN: [[-1.0], [1.0]],

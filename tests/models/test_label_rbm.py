@@ -10,7 +10,7 @@ from gen_models.models import gibbs, label_rbm
 from tests import oracle
 from tests.models import deep
 
-pytestmark = pytest.mark.usefixtures('strict_promotion')
+pytestmark = pytest.mark.usefixtures('strict_promotion', 'whole_programs')
 
 Q = 3
 MODEL, PARAMS = label_rbm.model(Q), deep.machine(3 + Q, 4, 0.7, 1)

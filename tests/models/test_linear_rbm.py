@@ -17,7 +17,7 @@ from gen_models.models import gaussian, gibbs, linear_rbm, pca
 from gen_models.training import step as step_lib
 from tests import oracle
 
-pytestmark = pytest.mark.usefixtures('strict_promotion')
+pytestmark = pytest.mark.usefixtures('strict_promotion', 'whole_programs')
 
 V, H = 4, 3
 NUM = 2**16

@@ -18,7 +18,7 @@ from gen_models.problems import machine as problems
 from tests import oracle
 from tests.models import deep
 
-pytestmark = pytest.mark.usefixtures('strict_promotion')
+pytestmark = pytest.mark.usefixtures('strict_promotion', 'whole_programs')
 
 STATES = {units.BERNOULLI: [[0.0], [1.0]], units.SPIN: [[-1.0], [1.0]],
           units.Categorical(3): np.eye(3).tolist()}

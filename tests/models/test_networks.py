@@ -7,7 +7,7 @@ import pytest
 
 from gen_models.models import convolutions, networks
 
-pytestmark = pytest.mark.usefixtures('strict_promotion')
+pytestmark = pytest.mark.usefixtures('strict_promotion', 'whole_programs')
 
 
 def some(shape, seed=0):

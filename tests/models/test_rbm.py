@@ -11,7 +11,7 @@ import pytest
 from gen_models.models import gibbs, rbm
 from tests import oracle
 
-pytestmark = pytest.mark.usefixtures('strict_promotion')
+pytestmark = pytest.mark.usefixtures('strict_promotion', 'whole_programs')
 
 
 def machine(num_visible, num_hidden, scale, seed=0) -> rbm.Params:

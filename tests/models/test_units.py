@@ -15,7 +15,7 @@ from gen_models.models import units
 from gen_models.models.double_rectified import DoubleRectified
 from tests import oracle
 
-pytestmark = pytest.mark.usefixtures('strict_promotion')
+pytestmark = pytest.mark.usefixtures('strict_promotion', 'whole_programs')
 
 LAYERS = {
   'bernoulli': units.BERNOULLI, 'spin': units.SPIN, 'categorical': units.Categorical(3),

@@ -12,7 +12,7 @@ import scipy.stats
 from gen_models.models import networks, vae
 from tests import oracle
 
-pytestmark = pytest.mark.usefixtures('strict_promotion')
+pytestmark = pytest.mark.usefixtures('strict_promotion', 'whole_programs')
 
 V, K, B = 6, 3, 4
 BINARY = vae.model(V, (5, 2), ((7,), (4,)))
