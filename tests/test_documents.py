@@ -289,6 +289,34 @@ def test_the_flow_is_trained_scored_drawn_swept_reported_and_audited(tmp_path):
   assert 'deep' in done['sweep'] and (tmp_path / 'runs' / 'flow.html').stat().st_size > 10_000
 
 
+def test_the_divergence_and_the_selection_of_the_page_are_what_it_says(tmp_path, monkeypatch):
+  """Its conjugate is the supremum, and four fifths of the rows are kept."""
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  page, here = 'docs/howto/games.md', {}
+  exec(files_of(page)['triangular.py'], here)
+  divergence, u_G = here['divergence'], np.exp(np.linspace(-9, 9, 20_001))
+  for v in (-1.0, 0.0, 0.7, 1.2):
+    t = float(divergence.activation(jnp.float32(v)))
+    np.testing.assert_allclose(divergence.conjugate(jnp.float32(v)),
+                               np.max(u_G * t - divergence.generator(u_G)), atol=1e-3)
+  np.testing.assert_allclose(divergence.activation(divergence.best(2.0)), 1 - 4 / 9, rtol=1e-6)
+  exec(blocks(page, 'python')[1], here)
+  # 1297 rows of digits, four fifths of them split anew.
+  assert len(here['kept']) == 1038 and data.spec(here['selected'].name).num_classes == 10
+
+
+@pytest.mark.slow
+def test_the_games_of_the_page_are_played(tmp_path):
+  """The commands of the page, in its order, on shorter runs."""
+  saved, = files_of('docs/howto/games.md').items()
+  (tmp_path / saved[0]).write_text(saved[1])
+  for line in commands('docs/howto/games.md'):
+    words = shlex.split(line)
+    short = ['--set=num_steps=500', '--set=width=8'] if 'launch.train' in line else []
+    run([*words, *short], tmp_path)
+  assert (tmp_path / 'threes.png').stat().st_size > 1000
+
+
 def test_forty_lines_are_forty_lines():
   text = (ROOT / 'docs/notebooks/forty_lines.md').read_text(encoding='utf-8')
   cell, = re.findall(r'```{code-cell} ipython3\n:tags: \[forty-lines\]\n(.*?)```', text, flags=re.S)

@@ -17,6 +17,7 @@ from gen_models.data.binarise import (
 from gen_models.data.in_memory import from_arrays
 from gen_models.data.order import row_at
 from gen_models.data.pipeline import batches, check_horizon, rows_of_step
+from gen_models.data.selection import densest_rows
 from gen_models.data.sources import (
   Arrays,
   Dataset,
@@ -40,7 +41,7 @@ from gen_models.data.specs import BadData, Spec
 
 __all__ = ['KINDS', 'VIEWS', 'Arrays', 'BadData', 'Dataset', 'MissingData', 'Spec', 'Window',
            'batches', 'binarise', 'binarise_real', 'check_horizon', 'check_view', 'classes_of',
-           'clipped', 'described', 'fixed', 'fixed_split', 'from_arrays', 'levels', 'load',
-           'load_described', 'mean_image', 'names', 'num_train', 'remember',
-           'row_at', 'rows_of_step', 'seen', 'shape', 'shapes', 'source', 'spec', 'split_key',
+           'clipped', 'densest_rows', 'described', 'fixed', 'fixed_split', 'from_arrays', 'levels',
+           'load', 'load_described', 'mean_image', 'names', 'num_train', 'remember', 'row_at',
+           'rows_of_step', 'seen', 'shape', 'shapes', 'source', 'spec', 'split_key',
            'stacked_digits', 'with_validation']
