@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     json_fields,
     judge,
     likelihood,
+    mixing,
     modes,
     moments,
     monitors,
@@ -38,13 +39,13 @@ if TYPE_CHECKING:
 __all__ = [
   'Audit', 'ContractError', 'audit', 'baselines', 'charts', 'check', 'contacts', 'copies', 'dbm',
   'deep', 'features', 'figures', 'gradients', 'importance', 'json_fields', 'judge', 'likelihood',
-  'modes', 'moments', 'monitors', 'mutations', 'samples', 'score', 'stopwatch', 'weights']
+  'mixing', 'modes', 'moments', 'monitors', 'mutations', 'samples', 'score', 'stopwatch', 'weights']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
   ('baselines', 'charts', 'contacts', 'copies', 'dbm', 'deep', 'features', 'figures', 'gradients',
-   'importance', 'json_fields', 'judge', 'likelihood', 'modes', 'moments', 'monitors',
-   'mutations', 'samples', 'score', 'weights'),
+   'importance', 'json_fields', 'judge', 'likelihood', 'mixing', 'modes', 'moments',
+   'monitors', 'mutations', 'samples', 'score', 'weights'),
   {'Audit': 'gen_models.evaluation.gradients',
    'ContractError': 'gen_models.evaluation.gradients',
    'audit': 'gen_models.evaluation.gradients',
