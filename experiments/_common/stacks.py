@@ -78,6 +78,24 @@ def greedy(layers: list[Layer], *, spec: data.Spec, binarisation: str, batch_siz
   return tuple(phase(depth, layer) for depth, layer in enumerate(layers))
 
 
+def untying(estimator: Estimator, greedily: tuple[Phase, ...], *, spec: data.Spec,
+            binarisation: str, batch_size: int, num_steps: int, learning_rate: float,
+            momentum: float, labels: bool) -> Phase:
+  """A phase that trains all layers of a dbn.Untied, from the stack that `greedily` leaves.
+
+  The learning rate falls linearly to 0; there is no weight decay.
+  """
+  def init(key, arrays, previous_params):
+    if previous_params is None:  # as in the other phases: an untrained stack
+      previous_params = greedily[-1].init(key, arrays, None)
+    return dbn.untied(previous_params)
+
+  return Phase('up_down', init, estimator,
+               optax.sgd(optax.linear_schedule(learning_rate, 0.0, num_steps), momentum),
+               data.batches(batch_size, binarisation, spec, with_labels=labels), num_steps,
+               batch_size)
+
+
 def pretraining(layers: list[tuple], *, steps: int, centring: float | None, spec: data.Spec,
                 binarisation: str, batch_size: int, num_steps: int, momentum: float,
                 weight_decay: float) -> tuple[Phase, ...]:

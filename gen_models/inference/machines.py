@@ -197,7 +197,7 @@ def dbn(labelled: bool = False, **options) -> Questions:
     answer = {'features': found[depth - 1]}
     if num_draws:
       below_BX = (x_BD, *found)[depth - 1]
-      machine = params.layers[depth - 1]
+      machine = (*dbn_lib.recognition(params), params.layers[-1])[depth - 1]
       num_missing = len(machine.b_V) - below_BX.shape[1]
       if num_missing:  # the label, at its probabilities
         below_BX = jnp.concatenate([below_BX, dbn_lib.label_given_visible(params, x_BD)], axis=-1)

@@ -14,6 +14,11 @@ log p(x | h) - log q(h | x) = G_l(h) - F_l(x), so h_l ~ q has the log-weight
 layer l + 1 takes the place of the prior G_l that layer l had put on h_l. A new layer that is the
 old one upside down has F_{l+1} = G_l: the bound stays where it was.
 
+`Untied` has weights U of its own for the way up, q(h_l = 1 | h_{l-1}) = sigma(c_l + h_{l-1} U_l).
+Every function below takes it too; its log-weight is written out,
+
+  log w = -F_L(h_{L-1}) + sum_{l<L} (log p(h_{l-1} | h_l) - log q(h_l | h_{l-1})).
+
 The top layer may see a label beside the features: its last Q visible units, see label_rbm.py.
 
 Axis suffixes: B batch, N samples, V visible, F visible units of the top layer without the label, H
@@ -37,6 +42,31 @@ class Params(NamedTuple):
   """One RBM a layer, from the data upwards."""
 
   layers: tuple[rbm.Params, ...]
+
+
+class Untied(NamedTuple):
+  """A net whose way up is not its way down transposed, as up-down training leaves it.
+
+  Attributes:
+    layers: as of Params; of a layer below the top W and b are read, p(x | h) = sigma(b + W h).
+    up: for each of those, W and c are read, q(h | x) = sigma(c + x W).
+  """
+
+  layers: tuple[rbm.Params, ...]
+  up: tuple[rbm.Params, ...]
+
+
+AnyParams = Params | Untied
+
+
+def untied(params: Params) -> Untied:
+  """The same net, its two ways free to differ from now on."""
+  return Untied(params.layers, params.layers[:-1])
+
+
+def recognition(params: AnyParams) -> tuple[rbm.Params, ...]:
+  """For each layer below the top, what q(h | x) reads."""
+  return params.up if isinstance(params, Untied) else params.layers[:-1]
 
 
 def grow(key, params: Params | None, v_NV, num_hidden: int, *, num_labels: int = 0,
@@ -75,7 +105,7 @@ def upside_down(layer: rbm.Params) -> rbm.Params:
   return rbm.Params(layer.w_VH.T, layer.c_H, layer.b_V)
 
 
-def num_labels_of(params: Params) -> int:
+def num_labels_of(params: AnyParams) -> int:
   """Q: what the top layer sees beside the units of the layer below."""
   if len(params.layers) == 1:
     return 0
@@ -85,7 +115,7 @@ def num_labels_of(params: Params) -> int:
 # Density.
 
 
-def log_weights(key, params: Params, v_BV) -> jax.Array:
+def log_weights(key, params: AnyParams, v_BV) -> jax.Array:
   """log w = -F_1(v) + sum_{l<L} (G_l(h_l) - F_{l+1}(h_l)), h ~ q(. | v); [B] nats.
 
   Without log Z_L: subtract the top layer's log-partition.
@@ -93,8 +123,10 @@ def log_weights(key, params: Params, v_BV) -> jax.Array:
   return log_weights_at(params, v_BV, sample_posterior(key, params, v_BV))
 
 
-def log_weights_at(params: Params, v_BV, h: tuple) -> jax.Array:
+def log_weights_at(params: AnyParams, v_BV, h: tuple) -> jax.Array:
   """`log_weights` at states h_1, .., h_{L-1} that are given, [B] nats."""
+  if isinstance(params, Untied):
+    return _untied_log_weights(params, (v_BV, *h))
   x_BV, log_w_B = v_BV, 0.0
   for layer, h_BH in zip(params.layers[:-1], h, strict=True):
     log_w_B += rbm.free_energy(upside_down(layer), h_BH) - rbm.free_energy(layer, x_BV)
@@ -102,7 +134,21 @@ def log_weights_at(params: Params, v_BV, h: tuple) -> jax.Array:
   return log_w_B - top_free_energy(params, x_BV)
 
 
-def top_free_energy(params: Params, x_BF) -> jax.Array:
+def _untied_log_weights(params: Untied, x: tuple) -> jax.Array:
+  log_w_B = -top_free_energy(params, x[-1])
+  for layer, up, x_BV, h_BH in zip(
+      params.layers[:-1], params.up, x[:-1], x[1:], strict=True):
+    log_w_B += (bernoulli_log_prob(rbm.visible_input(layer, h_BH), x_BV)
+                - bernoulli_log_prob(rbm.hidden_input(up, x_BV), h_BH))
+  return log_w_B
+
+
+def bernoulli_log_prob(y_BD, x_BD) -> jax.Array:
+  """sum_d x_d y_d - softplus(y_d): log p(x) of bits whose log-odds are y, [B] nats."""
+  return jnp.sum(x_BD * y_BD - jax.nn.softplus(y_BD), axis=-1)
+
+
+def top_free_energy(params: AnyParams, x_BF) -> jax.Array:
   """F_L(x), the label summed over where there is one; [B] nats."""
   num_labels = num_labels_of(params)
   if not num_labels:
@@ -111,7 +157,7 @@ def top_free_energy(params: Params, x_BF) -> jax.Array:
                            axis=-1)
 
 
-def log_partition(params: Params) -> jax.Array:
+def log_partition(params: AnyParams) -> jax.Array:
   """log Z_L of the top layer, scalar nats, enumerated; raises as rbm.log_partition."""
   num_labels = num_labels_of(params)
   if num_labels:
@@ -122,7 +168,7 @@ def log_partition(params: Params) -> jax.Array:
 # Conditionals.
 
 
-def features(key, params: Params, v_BV, propagate: Propagate) -> jax.Array:
+def features(key, params: AnyParams, v_BV, propagate: Propagate) -> jax.Array:
   """The top layer's input for v: h_{L-1} ~ q(. | v), or `feature_means`; [B, F].
 
   Only 'samples' consumes the key.
@@ -132,21 +178,20 @@ def features(key, params: Params, v_BV, propagate: Propagate) -> jax.Array:
   return (v_BV, *sample_posterior(key, params, v_BV))[-1]
 
 
-def sample_posterior(key, params: Params, v_BV) -> tuple:
+def sample_posterior(key, params: AnyParams, v_BV) -> tuple:
   """h_1, .., h_{L-1} ~ q(. | v), each [B, H]; of a single layer ()."""
-  *lower, _ = params.layers
-  h = []
-  for key_h, layer in zip(_keys(key, lower), lower):
+  h, up = [], recognition(params)
+  for key_h, layer in zip(_keys(key, up), up):
     h.append(rbm.sample_hidden(key_h, layer, h[-1] if h else v_BV))
   return tuple(h)
 
 
-def feature_means(params: Params, v_BV) -> jax.Array:
+def feature_means(params: AnyParams, v_BV) -> jax.Array:
   """The mean-field pass up to the top layer's input, h_l = sigma(c + h_{l-1} W); [B, F]."""
-  return _means(params.layers[:-1], v_BV)
+  return _means(recognition(params), v_BV)
 
 
-def top_input(key, params: Params, batch, propagate: Propagate) -> jax.Array:
+def top_input(key, params: AnyParams, batch, propagate: Propagate) -> jax.Array:
   """The top layer's visible units for a batch v_BV, or (v_BV, y_B) where it sees labels."""
   num_labels = num_labels_of(params)
   if not num_labels:
@@ -165,21 +210,21 @@ def _means(layers, x_BV):
   return x_BV
 
 
-def label_given_visible(params: Params, v_BV) -> jax.Array:
+def label_given_visible(params: AnyParams, v_BV) -> jax.Array:
   """p(y | h_{L-1}) at the mean-field h_{L-1}, [B, Q]: softmax of minus each label's F_L."""
   x_BF = feature_means(params, v_BV)
   log_w_BQ = label_rbm.label_log_weights(params.layers[-1], num_labels_of(params), x_BF)
   return jax.nn.softmax(log_w_BQ, axis=-1)
 
 
-def means(params: Params, v_BV) -> tuple:
+def means(params: AnyParams, v_BV) -> tuple:
   """The mean-field pass up to the top, h_l = sigma(c + h_{l-1} W) for l = 1 .. L, each [B, H].
 
   The top layer sees p(y | v), `label_given_visible`, in the place of a label.
   """
-  *lower, top = params.layers
+  top = params.layers[-1]
   h, x_BV = [], v_BV
-  for layer in lower:
+  for layer in recognition(params):
     x_BV = rbm.hidden_mean(layer, x_BV)
     h.append(x_BV)
   if num_labels_of(params):
@@ -187,7 +232,7 @@ def means(params: Params, v_BV) -> tuple:
   return (*h, rbm.hidden_mean(top, x_BV))
 
 
-def reconstruct(params: Params, v_BV) -> jax.Array:
+def reconstruct(params: AnyParams, v_BV) -> jax.Array:
   """The mean-field pass up to the top and down again to E[v | h_1], [B, V]."""
   *lower, top = params.layers
   num_features = len(top.b_V) - num_labels_of(params)
@@ -200,7 +245,7 @@ def reconstruct(params: Params, v_BV) -> jax.Array:
 # Sampling.
 
 
-def sample(key, params: Params, num_samples: int, gibbs_steps: int,
+def sample(key, params: AnyParams, num_samples: int, gibbs_steps: int,
            label=None, start: gibbs.Chains | None = None) -> tuple[jax.Array, jax.Array]:
   """(v, p(v | h_1)): Gibbs in the top layer from where `climb` leads, one ancestral pass down.
 
@@ -242,7 +287,7 @@ def sample(key, params: Params, num_samples: int, gibbs_steps: int,
   return x_NV, mean_NV
 
 
-def top_chains(key, params: Params, num_chains: int, gibbs_steps: int,
+def top_chains(key, params: AnyParams, num_chains: int, gibbs_steps: int,
                label=None) -> gibbs.Chains:
   """Chains of the top layer before their first Gibbs step, its visible units from `climb`.
 
@@ -262,7 +307,7 @@ def top_chains(key, params: Params, num_chains: int, gibbs_steps: int,
   return gibbs.Chains(x_CV, rbm.sample_hidden(key_h, top, x_CV))
 
 
-def climb(key, params: Params, num_chains: int, gibbs_steps: int) -> jax.Array:
+def climb(key, params: AnyParams, num_chains: int, gibbs_steps: int) -> jax.Array:
   """h_{L-1} by Gibbs chains in the machine of each layer below the top, in turn; [C, F].
 
   Those of the first layer begin at its visible biases; the hidden units with which chains of layer
@@ -273,6 +318,7 @@ def climb(key, params: Params, num_chains: int, gibbs_steps: int) -> jax.Array:
   sharp modes takes thousands of Gibbs steps to forget where it began.
   """
   *lower, _ = params.layers
+  lower = [layer._replace(c_H=up.c_H) for layer, up in zip(lower, recognition(params), strict=True)]
   chains = None
   for key_layer, layer in zip(jax.random.split(key, len(lower)), lower, strict=True):
     key_start, key_gibbs = jax.random.split(key_layer)

@@ -17,11 +17,12 @@ from gen_models.problems import (
   machine,
   multi_sample,
   rbm,
+  up_down,
   variational,
 )
 from gen_models.problems.entry import Entry, Problem
 
-_FAMILIES = (rbm, machine, dbm, densities, greedy, variational, multi_sample,
+_FAMILIES = (rbm, machine, dbm, densities, greedy, up_down, variational, multi_sample,
              adversarial)
 
 # Name -> problem; name -> entry.

@@ -106,6 +106,8 @@ SHORT = dict(gibbs_steps=3, warm_steps=3, posterior_steps=3, importance_samples=
   (dbn, dict(layers='8-8', ais_temperatures=50), {'importance_nats', 'importance_ess', *MIXING}),
   (dbn, dict(layers='8-6', labels=True),
    {'importance_nats', 'importance_ess', 'error_percent', *MIXING}),
+  (dbn, dict(layers='8-6', labels=True, up_down_steps=2, up_down_gibbs=2),
+   {'importance_nats', 'importance_ess', 'error_percent', *MIXING}),
   (dbm, dict(layers='6-5', pretrain=True, pretrain_steps=2, **SHORT),
    {'importance_nats', 'importance_ess', 'bound_nats'}),
   pytest.param(dbm, dict(layers='17-20', ais_temperatures=20, **SHORT),
@@ -139,6 +141,25 @@ def test_scores_validation_pictures_and_samples_on_digits(module, values, keys):
         experiment.sample(jax.random.key(3), params, 5, 3)
   else:
     assert experiment.sample is None
+
+
+def test_up_down_begins_at_the_stack_and_moves_every_layer():
+  arrays = some_images()
+  *greedily, phase = dbn.experiment(dataset='digits', binarisation='threshold', layers='12-9-5',
+                                    labels=True, num_steps=2, batch_size=20, up_down_steps=3,
+                                    up_down_learning_rate=0.5).phases
+  stack = parallel.init_states(greedily[-1], jax.random.key(0), arrays).params
+  state = parallel.init_states(phase, jax.random.key(1), arrays, stack)
+  for ours, theirs in zip(jax.tree.leaves(state.params),
+                          jax.tree.leaves((stack.layers, stack.layers[:-1])), strict=True):
+    np.testing.assert_array_equal(ours, theirs)
+  after = jax.jit(lambda s, a: step_lib.train_steps(phase, s, a, 3)[0])(state, arrays).params
+  for layer, up, before in zip(after.layers, after.up, stack.layers):
+    assert np.any(layer.w_VH != before.w_VH) and np.any(up.w_VH != before.w_VH)
+    assert np.any(layer.w_VH != up.w_VH)
+    # What the other way reads is left where it was.
+    np.testing.assert_array_equal(layer.c_H, before.c_H)
+    np.testing.assert_array_equal(up.b_V, before.b_V)
 
 
 def test_the_phases_of_a_stack_may_start_from_nothing():
