@@ -36,7 +36,6 @@ and two minutes of it to compile.
 
 import pathlib
 
-import jax
 import numpy as np
 import optax
 
@@ -135,11 +134,10 @@ def experiment(*, dataset: DatasetName = 'fasta:family.fasta?identity=0.8',
     return machines.quick_nats(key, machine, params, arrays, spec)
 
   def evaluate(key, params, dataset, report):
-    key_z, key_draw = jax.random.split(key)
-    score = machines.bracket(key_z, machine, params, dataset, chains=ais_chains,
-                             temperatures=ais_temperatures, report=report)
-    scores = {'nats_per_column': score['test_nats'] / spec.shape[0]} | machines.moment_scores(
-      machines.draw(key_draw, machine, params, num_draws), dataset, spec.levels)[0]
+    score, _, scores = machines.scored(
+      key, machine, params, dataset, chains=ais_chains, temperatures=ais_temperatures,
+      num_draws=num_draws, report=report)
+    scores = {'nats_per_column': score['test_nats'] / spec.shape[0], **scores}
     if contacts:
       scores |= contact_scores(machine, params, dataset, contacts)[0]
     (train, train_weights), (test, test_weights) = (

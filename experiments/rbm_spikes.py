@@ -31,7 +31,6 @@ Variants without a number are not measured. Cost on 2 CPU cores shared with othe
 
 from typing import Literal
 
-import jax
 import optax
 
 from experiments._common import custom, machines
@@ -101,14 +100,13 @@ def experiment(*, dataset: DatasetName = 'npz:spikes.npz?split=blocks',
     return machines.quick_nats(key, machine, params, arrays, spec)
 
   def evaluate(key, params, dataset, report):
-    key_z, key_draw = jax.random.split(key)
-    score = machines.bracket(key_z, machine, params, dataset, chains=ais_chains,
-                             temperatures=ais_temperatures, report=report)
-    draws = machines.draw(key_draw, machine, params, num_draws)
+    score, draws, scores = machines.scored(
+      key, machine, params, dataset, chains=ais_chains, temperatures=ais_temperatures,
+      num_draws=num_draws, report=report)
     train, test = (moments.active(machines.seen(arrays, spec)[0])
                    for arrays in (dataset.train, dataset.test))
     return {**score, 'baselines': baseline_scores(dataset), 'scores': {
-      **machines.moment_scores(draws, dataset)[0],
+      **scores,
       'active_neurons_distance': moments.total_variation(moments.active(draws), test),
       'active_neurons_distance_of_training': moments.total_variation(train, test)}}
 

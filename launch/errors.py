@@ -1,7 +1,9 @@
 """Errors of the user, and the names that come close to a mistyped one."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Generator, Iterable
 
 
 class UsageError(ValueError):
@@ -14,3 +16,29 @@ def near(name: str, known: Iterable[str]) -> str:
   matches = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
   hint = f'; did you mean {" or ".join(matches)}?' if matches else '.'
   return f'{hint} Known: {", ".join(known) or "none"}'
+
+
+@contextlib.contextmanager
+def in_python() -> Generator[None, None, None]:
+  """Within it, and as a decorator, messages of errors name arguments of Python instead of flags."""
+  try:
+    yield
+  except Exception as e:
+    if len(e.args) == 1 and isinstance(e.args[0], str):
+      e.args = (as_arguments(e.args[0]),)
+    raise
+
+
+def as_arguments(text: str) -> str:
+  """Text whose flags are arguments of gm.fit and Run.ask: --set=nets=dense is nets='dense'."""
+  text = re.sub(r'--set=(\w+)=([^\s,;:()]+)', lambda match: _argument(*match.groups()), text)
+  text = re.sub(r'--(variant)=([^\s,;:()]+)', lambda match: _argument(*match.groups()), text)
+  text = re.sub(r'--from\b', 'start', text)
+  return re.sub(r'--(stream|accept_code|unnormalised)\b', r'\1=True', text)
+
+
+def _argument(name: str, value: str) -> str:
+  if re.fullmatch(r'[-+.\deE]+', value) and any(map(str.isdigit, value)):
+    return f'{name}={value}'
+  literal = {'true': 'True', 'false': 'False', 'none': 'None'}.get(value.lower())
+  return f'{name}={literal or repr(value)}'

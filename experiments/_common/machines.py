@@ -165,6 +165,16 @@ def draw(key, machine: Machine, params, num: int) -> jax.Array:
   return jax.jit(sample, static_argnums=(1, 3))(key, machine, params, num)[0]
 
 
+def scored(key, machine: Machine, params, dataset, *, chains: int, temperatures: int,
+           num_draws: int, report) -> tuple[dict, jax.Array, dict[str, float]]:
+  """(`bracket`, draws [M, V], `moment_scores` of the draws) of held-out rows."""
+  key_z, key_draw = jax.random.split(key)
+  score = bracket(key_z, machine, params, dataset, chains=chains, temperatures=temperatures,
+                  report=report)
+  draws_MV = draw(key_draw, machine, params, num_draws)
+  return score, draws_MV, moment_scores(draws_MV, dataset, machine.visible.group)[0]
+
+
 def moment_scores(draws_MV, dataset, group: int = 1) -> tuple[dict[str, float], dict]:
   """(correlations of the moments of draws, and of training rows, with those of test rows; panels).
 

@@ -255,7 +255,8 @@ def dbm(model: Any, **options) -> Questions:
     _require_composed(params)
     _no_draws(num_draws)
     found = model.features(params, model.posterior(params, x_BD))
-    return {'features': found[(len(found) if layer is None else layer) - 1]}
+    own = len(found) - (model.num_labels > 0)  # above them lies the label
+    return {'features': found[(own if layer is None else layer) - 1]}
 
   def log_likelihood(key, params, x_BD, *, num_samples):
     _require_composed(params)
@@ -322,7 +323,8 @@ def tempered(model: Any, params: Any, temperature: float) -> Any:
   if temperature == 1:
     return params
   for layer in (model.visible, model.hidden):
-    if not layer.levels and not isinstance(layer, units.Labelled):
+    if not all(part.levels or isinstance(part, units.Labelled) for part in (
+        layer.layers if isinstance(layer, units.Joined) else (layer,))):
       raise ValueError(f'temperature {temperature:g}: of {type(layer).__name__} units p^(1/T) is '
                        'not a machine of the same units, so only temperature 1 can be drawn from')
   return jax.tree.map(lambda x: x / temperature, params)

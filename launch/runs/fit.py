@@ -19,12 +19,14 @@ from gen_models.data import Dataset
 from gen_models.experiment import Experiment
 from gen_models.training import checks, keys, loop, metrics, position
 from gen_models.training.record import Diverged
+from launch import errors
 from launch.cli import flags, given, hyperparameters as hyper_lib, jax_setup, references, registry
 from launch.errors import UsageError
 from launch.runs import directory as rundir, training, warm_start
 from launch.runs.load import Run
 
 
+@errors.in_python()
 def fit(experiment: Any, data: Dataset | str | None = None, *,
         workdir: str | os.PathLike | None = None, variant: str | None = None,
         seed: int | Sequence[int] = 0, start: str | os.PathLike | Run | None = None,

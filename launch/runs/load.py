@@ -118,6 +118,7 @@ class Run:
       return Samples(*map(np.asarray, self.experiment.sample(key, self.params_of(replica), num,
                                                              label)))
 
+  @errors.in_python()
   def ask(self, what: str, rows: Any, **options: Any) -> dict[str, np.ndarray]:
     """The answers of the model about rows, as launch.apply gives them.
 

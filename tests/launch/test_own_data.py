@@ -128,6 +128,8 @@ def test_counts_have_a_model_and_others_say_which(tmp_path):
   for name, options in (('rbm', {}), ('gaussian', {}), ('mixture', {}), ('gan', {}), ('vae', {})):
     with pytest.raises((BadData, checks.Unfit), match='its values are counts.*vae takes counts'):
       gm.fit(name, dataset='npz:c.npz', progress=False, **options)
+  with pytest.raises(BadData, match="binarisation='counts' and likelihood='poisson' or"):
+    gm.fit('vae', dataset='npz:c.npz', progress=False)  # arguments of Python, no flags
   with pytest.raises(BadData, match='do not go together'):
     vae.experiment(dataset='npz:c.npz', binarisation='counts')
 
