@@ -106,18 +106,22 @@ def experiment(*, dataset: DatasetName = 'mnist',
                likelihood: Literal['bernoulli', 'gaussian', 'gaussian_fixed', 'poisson',
                                    'negative_binomial'] = 'bernoulli',
                scale: Positive = 0.1,
-               bound: Literal['elbo', 'analytic', 'iwae', 'stl', 'dreg'] | custom.Rule = 'elbo',
+               bound: (Literal['elbo', 'analytic', 'iwae', 'stl', 'dreg', 'gdreg']
+                       | custom.Rule) = 'elbo',
                encoder: custom.Network | None = None, decoder: custom.Network | None = None,
                estimator: custom.Estimator | None = None,
-               samples: PositiveInt = 1, beta: NonNegative = 1.0, learning_rate: NonNegative = 1e-3,
+               samples: PositiveInt = 1, beta: NonNegative = 1.0,
+               warm_up: PositiveInt | None = None, free_nats: Positive | None = None,
+               learning_rate: NonNegative = 1e-3,
                stages: Annotated[int, Interval(1, 12)] = 5, beta1: Decay = 0.9,
                epsilon: Positive = 5e-6, second_moment_start: NonNegative = 0.0,
                batch_size: PositiveInt = 20, num_steps: NumUpdates | None = None,
                importance_samples: PositiveInt = 5000) -> Experiment:
   """hidden: widths between x and z_1, a comma, those between z_1 and z_2, ..; conv has its own.
 
-  scale is the standard deviation of gaussian_fixed, and the least that gaussian learns. num_steps
-  None is the whole of all stages; given, it shortens each in proportion. Longer than 45
+  scale is the standard deviation of gaussian_fixed, and the least that gaussian learns. beta rises
+  from 0 over warm_up updates; a latent may be worth free_nats for nothing (bound 'analytic').
+  num_steps None is the whole of all stages; given, it shortens each in proportion. Longer than 45
   lines because the nets, the likelihood and the bound may each be others.
   """
   spec = data.spec(dataset)
@@ -161,7 +165,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
     dataset=dataset, binarisation=binarisation,
     phases=(Phase(
       'vae', initialiser(model, spec),
-      custom.chosen(estimator, by_bound(model, bound, samples, beta)),
+      custom.chosen(estimator, by_bound(model, bound, samples, beta, warm_up, free_nats)),
       adam(staged(learning_rate, stages, num_steps), beta1, epsilon, second_moment_start),
       data.batches(batch_size, binarisation, spec), num_steps, batch_size),),
     evaluate=evaluate, validate=validate, headline='valid_bound_10', pictures=pictures,
@@ -227,12 +231,23 @@ def custom_nets(model: vae.Model, spec: data.Spec, encoder, decoder) -> vae.Mode
   return model
 
 
-def by_bound(model: vae.Model, bound, samples: int, beta: float):
+def by_bound(model: vae.Model, bound, samples: int, beta: float, warm_up: int | None = None,
+             free_nats: float | None = None):
   """The gradient that `bound` names, or that a rule of a user's makes.
 
   Raises:
-    ValueError: a beta for a bound that has none.
+    ValueError: a beta, warm-up or free nats for a bound that has none.
   """
+  if free_nats is not None:
+    if bound != 'analytic' or warm_up is not None or (isinstance(beta, float) and beta != 1):
+      raise ValueError("free_nats are of the bound 'analytic', without beta and warm_up")
+    return estimators.free_bits(model, free_nats, samples)
+  if warm_up is not None:
+    if bound not in ('elbo', 'analytic'):
+      raise ValueError(f"warm_up weighs the KL of 'elbo' and 'analytic', not of {bound!r}")
+    return estimators.warm_up(lambda rise: by_bound(model, bound, samples, beta * rise), warm_up)
+  if bound == 'gdreg':
+    return estimators.generalised_dreg(model, samples)
   if not isinstance(bound, str):
     return estimators.variational(model, estimators.as_rule(bound))
   if bound == 'analytic':

@@ -62,6 +62,18 @@ from gen_models.estimators.directions import (
   natural,
   standardised,
 )
+from gen_models.estimators.discrete import (
+  arm,
+  arms,
+  disarm,
+  discrete,
+  double_control_variates,
+  enumerated,
+  measure_valued,
+  muprop,
+  rebar,
+  relax,
+)
 from gen_models.estimators.greedy import on_top
 from gen_models.estimators.maximum_likelihood import fixed_point, maximum_likelihood
 from gen_models.estimators.missing import imputed
@@ -84,6 +96,16 @@ from gen_models.estimators.negative import (
   persistent,
   reconstruction,
   tap,
+)
+from gen_models.estimators.relaxed import (
+  gumbel,
+  gumbel_rao,
+  reinmax,
+  reinmax_control_variate,
+  reinmax_rao,
+  relaxed,
+  straight_through,
+  straight_through_gumbel,
 )
 from gen_models.estimators.sampling_free import (
   discriminative,
@@ -130,17 +152,20 @@ from gen_models.estimators.variational import (
 __all__ = [
   'Adaptive', 'Augmentation', 'Coefficients', 'DIVERGENCES', 'Direction', 'Divergence', 'Drawn',
   'Estimator', 'LOSSES', 'Loss', 'Memory', 'Negative', 'Normalisation', 'Normalised', 'PLAIN',
-  'Remembering', 'Rule', 'Turn', 'adaptive', 'adversarial', 'analytic_elbo', 'as_direction',
-  'as_estimator', 'as_loss', 'as_negative', 'as_penalty', 'as_rule', 'balanced_consistency',
-  'centred', 'checked', 'colour', 'composed', 'connected', 'consistency', 'contrastive',
-  'coupled', 'coupled_posterior', 'cutout', 'deep', 'diff_augment', 'discriminative', 'dragan',
-  'dreg', 'duplicated', 'elbo', 'energy', 'enhanced', 'f_divergence', 'fast_persistent',
-  'fixed_point', 'flips', 'free_bits', 'from_loss', 'generalised_dreg', 'gradient_penalty',
-  'hinge', 'imputed', 'iwae', 'jitter', 'kernel_distance', 'lazy', 'least_squares', 'lecam',
-  'maximum_likelihood', 'mean_field', 'mean_field_posterior', 'measured', 'minimax', 'mmd',
-  'natural', 'non_saturating', 'normalised', 'nvil', 'on_top', 'ovis', 'ovis_monte_carlo',
-  'persistent', 'pseudo_likelihood', 'r1', 'r2', 'ratio_matching', 'reconstruction',
-  'reinforce', 'relativistic', 'relativistic_average', 'rloo', 'rws', 'scaled',
-  'score_matching', 'sleep', 'sparse_groups', 'sparsity', 'spectral_norm', 'standardised',
-  'stl', 'tap', 'tempered', 'top_k', 'trajectory', 'translation', 'turns', 'tvo', 'variational',
-  'vimco', 'wake_sleep', 'warm_up', 'wasserstein', 'weighted', 'zero_centred']
+  'Remembering', 'Rule', 'Turn', 'adaptive', 'adversarial', 'analytic_elbo', 'arm', 'arms',
+  'as_direction', 'as_estimator', 'as_loss', 'as_negative', 'as_penalty', 'as_rule',
+  'balanced_consistency', 'centred', 'checked', 'colour', 'composed', 'connected', 'consistency',
+  'contrastive', 'coupled', 'coupled_posterior', 'cutout', 'deep', 'diff_augment', 'disarm',
+  'discrete', 'discriminative', 'double_control_variates', 'dragan', 'dreg', 'duplicated', 'elbo',
+  'energy', 'enhanced', 'enumerated', 'f_divergence', 'fast_persistent', 'fixed_point', 'flips',
+  'free_bits', 'from_loss', 'generalised_dreg', 'gradient_penalty', 'gumbel', 'gumbel_rao', 'hinge',
+  'imputed', 'iwae', 'jitter', 'kernel_distance', 'lazy', 'least_squares', 'lecam',
+  'maximum_likelihood', 'mean_field', 'mean_field_posterior', 'measure_valued', 'measured',
+  'minimax', 'mmd', 'muprop', 'natural', 'non_saturating', 'normalised', 'nvil', 'on_top', 'ovis',
+  'ovis_monte_carlo', 'persistent', 'pseudo_likelihood', 'r1', 'r2', 'ratio_matching', 'rebar',
+  'reconstruction', 'reinforce', 'reinmax', 'reinmax_control_variate', 'reinmax_rao',
+  'relativistic', 'relativistic_average', 'relax', 'relaxed', 'rloo', 'rws', 'scaled',
+  'score_matching', 'sleep', 'sparse_groups', 'sparsity', 'spectral_norm', 'standardised', 'stl',
+  'straight_through', 'straight_through_gumbel', 'tap', 'tempered', 'top_k', 'trajectory',
+  'translation', 'turns', 'tvo', 'variational', 'vimco', 'wake_sleep', 'warm_up', 'wasserstein',
+  'weighted', 'zero_centred']

@@ -372,7 +372,8 @@ def _require_path(model: Model):
   """ValueError where the model's samples cannot be differentiated."""
   if not getattr(model, 'has_path', True):
     raise ValueError('this gradient goes through the samples, and those of discrete latents have '
-                     'no derivative, so that of their encoder would be off: use reinforce or rloo')
+                     'no derivative, so that of their encoder would be off: use reinforce or rloo, '
+                     'an estimator for discrete latents, or relaxed samples')
 
 
 def _require_samples(samples: int):

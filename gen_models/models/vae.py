@@ -321,6 +321,10 @@ class Model(NamedTuple):
     outputs = networks.apply(self.decoders[0], params.decoder[0], z_1)
     return outputs + self._over(params.bias_O, z_1.shape[:-1])
 
+  def encode_layer(self, params: Params, layer: int, below) -> jax.Array:
+    """The outputs that q(z_{layer + 1} | z_layer) is made of; layer is at least 1."""
+    return self._encode(params, layer, below)
+
   def _encode(self, params, i, below):
     return networks.apply(self.encoders[i], params.encoder[i], below)
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     catalogue,
     dbm,
     densities,
+    discrete,
     entry,
     greedy,
     machine,
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = [
   'ENTRIES', 'Entry', 'PROBLEMS', 'Problem', 'adversarial', 'catalogue', 'dbm', 'densities',
-  'entry', 'exact_grads', 'greedy', 'machine', 'multi_sample', 'rbm', 'variational']
+  'discrete', 'entry', 'exact_grads', 'greedy', 'machine', 'multi_sample', 'rbm', 'variational']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('adversarial', 'catalogue', 'dbm', 'densities', 'entry', 'greedy', 'machine',
+  ('adversarial', 'catalogue', 'dbm', 'densities', 'discrete', 'entry', 'greedy', 'machine',
    'multi_sample', 'rbm', 'variational'),
   {'ENTRIES': 'gen_models.problems.catalogue',
    'Entry': 'gen_models.problems.entry',

@@ -13,6 +13,7 @@ from gen_models.problems import (
   adversarial,
   dbm,
   densities,
+  discrete,
   greedy,
   machine,
   multi_sample,
@@ -23,7 +24,7 @@ from gen_models.problems import (
 from gen_models.problems.entry import Entry, Problem
 
 _FAMILIES = (rbm, machine, dbm, densities, greedy, up_down, variational, multi_sample,
-             adversarial)
+             discrete, adversarial)
 
 # Name -> problem; name -> entry.
 PROBLEMS = {problem.name: problem for family in _FAMILIES for problem in family.PROBLEMS}

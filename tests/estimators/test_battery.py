@@ -34,7 +34,13 @@ PAIRINGS = {
   'pcd5', 'elbo3', 'elbo_analytic', 'dbm_pcd', 'dbm_pt',
   'dbm_coupled_posterior_pcd', 'dbm_labelled_pcd', 'two_layers_stl1', 'two_layers_elbo1', 'rloo3',
   'vimco3_arithmetic', 'two_layers_vimco2', 'ovis3', 'ovis3_many', 'ovis2_monte_carlo',
-  'elbo_warm_up', 'free_bits', 'wake_sleep1', 'rws2'}
+  'elbo_warm_up', 'free_bits', 'wake_sleep1', 'rws2', 'arm1', 'double_cv2', 'relax1',
+  'measure_valued', 'enumerated', 'gumbel', 'gumbel_straight_through', 'straight_through',
+  'gumbel_rao', 'reinmax_rao', 'reinmax_cv', 'two_layers_disarm1', 'two_layers_muprop1',
+  'two_layers_relax1', 'two_layers_double_cv2', 'two_layers_reinmax', 'categorical_muprop1',
+  'categorical_double_cv2', 'categorical_relax1', 'categorical_measure_valued',
+  'categorical_enumerated', 'categorical_gumbel', 'categorical_gumbel_straight_through',
+  'categorical_straight_through', 'categorical_reinmax_rao', 'categorical_rloo2'}
 
 # One line each of a table: tests/estimators/test_adversarial.py has them all in one program.
 PAIRINGS |= {
