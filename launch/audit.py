@@ -5,9 +5,12 @@
   python -m launch.audit --estimator=mine.py:score --problem=belief_net
   python -m launch.audit --estimator=mine.py:score --problem=mine.py:PROBLEM
   python -m launch.audit --problem=vae                         # all of one problem
-  python -m launch.audit --all
+  python -m launch.audit --all --keep                          # and the page of all of them
+  python -m launch.audit --along=runs/sbn --estimator=linear_rloo,linear_disarm
 
-An estimator in a file is an Estimator, a function of no arguments that returns one, a function
+With --along estimators are variants of the run's experiment, or settings such as
+`gradient=relax;samples=1`, measured at each checkpoint that the run keeps. Without it, an estimator
+in a file is an Estimator, a function of no arguments that returns one, a function
 grad(key, params, memory, batch) -> (grads, memory, metrics), or a function
 loss(key, params, batch) -> (scalar, metrics). A bare function counts as declared unbiased. Exit
 status 1 if an estimator that was asked for is found biased and declared unbiased, or the other way
@@ -32,14 +35,20 @@ flags.DEFINE_alias('model', 'problem')
 _ALL = flags.DEFINE_bool('all', False, 'Every estimator of the catalogue, each on its problem.')
 _COMPARE = flags.DEFINE_bool('compare', None, "Show the catalogue's estimators of the same model "
                              'too; default yes, with --json no. They never decide the status.')
-_DRAWS = flags.DEFINE_integer('draws', 2**14, 'Gradients of each estimator.', lower_bound=2)
+_DRAWS = flags.DEFINE_integer('draws', None, 'Gradients of each estimator; default 16384, with '
+                              '--along 256.', lower_bound=2)
 _BURN_IN = flags.DEFINE_integer('burn_in', None, 'Calls before the one that counts, for the memory '
                                 'of an estimator from a file to forget its start; default: enough '
                                 'for persistent chains on that model.', lower_bound=0)
+_ALONG = flags.DEFINE_string(
+  'along', None, 'Run directory: measure estimators at its checkpoints, against the mean of many '
+  'gradients of the first one that is declared unbiased.')
 _SEED = shared.seed('Of all draws.')
 _JSON = flags.DEFINE_bool('json', False, 'One JSON object a line, one an estimator, and no table.')
 _COORDINATES = flags.DEFINE_bool('coordinates', False, 'Every coordinate in the JSON objects.')
 _CSV = flags.DEFINE_string('csv', None, 'File for every coordinate of what was asked for.')
+_KEEP = flags.DEFINE_bool('keep', False, 'Put what was found of catalogued estimators into '
+                          'docs/audit.json, and make the page of all of them.')
 _OUT = flags.DEFINE_string('out', None, 'Picture, a .png; default runs/audit.png, with --json '
                            'none.')
 
@@ -50,12 +59,16 @@ def main(argv):
   if out.suffix != '.png':
     raise errors.UsageError(f'--out={out}: name a .png')
   jax_setup.setup()
+  if _ALONG.value:
+    along(pathlib.Path(_ALONG.value), out)
+    return
+  from gen_models.problems import catalogue
   from launch.measure import audit
-  from launch.reports import audit as report
+  from launch.reports import audit as report, side_by_side
   compare = _COMPARE.value if _COMPARE.value is not None else not _JSON.value
   references = [name for value in _ESTIMATOR.value for name in value.split(',') if name]
   cases = audit.cases(references, _PROBLEM.value, _ALL.value, compare, _BURN_IN.value)
-  rows = audit.measure(cases, _DRAWS.value, _SEED.value,
+  rows = audit.measure(cases, _DRAWS.value or 2**14, _SEED.value,
                        lambda line: print(line, file=sys.stderr, flush=True))
   asked = [row for row in rows if row.case.asked]
   if _JSON.value:
@@ -71,11 +84,53 @@ def main(argv):
     report.picture(rows, out)
   if not _JSON.value:
     print(f'\n{out}', flush=True)
+  if _KEEP.value:
+    for path in side_by_side.write(side_by_side.record(
+        audit.as_dict(row) for row in rows if row.case.name in catalogue.ENTRIES)):
+      print(path, file=sys.stderr)
   wrong = audit.disagreements(rows)
   for line in wrong:
     print(line, file=sys.stderr)
   if wrong:
     sys.exit(1)
+
+
+def along(workdir: pathlib.Path, out: pathlib.Path):
+  """Measures estimators at the checkpoints of a run: one table, one picture."""
+  import jax
+  import jax.numpy as jnp
+
+  from gen_models.training import keys
+  from launch.cli import registry
+  from launch.measure import along as measured
+  from launch.reports import audit as report
+  from launch.runs import load
+  if _PROBLEM.value or _ALL.value or _CSV.value:
+    raise errors.UsageError('--along takes --estimator, --draws, --burn_in, --seed, --json, --out')
+  names = [name for value in _ESTIMATOR.value for name in value.split(',') if name]
+  if not names:
+    raise errors.UsageError("--along wants estimators: variants of the run's experiment, or "
+                            'settings, --estimator=linear_rloo,gradient=disarm')
+  runs = [load.load(workdir, step) for step in load.steps(workdir)]
+  if len(runs[0].experiment.phases) != 1 or len(runs[0].seeds) != 1:
+    raise errors.UsageError(f'{workdir}: --along is for runs of one training phase and one seed')
+  entry = registry.load_recorded(runs[0].config['experiment'], workdir / 'config.json')
+  phase, arrays = runs[0].experiment.phases[0], runs[0].dataset.train
+  key = jax.random.key(_SEED.value)
+  points = [measured.Point(run.step, run.state.params,
+                           phase.batch_at(keys.data(key), arrays, jnp.int32(run.step)))
+            for run in runs]
+  named = measured.estimators(entry, runs[0].config['hyperparameters'], names, points[0].params)
+  rows = measured.measure(named, points, _DRAWS.value or 256, _BURN_IN.value or 0, _SEED.value,
+                          lambda line: print(line, file=sys.stderr, flush=True))
+  if _JSON.value:
+    for row in rows:
+      print(report.along_json(row))
+  else:
+    print(report.along_table(rows))
+  if _OUT.value or not _JSON.value:
+    report.along_picture(rows, out)
+    print(f'\n{out}', file=sys.stderr, flush=True)
 
 
 if __name__ == '__main__':

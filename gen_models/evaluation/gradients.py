@@ -20,7 +20,8 @@ from jax.flatten_util import ravel_pytree
 
 from gen_models.estimators.base import ContractError, Estimator, check, leaf_name
 
-__all__ = ['Audit', 'ContractError', 'Coordinate', 'audit', 'check', 'coordinates', 'stopwatch']
+__all__ = ['Against', 'Audit', 'ContractError', 'Coordinate', 'Moments', 'against', 'audit',
+           'check', 'coordinates', 'moments', 'stopwatch']
 
 
 class Audit(NamedTuple):
@@ -150,6 +151,94 @@ def _names(tree) -> list[str]:
   return [leaf_name(path) + (str(list(index)) if index else '')
           for path, x in jax.tree_util.tree_leaves_with_path(tree)
           for index in np.ndindex(np.shape(x))]
+
+
+class Moments(NamedTuple):
+  """The mean gradient [D] of many draws, and the sum over coordinates of the variance of one."""
+
+  mean_D: jax.Array
+  variance: float
+  num_draws: int
+
+
+class Against(NamedTuple):
+  """Moments of an estimator against the mean of many draws of an unbiased one.
+
+  Attributes:
+    bias_norm: |mean - reference|, the noise of both taken off, never below 0.
+    bias_noise: the norm that the noise of both has by itself.
+    variance: sum over coordinates of the variance of one draw.
+    snr: |reference| / sqrt(variance).
+    cosine: the mean cosine of one draw and the reference.
+    num_draws: draws.
+  """
+
+  bias_norm: float
+  bias_noise: float
+  variance: float
+  snr: float
+  cosine: float
+  num_draws: int
+
+
+def moments(key, estimator: Estimator, params, batch, *, num_draws: int,
+            burn_in: int = 0) -> Moments:
+  """Mean and variance of successive gradients at fixed params and batch, streamed.
+
+  Args:
+    key: consumed.
+    estimator: to be measured; what it remembers moves on from call to call.
+    params: where.
+    batch: what every draw sees.
+    num_draws: gradients, at least two.
+    burn_in: calls before them.
+  """
+  sums = _stream(key, estimator, params, batch, None, num_draws, burn_in)
+  return Moments(sums[0], float(sums[1]), num_draws)
+
+
+def against(key, estimator: Estimator, params, batch, reference: Moments, *, num_draws: int,
+            burn_in: int = 0) -> Against:
+  """The same, compared with the mean of another's draws; arguments as of `moments`."""
+  mean_D, variance, cosine = _stream(key, estimator, params, batch, reference.mean_D, num_draws,
+                                     burn_in)
+  noise = float(variance) / num_draws + reference.variance / reference.num_draws
+  distance = float(jnp.sum(jnp.square(mean_D - reference.mean_D)))
+  norm = float(jnp.linalg.norm(reference.mean_D))
+  return Against(max(distance - noise, 0.0)**0.5, noise**0.5, float(variance),
+                 norm / max(float(variance)**0.5, 1e-12), float(cosine), num_draws)
+
+
+def _stream(key, estimator, params, batch, reference_D, num_draws, burn_in):
+  """(mean [D], summed variance, mean cosine with the reference) of draws one after another."""
+  def call(memory, key):
+    grads, memory, _ = estimator.grad(key, params, memory, batch)
+    return ravel_pytree(grads)[0], memory
+
+  def run(key):
+    key_init, key_burn, key_draw = jax.random.split(key, 3)
+    memory = estimator.init(key_init, params)
+    memory, _ = jax.lax.scan(lambda memory, key: (call(memory, key)[1], None), memory,
+                             jax.random.split(key_burn, burn_in))
+
+    def body(carry, key):  # Welford's update
+      memory, mean_D, squares, cosine, count = carry
+      grad_D, memory = call(memory, key)
+      before_D = grad_D - mean_D
+      mean_D = mean_D + before_D / (count + 1)
+      squares = squares + jnp.sum(before_D * (grad_D - mean_D))
+      if reference_D is not None:
+        cosine = cosine + grad_D @ reference_D / jnp.maximum(
+          jnp.linalg.norm(grad_D) * jnp.linalg.norm(reference_D), 1e-30)
+      return (memory, mean_D, squares, cosine, count + 1), None
+
+    zeros_D = jnp.zeros_like(ravel_pytree(params)[0])
+    start = memory, zeros_D, jnp.zeros(()), jnp.zeros(()), jnp.zeros(())
+    (_, mean_D, squares, cosine, _), _ = jax.lax.scan(
+      body, start, jax.random.split(key_draw, num_draws))
+    return mean_D, squares / (num_draws - 1), cosine / num_draws
+
+  return jax.jit(run)(key)
 
 
 def stopwatch(key, estimator: Estimator, params, batch, *, num_steps: int = 50,

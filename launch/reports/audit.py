@@ -1,5 +1,6 @@
 """The output of launch.audit: tables, coordinates as CSV, the picture."""
 
+import json
 import math
 import pathlib
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import numpy as np
 
 from gen_models import files
 from gen_models.evaluation import gradients
-from launch.measure import audit
+from launch.measure import along, audit
 
 
 def table(rows: Sequence[audit.Row]) -> str:
@@ -62,6 +63,54 @@ def worst(row: audit.Row, num: int = 8) -> str:
      f'{c.z:.1f}', _number(c.variance)) for c in everything[:num])]
   return (f'{row.case.name}: {min(num, len(everything))} of {len(everything)} coordinates, by |z|\n'
           + _aligned(cells, 1))
+
+
+def along_table(rows: Sequence[along.Row]) -> str:
+  """A line for each estimator at each checkpoint."""
+  cells = [('', 'declared', 'step', '|bias|', 'noise of it', 'variance', 'snr', 'cosine',
+            'us a step')]
+  cells += [(row.name, 'biased' if row.biased else 'unbiased', str(row.step),
+             _number(row.found.bias_norm), _number(row.found.bias_noise),
+             _number(row.found.variance), _number(row.found.snr), f'{row.found.cosine:.3f}',
+             f'{1e6 * row.seconds_per_step:.1f}') for row in rows]
+  return (_aligned(cells, 2) + f'\n\n{rows[0].found.num_draws} draws at fixed parameters and batch '
+          f'against the mean of {along.REFERENCE_DRAWS} times as many of the\nfirst unbiased one; '
+          'snr is |gradient| / noise of one draw, cosine that of one draw. An estimator of\n'
+          'another bound differs from the reference by more than its bias.')
+
+
+def along_json(row: along.Row) -> str:
+  """One row as a JSON object."""
+  return json.dumps({'name': row.name, 'declared_biased': row.biased, 'step': row.step,
+                     **row.found._asdict(), 'seconds_per_step': row.seconds_per_step})
+
+
+def along_picture(rows: Sequence[along.Row], path: pathlib.Path) -> None:
+  """Variance, signal-to-noise and cosine of each estimator over the steps of the run."""
+  import matplotlib
+  matplotlib.use('agg')
+  from matplotlib import pyplot as plt
+  figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout='constrained')
+  for i, name in enumerate(dict.fromkeys(row.name for row in rows)):
+    own = [row for row in rows if row.name == name]
+    steps = [row.step for row in own]
+    for axis, values in zip(axes, (
+        [row.found.variance for row in own], [row.found.snr for row in own],
+        [row.found.cosine for row in own]), strict=True):
+      axis.plot(steps, values, '--o' if own[0].biased else '-o', color=f'C{i % 10}', label=name,
+                markersize=4)
+  for axis, label in zip(axes, ('variance of one gradient', '|gradient| / noise',
+                                'cosine of one gradient'), strict=True):
+    axis.set(xlabel='updates', ylabel=label)
+    axis.spines[['top', 'right']].set_visible(False)
+  axes[0].set_yscale('log')
+  axes[1].set_yscale('log')
+  figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=6,
+                frameon=False, fontsize=9)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with files.replacing(path, binary=True) as file:
+    figure.savefig(file, dpi=110, format='png')
+  plt.close(figure)
 
 
 def write_csv(rows: Sequence[audit.Row], path: pathlib.Path) -> None:

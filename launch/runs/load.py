@@ -226,6 +226,21 @@ def _read(workdir: pathlib.Path, step, data_dir, overrides: Sequence[str] = (),
              workdir=workdir.absolute(), data_dir=data_dir)
 
 
+def steps(workdir: str | os.PathLike) -> list[int]:
+  """Updates after which the checkpoints in a run directory were written, ascending."""
+  workdir = pathlib.Path(workdir).expanduser()
+  config, path = rundir.read_config(workdir), workdir / 'config.json'
+  entry = registry.load_recorded(config['experiment'], path, config.get('estimator'))
+  values = hyperparameters.recorded_values(entry, config['hyperparameters'], path)
+  with data.described(rundir.described(config)):
+    built = entry.experiment(**values)
+  with rundir.open_checkpoints(workdir, config, built, read_only=True) as checkpoints:
+    found = checkpoints.all_steps()
+  if not found:
+    raise FileNotFoundError(f'{workdir} has no checkpoint yet; train first with the same --workdir')
+  return found
+
+
 def _best_step(workdir: pathlib.Path, experiment: Experiment, checkpoints) -> int:
   """The step of the last phase with the best headline."""
   if experiment.headline is None:
