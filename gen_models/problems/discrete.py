@@ -82,10 +82,9 @@ ENTRIES = {
   **_entries(BELIEF_NET, BELIEF, '', _BINARY | _ANY),
   **{name: BELIEF_NET.entry(v.relaxed(BELIEF, how)) for name, how in RELAXATIONS.items()},
   **_entries(DEEP_BELIEF_NET, DEEP_BELIEF, 'two_layers_', _DEEP),
-  'two_layers_reinmax': DEEP_BELIEF_NET.entry(v.relaxed(DEEP_BELIEF, v.reinmax())),
+  'two_layers_gumbel': DEEP_BELIEF_NET.entry(v.relaxed(DEEP_BELIEF, v.gumbel())),
   **_entries(CATEGORICAL_NET, CATEGORICAL, 'categorical_', _ANY),
   **{f'categorical_{name}': CATEGORICAL_NET.entry(v.relaxed(CATEGORICAL, RELAXATIONS[name]))
-     for name in ('gumbel', 'straight_through', 'gumbel_straight_through', 'reinmax',
-                  'reinmax_rao')},
+     for name in ('gumbel', 'straight_through', 'gumbel_straight_through', 'reinmax_rao')},
   'categorical_rloo2': CATEGORICAL_NET.entry(v.variational(CATEGORICAL, v.rloo(2))),
 }

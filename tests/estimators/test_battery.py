@@ -37,7 +37,7 @@ PAIRINGS = {
   'elbo_warm_up', 'free_bits', 'wake_sleep1', 'rws2', 'arm1', 'double_cv2', 'relax1',
   'measure_valued', 'enumerated', 'gumbel', 'gumbel_straight_through', 'straight_through',
   'gumbel_rao', 'reinmax_rao', 'reinmax_cv', 'two_layers_disarm1', 'two_layers_muprop1',
-  'two_layers_relax1', 'two_layers_double_cv2', 'two_layers_reinmax', 'categorical_muprop1',
+  'two_layers_relax1', 'two_layers_double_cv2', 'two_layers_gumbel', 'categorical_muprop1',
   'categorical_double_cv2', 'categorical_relax1', 'categorical_measure_valued',
   'categorical_enumerated', 'categorical_gumbel', 'categorical_gumbel_straight_through',
   'categorical_straight_through', 'categorical_reinmax_rao', 'categorical_rloo2'}
