@@ -62,7 +62,6 @@ def main(argv):
   if _ALONG.value:
     along(pathlib.Path(_ALONG.value), out)
     return
-  from gen_models.problems import catalogue
   from launch.measure import audit
   from launch.reports import audit as report, side_by_side
   compare = _COMPARE.value if _COMPARE.value is not None else not _JSON.value
@@ -86,7 +85,7 @@ def main(argv):
     print(f'\n{out}', flush=True)
   if _KEEP.value:
     for path in side_by_side.write(side_by_side.record(
-        audit.as_dict(row) for row in rows if row.case.name in catalogue.ENTRIES)):
+        audit.as_dict(row) for row in rows if row.case.name in audit.problems.ENTRIES)):
       print(path, file=sys.stderr)
   wrong = audit.disagreements(rows)
   for line in wrong:

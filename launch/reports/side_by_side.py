@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gen_models import files
-from gen_models.problems import catalogue
+from launch.measure.audit import problems as catalogue
 from launch.reports.tables import ROOT
 
 RECORD = ROOT / 'docs' / 'audit.json'
