@@ -16,7 +16,6 @@ parameters held, so nothing of that gradient reaches the model.
 Axis suffixes: B batch, K samples, Z latents, U units, Q states of a unit, S states of a layer.
 """
 
-import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -409,11 +408,12 @@ def enumerated() -> Logits:
 
 def all_states(latent: vae.Family, width: int) -> jax.Array:
   """Every state of a layer of `width` numbers, [S, Z]."""
-  if latent.num_states == 2:
-    return jnp.asarray(list(itertools.product((0.0, 1.0), repeat=width)), jnp.float32)
-  num_states = latent.num_states or 1
-  rows = list(itertools.product(np.eye(num_states), repeat=width // num_states))
-  return jnp.asarray(np.array(rows).reshape(len(rows), width), jnp.float32)
+  num_states = latent.num_states or 2
+  num_units = width if num_states == 2 else width // num_states
+  states_SU = np.indices((num_states,) * num_units).reshape(num_units, -1).T
+  if num_states == 2:
+    return jnp.asarray(states_SU, jnp.float32)
+  return jnp.asarray(np.eye(num_states)[states_SU].reshape(-1, width), jnp.float32)
 
 
 def as_states_of_samples(latent: vae.Family, z: jax.Array) -> jax.Array:
