@@ -77,7 +77,7 @@ VARIANTS = {
                            num_steps=20_000, up_down_steps=50_000, up_down_gibbs=5),
   'digits_up_down': dict(dataset='digits', binarisation='threshold', layers='64-64', labels=True,
                          num_steps=20_000, ais_temperatures=2000, up_down_steps=20_000,
-                         up_down_gibbs=10),
+                         up_down_learning_rate=0.1, up_down_gibbs=5),
 }
 PUBLISHED = {
   'mnist_500_2000': Published('estimate −84.6', 'Salakhutdinov & Murray, 2008',
@@ -101,12 +101,16 @@ def sampler(shape, gibbs_steps: int) -> Callable:
 
 
 def pictures(shape, gibbs_steps: int, num_classes: int) -> Callable:
-  """Experiment.pictures: filters and, with classes, samples of each."""
-  sample = sampler(shape, gibbs_steps)
+  """Experiment.pictures: filters, chains as they go on and, with classes, samples of each."""
+  sample, apart = sampler(shape, gibbs_steps), max(1, gibbs_steps // 10)
 
   def of_layers(key, params, dataset):
     del dataset
     grids = filters(params, shape)
+    _, x_SCV = mixing.followed(jax.random.fold_in(key, 1), params, 8, gibbs_steps, 10 * apart, 10)
+    strips_CSV = np.swapaxes(np.asarray(x_SCV), 0, 1)
+    grids[f'a chain a row, every {apart} Gibbs steps'] = figures.to_grid(
+      strips_CSV.reshape(80, -1), shape, 8, 10)
     if num_classes:
       shown = min(num_classes, 20)
       keys = jax.random.split(key, num_classes)

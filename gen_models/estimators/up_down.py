@@ -67,7 +67,7 @@ def up_down(negative: Negative, *, num_labels: int = 0,
     lower, wake = zip(*(_down(*parts) for parts in zip(params.layers[:-1], x[:-1], x[1:])))
     up, sleep = zip(*(_up(*parts) for parts in zip(params.up, fantasy[:-1], fantasy[1:])))
     return dbn.Untied((*lower, top), up), memory, {
-      **metrics, 'wake_loss': sum(wake), 'sleep_loss': sum(sleep)}
+      **metrics, 'wake_loss': sum(wake, jnp.zeros(())), 'sleep_loss': sum(sleep, jnp.zeros(()))}
 
   def at_top(target: base.Target) -> base.Target:
     def of_net(grads, params, memory):

@@ -86,7 +86,8 @@ def loss(params, v_BV):
 
 def labelled_loss(params, batch):
   """Both with the label at the top."""
-  return wake_loss(params, *batch, NUM_LABELS) + sleep_loss(params, NUM_LABELS)
+  v_BV, y_B = batch
+  return wake_loss(params, v_BV, y_B, NUM_LABELS) + sleep_loss(params, NUM_LABELS)
 
 
 UP_DOWN = Problem('up_down', NET, V_BV[:, :3], loss,
