@@ -28,7 +28,7 @@ from jax import lax
 from benchmarks import timing
 from benchmarks.timing import Contender
 from gen_models import data
-from gen_models.estimators.adversarial import adversarial, non_saturating, turns
+from gen_models.estimators import adversarial, non_saturating, turns
 from gen_models.experiment import Phase
 from gen_models.models import gan
 from gen_models.models.convolutions import Decoder, Encoder

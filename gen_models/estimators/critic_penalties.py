@@ -68,10 +68,10 @@ def remembering(penalty: 'Penalty | Remembering') -> Remembering:
 def scaled(weight: Any, penalty: 'Penalty | Remembering') -> 'Penalty | Remembering':
   """weight times a penalty."""
   if not isinstance(penalty, Remembering):
-    return lambda *args: weight * penalty(*args)
+    return lambda key, critic, real_BV, fake_BV: weight * penalty(key, critic, real_BV, fake_BV)
 
-  def value(*args):
-    found, kept = penalty.value(*args)
+  def value(key, critic, real_BV, fake_BV, kept):
+    found, kept = penalty.value(key, critic, real_BV, fake_BV, kept)
     return weight * found, kept
 
   return penalty._replace(value=value)
