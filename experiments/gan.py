@@ -15,19 +15,22 @@ normalised networks, N(0, 0.02^2) weights, Adam 2e-4 with beta1 0.5, no decay, n
   rpgan_r1_r2     relativistic in pairs, R1 + R2 (Huang et al., 2024)
   dcgan           the classical recipe
   spectral        hinge, spectral normalisation (Miyato et al., 2018)
-  conditional     rpgan_r1_r2 of each class, with a projection critic (Miyato & Koyama, 2018)
+  conditional     94.7 % of draws are of their class, 3 seeds; rpgan_r1_r2 of each class, with a
+                  projection critic (Miyato & Koyama, 2018)
   digits          rpgan_r1_r2 on 8x8 digits, dense networks of 256
   digits_conditional    the same of each class
   digits_diff_augment   the critic sees augmented images (Zhao et al., 2020)
   digits_adaptive       the same, as much as it needs (Karras et al., 2020)
-  stacked_digits        three digits as colours, rpgan_r1_r2 with dense networks of 512
+  stacked_digits        1000 modes, reverse KL 0.046, 3 seeds; three digits as colours,
+                        rpgan_r1_r2 with dense networks of 512
   stacked_digits_gan    non-saturating, no penalty
   stacked_digits_pacgan4  its critic sees packs of 4
 
 Further scores of class-conditional variants: the share of 1,000 draws a class of which a classifier
 says that class. Of stacked digits: the classes among 26,000 draws, of 1000, and the reverse KL of
-their shares in nats. RESULTS.md has what is measured. Cost on 2 CPU cores shared with other work:
-digits 40 seconds.
+their shares in nats (0.024 for as many stacks of the training digits). Variants without a number
+are not measured. Cost: conditional 74 and stacked_digits 20 seconds of an H200, three seeds
+together; digits 40 seconds of 2 CPU cores shared with other work.
 """
 
 import math

@@ -71,8 +71,10 @@ def sample_size(score: Score) -> str:
 
 def other(score: Score, name: str) -> str:
   """7.2 ± 0.51: a named score and its spread over seeds."""
-  return _with_spread(significant(score.scores.get(name), 4),
-                      significant(score.scores_spread.get(name), 2))
+  value, spread = score.scores.get(name), score.scores_spread.get(name)
+  if value is not None and spread is not None and spread < 1e-12 * abs(value):
+    spread = 0.0  # seeds agree: what is left is the rounding of their mean
+  return _with_spread(significant(value, 4), significant(spread, 2))
 
 
 def interval(sample: SampleScore, side: str = 'value') -> str:

@@ -83,6 +83,11 @@ def bound(**changes):
     'num_importance_samples': 5000, **changes})
 
 
+def test_seeds_that_agree_have_no_spread_from_rounding():
+  score = bound(scores={'accuracy': 0.9799}, scores_spread={'accuracy': 1.4e-16})
+  assert numbers.other(score, 'accuracy') == '0.9799 ± 0'
+
+
 def test_a_hollow_bound_is_marked_as_an_unresolved_bracket_is():
   assert numbers.kind(bound()) == 'bound' and 'HOLLOW' not in tables.remark(bound())
   assert numbers.kind(bound(hollow=True)) == 'bound, hollow'
