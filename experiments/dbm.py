@@ -65,7 +65,7 @@ from gen_models.domains import (
 from gen_models.estimators.deep import coupled_posterior, deep, mean_field_posterior
 from gen_models.estimators.directions import centred
 from gen_models.evaluation import dbm as scoring, figures, monitors
-from gen_models.experiment import Experiment, Phase, Published, Samples
+from gen_models.experiment import EXACT, Experiment, Phase, Published, Samples
 from gen_models.models import dbm
 from gen_models.samplers import annealing
 
@@ -155,15 +155,16 @@ def experiment(*, dataset: DatasetName = 'mnist',
                                             fast_rate=fast_rate)
   exact = model.log2_states[1] <= MOST_ENUMERATED
 
-  def evaluate(key, params, dataset, report):
+  def evaluate(key, params, dataset, report, chains_NV=None, thorough=False):
     key_z, key_w = jax.random.split(key)
-    train_NV, test_NV = (data.fixed_split(dataset, split, binarisation)
-                         for split in ('train', 'test'))
+    train_NV, valid_NV, test_NV = (data.fixed_split(dataset, split, binarisation)
+                                   for split in ('train', 'valid', 'test'))
     scores = {'error_percent': 100 * float(jnp.mean(model.label_given_visible(
       params, test_NV).argmax(-1) != dataset.test.labels))} if labels else {}
     z, searched = scoring.bracket(
       key_z, model, params, train_NV, dataset.train.labels, max_enumerated=MOST_ENUMERATED,
-      num_chains=ais_chains, betas=annealing.refined(ais_temperatures), report=report)
+      num_chains=ais_chains, betas=annealing.refined(ais_temperatures),
+      seen=[valid_NV, test_NV], thorough=thorough, chains_NV=chains_NV, report=report)
     return {
       **scoring.score(key_w, model, params, test_NV, z, searched, num_samples=importance_samples,
                       binarisation=binarisation, posterior_steps=posterior_steps, exact=exact,
@@ -183,7 +184,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
     monitor=deep_boltzmann.monitor(model, binarisation, spec), alarms=monitors.ALARMS)
   return Experiment(
     dataset=dataset, binarisation=binarisation, phases=(*before, phase),
-    evaluate=evaluate, validate=deep_boltzmann.validator(model, binarisation, spec),
+    evaluate=evaluate, thorough=EXACT if exact else functools.partial(evaluate, thorough=True),
+    validate=deep_boltzmann.validator(model, binarisation, spec),
     headline='valid_accuracy' if labels else 'valid_bound_quick',
     pictures=pictures(model, shape, spec),
     sample=sampler(model, shape, gibbs_steps, warm_steps), model=model, steps_per_dispatch=100,

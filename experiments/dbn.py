@@ -187,26 +187,29 @@ def experiment(*, dataset: DatasetName = 'mnist',
                                           betas=annealing.refined(500))
     return {'valid_bound_quick': jnp.mean(dbn.log_weights(key_w, params, v_NV)) - log_z}
 
-  def evaluate(key, params, dataset, report):
+  def evaluate(key, params, dataset, report, chains_NF=None, thorough=False):
     key_z, key_w = jax.random.split(key)
     key_mixing = jax.random.fold_in(key, 2)
-    train_NV, test_NV = (data.fixed_split(dataset, split, binarisation)
-                         for split in ('train', 'test'))
-    z = deep.bracket(key_z, params, train_NV, dataset.train.labels, num_chains=ais_chains,
-                     betas=annealing.refined(ais_temperatures), report=report)
+    train_NV, valid_NV, test_NV = (data.fixed_split(dataset, split, binarisation)
+                                   for split in ('train', 'valid', 'test'))
+    z, searched = deep.bracket(
+      key_z, params, train_NV, dataset.train.labels, num_chains=ais_chains,
+      betas=annealing.refined(ais_temperatures), seen=[valid_NV, test_NV], thorough=thorough,
+      chains_NF=chains_NF, report=report)
     scores = {'error_percent': 100 * (1 - float(_accuracy(params, test_NV, dataset.test.labels)))
               } if labels else {}
     scores |= mixing.scores(key_mixing, params, train_NV, dataset.train.labels,
                             num_classes=spec.num_classes or 0, gibbs_steps=gibbs_steps)
     return {
-      **deep.score(key_w, params, test_NV, z, num_samples=importance_samples,
+      **deep.score(key_w, params, test_NV, z, searched, num_samples=importance_samples,
                    binarisation=binarisation, report=report, scores=scores,
                    weights_N=dataset.test.weights),
       'split': 'test', 'baselines': binary.baseline_scores(dataset, binarisation, search=False)}
 
   return Experiment(
     dataset=dataset, binarisation=binarisation, phases=phases, evaluate=evaluate,
-    validate=validate, headline='valid_accuracy' if labels else 'valid_bound_quick',
+    thorough=functools.partial(evaluate, thorough=True), validate=validate,
+    headline='valid_accuracy' if labels else 'valid_bound_quick',
     pictures=pictures(shape, gibbs_steps, num_classes), sample=sampler(shape, gibbs_steps),
     steps_per_dispatch=100,
     questions=inference.dbn(labels, see=binary.seen(binarisation)),

@@ -35,7 +35,7 @@ from gen_models import data, inference
 from gen_models.domains import DatasetName, Fraction, NonNegative, NumUpdates, PositiveInt
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
 from gen_models.evaluation import figures
-from gen_models.experiment import Experiment, Phase, unlabelled
+from gen_models.experiment import EXACT, Experiment, Phase, unlabelled
 from gen_models.models import gaussian
 
 VARIANTS = {
@@ -120,7 +120,8 @@ def experiment(*, dataset: DatasetName = 'digits',
     dataset=dataset, binarisation='real',
     phases=(Phase('gaussian', init, custom.chosen(estimator, ours), optimizer, batch_at, num_steps,
                   batch_size),),
-    evaluate=evaluate, validate=validate, headline='valid_nats', pictures=directions,
+    evaluate=evaluate, thorough=EXACT, validate=validate, headline='valid_nats',
+    pictures=directions,
     sample=unlabelled(draw, shape), steps_per_dispatch=200, validate_every=1000,
     questions=inference.gaussian(see=dequantised.seen(spec), **unanswered),
     model=gaussian,

@@ -34,7 +34,7 @@ from gen_models.estimators.directions import centred
 from gen_models.estimators.missing import imputed
 from gen_models.estimators.sampling_free import score_matching
 from gen_models.evaluation import figures, monitors
-from gen_models.experiment import Experiment, Phase, unlabelled
+from gen_models.experiment import EXACT, Experiment, Phase, unlabelled
 from gen_models.models import gibbs, units
 from gen_models.models.machine import Machine
 
@@ -123,7 +123,7 @@ def experiment(*, dataset: DatasetName = 'digits',
                     MACHINE, lambda params, arrays, split: (
                       params.machine, params.see(dequantised.fixed(arrays, spec, split)))),
                   alarms=() if spec.missing else ALARMS),),
-    evaluate=evaluate, validate=validate, headline='valid_nats', pictures=pictures,
+    evaluate=evaluate, thorough=EXACT, validate=validate, headline='valid_nats', pictures=pictures,
     sample=unlabelled(draw, spec.seen_shape), steps_per_dispatch=200, model=MACHINE,
     questions=inference.boltzmann(MACHINE, inference.machines.NORMALISED,
                                   see=dequantised.seen(spec)), protocol=dequantised.PROTOCOL)

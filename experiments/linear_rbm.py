@@ -31,7 +31,7 @@ from gen_models.domains import DatasetName, Decay, NonNegative, NumUpdates, Posi
 from gen_models.estimators.contrastive import contrastive, measured
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
 from gen_models.evaluation import figures
-from gen_models.experiment import Experiment, Phase, unlabelled
+from gen_models.experiment import EXACT, Experiment, Phase, unlabelled
 from gen_models.models import gaussian, linear_rbm, pca
 
 VARIANTS = {
@@ -120,7 +120,7 @@ def experiment(*, dataset: DatasetName = 'digits',
     dataset=dataset, binarisation='real',
     phases=(Phase('machine', init, custom.chosen(estimator, ours), optimizer,
                   dequantised.batches(batch_size, spec), num_steps, batch_size, average),),
-    evaluate=evaluate, validate=validate, headline='valid_nats', pictures=pictures,
+    evaluate=evaluate, thorough=EXACT, validate=validate, headline='valid_nats', pictures=pictures,
     sample=unlabelled(functools.partial(draw, spec), shape), steps_per_dispatch=200,
     validate_every=1000, questions=inference.linear_rbm(see=dequantised.seen(spec)),
     model=linear_rbm, protocol=dequantised.PROTOCOL)

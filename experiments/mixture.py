@@ -37,7 +37,7 @@ from gen_models import data, indices, inference
 from gen_models.domains import DatasetName, NonNegative, NumUpdates, PositiveInt
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
 from gen_models.evaluation import baselines, figures, likelihood
-from gen_models.experiment import Experiment, Phase, Samples
+from gen_models.experiment import EXACT, Experiment, Phase, Samples
 from gen_models.models import mixture
 
 DIGITS = dict(dataset='digits', binarisation='threshold')
@@ -126,7 +126,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
     dataset=dataset, binarisation=binarisation,
     phases=(Phase('mixture', init, custom.chosen(estimator, ours), optimizer, batch_at, num_steps,
                   batch_size),),
-    evaluate=evaluate, validate=validate, headline='valid_nats', pictures=pictures(shape),
+    evaluate=evaluate, thorough=EXACT, validate=validate, headline='valid_nats',
+    pictures=pictures(shape),
     sample=sampler(spec, num_classes if method == 'labelled' else None),
     steps_per_dispatch=200 if method == 'gradient' else 10,
     validate_every=1000 if method == 'gradient' else 10,

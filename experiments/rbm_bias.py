@@ -57,7 +57,7 @@ from gen_models.estimators import base
 from gen_models.estimators.contrastive import Shared, contrastive
 from gen_models.estimators.negative import persistent, reconstruction
 from gen_models.evaluation import figures, likelihood
-from gen_models.experiment import Experiment, Phase, unlabelled
+from gen_models.experiment import EXACT, Experiment, Phase, unlabelled
 from gen_models.models import gibbs, rbm
 
 VARIANTS = {f'chains_{n}': dict(chains=n) for n in (10, 100, 1000)}
@@ -154,7 +154,7 @@ def experiment(*, num_hidden: Width = 16, chains: PositiveInt = 100,
     phases=(Phase('rbm', init, trained, optax.sgd(learning_rate),
                   data.batches(batch_size, 'threshold', LEVELS), num_steps, batch_size,
                   monitor=monitor),),
-    evaluate=evaluate, validate=validate, headline='valid_nats',
+    evaluate=evaluate, thorough=EXACT, validate=validate, headline='valid_nats',
     pictures=figures.rbm_filters((28, 28)), sample=unlabelled(gibbs.sampler(rbm), (28, 28)),
     steps_per_dispatch=500,
     questions=inference.boltzmann(rbm, see=seen('threshold')),

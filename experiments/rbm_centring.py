@@ -38,7 +38,7 @@ from gen_models import data, inference
 from gen_models.domains import DatasetName, Fraction, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import contrastive
 from gen_models.evaluation import baselines, figures, monitors
-from gen_models.experiment import Experiment, Phase, Published, unlabelled
+from gen_models.experiment import EXACT, Experiment, Phase, Published, unlabelled
 from gen_models.models import gibbs, rbm
 
 VARIANTS = {
@@ -115,7 +115,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
     phases=(Phase('rbm', init, custom.chosen(estimator, ours), optax.sgd(learning_rate), batch_at,
                   num_steps, batch_size, check=boltzmann.check, alarms=monitors.ALARMS,
                   monitor=monitors.of_chains(rbm, 'threshold', spec) if not flipped else None),),
-    evaluate=evaluate, validate=validate, headline='valid_nats',
+    evaluate=evaluate, thorough=EXACT, validate=validate, headline='valid_nats',
     pictures=figures.rbm_filters(shape), sample=unlabelled(draw, shape), steps_per_dispatch=500,
     questions=inference.boltzmann(rbm, reading, see=binary.seen('threshold')),
     model=rbm,

@@ -42,7 +42,7 @@ from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
 from gen_models.estimators.sampling_free import pseudo_likelihood, ratio_matching
 from gen_models.evaluation import figures, monitors
-from gen_models.experiment import Experiment, Phase, unlabelled
+from gen_models.experiment import EXACT, Experiment, Phase, unlabelled
 from gen_models.models import gibbs, rbm
 
 VARIANTS = {
@@ -116,7 +116,7 @@ def experiment(*, num_hidden: Width = 16,
                   data.batches(batch_size, binarisation, levels), num_steps, batch_size,
                   check=boltzmann.check, monitor=monitors.of_chains(rbm, binarisation, levels),
                   alarms=monitors.ALARMS),),
-    evaluate=evaluate, validate=validate, headline='valid_nats',
+    evaluate=evaluate, thorough=EXACT, validate=validate, headline='valid_nats',
     pictures=figures.rbm_filters((8, 8)), sample=unlabelled(gibbs.sampler(rbm), (8, 8)),
     questions=inference.boltzmann(rbm, see=binary.seen(binarisation)),
     steps_per_dispatch=200, validate_every=1000,

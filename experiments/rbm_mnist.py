@@ -128,15 +128,15 @@ def experiment(*, dataset: DatasetName = 'mnist',
     mean_V = data.mean_image(arrays, spec)
     return rbm.init(key, len(mean_V), num_hidden, mean_V)
 
-  def evaluate(key, params, dataset, report, thorough=False):
-    train_NV, test_NV = (data.fixed_split(dataset, split, binarisation)
-                         for split in ('train', 'test'))
+  def evaluate(key, params, dataset, report, chains_NV=None, thorough=False):
+    train_NV, valid_NV, test_NV = (data.fixed_split(dataset, split, binarisation)
+                                   for split in ('train', 'valid', 'test'))
     return {
       **likelihood.bracket(
         key, params, test_NV, base_V=units.log_odds(data.mean_image(dataset.train, spec)),
         start_CV=train_NV[:ais_chains], binarisation=binarisation,
         betas=annealing.refined(ais_temperatures), weights_N=dataset.test.weights,
-        thorough=thorough, report=report),
+        seen=[train_NV, valid_NV], thorough=thorough, chains_NV=chains_NV, report=report),
       'split': 'test', 'baselines': baseline_scores(dataset, binarisation)}
 
   def validate(key, params, arrays):

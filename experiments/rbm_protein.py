@@ -40,6 +40,7 @@ seeds of bernoulli on an H200; on a CPU core 40 seconds a thousand updates of 10
 100 chains.
 """
 
+import functools
 import pathlib
 
 import numpy as np
@@ -141,10 +142,10 @@ def experiment(*, dataset: DatasetName = 'fasta:family.fasta?identity=0.8',
   def validate(key, params, arrays):
     return machines.quick_nats(key, machine, params, arrays, spec)
 
-  def evaluate(key, params, dataset, report):
+  def evaluate(key, params, dataset, report, chains_NV=None, thorough=False):
     score, _, scores = machines.scored(
       key, machine, params, dataset, chains=ais_chains, temperatures=ais_temperatures,
-      num_draws=num_draws, report=report)
+      num_draws=num_draws, thorough=thorough, chains_NV=chains_NV, report=report)
     scores = {'nats_per_column': score['test_nats'] / spec.shape[0], **scores}
     if contacts:
       scores |= contact_scores(machine, params, dataset, contacts)[0]
@@ -159,7 +160,8 @@ def experiment(*, dataset: DatasetName = 'fasta:family.fasta?identity=0.8',
       machine, spec, num_hidden=num_hidden, negative='pcd', steps=steps, chains=chains,
       sparsity=sparsity, optimizer=optax.sgd, learning_rate=learning_rate, batch_size=batch_size,
       num_steps=num_steps, estimator=estimator),),
-    evaluate=evaluate, validate=validate, headline='valid_nats_quick', num_validations=5,
+    evaluate=evaluate, thorough=functools.partial(evaluate, thorough=True), validate=validate,
+    headline='valid_nats_quick', num_validations=5,
     pictures=pictures(machine, contacts), steps_per_dispatch=100, model=machine,
     questions=inference.boltzmann(machine),
     sample=unlabelled(lambda key, params, num: machines.sample(key, machine, params, num),

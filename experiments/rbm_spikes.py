@@ -29,6 +29,7 @@ Variants without a number are not measured. Cost on 2 CPU cores shared with othe
 400 seconds for three seeds, and as long for their score.
 """
 
+import functools
 from typing import Literal
 
 import optax
@@ -99,10 +100,10 @@ def experiment(*, dataset: DatasetName = 'npz:spikes.npz?split=blocks',
   def validate(key, params, arrays):
     return machines.quick_nats(key, machine, params, arrays, spec)
 
-  def evaluate(key, params, dataset, report):
+  def evaluate(key, params, dataset, report, chains_NV=None, thorough=False):
     score, draws, scores = machines.scored(
       key, machine, params, dataset, chains=ais_chains, temperatures=ais_temperatures,
-      num_draws=num_draws, report=report)
+      num_draws=num_draws, thorough=thorough, chains_NV=chains_NV, report=report)
     train, test = (moments.active(machines.seen(arrays, spec)[0])
                    for arrays in (dataset.train, dataset.test))
     return {**score, 'baselines': baseline_scores(dataset), 'scores': {
@@ -116,7 +117,8 @@ def experiment(*, dataset: DatasetName = 'npz:spikes.npz?split=blocks',
       steps=steps, chains=chains, sparsity=sparsity, optimizer=optax.adam,
       learning_rate=learning_rate, batch_size=batch_size, num_steps=num_steps,
       estimator=estimator),),
-    evaluate=evaluate, validate=validate, headline='valid_nats_quick', num_validations=5,
+    evaluate=evaluate, thorough=functools.partial(evaluate, thorough=True), validate=validate,
+    headline='valid_nats_quick', num_validations=5,
     pictures=pictures(machine), steps_per_dispatch=100, model=machine,
     questions=inference.boltzmann(machine),
     sample=unlabelled(lambda key, params, num: machines.sample(key, machine, params, num),

@@ -31,6 +31,8 @@ Cost: 4 minutes of one core for a run of 30,000 updates with one Gibbs step each
 included.
 """
 
+import functools
+
 import jax.numpy as jnp
 
 from experiments._common import binary, boltzmann, custom
@@ -79,12 +81,14 @@ def experiment(*, negative: boltzmann.AnyNegative = 'pcd', steps: PositiveInt = 
                                     betas=annealing.refined(500))
     return {'valid_nats_bennett': -jnp.mean(rbm.free_energy(params, v_NV)) - log_z}
 
-  def evaluate(key, params, dataset, report):
-    v_NV, train_NV = (data.fixed_split(dataset, split, 'dynamic') for split in ('test', 'train'))
+  def evaluate(key, params, dataset, report, chains_NV=None, thorough=False):
+    v_NV, train_NV, valid_NV = (data.fixed_split(dataset, split, 'dynamic')
+                                for split in ('test', 'train', 'valid'))
     return {
       **likelihood.bracket(key, params, v_NV, base_V=units.log_odds(train_NV.mean(0)),
                            start_CV=train_NV[:100], binarisation='dynamic',
-                           betas=annealing.refined(ais_temperatures), report=report),
+                           betas=annealing.refined(ais_temperatures), seen=[train_NV, valid_NV],
+                           thorough=thorough, chains_NV=chains_NV, report=report),
       'split': 'test', 'baselines': {'independent pixels': baselines.independent_pixels(
         train_NV, v_NV, binarisation='dynamic')}}
 
@@ -94,7 +98,8 @@ def experiment(*, negative: boltzmann.AnyNegative = 'pcd', steps: PositiveInt = 
                   boltzmann.descent(learning_rate, momentum, weight_decay, num_steps),
                   data.batches(BATCH_SIZE, 'dynamic', levels), num_steps, BATCH_SIZE, average,
                   check=boltzmann.check, alarms=monitors.ALARMS),),
-    evaluate=evaluate, validate=validate, headline='valid_nats_bennett',
+    evaluate=evaluate, thorough=functools.partial(evaluate, thorough=True), validate=validate,
+    headline='valid_nats_bennett',
     pictures=figures.rbm_filters((28, 28)), sample=unlabelled(gibbs.sampler(rbm), (28, 28)),
     steps_per_dispatch=100, validate_every=1000, target=target,
     questions=inference.boltzmann(rbm, see=binary.seen('dynamic')),

@@ -160,6 +160,18 @@ class Evaluate(Protocol):
     ...
 
 
+class EvaluateThorough(Protocol):
+  """The final scores of a run after all searches for what they may have missed."""
+
+  def __call__(self, key: jax.Array, params: Any, data: Any, report: Callable[[str], None],
+               chains_NV: Any, /) -> Any:
+    """As Evaluate; chains_NV are states of the persistent chains of training, None without any."""
+    ...
+
+
+EXACT = 'the likelihood is exact'  # why there is nothing to search for
+
+
 class Validate(Protocol):
   """Metrics of the validation split while training."""
 
@@ -331,8 +343,9 @@ class Experiment(NamedTuple):
     evaluate: (key, params, data, report) -> dict of the final scores, JSON-able, made by
       evaluation.likelihood.score, or by its no_likelihood where the model has none. `data` is
       the Dataset, `report` a callable for progress lines.
-    thorough: the same with more searches for what the score may have missed, at several times the
-      cost; None where nothing is searched.
+    thorough: (key, params, data, report, chains) -> the same with more searches for what the score
+      may have missed, at several times the cost; or, in a few words, why nothing is searched, such
+      as EXACT; None where that is not said.
     validate: (key, params, arrays) -> dict of scalars, jit-able, cheap; called every
       `validation_interval` steps with the validation split; None for no validation.
     headline: the metric shown while training and used to keep the best checkpoint,
@@ -365,7 +378,7 @@ class Experiment(NamedTuple):
   binarisation: str
   phases: tuple[Phase, ...]
   evaluate: Evaluate
-  thorough: Evaluate | None = None
+  thorough: EvaluateThorough | str | None = None
   validate: Validate | None = None
   headline: str | None = None
   pictures: Pictures | None = None

@@ -124,16 +124,21 @@ def phase(machine: Machine, spec: data.Spec, *, num_hidden: int, negative, steps
 
 
 def bracket(key, machine: Machine, params, dataset, *, chains: int, temperatures: int,
-            report) -> dict:
-  """The bracket of held-out rows, annealed in reverse from training rows spread over the file."""
+            report, thorough: bool = False, chains_NV=None) -> dict:
+  """The bracket of held-out rows, annealed in reverse from training rows spread over the file.
+
+  thorough and chains_NV are those of likelihood.bracket.
+  """
   spec = dataset.about
-  (train_NV, _), (test_NV, weights_N) = seen(dataset.train, spec), seen(dataset.test, spec)
+  (train_NV, _), (valid_NV, _), (test_NV, weights_N) = (
+    seen(arrays, spec) for arrays in (dataset.train, dataset.valid, dataset.test))
   every = max(1, len(train_NV) // chains)
   return likelihood.bracket(
     key, params, test_NV, base_V=machine.visible.init(mean(dataset.train, spec)),
     start_CV=jnp.resize(train_NV[::every], (chains, train_NV.shape[1])), binarisation=view(spec),
     betas=annealing.linear(temperatures), burn_in=100, report=report, model=machine,
-    weights_N=weights_N, split='test')
+    weights_N=weights_N, seen=[train_NV, valid_NV], thorough=thorough, chains_NV=chains_NV,
+    split='test')
 
 
 def quick_nats(key, machine: Machine, params, arrays, spec: data.Spec) -> dict:
@@ -166,11 +171,14 @@ def draw(key, machine: Machine, params, num: int) -> jax.Array:
 
 
 def scored(key, machine: Machine, params, dataset, *, chains: int, temperatures: int,
-           num_draws: int, report) -> tuple[dict, jax.Array, dict[str, float]]:
-  """(`bracket`, draws [M, V], `moment_scores` of the draws) of held-out rows."""
+           num_draws: int, report, **options) -> tuple[dict, jax.Array, dict[str, float]]:
+  """(`bracket`, draws [M, V], `moment_scores` of the draws) of held-out rows.
+
+  The options are those of `bracket`.
+  """
   key_z, key_draw = jax.random.split(key)
   score = bracket(key_z, machine, params, dataset, chains=chains, temperatures=temperatures,
-                  report=report)
+                  report=report, **options)
   draws_MV = draw(key_draw, machine, params, num_draws)
   return score, draws_MV, moment_scores(draws_MV, dataset, machine.visible.group)[0]
 

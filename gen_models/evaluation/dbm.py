@@ -23,7 +23,7 @@ hierarchical variational inference.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -33,7 +33,7 @@ from jax import lax
 
 from gen_models.evaluation import deep, likelihood, weights
 from gen_models.models import dbm, units
-from gen_models.samplers import annealing, searches
+from gen_models.samplers import annealing
 
 TOLERANCE, MAX_ITERATIONS = 1e-4, 500  # of mean field, when a machine is scored
 _BLOCK = 500  # images at once
@@ -41,12 +41,14 @@ _BLOCK = 500  # images at once
 
 def bracket(key, model: dbm.DBM, params: dbm.Params, v_NV, label_N=None, *,
             max_enumerated: float = 20, num_chains: int = 100, betas=None, burn_in: int = 1000,
+            seen: Sequence[Any] = (), thorough: bool = False, chains_NV=None,
             report: Callable[[str], None] | None = None) -> tuple[annealing.Bracket, dict]:
   """log Z, exact where the even or the odd layers are few units, else by searches.bracket.
 
   Annealed forward from the mean of training images beside that of their posteriors, and in reverse
   from training images beside draws of theirs. With a label log Z = log sum_y exp(b_y) Z_y, and each
-  Z_y is annealed by itself, from images of class y.
+  Z_y is annealed by itself, from images of class y. log Z is at least the log-sum of the mean-field
+  bounds of all distinct images seen.
 
   Args:
     key: consumed.
@@ -58,6 +60,10 @@ def bracket(key, model: dbm.DBM, params: dbm.Params, v_NV, label_N=None, *,
       summed.
     num_chains: C in each direction.
     betas, burn_in: as of searches.bracket.
+    seen: further images [N, V], such as those of the other splits.
+    thorough: whether with all searches of samplers.thorough.
+    chains_NV: states of the persistent chains of training, of the folded machine's visible side;
+      for the thorough ones, of models without labels.
     report: called with lines of progress.
 
   Returns:
@@ -70,39 +76,46 @@ def bracket(key, model: dbm.DBM, params: dbm.Params, v_NV, label_N=None, *,
     log_z = float(jax.jit(model.log_partition)(params))
     exact = annealing.Estimate(log_z, 0.0, float('inf'), np.zeros(0), 0)
     return annealing.Bracket(log_z, exact, exact), {}
-  options = dict(num_chains=num_chains, betas=betas, burn_in=burn_in, report=report)
+  options = dict(num_chains=num_chains, betas=betas, burn_in=burn_in, seen=seen,
+                 thorough=thorough, report=report)
   if model.num_labels:
     v_NV, label_N = np.asarray(v_NV), np.asarray(label_N)
     found = [bracket(jax.random.fold_in(key, y), *model.given_label(params, y), v_NV[label_N == y],
                      max_enumerated=0, **options) for y in range(model.num_labels)]
     b_Q = np.asarray(params.biases[-1], np.float64)
-    middle, lower, upper = zip(*(z for z, _ in found))
-    return annealing.Bracket(
-      float(np.logaddexp.reduce(b_Q + middle)), deep.summed(b_Q, lower), deep.summed(b_Q, upper)), {
-        f'class {y}': searched for y, (_, searched) in enumerate(found)}
+    return deep.given_labels(b_Q, [z for z, _ in found]), {
+      f'class {y}': searched for y, (_, searched) in enumerate(found)}
   if not model.binary:
     raise ValueError('log Z is annealed for machines of Bernoulli units; of others it can only be '
                      f'enumerated, up to 2^{max_enumerated} states of one side')
   key_start, key_anneal = jax.random.split(key)
   v_NV = np.asarray(v_NV)
-  base_V = units.log_odds(jnp.asarray(_mean_row(model, params, v_NV)))
+  mean_V, bound_N = _of_images(model, params, v_NV)
+  bounds = [bound_N, *(_of_images(model, params, np.asarray(more_NV))[1] for more_NV in seen)]
   rows = np.resize(np.arange(len(v_NV)), num_chains)  # again from the first, if too few
   start_CV = _joined(key_start, model, params, jnp.asarray(v_NV[rows]))
-  found = searches.bracket(key_anneal, model.fold(params), base_V, start_CV, betas=betas,
-                           burn_in=burn_in, report=report)
-  return found.bracket, likelihood.looked_at(found)
+  found, tour = likelihood.searched(
+    key_anneal, model.fold(params), units.log_odds(jnp.asarray(mean_V)), start_CV,
+    thorough=thorough, chains_NV=chains_NV, betas=betas, burn_in=burn_in, report=report)
+  z = likelihood.raised_by_images(found.bracket, np.concatenate(bounds),
+                                  np.concatenate([v_NV, *seen]))
+  return z, likelihood.looked_at(found._replace(bracket=z)) | tour
 
 
-def _mean_row(model, params, v_NV):
-  """The mean over images of [v, m_E], [V]."""
-  blocks = [v_NV[i:i + 10 * _BLOCK] for i in range(0, len(v_NV), 10 * _BLOCK)]
-  return sum(len(v_BV) * np.asarray(_completed(model, params, jnp.asarray(v_BV)).mean(0))
-             for v_BV in blocks) / len(v_NV)
+def _of_images(model, params, v_NV):
+  """(mean over images of [v, m_E] [V], the mean-field bound of log p(v) + log Z of each [N])."""
+  total, bounds = 0.0, []
+  for i in range(0, len(v_NV), 10 * _BLOCK):
+    row_BV, bound_B = _completed(model, params, jnp.asarray(v_NV[i:i + 10 * _BLOCK]))
+    total = total + np.asarray(row_BV, np.float64).sum(0)
+    bounds.append(np.asarray(bound_B, np.float64))
+  return total / len(v_NV), np.concatenate(bounds)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _completed(model, params, v_BV):
-  return model.complete(params, v_BV, model.posterior(params, v_BV))
+  q = model.posterior(params, v_BV)
+  return model.complete(params, v_BV, q), model.bound(params, v_BV, q)
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -167,6 +180,8 @@ def score(key, model: dbm.DBM, params: dbm.Params, v_NV, z: annealing.Bracket, s
   bound_N, importance_N, upper_N, size_N, variance_N = (
     np.concatenate([part[i] for part in parts]) for i in range(5))
   top_MN = np.concatenate([part[5] for part in parts], axis=1)
+  if not exact:
+    z = likelihood.raised_by_images(z, bound_N, v_NV)
   agree = likelihood.resolved(z)
   sides = [float(side.log_partition) for side in (z.lower, z.upper)]
   scores = {'importance_nats': float(importance_N.mean()

@@ -14,8 +14,9 @@ labels. Nats.
 Salakhutdinov & Murray (2008), On the quantitative analysis of deep belief networks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ from jax import lax
 
 from gen_models.evaluation import likelihood, weights
 from gen_models.models import dbn, label_rbm, units
-from gen_models.samplers import annealing, searches
+from gen_models.samplers import annealing
 
 _BLOCK = 500  # images at once
 
@@ -41,13 +42,15 @@ _enumerated = jax.jit(dbn.log_partition)
 
 
 def bracket(key, params: dbn.Params, v_NV, label_N=None, *, max_enumerated: int = 20,
-            num_chains: int = 100, betas=None, burn_in: int = 1000,
-            report: Callable[[str], None] | None = None) -> annealing.Bracket:
+            num_chains: int = 100, betas=None, burn_in: int = 1000, seen: Sequence[Any] = (),
+            thorough: bool = False, chains_NF=None, report: Callable[[str], None] | None = None
+            ) -> tuple[annealing.Bracket, dict]:
   """log Z of the top layer: exact where its smaller side has few units, else searches.bracket.
 
   Annealed forward from the mean features of the training images and in reverse from features drawn
   for the first of them. With labels, log Z = log sum_y exp(b_y) Z_y; each Z_y is estimated by
-  itself, from images of class y.
+  itself, from images of class y. log Z is at least the log-sum over all distinct features drawn for
+  training images and for `seen`.
 
   Args:
     key: consumed.
@@ -58,36 +61,65 @@ def bracket(key, params: dbn.Params, v_NV, label_N=None, *, max_enumerated: int 
     num_chains: C in each direction, for each label.
     betas: as searches.bracket.
     burn_in: as searches.bracket.
+    seen: further images [N, V], such as those of the other splits.
+    thorough: whether with all searches of samplers.thorough.
+    chains_NF: states of the persistent chains of the top layer, for the thorough ones.
     report: called with lines of progress.
 
   Returns:
-    annealing.Bracket; exact: both sides equal, standard error 0, effective sample size inf.
+    (annealing.Bracket, the entry of the record about the searches); exact: both sides equal,
+    standard error 0, effective sample size inf, and nothing was searched.
   """
   top, num_labels = params.layers[-1], dbn.num_labels_of(params)
   if min(len(top.b_V) - num_labels, len(top.c_H)) <= max_enumerated:
     log_z = float(_enumerated(params))
     exact = annealing.Estimate(log_z, 0.0, float('inf'), np.zeros(0), 0)
-    return annealing.Bracket(log_z, exact, exact)
+    return annealing.Bracket(log_z, exact, exact), {}
+  drawn_NF = _drawn(jax.random.fold_in(key, 2**31), params, [v_NV, *seen])
+  options = dict(thorough=thorough, betas=betas, burn_in=burn_in, report=report)
 
-  def one(key, machine, rows_NV):
+  def one(key, machine, rows_NV, chains_NF=chains_NF):
     key_start, key_anneal = jax.random.split(key)
-    blocks = range(0, len(rows_NV), 10 * _BLOCK)
-    means_NF = np.concatenate([_feature_means(params, jnp.asarray(rows_NV[i:i + 10 * _BLOCK]))
-                               for i in blocks])
+    means_NF = np.concatenate([_feature_means(params, jnp.asarray(block_BV))
+                               for block_BV in _blocks(rows_NV)])
     starts = np.resize(np.arange(len(rows_NV)), num_chains)  # again from the first, if too few
     start_CF = _features(key_start, params, jnp.asarray(rows_NV[starts]))
-    return searches.bracket(key_anneal, machine, units.log_odds(means_NF.mean(0)), start_CF,
-                            betas=betas, burn_in=burn_in, report=report).bracket
+    found, tour = likelihood.searched(
+      key_anneal, machine, units.log_odds(means_NF.mean(0)), start_CF, chains_NV=chains_NF,
+      seen=[drawn_NF], **options)
+    return found.bracket, likelihood.looked_at(found) | tour
 
   if not num_labels:
     return one(key, top, v_NV)
   v_NV, label_N = np.asarray(v_NV), np.asarray(label_N)
-  parts = [one(jax.random.fold_in(key, y), label_rbm.given_label(top, num_labels, y),
-               v_NV[label_N == y]) for y in range(num_labels)]
-  b_Q = np.asarray(top.b_V[-num_labels:], np.float64)
+  if chains_NF is not None:
+    chains_NF = np.asarray(chains_NF)[:, :-num_labels]
+  parts, entries = zip(*(one(
+    jax.random.fold_in(key, y), label_rbm.given_label(top, num_labels, y), v_NV[label_N == y],
+    chains_NF) for y in range(num_labels)))
+  return given_labels(np.asarray(top.b_V[-num_labels:], np.float64), parts), {
+    f'class {y}': entry for y, entry in enumerate(entries)}
+
+
+def _blocks(v_NV) -> list:
+  return [v_NV[i:i + 10 * _BLOCK] for i in range(0, len(v_NV), 10 * _BLOCK)]
+
+
+def _drawn(key, params: dbn.Params, images) -> np.ndarray:
+  """Features of the top layer drawn for all images, zeros and ones [N, F]."""
+  drawn = []
+  for i, block_BV in enumerate(block_BV for v_NV in images for block_BV in _blocks(v_NV)):
+    drawn_BF = _features(jax.random.fold_in(key, i), params, jnp.asarray(block_BV))
+    drawn.append(np.asarray(drawn_BF).astype(np.uint8))  # of all images at once they would be large
+  return np.concatenate(drawn)
+
+
+def given_labels(b_Q, parts) -> annealing.Bracket:
+  """The bracket of log sum_y exp(b_y) Z_y from those of log Z_y."""
   return annealing.Bracket(
     float(np.logaddexp.reduce(b_Q + [z.log_partition for z in parts])),
-    summed(b_Q, [z.lower for z in parts]), summed(b_Q, [z.upper for z in parts]))
+    summed(b_Q, [z.lower for z in parts]), summed(b_Q, [z.upper for z in parts]),
+    any(z.contradicted for z in parts))
 
 
 def summed(b_Q, parts) -> annealing.Estimate:
@@ -101,11 +133,14 @@ def summed(b_Q, parts) -> annealing.Estimate:
                             parts[0].num_temperatures)
 
 
-def score(key, params: dbn.Params, v_NV, z: annealing.Bracket, *, num_samples: int = 100,
-          binarisation: str, report: Callable[[str], None] | None = None, **details) -> dict:
+def score(key, params: dbn.Params, v_NV, z: annealing.Bracket, searched: dict | None = None, *,
+          num_samples: int = 100, binarisation: str,
+          report: Callable[[str], None] | None = None, **details) -> dict:
   """A likelihood.score of kind 'bound': test_nats, and `lower`, the bound with the larger log Z.
 
-  `resolved` says whether the two sides of log Z agree (likelihood.resolved). standard_error joins
+  No image gets a probability above one: log Z is at least the log-sum of the bounds of distinct
+  images, less four standard errors of each. `resolved` says whether the two sides of log Z agree
+  (likelihood.resolved). standard_error joins
   those of the K samples and of log Z; effective_sample_size is that of log Z, the smaller of both
   directions, None where it is exact. `scores` gains the estimate, `importance_nats`, and
   `importance_ess`, the mean over images of its effective sample size; `importance` says what its
@@ -116,7 +151,7 @@ def score(key, params: dbn.Params, v_NV, z: annealing.Bracket, *, num_samples: i
     key: consumed.
     params: the net.
     v_NV: binary images.
-    z: log Z of the top layer, from `bracket`.
+    z, searched: log Z of the top layer, and the entry of the record about it, from `bracket`.
     num_samples: K.
     binarisation: recorded.
     report: called with lines of progress.
@@ -142,7 +177,9 @@ def score(key, params: dbn.Params, v_NV, z: annealing.Bracket, *, num_samples: i
     tails.append(np.sort(log_w_KB, axis=0)[-weights.num_top(num_samples):])
     if report and (i + 1) % 5 == 0:
       report(f'{start + len(v_BV)}/{len(v_NV)} images')
-  bound_N, sides = np.concatenate(bounds), (z.lower, z.upper)
+  bound_N, error_N = np.concatenate(bounds), np.concatenate(errors)
+  z = likelihood.raised_by_images(z, bound_N - 4 * np.sqrt(error_N), v_NV)
+  sides = z.lower, z.upper
   log_z = max(side.log_partition for side in sides)
   agree = likelihood.resolved(z)
   z_error = float(np.max([side.standard_error for side in sides]))
@@ -150,9 +187,11 @@ def score(key, params: dbn.Params, v_NV, z: annealing.Bracket, *, num_samples: i
   scores = {'importance_nats': float(np.mean(np.concatenate(estimates))
                                      - (z.log_partition if agree else log_z)),
             'importance_ess': float(np.mean(np.concatenate(sizes)))}
+  if searched:
+    details['searches'] = searched
   return likelihood.score(
     bound_N - log_z, kind='bound', binarisation=binarisation,
-    standard_error=float(np.hypot(np.sqrt(np.concatenate(errors).sum()) / len(v_NV), z_error)),
+    standard_error=float(np.hypot(np.sqrt(error_N.sum()) / len(v_NV), z_error)),
     effective_sample_size=size if np.isfinite(size) else None,
     lower=float(np.mean(bound_N - log_z)), resolved=agree, log_partition=log_z,
     log_partition_sides=[side.log_partition for side in sides],

@@ -9,13 +9,14 @@ Axis suffixes: N images, V visible.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gen_models.evaluation import weights
 from gen_models.models import rbm, units
 from gen_models.samplers import annealing, searches, tempering, thorough as thorough_lib
 from gen_models.samplers.annealing import Machine
@@ -103,25 +104,34 @@ def ais(key, params, v_NV, *, base_V, binarisation: str, num_chains: int = 100, 
   log Z is low in expectation, hence test_nats is high: it flatters the model by about half its
   squared standard error, and by more when the effective sample size is small. The bound from the
   other side is not computed here: `lower` is None.
+
+  log Z is at least the log-sum of exp(-F) over the distinct images, so no image has a probability
+  above one; a number that would break this is `hollow`, as one whose weights do not support it is
+  (evaluation.weights, from 25 chains on).
   """
   units.check_batch(model.visible, len(params.w_VH), v_NV)
   z = annealing.ais(key, params, base_V, num_chains=num_chains, betas=betas, report=report,
                     model=model)
   minus_energy = -np.asarray(_free_energy(params, jnp.asarray(v_NV), model), np.float64)
-  return score(minus_energy - z.log_partition,
-               kind='ais', binarisation=binarisation, standard_error=z.standard_error,
-               effective_sample_size=z.effective_sample_size, log_partition=z.log_partition,
-               num_chains=num_chains, num_temperatures=z.num_temperatures)
+  floor, _ = searches.seen_log_partition(params, [v_NV], model=model)
+  log_z = max(z.log_partition, floor)
+  remarks = weights.remarks(weights.summary(z.log_weights_C[:, None]))
+  if floor > z.log_partition + searches.ROUNDING:
+    remarks['hollow'] = True
+  return score(minus_energy - log_z, kind='ais', binarisation=binarisation,
+               standard_error=z.standard_error, effective_sample_size=z.effective_sample_size,
+               log_partition=log_z, num_chains=num_chains, num_temperatures=z.num_temperatures,
+               **remarks)
 
 
 RESOLVED_NATS = 1.0
-_ROUNDING = 1e-3  # nats, of free energies in float32
 
 
 def bracket(key, params, v_NV, *, base_V, start_CV, binarisation: str,
             method: Literal['annealing', 'ladder', 'trajectory'] = 'annealing', betas=None,
             history_R: Any = None, num_steps: int = 1000, burn_in: int = 1000,
             resolved_nats: float = RESOLVED_NATS, search_betas=None, thorough: bool = False,
+            seen: Sequence[Any] = (), chains_NV=None,
             report: Callable[[str], None] | None = None, model: Machine = rbm, weights_N=None,
             **details) -> dict:
   """log p(v) = -F(v) - log Z with log Z from both sides.
@@ -136,15 +146,16 @@ def bracket(key, params, v_NV, *, base_V, start_CV, binarisation: str,
   them agree on the wrong log Z. So a search accompanies each (samplers.searches): chains annealed
   from the uniform base look for such modes, and `lower` uses the log Z from above that includes
   what they find. log Z is moreover at least the log-sum of exp(-F) over every distinct state seen,
-  v_NV among them, so no image has a probability above one.
+  v_NV among them, so no image has a probability above one. The states in which both directions end
+  are compared as samples (samplers.ends).
 
   `upper` uses the log Z from the base's side, which is low. test_nats is Bennett's estimate where
   the bracket is resolved and the lesser of the two sides where it is not. The standard error and
   the effective sample size are those of the worse side.
 
-  `resolved` is true where the sides are less than `resolved_nats` apart and do not cross by more
-  than 4 standard errors of their difference: the searches that `searches` names agree. A mode that
-  none of them finds remains undetected.
+  `resolved` is true where the sides are less than `resolved_nats` apart, do not cross by more than
+  4 standard errors of their difference, and are not contradicted: the searches that `searches`
+  names agree. A mode that none of them finds remains undetected.
 
   Args:
     key: consumed.
@@ -162,9 +173,12 @@ def bracket(key, params, v_NV, *, base_V, start_CV, binarisation: str,
     num_steps: Gibbs steps measured, of `ladder` and `trajectory`; samples for each chain and rung.
     burn_in: Gibbs steps.
     resolved_nats: see above; from this width on `annealing` measures its second path too.
-    thorough: whether `annealing` is accompanied by all searches of samplers.thorough, at about
-      seven times the cost.
+    thorough: whether `annealing` is accompanied by all searches of samplers.thorough, at nine
+      times the cost or more.
     search_betas: of the searches beside `ladder` and `trajectory`; default annealing.refined(3000).
+    seen: further images for the floor of log Z, arrays [N, V], such as those of all splits.
+    chains_NV: states of the persistent chains of training [N, V], from which a thorough search
+      starts too.
     report: called with lines of progress.
     model: the layers; by default Bernoulli units in both.
     weights_N: of the rows to score, as for `score`; None for equal ones.
@@ -176,28 +190,27 @@ def bracket(key, params, v_NV, *, base_V, start_CV, binarisation: str,
 
   Raises:
     ValueError: there is no such method, another than annealing is to be thorough, a
-      trajectory has no history, images are not states of the
-      model, or the sampler refuses its arguments.
+      trajectory has no history, images are not states of the model, or the sampler refuses its
+      arguments.
   """
   for images_NV in (v_NV, start_CV):
     units.check_batch(model.visible, len(params.w_VH), images_NV)
-  seen = dict(burn_in=burn_in, seen_NV=v_NV, report=report, model=model)
-  tour: dict = {}
   if thorough and method != 'annealing':
     raise ValueError(f'the thorough searches are of annealing, not of {method!r}')
-  if thorough:
-    found, tour = _thorough(thorough_lib.bracket(
-      key, params, base_V, start_CV, betas=betas, too_wide=resolved_nats, **seen))
-  elif method == 'annealing':
-    found = searches.bracket(key, params, base_V, start_CV, betas=betas, too_wide=resolved_nats,
-                             **seen)
+  options = dict(burn_in=burn_in, report=report, model=model, seen=[
+    v_NV, *seen, *([] if chains_NV is None else [chains_NV])])
+  tour: dict = {}
+  if method == 'annealing':
+    found, tour = searched(key, params, base_V, start_CV, thorough=thorough, chains_NV=chains_NV,
+                           betas=betas, too_wide=resolved_nats, **options)
   else:
     rungs_R = _rungs(model, params, base_V, method, betas, history_R)
     z, ends_NV = tempering.bracket_and_ends(key, rungs_R, start_CV, num_steps=num_steps,
                                             burn_in=burn_in, report=report, model=model)
     if search_betas is None:
       search_betas = annealing.refined(3000)
-    found = searches.widened(key, params, base_V, start_CV, z, ends_NV, betas=search_betas, **seen)
+    found = searches.widened(key, params, base_V, start_CV, z, ends_NV, betas=search_betas,
+                             **options)
   z = found.bracket
   minus_energy = -np.asarray(_free_energy(params, jnp.asarray(v_NV), model), np.float64)
   mean = float(minus_energy.mean() if weights_N is None else
@@ -214,33 +227,57 @@ def bracket(key, params, v_NV, *, base_V, start_CV, binarisation: str,
                searches=looked_at(found) | tour, weights_N=weights_N, **details)
 
 
+def searched(key, params, base_V, start_CV, *, thorough: bool, chains_NV=None, **options
+             ) -> tuple[searches.Searched, dict]:
+  """searches.bracket, or with `thorough` all searches: (what was found, what else the record says).
+
+  The record's entry is `looked_at` of the first, with the second. The options are those of
+  searches.bracket.
+  """
+  if not thorough:
+    return searches.bracket(key, params, base_V, start_CV, **options), {}
+  found, tour = thorough_lib.bracket(key, params, base_V, start_CV, chains_NV=chains_NV, **options)
+  return found, {'thorough': True, 'ladder': {
+    'log_partition': tour.estimate.log_partition, 'standard_error': tour.estimate.standard_error,
+    'num_temperatures': tour.estimate.num_temperatures, 'num_chains': tour.num_chains,
+    'num_steps': tour.num_steps, 'round_trips': tour.round_trips, 'counts': tour.counts}}
+
+
 def looked_at(found: searches.Searched) -> dict:
   """The entry of the record about the searches."""
-  return {'path': found.path, 'strata': found.num_strata, 'uncovered_strata': found.uncovered,
+  return {'path': found.path, 'paths': found.paths, 'starts': found.starts,
+          'strata': len(found.strata), 'uncovered_strata': found.uncovered,
+          'modes': [{'share': stratum.share, 'found_by': list(stratum.found_by)}
+                    for stratum in found.strata],
+          'ends_apart': found.apart, 'contradicted': found.bracket.contradicted,
           'log_partition_floor': found.floor if np.isfinite(found.floor) else None,
           'distinct_states': found.num_states,
-          'bases': {name: {'log_partition': base.log_partition,
-                           'standard_error': (base.standard_error
-                                              if np.isfinite(base.standard_error) else None),
-                           'effective_sample_size': base.effective_sample_size,
-                           'num_chains': len(base.log_weights_C)}
-                    for name, base in found.bases.items()}}
+          'bases': {name: _estimate_entry(base) for name, base in found.bases.items()}}
 
 
-def _thorough(all_of_it: thorough_lib.Thorough) -> tuple[searches.Searched, dict]:
-  """(the bracket, what the entry of the record about the searches has besides)."""
-  tour = all_of_it.tour
-  return all_of_it.found, {
-    'thorough': True, 'paths': list(all_of_it.paths), 'starts': all_of_it.starts,
-    'ladder': {'log_partition': tour.estimate.log_partition,
-               'standard_error': tour.estimate.standard_error,
-               'num_temperatures': tour.estimate.num_temperatures, 'num_chains': tour.num_chains,
-               'num_steps': tour.num_steps, 'round_trips': tour.round_trips,
-               'counts': tour.counts}}
+def _estimate_entry(base: annealing.Estimate) -> dict:
+  tail = weights.pareto_k(weights.summary(base.log_weights_C[:, None]))
+  return {'log_partition': float(base.log_partition),
+          'standard_error': base.standard_error if np.isfinite(base.standard_error) else None,
+          'effective_sample_size': base.effective_sample_size,
+          'pareto_k': float(tail[0]) if tail is not None and np.isfinite(tail[0]) else None,
+          'num_chains': len(base.log_weights_C)}
+
+
+def raised_by_images(z: annealing.Bracket, log_p_N, v_NV) -> annealing.Bracket:
+  """The bracket that knows log Z >= log sum_n exp(log_p_n), over distinct discrete images.
+
+  log_p_N are lower bounds of log p(v) + log Z, so no image gets a probability above one; nothing is
+  changed where log Z is exact.
+  """
+  if not np.isfinite(z.lower.effective_sample_size):
+    return z
+  _, first_U = np.unique(np.packbits(np.asarray(v_NV) > 0.5, axis=1), axis=0, return_index=True)
+  return searches.raised(z, float(np.logaddexp.reduce(np.asarray(log_p_N)[first_U])))
 
 
 def resolved(z: annealing.Bracket, resolved_nats: float = RESOLVED_NATS) -> bool:
-  """-4 sd < upper - lower < resolved_nats, sd that of the difference; crossing by less than both.
+  """-4 sd < upper - lower < resolved_nats, sd that of the difference, and not contradicted.
 
   Three standard errors of either side must be less than `resolved_nats` too, because sides may
   agree by chance where a few weights decide both. A single chain has no standard error, so its
@@ -248,8 +285,9 @@ def resolved(z: annealing.Bracket, resolved_nats: float = RESOLVED_NATS) -> bool
   """
   width = z.upper.log_partition - z.lower.log_partition
   errors = z.lower.standard_error, z.upper.standard_error
-  noise = 4 * np.hypot(*errors) + _ROUNDING
-  return bool(abs(width) < resolved_nats and width > -noise and 3 * max(errors) < resolved_nats)
+  noise = 4 * np.hypot(*errors) + searches.ROUNDING
+  return bool(abs(width) < resolved_nats and width > -noise and 3 * max(errors) < resolved_nats
+              and not z.contradicted)
 
 
 def _rungs(model: Machine, params, base_V, method, betas, history_R):

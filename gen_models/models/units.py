@@ -549,6 +549,13 @@ def between(layer: Layer, theta_0, theta_1, beta):
   return jax.tree.map(lambda a, b: mixed(a, b, beta), theta_0, theta_1)
 
 
+def is_discrete(layer: Layer) -> bool:
+  """Whether the units have finitely many states, so that their probabilities are at most 1."""
+  if isinstance(layer, Joined):
+    return all(is_discrete(part) for part in layer.layers)
+  return bool(layer.levels) or isinstance(layer, Labelled)
+
+
 def unbiased(layer: Layer, size: int):
   """Parameters of `size` units without bias: uniform where states are finitely many."""
   return with_bias(layer.init(jnp.full(size, layer.neutral)), jnp.zeros(size))

@@ -298,11 +298,14 @@ class Bracket(NamedTuple):
     lower: Estimate from the base to the model, low in expectation.
     upper: Estimate from the model to the base, high in expectation so far as its starts follow
       p(v).
+    contradicted: whether something else that is known contradicts the sides: the states in which
+      both directions end differ (samplers.ends), or more mass was seen than the upper side has.
   """
 
   log_partition: float
   lower: Estimate
   upper: Estimate
+  contradicted: bool = False
 
 
 def bracket(key, params, base_V, start_CV, *, betas=None, burn_in: int = 1000, chunk: int = 500,
@@ -381,6 +384,63 @@ def reverse(key, params, base_V, v_CV, betas, *, chunk: int = 500,
   walk = _walk(key, params, _float32(base_V), _Chains(v_CV, zero_C, zero_C), betas[::-1], chunk,
                report, name, model)
   return Walk(v_CV, walk.log_w_C)
+
+
+NUM_RESAMPLINGS = 50  # at most, of a population
+
+
+def population(key, params, base_V, num_chains: int, betas, *,
+               report: Callable[[str], None] | None = None, model: Machine = rbm
+               ) -> tuple[Estimate, jax.Array]:
+  """Population annealing: forward annealing that resamples where few weights count.
+
+    log Z ~= log Z_0 + sum_s log (1/C) sum_c w_sc,    w_s the weights between two resamplings
+
+  exp of it is unbiased, as that of `ais` is. Chains in a mode whose weight rises multiply, others
+  end, so the population follows the mass. Resampled systematically, at most NUM_RESAMPLINGS times,
+  where the effective sample size is below C / 2. The standard error is sqrt(sum_f s_f^2 - 1 / C),
+  s_f the share of the final weights that descends from chain f; without resampling it is that of
+  `ais`.
+
+  Returns:
+    (Estimate, final states [C, V]); the effective sample size is the number of families,
+    1 / sum_f s_f^2.
+
+  Hukushima & Iba (2003), Population annealing and its application to a spin glass; Wang, Machta &
+  Katzgraber (2015), Population annealing: theory and application in spin glasses.
+  """
+  key_base, key_path, key_pick = jax.random.split(key, 3)
+  base_V, num_steps = _float32(base_V), len(betas) - 1
+  chains, steps = _start(key_base, model, base_V, num_chains), _temperatures(model, betas)
+  every = -(-num_steps // NUM_RESAMPLINGS)
+  family_C, total, times = np.arange(num_chains), 0.0, 0
+  log_w_C = np.zeros(num_chains)
+  for i, first in enumerate(range(0, num_steps, every)):
+    chains = _anneal_chunk(jax.random.fold_in(key_path, i), params, base_V, chains,
+                           tuple(x[first:first + every] for x in steps), model=model)
+    log_w_C = np.asarray(chains.log_w_C, np.float64) - np.asarray(chains.lost_C, np.float64)
+    if first + every < num_steps and effective_sample_size(log_w_C) < num_chains / 2:
+      total, times = total + np.logaddexp.reduce(log_w_C) - np.log(num_chains), times + 1
+      picked_C = _systematic(float(jax.random.uniform(jax.random.fold_in(key_pick, i))), log_w_C)
+      family_C = family_C[picked_C]
+      chains = _Chains(chains.v_CV[picked_C], jnp.zeros(num_chains), jnp.zeros(num_chains))
+  if report:
+    report(f'population annealing: {times} resamplings, {len(set(family_C))} of {num_chains} '
+           'families left')
+  w_C = np.exp(log_w_C - log_w_C.max())
+  squares = float(np.sum((np.bincount(family_C, weights=w_C) / w_C.sum()) ** 2))
+  error = (np.sqrt(max(squares - 1 / num_chains, 0) * num_chains / (num_chains - 1))
+           if num_chains > 3 else np.nan)
+  log_z = float(base_log_partition(params, base_V, model) + total
+                + np.logaddexp.reduce(log_w_C) - np.log(num_chains))
+  return Estimate(log_z, float(error), 1 / squares, total + log_w_C, num_steps), chains.v_CV
+
+
+def _systematic(offset: float, log_w_C) -> np.ndarray:
+  """C indices, index c about C w_c / sum w times: those of the points (offset + i) / C."""
+  w_C = np.exp(log_w_C - np.max(log_w_C))
+  points = (offset + np.arange(len(w_C))) / len(w_C)
+  return np.minimum(np.searchsorted(np.cumsum(w_C) / w_C.sum(), points), len(w_C) - 1)
 
 
 def settled(key, params, v_CV, num_steps: int, *, model: Machine = rbm) -> jax.Array:

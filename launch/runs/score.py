@@ -48,12 +48,10 @@ def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None 
   """
   workdir = pathlib.Path(workdir)
   run = load.run(workdir, which, data_dir, overrides)
-  evaluate = run.experiment.thorough if thorough else run.experiment.evaluate
-  if evaluate is None:
-    raise errors.UsageError(f'--thorough: the score of {run.config["experiment"]} searches for '
-                            'nothing; leave it out')
+  evaluate = _thorough(run) if thorough else run.experiment.evaluate
   seeds = range(run.config['seed'], run.config['seed'] + run.config['seeds'])
-  scores = [_evaluate(run, evaluate, i, f'seed {seed}: ' if len(seeds) > 1 else '', report)
+  scores = [_evaluate(run, evaluate, i, f'seed {seed}: ' if len(seeds) > 1 else '', report,
+                      [chains_of(run, i)] if thorough else [])
             for i, seed in enumerate(seeds)]
   remarks: list[str] = []
   targets = _tried(lambda: reached(run, workdir), 'the time to the target', remarks, [])
@@ -89,14 +87,31 @@ def is_scored(workdir: pathlib.Path) -> bool:
     return False
 
 
-def _evaluate(run, evaluate, replica: int, prefix: str,
-              report: Callable[[str], None]) -> record.Score:
-  """The score of one seed."""
+def _thorough(run):
+  """Experiment.thorough; UsageError where there is none."""
+  found = run.experiment.thorough
+  if callable(found):
+    return found
+  why = f': {found}' if found else ''
+  raise errors.UsageError(f'--thorough: the score of {run.config["experiment"]} searches for '
+                          f'nothing{why}; leave it out')
+
+
+def chains_of(run, replica: int) -> jax.Array | None:
+  """Visible states [C, V] of the persistent chains of one seed; None where it has none."""
+  from gen_models import inference
+  chains = inference.persistent_chains(run.memory_of(replica))
+  return None if chains is None else chains.v_CV
+
+
+def _evaluate(run, evaluate, replica: int, prefix: str, report: Callable[[str], None],
+              more: Sequence[Any] = ()) -> record.Score:
+  """The score of one seed; `more` are further arguments of `evaluate`."""
   # Accelerators round float32 products to 10 bits by default; scores must not be rounded so.
   with jax.default_matmul_precision('highest'):
     value = evaluate(
       keys.evaluation(run.config['seed'] + replica), run.params_of(replica), run.dataset,
-      lambda line: report(prefix + line))
+      lambda line: report(prefix + line), *more)
   value, remarks = json_fields.finite(value)
   try:
     found = record.Score.from_json(value)

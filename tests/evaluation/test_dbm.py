@@ -88,6 +88,15 @@ def test_what_cannot_be_scored_is_refused():
     scoring.bracket(jax.random.key(0), model, PARAMS, V_AV, max_enumerated=2)
 
 
+def test_bounds_of_images_are_a_floor_of_log_z():
+  low = annealing.Estimate(EXACT.log_partition - 9, 0.01, 20.0, np.zeros(20), 20)
+  found = scored(annealing.Bracket(low.log_partition, low, low))
+  assert found['test_nats'] < 0 and not found['resolved']
+  # The log-sum of the bounds of all images, which is the exact value less what mean field misses.
+  _, bound_A = deep_boltzmann.mean_field(MODEL, PARAMS, EXACT.v_AV)
+  assert found['log_partition'] == pytest.approx(np.logaddexp.reduce(bound_A), abs=1e-3)
+
+
 @pytest.mark.slow
 def test_labels_are_summed_over():
   model = dbm.model((4, 3, 2), num_labels=3)

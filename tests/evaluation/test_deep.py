@@ -27,13 +27,15 @@ def test_log_partition_enumerated_and_annealed_from_both_sides(sizes, num_labels
   params = deep.stack(*sizes, num_labels=num_labels)
   exact = deep.exact(params, num_labels)
   v_NV, label_N = data_of(exact)
-  z = evaluation.bracket(jax.random.key(0), params, v_NV, label_N)
+  z, _ = evaluation.bracket(jax.random.key(0), params, v_NV, label_N)
   assert z.lower.standard_error == 0 and z.lower == z.upper
   np.testing.assert_allclose(z.log_partition, exact.log_partition, rtol=2e-6)
 
   lines = []
-  z = evaluation.bracket(jax.random.key(1), params, v_NV, label_N, max_enumerated=0,
-                         num_chains=500, betas=annealing.linear(300), report=lines.append)
+  z, searched = evaluation.bracket(jax.random.key(1), params, v_NV, label_N, max_enumerated=0,
+                                   num_chains=500, betas=annealing.linear(300),
+                                   report=lines.append)
+  assert set(searched['class 0'] if num_labels else searched) > {'modes', 'starts', 'ends_apart'}
   for side in (z.lower, z.upper):
     assert abs(side.log_partition - exact.log_partition) < 6 * side.standard_error < 0.1
     assert side.standard_error > 0
@@ -47,7 +49,7 @@ def test_the_score_is_the_bound_and_the_estimate_is_close(sizes, num_labels):
   exact = deep.exact(params, num_labels)
   v_NV, label_N = data_of(exact)
   rows = oracle.index(v_NV)
-  z = evaluation.bracket(jax.random.key(0), params, v_NV, label_N)
+  z, _ = evaluation.bracket(jax.random.key(0), params, v_NV, label_N)
   score = evaluation.score(jax.random.key(2), params, v_NV, z, num_samples=4000,
                            binarisation='threshold', scores={'more': 1.0})
   bound = deep.bound(params, num_labels)[rows].mean()
@@ -97,8 +99,8 @@ def test_a_bound_is_one_whatever_annealing_says(sizes):
     params = deep.stack(*sizes, seed=seed) if seed else deep.stack(*sizes)
     exact = deep.exact(params)
     v_NV, _ = data_of(exact)
-    z = evaluation.bracket(jax.random.key(seed), params, v_NV, max_enumerated=0, num_chains=20,
-                           betas=annealing.linear(10), burn_in=20)
+    z, _ = evaluation.bracket(jax.random.key(seed), params, v_NV, max_enumerated=0, num_chains=20,
+                              betas=annealing.linear(10), burn_in=20)
     score = evaluation.score(jax.random.key(10 + seed), params, v_NV, z, num_samples=50,
                              binarisation='threshold')
     nats = np.log(exact.p_AQ.sum(1))[oracle.index(v_NV)].mean()
@@ -111,8 +113,8 @@ def test_a_bound_is_one_whatever_annealing_says(sizes):
 def test_one_chain_has_no_standard_error_and_the_score_is_kept():
   params = deep.stack(4, 3, 4)
   v_NV, _ = data_of(deep.exact(params))
-  z = evaluation.bracket(jax.random.key(0), params, v_NV, max_enumerated=0, num_chains=1,
-                         betas=annealing.linear(10), burn_in=5)
+  z, _ = evaluation.bracket(jax.random.key(0), params, v_NV, max_enumerated=0, num_chains=1,
+                            betas=annealing.linear(10), burn_in=5)
   score = evaluation.score(jax.random.key(1), params, v_NV, z, num_samples=2,
                            binarisation='threshold')
   assert score['standard_error'] is None and score['resolved'] is False
@@ -121,7 +123,7 @@ def test_one_chain_has_no_standard_error_and_the_score_is_kept():
 
 def test_the_standard_error_is_the_spread_of_repeated_scores():
   params = deep.stack(4, 3, 4)
-  z = evaluation.bracket(jax.random.key(0), params, np.zeros((2, 4), np.float32))
+  z, _ = evaluation.bracket(jax.random.key(0), params, np.zeros((2, 4), np.float32))
   v_NV = np.float32(oracle.states(4))
   scores = [evaluation.score(key, params, v_NV, z, num_samples=20, binarisation='threshold')
             for key in jax.random.split(jax.random.key(1), 200)]
@@ -132,7 +134,7 @@ def test_the_standard_error_is_the_spread_of_repeated_scores():
 
 def test_images_in_several_blocks_have_draws_of_their_own():
   params = deep.stack(4, 3, 4)
-  z = evaluation.bracket(jax.random.key(0), params, np.zeros((2, 4), np.float32))
+  z, _ = evaluation.bracket(jax.random.key(0), params, np.zeros((2, 4), np.float32))
   v_NV, lines = np.tile(np.float32(oracle.states(4)[5]), (3000, 1)), []
   score = evaluation.score(jax.random.key(3), params, v_NV, z, num_samples=2,
                            binarisation='threshold', report=lines.append)
@@ -145,7 +147,7 @@ def test_images_in_several_blocks_have_draws_of_their_own():
 
 def test_one_sample_is_refused():
   params = deep.stack(4, 3)
-  z = evaluation.bracket(jax.random.key(0), params, np.zeros((2, 4), np.float32))
+  z, _ = evaluation.bracket(jax.random.key(0), params, np.zeros((2, 4), np.float32))
   with pytest.raises(ValueError, match='two samples'):
     evaluation.score(jax.random.key(0), params, jnp.zeros((2, 4)), z, num_samples=1,
                      binarisation='threshold')
@@ -153,9 +155,26 @@ def test_one_sample_is_refused():
 
 def test_a_diverged_net_is_not_scored():
   params = deep.stack(4, 3, 4)
-  z = evaluation.bracket(jax.random.key(0), params, np.zeros((2, 4), np.float32))
+  z, _ = evaluation.bracket(jax.random.key(0), params, np.zeros((2, 4), np.float32))
   lower, top = params.layers
   broken = params._replace(layers=(rbm.Params(*(jnp.nan * x for x in lower)), top))
   with pytest.raises(FloatingPointError, match='not finite'):
     evaluation.score(jax.random.key(0), broken, np.zeros((2, 4), np.float32), z,
                      binarisation='threshold')
+
+
+def test_the_floors_of_features_and_images_take_part_in_the_bracket():
+  params = deep.stack(4, 3, 4)
+  v_NV, _ = data_of(deep.exact(params))
+  z, searched = evaluation.bracket(jax.random.key(0), params, v_NV, max_enumerated=0,
+                                   num_chains=20, betas=annealing.linear(20), burn_in=5,
+                                   seen=[np.float32(oracle.states(4))])
+  assert searched['distinct_states'] == 8  # three features, all of their states
+  np.testing.assert_allclose(searched['log_partition_floor'], deep.exact(params).log_partition,
+                             rtol=1e-5)
+  # A log Z that would give images a probability above one is raised, and not resolved.
+  low = annealing.Estimate(z.log_partition - 9, 0.01, 20.0, np.zeros(20), 20)
+  score = evaluation.score(jax.random.key(1), params, v_NV,
+                           annealing.Bracket(low.log_partition, low, low), num_samples=50,
+                           binarisation='threshold')
+  assert score['test_nats'] < 0 and not score['resolved']

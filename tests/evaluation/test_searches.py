@@ -6,6 +6,7 @@ standard errors. Keys are fixed; with Gaussian errors of exactly the printed siz
 far off in 0.13 % of all cases, 0.15 of 112.
 """
 
+import collections
 import functools
 
 import jax
@@ -16,7 +17,7 @@ import pytest
 from gen_models.evaluation import likelihood
 from gen_models.evaluation.score import Score
 from gen_models.models import bits, rbm, units
-from gen_models.samplers import annealing, searches, tempering
+from gen_models.samplers import annealing, ends, searches, tempering
 
 pytestmark = pytest.mark.usefixtures('strict_promotion')
 
@@ -194,6 +195,103 @@ def test_ladders_of_swapping_chains_are_searched_too(method, num):
   assert blind  # some ladders did miss a mode, or this tests nothing
 
 
+@pytest.fixture
+def steps(monkeypatch):
+  """{'annealing', 'gibbs'} -> chains times steps since the last call of `clear`."""
+  count = collections.Counter()
+  anneal, burn = annealing._anneal_chunk, annealing._burn
+
+  def counted_anneal(key, params, base_V, chains, betas, **options):
+    count['annealing'] += len(chains.v_CV) * len(betas[0])
+    return anneal(key, params, base_V, chains, betas, **options)
+
+  def counted_burn(key, params, v_CV, num_steps, model):
+    count['gibbs'] += len(v_CV) * num_steps
+    return burn(key, params, v_CV, num_steps, model)
+
+  monkeypatch.setattr(annealing, '_anneal_chunk', counted_anneal)
+  monkeypatch.setattr(annealing, '_burn', counted_burn)
+  return count
+
+
+@pytest.mark.parametrize('num', [1, 8, 11])
+def test_the_searches_cost_at_most_as_much_again_as_the_two_directions(steps, num):
+  params = random_machine(np.random.default_rng(0), 0.5)
+  arguments = params, jnp.zeros(16), np.ones((num, 16), np.float32)
+  options = dict(betas=annealing.linear(30), burn_in=20)
+  annealing.bracket(jax.random.key(0), *arguments, **options)
+  without = dict(steps)
+  assert without == {'annealing': 2 * num * 30, 'gibbs': num * 20}
+  for too_wide, least in ((1e9, 1.4), (-1.0, 1.8)):  # one path; always the second too
+    steps.clear()
+    found = searches.bracket(jax.random.key(0), *arguments, too_wide=too_wide, **options)
+    assert least <= steps['annealing'] / without['annealing'] <= 2
+    assert steps['gibbs'] <= 2 * without['gibbs']
+    assert set(found.paths) == ({'data', 'uniform'} if too_wide < 0 and num > 1 else {'data'})
+    # The record says as much.
+    said = likelihood.looked_at(found)
+    assert 30 * (sum(base['num_chains'] for base in said['bases'].values())
+                 + sum(said['paths'].values())) == steps['annealing']
+    assert sum(said['starts'].values()) == said['paths']['data']
+
+
+def test_the_record_says_which_search_found_which_mode():
+  params, v_NV = two_templates(2)
+  found = score(0, params, v_NV, betas=annealing.linear(400))['searches']
+  assert len(found['modes']) == found['strata']
+  np.testing.assert_allclose(sum(mode['share'] for mode in found['modes']), 1)
+  shares = [mode['share'] for mode in found['modes']]
+  assert shares == sorted(shares, reverse=True)
+  # The second mode, which no image shows.
+  assert any(mode['share'] > 0.1 and mode['found_by'] == ['ends from the base uniform']
+             for mode in found['modes'])
+
+
+def test_different_ends_are_not_resolved_whatever_the_sums_say(monkeypatch):
+  # One stratum for all: forward chains from the data's base know one of two equal modes, half of
+  # the starts are in the other, and the sides are not more than log 2 = 0.69 nats apart.
+  params = machine(np.full((16, 4), 4.0), np.full(16, -8.0), np.full(4, -32.0))
+  log_z, on_CV = float(rbm.log_partition(params)), np.ones((CHAINS, 16), np.float32)
+  one = searches.partition
+  monkeypatch.setattr(searches, 'partition', lambda params, states, model=rbm: one(
+    params, states, 1, model=model))
+  starts = np.concatenate([on_CV[::2], 0 * on_CV[::2]])
+
+  def bracket():
+    return searches.bracket(jax.random.key(0), params, jnp.full(16, 8.0), starts, burn_in=5,
+                            betas=annealing.linear(100), too_wide=0.9)
+
+  found = bracket()
+  assert found.path == 'uniform' and found.apart < ends.LIMIT  # that path has the same ends
+  assert abs(found.bracket.log_partition - log_z) < 0.3
+  monkeypatch.setattr(ends, 'LIMIT', 1e9)  # nobody compares them
+  blind = bracket()
+  assert blind.path == 'data' and blind.apart > 4
+  assert likelihood.resolved(blind.bracket._replace(lower=blind.bases['data']))
+  assert not likelihood.resolved(blind.bracket._replace(contradicted=True))
+
+
+def test_more_mass_than_the_upper_side_is_not_resolved():
+  side = annealing.Estimate(5.0, 0.01, 50.0, np.zeros(9), 1)
+  sides = annealing.Bracket(5.0, side, side)
+  assert likelihood.resolved(searches.raised(sides, 5.03))  # three standard errors
+  above = searches.raised(sides, 7.0)
+  assert above.lower.log_partition == above.upper.log_partition == above.log_partition == 7.0
+  assert above.contradicted and not likelihood.resolved(above)
+
+
+def test_no_image_has_a_probability_above_one_by_one_direction_either():
+  # All on has e^4 times the mass of all off, which is where the base is.
+  params = machine(np.full((16, 4), 2.0), np.full(16, -4.0), np.full(4, -15.0))
+  image = np.ones((1, 16), np.float32)
+  options = dict(base_V=jnp.full(16, -4.0), binarisation='static', betas=annealing.linear(100))
+  blind = annealing.ais(jax.random.key(0), params, options['base_V'], num_chains=30,
+                        betas=options['betas'])
+  assert -float(rbm.free_energy(params, image)[0]) - blind.log_partition > 2
+  found = likelihood.ais(jax.random.key(0), params, image, num_chains=30, **options)
+  assert abs(found['test_nats']) < 1e-3 and found['hollow']
+
+
 def two_templates(i: int):
   """(RBM, images of the first): narrow modes at two images, the second of as much or more mass."""
   rng = np.random.default_rng(i)
@@ -215,7 +313,8 @@ def test_thorough_searches_resolve_what_the_usual_ones_leave_open(numbers):
     assert not usual['resolved'] and not is_false(params, v_NV, found)
     resolved += found['resolved']
     said = found['searches']
-    assert said['thorough'] and set(said['bases']) == {'data', 'uniform', 'opposite', 'model'}
+    assert said['thorough'] and set(said['bases']) == {
+      'data', 'uniform', 'opposite', 'mixture', 'model', 'population'}
     assert said['path'] in said['paths'] and said['starts']['images'] == CHAINS
     assert all(num == CHAINS // 2 for name, num in said['starts'].items() if name != 'images')
     assert said['ladder']['counts'] and found['num_temperatures'] == 800

@@ -282,3 +282,24 @@ def test_bennett_is_exact_for_gaussian_work():
   draws = np.random.default_rng(0)
   forward, reverse = draws.normal(7 - 2, 2, 20_000), draws.normal(-7 - 2, 2, 20_000)
   assert abs(annealing.bennett(forward, reverse) - 7) < 0.05
+
+
+def test_a_population_is_unbiased_and_its_error_is_its_spread():
+  params, base_V = MACHINES['strong'], jnp.zeros(V)
+  exact = float(rbm.log_partition(params))
+  found = [annealing.population(jax.random.key(i), params, base_V, 64, annealing.linear(12))[0]
+           for i in range(40)]
+  log_z = np.array([z.log_partition for z in found])
+  # 40 means, 4 standard errors: one key in 10^4.
+  ratio = np.exp(log_z - exact)
+  assert abs(ratio.mean() - 1) < 4 * ratio.std(ddof=1) / 40**0.5
+  errors = np.array([z.standard_error for z in found])
+  assert 0.6 < log_z.std(ddof=1) / np.sqrt(np.mean(errors**2)) < 1.6
+  assert all(z.effective_sample_size <= 64 + 1e-9 for z in found)
+
+
+def test_resampling_is_in_proportion():
+  log_w_C = np.log([1.0, 2.0, 4.0, 1.0])
+  for offset in (0.01, 0.5, 0.99):
+    np.testing.assert_array_equal(np.bincount(annealing._systematic(offset, log_w_C), minlength=4)[2],
+                                  2)

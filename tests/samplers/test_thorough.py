@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_models.models import rbm
-from gen_models.samplers import annealing, thorough
+from gen_models.models import rbm, units
+from gen_models.models.double_rectified import DoubleRectified
+from gen_models.models.machine import Machine
+from gen_models.samplers import annealing, searches, thorough
 
 pytestmark = pytest.mark.usefixtures('strict_promotion')
 
@@ -58,12 +60,33 @@ def estimate(log_z, error):
   ([], (3.0, 0.1), (1.0, 2.6)), ([], (0.0, 0.1), (0.4, 2.0)),
   ([], (3.0, float('nan')), (1.0, 2.0))])
 def test_a_bracket_is_widened_to_hold_what_others_say(others, ladder, sides):
-  found = thorough.widened(
-    annealing.Bracket(1.5, estimate(1.0, 0.2), estimate(2.0, 0.3)),
-    [estimate(*other) for other in others], ladder and estimate(*ladder))
+  found = searches.lifted(annealing.Bracket(1.5, estimate(1.0, 0.2), estimate(2.0, 0.3)),
+                          [estimate(*other) for other in others])
+  if ladder:
+    found = thorough.held(found, estimate(*ladder))
   np.testing.assert_allclose((found.lower.log_partition, found.upper.log_partition), sides)
   assert min(sides) <= found.log_partition <= max(sides)
   assert (found.lower.standard_error, found.upper.standard_error) == (0.2, 0.3)
+
+
+def test_a_mixture_of_bases_is_unbiased_and_each_component_has_its_images():
+  params, images = detectors()
+  params = jax.tree.map(lambda x: x / 8, params)
+  start_CV = jnp.tile(jnp.asarray(images), (100, 1))
+  walk = thorough.mixture(jax.random.key(0), params, start_CV, annealing.linear(50), chunk=50,
+                          model=rbm)
+  found = annealing.estimate(0.0, walk.log_w_C, 50)
+  assert len(walk.v_CV) == 300 and found.standard_error < 0.1
+  assert abs(found.log_partition - float(rbm.log_partition(params))) < 5 * found.standard_error
+
+
+def test_searches_of_other_units_draw_states_of_them():
+  machine = Machine(units.Categorical(3), DoubleRectified(0.5, 2.0))
+  params = machine.init(jax.random.key(0), 6, 4, scale=1.0)
+  v_CV = machine.visible.sample(jax.random.key(1), params.b_V, jnp.zeros((20, 6)))
+  for drawn_CV in (thorough.flipped(jax.random.key(2), params, v_CV, machine),
+                   thorough.fixed_points(jax.random.key(3), params, 20, model=machine)):
+    units.check_batch(machine.visible, 6, np.asarray(drawn_CV))
 
 
 def test_a_ladder_says_what_it_did():

@@ -9,7 +9,9 @@ import pytest
 
 from gen_models import data
 from gen_models.evaluation import json_fields
-from gen_models.experiment import Samples
+from gen_models.estimators.base import Memory
+from gen_models.experiment import EXACT, Samples
+from gen_models.models.gibbs import Chains
 from launch import errors
 from launch.reports import tables
 from launch.runs import load, result as result_lib, score as score_lib
@@ -59,16 +61,17 @@ def test_seconds_include_validation_where_every_dispatch_ends_in_one(tmp_path):
 
 
 def scored(monkeypatch, workdir, evaluate, num_test=300, sample=None, environment='[]',
-           lines=None, thorough=None, wanted=False):
+           lines=None, thorough=None, wanted=False, chains=False):
   """The result of a run that was never trained, and the lines that were reported."""
   digits = data.load('digits')
   dataset = digits._replace(test=data.Arrays(digits.test.images[:num_test]))
   experiment = types.SimpleNamespace(
     evaluate=lambda *args: evaluate, thorough=thorough, dataset='digits', protocol='',
     sample=sample, binarisation='threshold', target=None, headline=None)
+  memory = Memory(chains=Chains(np.ones((2, 64)), np.zeros((2, 3))) if chains else ())
   config = {'experiment': 'rbm_digits', 'variant': None, 'hyperparameters': {}, 'seed': 0,
             'seeds': 1}
-  state = types.SimpleNamespace(params={'w': np.zeros(3)}, average=())
+  state = types.SimpleNamespace(params={'w': np.zeros(3)}, average=(), memory=memory)
   monkeypatch.setattr(load, 'run', lambda *args: load.Run(
     config, experiment, state, 7, dataset=dataset))
   (workdir / 'metrics.jsonl').write_text('{"step": 7, "seconds": 1.5}\n')
@@ -97,8 +100,21 @@ def test_a_thorough_score_is_the_one_that_the_experiment_has(monkeypatch, tmp_pa
                           thorough=lambda *args: {**SCORE, 'test_nats': -21.0})[0]
            for wanted in (False, True)}
   assert found[False].score.test_nats == -20 and found[True].score.test_nats == -21
-  with pytest.raises(errors.UsageError, match='--thorough: the score of rbm_digits'):
-    scored(monkeypatch, tmp_path, SCORE, wanted=True)
+  for why, says in ((None, 'nothing; leave'), (EXACT, 'nothing: the likelihood is exact; leave')):
+    with pytest.raises(errors.UsageError, match=f'--thorough: the score of rbm_digits .* {says}'):
+      scored(monkeypatch, tmp_path, SCORE, wanted=True, thorough=why)
+
+
+@pytest.mark.parametrize('chains', [False, True])
+def test_a_thorough_score_begins_from_the_chains_of_training(monkeypatch, tmp_path, chains):
+  given = []
+
+  def thorough(key, params, dataset, report, chains_NV):
+    given.append(chains_NV)
+    return SCORE
+
+  scored(monkeypatch, tmp_path, SCORE, wanted=True, thorough=thorough, chains=chains)
+  assert given[0].shape == (2, 64) if chains else given == [None]
 
 
 @pytest.mark.parametrize('environment', [
