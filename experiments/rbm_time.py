@@ -33,8 +33,6 @@ included.
 
 import functools
 
-import jax.numpy as jnp
-
 from experiments._common import binary, boltzmann, custom
 from gen_models import data, inference
 from gen_models.domains import Decay, NonNegative, NumUpdates, PositiveInt, Real
@@ -79,7 +77,7 @@ def experiment(*, negative: boltzmann.AnyNegative = 'pcd', steps: PositiveInt = 
     v_NV = data.fixed(arrays, 'dynamic', levels, split='valid')
     log_z = annealing.quick_bennett(key, params, units.log_odds(v_NV.mean(0)), v_NV[:100],
                                     betas=annealing.refined(500))
-    return {'valid_nats_bennett': -jnp.mean(rbm.free_energy(params, v_NV)) - log_z}
+    return {'valid_nats_bennett': likelihood.quick(rbm.free_energy(params, v_NV), log_z)}
 
   def evaluate(key, params, dataset, report, chains_NV=None, thorough=False):
     v_NV, train_NV, valid_NV = (data.fixed_split(dataset, split, 'dynamic')

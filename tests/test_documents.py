@@ -146,7 +146,7 @@ def test_tests_named_in_documents_exist(path):
 def test_the_limits_name_a_test_for_every_kind_of_number():
   text = (ROOT / 'docs/concepts/limits.md').read_text(encoding='utf-8')
   kinds = re.findall(r'^### `(\w+)`$', text, flags=re.M)
-  assert set(kinds) == {'exact', 'bracket', 'bound', 'none'}
+  assert set(kinds) == {'exact', 'bracket', 'ais', 'bound', 'none'}
   assert len(re.findall(r'\.py::test_', text)) > 15
 
 

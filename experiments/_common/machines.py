@@ -130,8 +130,9 @@ def bracket(key, machine: Machine, params, dataset, *, chains: int, temperatures
   thorough and chains_NV are those of likelihood.bracket.
   """
   spec = dataset.about
-  (train_NV, _), (valid_NV, _), (test_NV, weights_N) = (
-    seen(arrays, spec) for arrays in (dataset.train, dataset.valid, dataset.test))
+  (train_NV, _), (test_NV, weights_N) = seen(dataset.train, spec), seen(dataset.test, spec)
+  valid_NV = data.fixed(dataset.valid, view(spec), spec, missing=True)
+  valid_NV = valid_NV[~np.isnan(np.asarray(valid_NV)).any(1)]  # none may be whole
   every = max(1, len(train_NV) // chains)
   return likelihood.bracket(
     key, params, test_NV, base_V=machine.visible.init(mean(dataset.train, spec)),
@@ -148,6 +149,8 @@ def quick_nats(key, machine: Machine, params, arrays, spec: data.Spec) -> dict:
   log_z = annealing.quick_log_partition(
     key, params, machine.visible.init(mean_V), num_chains=50, betas=annealing.linear(200),
     model=machine)
+  if units.is_discrete(machine.visible) and not spec.missing:
+    return {'valid_nats_quick': likelihood.quick(machine.free_energy(params, v_NV), log_z)}
   return {'valid_nats_quick': -mean_free_energy(machine, params, v_NV, spec) - log_z}
 
 

@@ -187,6 +187,7 @@ def score(key, params: dbn.Params, v_NV, z: annealing.Bracket, searched: dict | 
   scores = {'importance_nats': float(np.mean(np.concatenate(estimates))
                                      - (z.log_partition if agree else log_z)),
             'importance_ess': float(np.mean(np.concatenate(sizes)))}
+  importance = weights.entry(np.concatenate(variances), np.concatenate(tails, axis=1), num_samples)
   if searched:
     details['searches'] = searched
   return likelihood.score(
@@ -197,5 +198,5 @@ def score(key, params: dbn.Params, v_NV, z: annealing.Bracket, searched: dict | 
     log_partition_sides=[side.log_partition for side in sides],
     log_partition_error=z_error if np.isfinite(z_error) else None,
     num_temperatures=z.lower.num_temperatures, num_samples=num_samples,
-    importance=weights.entry(np.concatenate(variances), np.concatenate(tails, axis=1), num_samples),
+    importance=importance, remarks=weights.warnings(importance),
     scores={**scores, **details.pop('scores', {})}, **details)

@@ -42,6 +42,10 @@ def test_grid25_is_its_mixture():
   # Draws are independent; so many of 2,500 coincide at the resolution of the file.
   train, valid, test = ({bytes(x) for x in arrays.images} for arrays in data[1:4])
   assert (len(train & test), len(train & valid), len(valid & test)) == (7, 6, 0)
+  # As many as independent draws do: a Poisson number of this mean.
+  cells = 4 * np.pi * (0.05 / (10 / 65535)) ** 2  # 1 / P(two points of a mode share a cell)
+  expected = 2500 * 100_000 / 25 / cells
+  assert 7 < expected < 8 and all(abs(n - expected) < 2 * expected**0.5 for n in (7, 6))
 
 
 @pytest.mark.parametrize('name', sources.BUILT_IN)

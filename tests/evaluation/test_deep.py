@@ -75,14 +75,14 @@ def test_the_score_is_the_bound_and_the_estimate_is_close(sizes, num_labels):
 def test_both_sides_of_log_z_reach_the_score():
   params = deep.stack(4, 3, 4)
   low, high = (annealing.Estimate(z, error, ess, np.zeros(0), 7)
-               for z, error, ess in ((2.0, 0.3, 40.0), (2.5, 0.4, 30.0)))
+               for z, error, ess in ((5.0, 0.3, 40.0), (5.5, 0.4, 30.0)))
   v_NV = np.float32(oracle.states(4))
-  score = evaluation.score(jax.random.key(0), params, v_NV, annealing.Bracket(2.2, low, high),
+  score = evaluation.score(jax.random.key(0), params, v_NV, annealing.Bracket(5.2, low, high),
                            num_samples=2, binarisation='threshold')
   # The bound takes the larger log Z, the estimate the one between the sides.
   np.testing.assert_allclose(score['test_nats'], score['lower'], atol=1e-12)
-  assert score['log_partition'] == 2.5 and score['resolved'] is False  # errors of a third of a nat
-  assert score['effective_sample_size'] == 30 and score['log_partition_sides'] == [2.0, 2.5]
+  assert score['log_partition'] == 5.5 and score['resolved'] is False  # errors of a third of a nat
+  assert score['effective_sample_size'] == 30 and score['log_partition_sides'] == [5.0, 5.5]
   assert score['standard_error'] > score['log_partition_error'] == 0.4
   assert score['num_temperatures'] == 7
 

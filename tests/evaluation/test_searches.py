@@ -290,6 +290,10 @@ def test_no_image_has_a_probability_above_one_by_one_direction_either():
   assert -float(rbm.free_energy(params, image)[0]) - blind.log_partition > 2
   found = likelihood.ais(jax.random.key(0), params, image, num_chains=30, **options)
   assert abs(found['test_nats']) < 1e-3 and found['hollow']
+  free_N = rbm.free_energy(params, image)
+  assert float(likelihood.quick(free_N, blind.log_partition)) == 0
+  assert float(likelihood.quick(free_N, blind.log_partition + 9)) == pytest.approx(
+    -float(free_N[0]) - blind.log_partition - 9, abs=1e-4)
 
 
 def two_templates(i: int):

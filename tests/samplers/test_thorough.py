@@ -83,9 +83,14 @@ def test_a_mixture_of_bases_is_unbiased_and_each_component_has_its_images():
 def test_searches_of_other_units_draw_states_of_them():
   machine = Machine(units.Categorical(3), DoubleRectified(0.5, 2.0))
   params = machine.init(jax.random.key(0), 6, 4, scale=1.0)
-  v_CV = machine.visible.sample(jax.random.key(1), params.b_V, jnp.zeros((20, 6)))
-  for drawn_CV in (thorough.flipped(jax.random.key(2), params, v_CV, machine),
-                   thorough.fixed_points(jax.random.key(3), params, 20, model=machine)):
+
+  @jax.jit
+  def drawn():
+    v_CV = machine.visible.sample(jax.random.key(1), params.b_V, jnp.zeros((20, 6)))
+    return (thorough.flipped(jax.random.key(2), params, v_CV, machine),
+            thorough.fixed_points(jax.random.key(3), params, 20, model=machine))
+
+  for drawn_CV in drawn():
     units.check_batch(machine.visible, 6, np.asarray(drawn_CV))
 
 

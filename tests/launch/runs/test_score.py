@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gen_models import data
-from gen_models.evaluation import json_fields
 from gen_models.estimators.base import Memory
+from gen_models.evaluation import json_fields
 from gen_models.experiment import EXACT, Samples
 from gen_models.models.gibbs import Chains
 from launch import errors

@@ -1,0 +1,105 @@
+"""Every experiment with a bracket can be scored thoroughly, and every exact one says so."""
+
+import functools
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+import experiments
+from experiments import dbm, dbn, rbm, rbm_mnist, rbm_protein, rbm_spikes, rbm_time
+from gen_models import data
+from gen_models.evaluation.score import Score
+from gen_models.experiment import EXACT
+from gen_models.samplers import thorough
+
+TINY = dict(ais_chains=8, ais_temperatures=10)
+BRACKETS = {
+  'rbm': (rbm, dict(hidden='gaussian', num_hidden=4, **TINY)),
+  'rbm_mnist': (rbm_mnist, dict(dataset='digits', binarisation='threshold', num_hidden=20, **TINY)),
+  'rbm_time': (rbm_time, dict(ais_temperatures=10)),
+  'rbm_protein': (rbm_protein, dict(num_hidden=4, num_draws=20, **TINY)),
+  'rbm_spikes': (rbm_spikes, dict(num_hidden=4, num_draws=20, **TINY)),
+  'dbn': (dbn, dict(dataset='digits', binarisation='threshold', layers='24-24',
+                    importance_samples=4, **TINY)),
+  'dbm': (dbm, dict(dataset='digits', binarisation='threshold', layers='24-24',
+                    importance_samples=4, posterior_steps=5, **TINY))}
+
+
+class Reached(Exception):
+  """The thorough searches were called, with these arguments."""
+
+
+def untrained(name):
+  """(experiment, parameters of all its phases at their start, small data set)."""
+  module, chosen = BRACKETS[name]
+  experiment = module.experiment(**chosen)
+  if experiment.dataset == 'mnist':
+    images = np.random.default_rng(0).integers(0, 256, (40, 28, 28, 1)).astype(np.uint8)
+    arrays = data.Arrays(images, np.zeros(40, np.int32))
+    dataset = data.load('digits')._replace(
+      name='mnist', train=arrays, valid=arrays, test=arrays, levels=255, spec=data.spec('mnist'))
+  else:
+    dataset = data.load(experiment.dataset)
+  params = None
+  for i, phase in enumerate(experiment.phases):
+    params = phase.init(jax.random.key(i), dataset.train, params)
+  return experiment, params, dataset
+
+
+@pytest.mark.parametrize('name', BRACKETS)
+def test_thorough_scores_search_from_the_chains_of_training(name, monkeypatch):
+  experiment, params, dataset = untrained(name)
+
+  def reached(key, machine, base_V, start_CV, **options):
+    raise Reached(machine, options)
+
+  monkeypatch.setattr(thorough, 'bracket', reached)
+  num_visible = {'dbn': 24, 'dbm': 64 + 24}.get(name, dataset.about.num_visible)
+  chains_NV = np.zeros((6, num_visible), np.float32)
+  chains_NV[:, ::dataset.about.levels or 1] = 1  # of one-of-Q units the first letter
+  with pytest.raises(Reached) as found:
+    experiment.thorough(jax.random.key(0), params, dataset, lambda line: None, chains_NV)
+  machine, options = found.value.args
+  assert machine.w_VH.shape[0] == num_visible
+  np.testing.assert_array_equal(options['chains_NV'], chains_NV)
+  # Images of all splits for the floor; of a deep Boltzmann machine their bounds are one.
+  rows = sum(len(getattr(dataset, split).rows) for split in ('train', 'valid', 'test'))
+  assert name == 'dbm' or sum(map(len, options['seen'])) >= rows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['rbm', 'rbm_protein', 'rbm_spikes', 'dbn', 'dbm'])
+def test_a_thorough_score_is_a_score_that_says_so(name, monkeypatch):
+  experiment, params, dataset = untrained(name)
+  whole = thorough.bracket
+  monkeypatch.setattr(thorough, 'bracket', lambda *args, **options: whole(
+    *args, **{**options, 'burn_in': 5, 'num_rungs': 4, 'ladder_steps': 20}))
+  score = Score.from_json(experiment.thorough(jax.random.key(0), params, dataset,
+                                              lambda line: None, None))
+  assert score.kind == ('bound' if name in ('dbn', 'dbm') else 'bracket')
+  searched = score.details['searches']
+  assert searched['thorough'] and 'population' in searched['bases'] and score.test_nats < 0
+  assert {'fixed points', 'ladder', 'population', 'images with hidden units flipped'} <= set(
+    searched['starts'])
+
+
+def test_no_bracket_is_without_and_exact_scores_say_so():
+  where = pathlib.Path(experiments.__file__).parent
+  exact = {path.stem.split('-')[0] for path in (where / 'results').glob('*-*.json')
+           if json.loads(path.read_text(encoding='utf-8')).get('kind') == 'exact'}
+  assert {'rbm_digits', 'gaussian', 'mixture'} < exact
+  for path in where.glob('*.py'):
+    text, name = path.read_text(encoding='utf-8'), path.stem
+    if not name.startswith(('_', 'story')):
+      assert ('bracket(' in text) == (name in BRACKETS), name
+      assert ('thorough=' in text) == (name in exact or name in BRACKETS), name
+
+
+@pytest.mark.parametrize('make', [
+  functools.partial(rbm.experiment, num_hidden=4),
+  functools.partial(dbm.experiment, dataset='digits', layers='8-8')])
+def test_small_machines_are_exact_and_need_no_search(make):
+  assert make().thorough == EXACT
