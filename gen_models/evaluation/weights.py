@@ -136,8 +136,8 @@ def remarks(weights: Summary) -> dict:
 
 def warnings(importance: dict) -> list[str]:
   """Lines for the remarks of a record that has `importance_nats`, of its `entry`."""
-  return ['importance_nats is hollow: too few importance weights carry it for its standard error to '
-          'be known'] if importance.get('hollow') else []
+  return ['importance_nats is hollow: too few importance weights carry it for its standard error '
+          'to be known'] if importance.get('hollow') else []
 
 
 def entry(variance_N, log_top_MN, num_samples: int) -> dict:
