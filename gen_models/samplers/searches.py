@@ -497,7 +497,8 @@ def seen_log_partition(params, states, *, model: Machine = rbm) -> tuple[float, 
                                    model), np.float64)
 
   blocks = [minus_energy(rows[i:i + 4096]) for i in range(0, len(rows), 4096)]
-  return float(np.logaddexp.reduce(np.concatenate(blocks))), len(rows)
+  with np.errstate(invalid='ignore'):  # of parameters that are not finite the floor is nan
+    return float(np.logaddexp.reduce(np.concatenate(blocks))), len(rows)
 
 
 @functools.partial(jax.jit, static_argnums=2)

@@ -43,7 +43,9 @@ def test_ais_is_within_its_error_of_exact(log_p_N):
   # 4 standard errors: a correct estimate fails for one key in 10^4.
   score = likelihood.ais(jax.random.key(0), PARAMS, V_NV, base_V=PARAMS.b_V, num_chains=200,
                          betas=annealing.refined(500), binarisation='dynamic')
-  assert set(score) == FIELDS | {'log_partition', 'num_chains', 'num_temperatures'}
+  assert set(score) == FIELDS | {'log_partition', 'num_chains', 'num_temperatures', 'pareto_k',
+                                 'hollow'}
+  assert not score['hollow']
   assert json.loads(json.dumps(score)) == score
   error = score['test_nats'] - log_p_N.mean()
   assert abs(error) < 4 * score['standard_error'] and 0 < score['standard_error'] < 0.05
