@@ -261,7 +261,7 @@ def widened(key, params, base_V, start_CV, found: annealing.Bracket, ends_NV, *,
                  reverse.log_w_C, label(reverse.v_CV), label.num)
   log_z_of = dict(zip(terms.index_M, terms.log_z_M))
   missed = [log_z for m, log_z in log_z_of.items() if m not in visited]
-  up_CV, down_CV = np.split(np.asarray(ends_NV), 2)
+  up_CV, down_CV = jnp.split(jnp.asarray(ends_NV), 2)
   apart = ends.apart(params, *(ends.Sample(v_CV, np.ones(len(v_CV)))
                                for v_CV in (up_CV, down_CV)), model=model)
   sides = found._replace(upper=found.upper._replace(log_partition=float(
@@ -459,8 +459,8 @@ def lifted(bracket: annealing.Bracket, estimates) -> annealing.Bracket:
   for other in estimates:
     if np.isfinite(other.standard_error):
       low = max(low, other.log_partition - SIDE_ERRORS * other.standard_error)
-  ends_of = sorted((low, bracket.upper.log_partition))
-  return bracket._replace(log_partition=float(np.clip(bracket.log_partition, *ends_of)),
+  least, most = sorted((low, bracket.upper.log_partition))
+  return bracket._replace(log_partition=float(np.clip(bracket.log_partition, least, most)),
                           lower=bracket.lower._replace(log_partition=float(low)))
 
 

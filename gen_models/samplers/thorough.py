@@ -37,7 +37,6 @@ import numpy as np
 from jax import lax
 
 from gen_models.models import bits, rbm, units
-from gen_models.models.gibbs import Model
 from gen_models.samplers import annealing, searches, tempering
 
 NUM_STRATA = 4 * searches.NUM_STRATA
@@ -235,7 +234,7 @@ def ladder_tour(key, params, base_V, num_chains: int, *, num_rungs: int, num_ste
 
 
 @functools.partial(jax.jit, static_argnames=('num_steps', 'model'))
-def _burned(key, rungs, ladder, num_steps: int, model: Model):
+def _burned(key, rungs, ladder, num_steps: int, model: annealing.Machine):
   def body(ladder, key):
     return tempering.step(key, rungs, ladder, model=model)[0], None
   return lax.scan(body, ladder, jax.random.split(key, num_steps))[0]
@@ -245,7 +244,7 @@ _KEPT = 4  # times at which the states at the model are kept
 
 
 @functools.partial(jax.jit, static_argnames=('num_steps', 'model'))
-def _toured(key, rungs, ladder, num_steps: int, model: Model):
+def _toured(key, rungs, ladder, num_steps: int, model: annealing.Machine):
   """(ladder, work, round trips, v at the model at _KEPT times of the second half)."""
   def body(carry, xs):
     (ladder, trip_RC, total), key = carry, xs
@@ -272,8 +271,8 @@ def flipped(key, params, v_CV, model: annealing.Machine = rbm) -> jax.Array:
   h_CH = model.sample_hidden(key_h, params, v_CV)
   flip_CH = jnp.repeat(jax.random.bernoulli(
     key_flip, share_C[:, None], (len(v_CV), num_groups)), group, axis=1)
-  other_CH = {units.BERNOULLI: 1 - h_CH, units.SPIN: -h_CH}.get(
-    model.hidden, jnp.roll(h_CH, 1, axis=0))
+  other_CH = (1 - h_CH if model.hidden == units.BERNOULLI else
+              -h_CH if model.hidden == units.SPIN else jnp.roll(h_CH, 1, axis=0))
   return model.sample_visible(key_v, params, jnp.where(flip_CH, other_CH, h_CH))
 
 
