@@ -133,6 +133,7 @@ from gen_models.estimators.two_player_losses import (
   top_k,
   wasserstein,
 )
+from gen_models.estimators.up_down import up_down
 from gen_models.estimators.variational import (
   Coefficients,
   Rule,
@@ -167,5 +168,5 @@ __all__ = [
   'relativistic', 'relativistic_average', 'relax', 'relaxed', 'rloo', 'rws', 'scaled',
   'score_matching', 'sleep', 'sparse_groups', 'sparsity', 'spectral_norm', 'standardised', 'stl',
   'straight_through', 'straight_through_gumbel', 'tap', 'tempered', 'top_k', 'trajectory',
-  'translation', 'turns', 'tvo', 'variational', 'vimco', 'wake_sleep', 'warm_up', 'wasserstein',
-  'weighted', 'zero_centred']
+  'translation', 'turns', 'tvo', 'up_down', 'variational', 'vimco', 'wake_sleep', 'warm_up',
+  'wasserstein', 'weighted', 'zero_centred']
