@@ -68,7 +68,8 @@ def raster(x_TV, title: str, width: float = 8.0, *, x_label: str = 'time bin',
   """Rows of zeros and ones as dots: time to the right, neurons upwards."""
   figure, axes = _figure(width, 3.2)
   t, v = np.nonzero(np.asarray(x_TV) > 0.5)
-  axes[0, 0].plot(t, v, '|', color=_INK, markersize=2, rasterized=True)
+  size = float(np.clip(200 / np.shape(x_TV)[1], 2, 9))  # points: few neurons have taller marks
+  axes[0, 0].plot(t, v, '|', color=_INK, markersize=size, rasterized=True)
   axes[0, 0].set(title=title, xlabel=x_label, ylabel=y_label, xlim=(-0.5, len(x_TV) - 0.5),
                  ylim=(-1, np.shape(x_TV)[1]))
   return _picture(figure)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from gen_models import data
 from gen_models.data import own, weights
+from gen_models.data.formats import arrays as arrays_lib
 from gen_models.data.specs import BadData, Spec
 
 RNG = np.random.RandomState(0)
@@ -463,6 +464,18 @@ def test_damaged_and_suspicious_archives_are_refused(tmp_path):
   content[central + 24:central + 28] = struct.pack('<I', 2**32 - 2)
   path.write_bytes(content)
   refused(f'npz:{path}', 'as a zip bomb would')
+
+
+def test_an_archive_of_zeros_that_honestly_says_its_size_is_a_bomb_too(tmp_path, monkeypatch):
+  large, ratio = arrays_lib._SUSPICIOUS
+  monkeypatch.setattr(arrays_lib, '_SUSPICIOUS', (2**20, ratio))
+  assert large <= 2**28
+  np.savez_compressed(tmp_path / 'zeros.npz', x=np.zeros((2**19, 16), np.uint8))
+  refused(f'npz:{tmp_path / "zeros.npz"}', 'as a zip bomb would')
+  sparse = np.zeros((2**19, 16), np.uint8)
+  sparse[::97, 3] = 1
+  np.savez_compressed(tmp_path / 'sparse.npz', x=sparse)
+  assert data.spec(f'npz:{tmp_path / "sparse.npz"}').shape == (16,)
 
 
 def test_sequences_of_several_lengths_are_refused(tmp_path):

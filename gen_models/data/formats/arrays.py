@@ -23,7 +23,7 @@ from gen_models.data.specs import BadData
 
 _COLUMNS = ('labels', 'weights', 'mask', 'group')
 _LARGEST_COMPRESSED = 16 * 2**30  # bytes of one compressed array, which must be held whole
-_SUSPICIOUS = 2**30, 1100  # bytes from which a ratio that deflate cannot much exceed is no data
+_SUSPICIOUS = 2**28, 900  # bytes from which a ratio near deflate's largest, 1032, is no data
 
 
 def read_npy(name: Name) -> Content:
