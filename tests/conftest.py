@@ -17,6 +17,7 @@ import pathlib
 import jax
 import pytest
 
+from launch.cli import environment
 from tests import whole
 
 # Experiment files that tests name are not files that the user has named.
@@ -26,6 +27,9 @@ os.environ.setdefault('XDG_STATE_HOME', str(
 # The commands that tests start inherit it. A third of the processor time of compiling as users do.
 _QUICK = '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
 os.environ.setdefault('XLA_FLAGS', _QUICK)
+# As a command or the first gm.load would: what was compiled under other flags is compiled again,
+# and from a process with other variables no command can be forked (tests/launch/forked.py).
+os.environ.update(environment.of_numbers(os.environ))
 
 jax.config.update('jax_debug_key_reuse', True)
 jax.config.update('jax_compilation_cache_dir', os.environ.get(
@@ -76,6 +80,6 @@ def whole_programs(request):
   a traced function does not see.
   """
   with pytest.MonkeyPatch.context() as patch:
-    if os.environ['XLA_FLAGS'] == _QUICK:
+    if _QUICK in os.environ['XLA_FLAGS']:
       whole.patch(patch, request.module)
     yield
