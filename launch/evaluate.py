@@ -22,6 +22,7 @@ _THOROUGH = flags.DEFINE_bool(
   'several times the cost; of brackets.')
 _CHECKPOINT = shared.checkpoint()
 _DATA_DIR = shared.data_dir()
+_PAGE = shared.page()
 _SAMPLE_SPACE = flags.DEFINE_enum(
   'sample_space', 'own', ['own', 'real', 'dynamic', 'threshold', 'none'],
   'Binarisation under which draws are compared with test images; own: that of the training data.')
@@ -33,7 +34,7 @@ def main(argv):
   result = score_lib.score(workdir, _CHECKPOINT.value, _DATA_DIR.value, _SAMPLE_SPACE.value,
                            lambda line: print(line, flush=True), _SET.value, _THOROUGH.value)
   print(tables.of_result(result), flush=True)
-  if page := app.extra('the page of the run', _page, workdir):
+  if page := _PAGE.value and app.extra('the page of the run', _page, workdir):
     print(f'page: {page}', flush=True)
   print(json.dumps(result.to_json()), flush=True)
 

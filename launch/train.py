@@ -30,6 +30,7 @@ _FROM = flags.DEFINE_string('from', None, 'Run directory whose last checkpoint a
 _SET = shared.overrides()
 _SEED = shared.seed('Seed of the (first) run.')
 _SEEDS = shared.seeds('Replicas with seeds seed, seed + 1, ... in one program.')
+_PAGE = shared.page()
 _PARALLEL = flags.DEFINE_enum('parallel', 'sharded', ['sharded', 'pmap'],
                               'How a step is distributed over devices, see training/parallel.py.')
 _DATA_DIR = shared.data_dir()
@@ -95,7 +96,8 @@ def main(argv):
     sys.exit(128 + signal.SIGTERM)
   if distributed.is_first():
     distributed.heartbeat(None)
-    page = app.extra('the page of the run', _page_separately if several else _page, workdir)
+    page = _PAGE.value and app.extra(
+      'the page of the run', _page_separately if several else _page, workdir)
     print(f'trained {result.step} steps' + (f'; figures in {page}' if page else '') + '\n'
           f'python -m launch.evaluate {shlex.quote(f"--workdir={workdir}")} scores it')
 

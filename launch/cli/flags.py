@@ -75,6 +75,11 @@ def checkpoint() -> flags.FlagHolder:
                            'The newest checkpoint, or the one with the best headline metric.')
 
 
+def page() -> flags.FlagHolder:
+  """--page of the run, which takes seconds to draw."""
+  return flags.DEFINE_bool('page', True, 'Write the page of the run, report.html, at the end.')
+
+
 def save_every_minutes() -> flags.FlagHolder:
   """--save_every_minutes of training."""
   return flags.DEFINE_float('save_every_minutes', 5.0, 'Time between checkpoints.',

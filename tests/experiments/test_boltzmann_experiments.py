@@ -4,9 +4,6 @@ Thresholds lie several times the scatter of seeds away from what was measured; k
 """
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,8 +14,7 @@ from gen_models import data
 from gen_models.data import sources
 from gen_models.training import loop, record, step as step_lib
 from gen_models.training.hooks import Hooks
-
-ROOT = Path(__file__).parents[2]
+from tests.launch.commands import run
 
 
 @pytest.fixture(name='digits', scope='module')
@@ -71,11 +67,8 @@ def test_an_absurd_learning_rate_never_fails_in_silence(digits, learning_rate):
 
 def test_warnings_are_written_to_the_run_directory(tmp_path):
   workdir = tmp_path / 'run'
-  done = subprocess.run(
-    [sys.executable, '-m', 'launch.train', '--experiment=gaussian_rbm', f'--workdir={workdir}',
-     '--set=num_hidden=8', '--set=num_steps=200', '--set=learning_rate=30'],
-    cwd=ROOT, capture_output=True, text=True, timeout=200, env=dict(os.environ))
-  assert done.returncode == 0, done.stderr
+  done = run('train', '--experiment=gaussian_rbm', f'--workdir={workdir}', '--nopage',
+             '--set=num_hidden=8', '--set=num_steps=200', '--set=learning_rate=30')
   lines = (workdir / 'warnings.txt').read_text().splitlines()
   extreme, = (line for line in lines if 'chain_extreme' in line)
   assert extreme.startswith('warning: step 200: chain_extreme is') and 'learning rate' in extreme

@@ -16,8 +16,9 @@ ROOT = forked.ROOT
 
 
 def small(num_steps):
-  """An experiment of so many updates, small enough to enumerate at once."""
-  return ['--experiment=rbm_digits', '--set=num_hidden=5', f'--set=num_steps={num_steps}']
+  """An experiment of so many updates, small enough to enumerate at once; its page takes longer."""
+  return ['--experiment=rbm_digits', '--set=num_hidden=5', f'--set=num_steps={num_steps}',
+          '--nopage']
 
 
 SMALL = small(800)

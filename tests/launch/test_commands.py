@@ -17,7 +17,7 @@ from tests.launch.commands import ROOT, SMALL, parameters, refused, run, small, 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('run') / 'a'
-  run('train', *SMALL, '--variant=pcd', f'--workdir={workdir}')
+  run('train', *SMALL, '--variant=pcd', '--page', f'--workdir={workdir}')
   return workdir
 
 
@@ -39,7 +39,7 @@ def test_a_run_directory_tells_what_it_is(trained):
 def test_evaluate_prints_one_json_object_and_keeps_it_though_its_page_fails(trained, tmp_path):
   (trained / 'figures').rename(tmp_path / 'figures')
   (trained / 'figures').symlink_to(tmp_path)
-  done = run('evaluate', f'--workdir={trained}')
+  done = run('evaluate', f'--workdir={trained}', '--sample_space=none')
   (trained / 'figures').unlink()
   assert 'warning: the page' in done.stderr and 'symbolic link' in done.stderr
   assert [p.name for p in tmp_path.iterdir()] == ['figures']  # nothing is written through a link
@@ -173,18 +173,18 @@ def unfinished(checkpoints) -> bool:
   return checkpoints.exists() and any('tmp' in path.name for path in checkpoints.iterdir())
 
 
-def kill_at_random_moments(workdir, trials, seed):
-  """Kills a run that saves after every dispatch `trials` times, then lets it finish.
+def kill_at_random_moments(workdir, words, trials, seed):
+  """Kills a run that saves after every dispatch once a trial, then lets it finish.
 
-  A third of the kills come while it starts, a third at any time while it trains, and a third as
-  soon as a save is seen under way. Returns how many left an unfinished save behind.
+  A trial is 'starts', 'trains' or 'saves': the kill comes while the run starts, at any time while
+  it trains, or as soon as a save is seen under way. Returns how many left an unfinished save.
   """
   rng = random.Random(seed)
-  words = [*small(40000), '--variant=centred', f'--workdir={workdir}']
+  words = [*words, f'--workdir={workdir}']
   args = [*words, '--save_every_minutes=0']
   metrics, checkpoints = workdir / 'metrics.jsonl', workdir / 'checkpoints'
   during_save = 0
-  for trial in range(trials):
+  for trial in trials:
     before = metrics.stat().st_mtime_ns if metrics.exists() else 0
     process = subprocess.Popen([sys.executable, '-m', 'launch.train', *args], cwd=ROOT,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -193,13 +193,13 @@ def kill_at_random_moments(workdir, trials, seed):
     def trains(before=before):
       return metrics.exists() and metrics.stat().st_mtime_ns != before
 
-    if trial % 3 == 0:
+    if trial == 'starts':
       time.sleep(rng.uniform(0.5, 4.0))
     else:
       while process.poll() is None and time.monotonic() < end and not trains():
         time.sleep(0.005)
       time.sleep(rng.uniform(0, 0.6))
-    if trial % 3 == 2:
+    if trial == 'saves':
       while process.poll() is None and time.monotonic() < end and not unfinished(checkpoints):
         pass
     # Killed before its end, or it proves nothing.
@@ -211,21 +211,23 @@ def kill_at_random_moments(workdir, trials, seed):
   return during_save
 
 
-def killed_and_unbroken_agree(tmp_path, trials):
-  during_save = kill_at_random_moments(tmp_path / 'killed', trials, seed=1)
-  run('train', *small(40000), '--variant=centred', f'--workdir={tmp_path / "whole"}')
+def killed_and_unbroken_agree(tmp_path, num_steps, trials):
+  words = [*small(num_steps), '--variant=centred']
+  during_save = kill_at_random_moments(tmp_path / 'killed', words, trials, seed=1)
+  run('train', *words, f'--workdir={tmp_path / "whole"}')
   assert parameters(tmp_path / 'killed') == parameters(tmp_path / 'whole')
   return during_save
 
 
-def test_killed_at_random_moments_it_ends_in_the_same_bits(tmp_path):
-  killed_and_unbroken_agree(tmp_path, trials=3)
+def test_killed_while_it_saves_it_is_bitwise_identical_in_the_end(tmp_path):
+  killed_and_unbroken_agree(tmp_path, 20000, ['saves'])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_killed_twenty_times_some_during_a_save(tmp_path):
-  assert killed_and_unbroken_agree(tmp_path, trials=20) >= 3
+  trials = [('starts', 'trains', 'saves')[i % 3] for i in range(20)]
+  assert killed_and_unbroken_agree(tmp_path, 40000, trials) >= 3
 
 
 def test_help_says_what_a_command_does_and_its_flags_in_order():

@@ -22,6 +22,7 @@ from launch.runs import directory as rundir, load, warm_start
 from tests.launch.commands import ROOT, SMALL, parameters, refused, run, small, wait_for
 
 ARGS = [*SMALL, '--variant=pcd', '--save_every_minutes=0']
+BRIEFLY = ['--sample_space=none', '--nopage']
 
 
 @pytest.fixture(scope='module')
@@ -128,7 +129,7 @@ def test_checkpoints_of_another_run_are_refused(copy):
 @pytest.mark.parametrize('how', ['flip', 'truncate', 'remove', 'manifest', 'empty'])
 def test_commands_fall_back_and_end_in_the_same_bits(trained, copy, how):
   spoil(copy / 'checkpoints' / '800', how)
-  done = run('evaluate', f'--workdir={copy}')
+  done = run('evaluate', f'--workdir={copy}', *BRIEFLY)
   assert json.loads(done.stdout.splitlines()[-1])['step'] == 600
   said = [line for line in done.stderr.splitlines() if 'damaged and skipped' in line]
   assert said and not [x for x in done.stderr.splitlines() if x not in said], done.stderr
@@ -223,7 +224,7 @@ def test_a_disk_full_of_figures_costs_only_the_figures(trained, small_disk, tmp_
   workdir = tmp_path / 'a'
   workdir.mkdir()
   (workdir / 'figures').symlink_to(disk)
-  assert 'No space left' in one_line(refused('train', *ARGS, f'--workdir={workdir}'))
+  assert 'No space left' in one_line(refused('train', *ARGS, '--page', f'--workdir={workdir}'))
   assert parameters(workdir) == parameters(trained)
   done = run('evaluate', f'--workdir={workdir}', check=False)
   assert done.returncode == 1 and 'No space left' in one_line(done.stderr)
@@ -252,7 +253,7 @@ def test_a_read_only_disk(copy, small_disk):
   for workdir in (disk / 'a', disk / 'new'):
     assert 'Read-only file system' in one_line(refused('train', *ARGS, f'--workdir={workdir}'))
   assert parameters(disk / 'a') == parameters(copy)
-  done = run('evaluate', f'--workdir={disk / "a"}', check=False)
+  done = run('evaluate', f'--workdir={disk / "a"}', *BRIEFLY, check=False)
   assert done.returncode == 1 and 'Read-only file system' in one_line(done.stderr)
   assert json.loads(done.stdout.splitlines()[-1])['step'] == 800
 
@@ -371,7 +372,7 @@ def test_metrics_torn_by_a_crash(trained, copy):
   for tail in (b'{"step": 8', b'\0' * 300):
     with open(copy / 'metrics.jsonl', 'ab') as file:
       file.write(tail)
-    assert run('evaluate', f'--workdir={copy}').returncode == 0
+    assert run('evaluate', f'--workdir={copy}', *BRIEFLY).returncode == 0
     shutil.rmtree(copy / 'checkpoints' / '800')
     run('train', *ARGS, f'--workdir={copy}')
     assert parameters(copy) == parameters(trained)

@@ -11,14 +11,14 @@ TWO = """
 from experiments import rbm_digits
 from gen_models.evaluation import likelihood
 
-VARIANTS = {'few': dict(num_hidden=3), 'no_density': dict(num_hidden=4)}
+VARIANTS = {'few': {}, 'no_density': dict(density=False)}  # which share all of their programs
 FAMILIES = {name: (__file__, name) for name in VARIANTS}
 SPACE = 'threshold'
 
 
-def experiment(*, num_hidden: int = 3, num_steps: int = 100):
+def experiment(*, num_hidden: int = 3, num_steps: int = 100, density: bool = True):
   made = rbm_digits.experiment(num_hidden=num_hidden, num_steps=num_steps)
-  if num_hidden == 4:
+  if not density:
     return made._replace(evaluate=lambda key, params, dataset, report: likelihood.no_likelihood(
       'it was taken away', num_images=300, binarisation='threshold'))
   return made

@@ -27,7 +27,7 @@ def test_replicas_are_bitwise_identical_to_single_runs(swept, tmp_path):
   assert '1 program, 4 runs' in done.stdout
   good = workdir / 'centred,learning_rate=0.05'
   run('train', *SMALL, '--variant=centred', '--set=learning_rate=0.05', '--set=num_steps=400',
-      '--seed=1', f'--workdir={tmp_path / "alone"}')
+      '--nopage', '--seed=1', f'--workdir={tmp_path / "alone"}')
   assert parameters(good / 'seed1') == parameters(tmp_path / 'alone')
   assert parameters(good / 'seed0') != parameters(good / 'seed1')
   config = json.loads((good / 'seed1' / 'config.json').read_text())

@@ -203,11 +203,11 @@ def test_a_users_files_from_training_to_a_score(mine, tmp_path):
   path = mine.with_name('estimators.py')
   path.write_text(textwrap.dedent(ESTIMATORS))
   words = [f'--experiment={mine}', f'--estimator={path}:mine', f'--workdir={tmp_path / "run"}']
-  run('train', *words)
-  assert 'resuming' in run('train', *words).stdout
+  run('train', *words, '--nopage')
+  assert 'resuming' in run('train', *words, '--nopage').stdout
   edit(mine.with_name('helper.py'))
   assert 'other code: helper.py' in refused('train', *words)
-  run('train', *words, '--accept_code')
+  run('train', *words, '--accept_code', '--nopage')
   found = run('evaluate', f'--workdir={tmp_path / "run"}', '--sample_space=none')
   assert 'chains.py estimators.py:mine' in found.stdout
   result = score.json.loads(found.stdout.splitlines()[-1])

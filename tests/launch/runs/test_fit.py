@@ -77,7 +77,7 @@ def test_the_run_is_that_of_the_command_to_the_last_bit(commanded, tmp_path):
   again = gm.fit(rbm_digits.experiment, 'digits', workdir=tmp_path / 'a', **GIVEN)
   assert again.step == 2000
   score = json.loads(run('evaluate', f'--workdir={tmp_path / "a"}',
-                         '--sample_space=none').stdout.splitlines()[-1])
+                         '--sample_space=none', '--nopage').stdout.splitlines()[-1])
   assert made.evaluate()['test_nats'] == score['test_nats']
 
 

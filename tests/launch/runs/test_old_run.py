@@ -16,7 +16,8 @@ from launch.runs import load
 from tests.launch.commands import run
 
 HERE = pathlib.Path(__file__).parent
-WORDS = ['--experiment=rbm_digits', '--variant=pcd', '--set=num_hidden=8', '--set=num_steps=2000']
+WORDS = ['--experiment=rbm_digits', '--variant=pcd', '--set=num_hidden=8', '--set=num_steps=2000',
+         '--nopage']
 NATS = -21.430630  # of the unbroken run, by launch.evaluate of that version
 
 
@@ -31,7 +32,7 @@ def test_an_old_run_is_resumed_and_scored(tmp_path):
   with np.load(HERE / 'old_run_end.npz') as expected:
     for name, value in ended.params._asdict().items():
       np.testing.assert_allclose(value, expected[name], atol=1e-5, err_msg=name)
-  run('evaluate', f'--workdir={workdir}', '--sample_space=none')
+  run('evaluate', f'--workdir={workdir}', '--sample_space=none', '--nopage')
   result = json.loads((workdir / 'result.json').read_text())
   assert (result['kind'], result['num_images'], result['step']) == ('exact', 300, 2000)
   np.testing.assert_allclose(result['test_nats'], NATS, atol=1e-3)
