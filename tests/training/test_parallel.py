@@ -1,5 +1,6 @@
 """One step on 1, 2 and 4 devices. Devices are virtual and live in a process of their own."""
 
+import functools
 import json
 import os
 import subprocess
@@ -72,23 +73,21 @@ def counted(num_devices):
 def gap(a, b):
   return float(max(np.max(np.abs(x - y)) for x, y in zip(a.params, b.params)))
 
+n, variant = int(sys.argv[1]), sys.argv[2]
 found = {}
-for variant in ('pcd', 'centred'):
-  one, many = digits(variant, 1), digits(variant, 4)
-  found[f'digits {variant} 4 weights'] = gap(one, many)
-  found[f'digits {variant} 4 chains'] = toy.same_bits(one.memory.chains, many.memory.chains)
+one, many = digits(variant, 1), digits(variant, n)
+found[f'digits {variant} weights'] = gap(one, many)
+found[f'digits {variant} chains'] = toy.same_bits(one.memory.chains, many.memory.chains)
 for estimator in ('centred', 'exact'):
   one, _ = end('sharded', estimator, 1)
-  for n in (2, 4):
-    many, _ = end('sharded', estimator, n)
-    found[f'{estimator} {n} weights'] = gap(one, many)
-    found[f'{estimator} {n} chains'] = toy.same_bits(one.memory.chains, many.memory.chains)
-    spread, metrics = end('pmap', estimator, n)
-    found[f'{estimator} {n} pmap'] = gap(one, spread)
-    shapes = [jax.tree.map(np.shape, state) for state in (spread, one)]
-    found[f'{estimator} {n} pmap shapes'] = shapes[0] == shapes[1]
-    found[f'{estimator} {n} moment'] = float(metrics.get('moment_error', 0.0))
-found['counted'] = [counted(n) for n in (1, 4)]
+  many, _ = end('sharded', estimator, n)
+  found[f'{estimator} weights'] = gap(one, many)
+  found[f'{estimator} chains'] = toy.same_bits(one.memory.chains, many.memory.chains)
+  spread, metrics = end('pmap', estimator, n)
+  found[f'{estimator} pmap'] = gap(one, spread)
+  shapes = [jax.tree.map(np.shape, state) for state in (spread, one)]
+  found[f'{estimator} pmap shapes'] = shapes[0] == shapes[1]
+found['counted'] = [counted(k) for k in (1, n)]
 found['one pmap'] = toy.same_bits(end('pmap', 'exact', 1)[0].params, one.params)
 replicas, _ = end('sharded', 'centred', 2, seeds=2)
 alone, _ = end('sharded', 'centred', 1, seeds=2)
@@ -100,53 +99,59 @@ print(json.dumps(found))
 """
 
 
-@pytest.fixture(scope='module')
-def found():
+@functools.cache
+def found(num_devices, variant):
+  """What the script finds, with digits by this variant of rbm_digits."""
   environment = {**os.environ, 'PJRT_NPROC': '8', 'JAX_PLATFORMS': 'cpu', **virtual.devices(4)}
-  done = subprocess.run([sys.executable, '-c', _SCRIPT], env=environment, capture_output=True,
-                        text=True, timeout=280)
+  done = subprocess.run([sys.executable, '-c', _SCRIPT, str(num_devices), variant],
+                        env=environment, capture_output=True, text=True, timeout=280)
   assert done.returncode == 0, done.stderr[-3000:]
   return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize('estimator, tolerance, num_devices', [
-  ('centred', 2e-6, 2), ('centred', 2e-6, 4), ('exact', 1e-6, 2), ('exact', 1e-6, 4),
-  ('digits pcd', 1e-6, 4),
-  # Centred biases add 64 products of rounded weights: five times the rounding of one.
-  ('digits centred', 1e-5, 4)])
-def test_sharded_runs_agree_with_one_device(found, estimator, tolerance, num_devices):
-  assert found[f'{estimator} {num_devices} weights'] < tolerance
-  assert found[f'{estimator} {num_devices} chains']
+FOUR, TWO = (4, 'centred'), (2, 'pcd')
+numbers_of_devices = pytest.mark.parametrize('devices', [
+  FOUR, pytest.param(TWO, marks=pytest.mark.slow)], ids=['4', '2'])
 
 
-@pytest.mark.parametrize('num_devices', [2, 4])
-def test_pmap_agrees_exactly_where_nothing_is_drawn(found, num_devices):
-  assert found[f'exact {num_devices} pmap'] < 1e-6
-  assert found[f'exact {num_devices} pmap shapes']
+@numbers_of_devices
+def test_sharded_runs_agree_with_one_device(devices):
+  this = found(*devices)
+  # Centred biases of digits add 64 products of rounded weights: five times the rounding of one.
+  for name, tolerance in (('centred', 2e-6), ('exact', 1e-6),
+                          (f'digits {devices[1]}', 1e-5 if devices == FOUR else 1e-6)):
+    assert this[f'{name} weights'] < tolerance, name
+    assert this[f'{name} chains'], name
 
 
-@pytest.mark.parametrize('num_devices', [2, 4])
-def test_pmap_draws_its_own_samples(found, num_devices):
+@numbers_of_devices
+def test_pmap_agrees_exactly_where_nothing_is_drawn(devices):
+  this = found(*devices)
+  assert this['exact pmap'] < 1e-6 and this['exact pmap shapes']
+
+
+@numbers_of_devices
+def test_pmap_draws_its_own_samples(devices):
+  this = found(*devices)
   # Other draws, so other weights; the same law, so close ones. 0.5 is 10 times the gap seen.
-  assert 1e-6 < found[f'centred {num_devices} pmap'] < 0.5
-  assert found[f'centred {num_devices} pmap shapes']
+  assert 1e-6 < this['centred pmap'] < 0.5 and this['centred pmap shapes']
 
 
-def test_pmap_on_one_device_is_the_same_program(found):
-  assert found['one pmap']
+def test_pmap_on_one_device_is_the_same_program():
+  assert found(*FOUR)['one pmap']
 
 
-def test_pmap_averages_what_floats_and_keeps_counters(found):
+def test_pmap_averages_what_floats_and_keeps_counters():
   """So an estimator counts in integers and need not know of devices."""
-  for dtype, count, _, metric in found['counted']:
+  for dtype, count, _, metric in found(*FOUR)['counted']:
     assert (dtype, count, metric) == ('int32', 5, 3.0)  # the metric: the mean of 1, .., 5
-  (_, _, one, _), (_, _, many, _) = found['counted']
+  (_, _, one, _), (_, _, many, _) = found(*FOUR)['counted']
   assert abs(one - many) < 1e-5
 
 
-def test_replicas_over_devices(found):
-  assert found['replicas'] < 5e-6
-  assert found['pmap replicas'] < 1e-6
+def test_replicas_over_devices():
+  assert found(*FOUR)['replicas'] < 5e-6
+  assert found(*FOUR)['pmap replicas'] < 1e-6
 
 
 def test_chains_that_do_not_divide_are_refused():
