@@ -289,9 +289,10 @@ def test_eigenvalues_at_the_equilibrium(loss, penalty):
   np.testing.assert_allclose(np.sort_complex(found), np.sort_complex(expected), atol=1e-5)
 
 
-@pytest.mark.parametrize('critic_steps', [0, 1])
-@pytest.mark.parametrize('penalty', PENALTIES)
-@pytest.mark.parametrize('loss', STRENGTH)
+# Each loss with each penalty, the turns alternating over the table; the other half is slow.
+@pytest.mark.parametrize('loss, penalty, critic_steps', [
+  pytest.param(loss, penalty, turns, marks=() if (i + j + turns) % 2 else pytest.mark.slow)
+  for i, loss in enumerate(STRENGTH) for j, penalty in enumerate(PENALTIES) for turns in (0, 1)])
 def test_dirac_gan(loss, penalty, critic_steps):
   turn = estimators.turns(critic_steps) if critic_steps else None
   rate, num_steps = 0.05, 1500 * (critic_steps + 1)

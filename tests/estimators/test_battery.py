@@ -91,7 +91,8 @@ def shapes(tree):
 
 
 def pairs(one, other):
-  return zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+  """Pairs of leaves, as NumPy arrays: a comparison in JAX would be a program for each shape."""
+  return zip(*(map(np.asarray, jax.tree.leaves(tree)) for tree in (one, other)), strict=True)
 
 
 @every_estimator
@@ -113,7 +114,7 @@ def test_contract(name):
   assert len({len(x) for x in jax.tree.leaves(memory.chains)}) <= 1
 
   # Other values, the memory of the first call: the same program.
-  moved = jax.tree.map(lambda x: 0.9 * x, entry.params)
+  moved = jax.tree.map(lambda x: np.float32(0.9) * np.asarray(x), entry.params)
   again, _, _ = step(keys[2], moved, after, jax.tree.map(lambda x: 1 - x, entry.batch))
   assert len(traces) == 1
   assert any(np.any(a != b) for a, b in pairs(again, grads))

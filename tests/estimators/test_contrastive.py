@@ -177,7 +177,7 @@ def test_the_centred_gradient_is_the_literal_formula(negative):
   w_VH, b_V, c_H = oracle.float64(PARAMS)
   mu_V, lambda_H = sigmoid(b_V), sigmoid(c_H)
   for seed, v_BV in enumerate((BATCH, BATCH[::-1][:3])):
-    grads, memory, _ = estimator.grad(jax.random.key(seed), PARAMS, memory, v_BV)
+    grads, memory, _ = jax.jit(estimator.grad)(jax.random.key(seed), PARAMS, memory, v_BV)
     v_BV = np.asarray(v_BV, np.float64)
     p_BH = sigmoid(c_H + v_BV @ w_VH)
     d_VH = (np.mean([np.outer(v - mu_V, h - lambda_H) for v, h in zip(v_BV, p_BH, strict=True)], 0)
@@ -292,8 +292,8 @@ def test_normalised_data_are_what_the_machine_sees():
   inner = contrastive(GAUSSIAN, persistent(4), direction=centred(0.1))
   outer = normalised(inner)
   memory = jax.jit(outer.init)(jax.random.key(0), params)
-  grads, after, _ = outer.grad(jax.random.key(1), params, memory, x_BV)
-  expected, inner_after, _ = inner.grad(
+  grads, after, _ = jax.jit(outer.grad)(jax.random.key(1), params, memory, x_BV)
+  expected, inner_after, _ = jax.jit(inner.grad)(
     jax.random.key(1), params.machine, memory, GAUSSIAN_PROBLEM.batch)
   for a, b in zip(jax.tree.leaves((grads.machine, after)),
                   jax.tree.leaves((expected, inner_after)), strict=True):

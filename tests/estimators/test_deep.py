@@ -84,7 +84,8 @@ def test_metrics_say_how_far_mean_field_came():
   estimator = deep(problems.MODEL, mean_field_posterior(problems.MODEL, max_iterations=2),
                    persistent(chains=3))
   memory = jax.jit(estimator.init)(jax.random.key(0), problems.PARAMS)
-  _, _, metrics = estimator.grad(jax.random.key(1), problems.PARAMS, memory, problems.BATCH)
+  _, _, metrics = jax.jit(estimator.grad)(
+    jax.random.key(1), problems.PARAMS, memory, problems.BATCH)
   assert metrics['posterior_iterations'] == 2 and metrics['posterior_change'] > 1e-3
 
 

@@ -87,10 +87,11 @@ def test_what_is_remembered_is_from_before_the_batch(name):
   p_BH = rbm.hidden_mean(PARAMS, BATCH)
   seen = Rows(BATCH, p_BH, rows.v_CV, rows.p_CH, rows.p_CH)
   memory = jax.jit(chosen.init)(jax.random.key(1), PARAMS)
+  grad = jax.jit(chosen.grad)
   for t in range(2):
     expected = direction.apply(grads, state)
     before = memory
-    found, memory, _ = chosen.grad(jax.random.key(t), PARAMS, before, BATCH)
+    found, memory, _ = grad(jax.random.key(t), PARAMS, before, BATCH)
     state = direction.update(state, seen)
     target = chosen.target(grads, PARAMS, before)
     for a, b, c in zip(found, expected, target, strict=True):
