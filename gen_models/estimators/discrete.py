@@ -121,9 +121,10 @@ def discrete(model: vae.Model, logits: Logits) -> base.Estimator:
 
   def grad(key, params, memory, x_BV):
     code_BO, pull = jax.vjp(lambda params: model.encode(params, x_BV), params)
-    logits_BZ, below, grads, states, samples = code_BO, [], [], [], None
+    logits_BZ, below, grads, states, layers = code_BO, [], [], [], []
+    key, key_p = jax.random.split(key)
     for i, state in enumerate(memory.shared):
-      key, key_layer, key_below, key_above = jax.random.split(key, 4)
+      key, key_layer, key_below = jax.random.split(key, 3)
 
       def reward(key, z_KBZ, below=tuple(below)):
         return weights(params, code_BO, x_BV, complete(key, params, below, z_KBZ))
@@ -131,14 +132,14 @@ def discrete(model: vae.Model, logits: Logits) -> base.Estimator:
       found, state = logits.estimate(key_layer, state, Layer(logits_BZ, reward, model.latent))
       grads.append(pull(found.gradient_BZ / -len(x_BV))[0])
       states.append(state)
-      if samples is None:  # for p
-        samples = complete(key_above, params, (), found.z_KBZ), found.weights_KB
+      layers.append(found)
       if i + 1 < len(model.widths):
         below.append(model.latent.sample(key_below, logits_BZ))
         logits_BZ, pull = jax.vjp(
           lambda params, i=i, z_BZ=below[-1]: model.encode_layer(params, i + 1, z_BZ), params)
 
-    z, a_KB = samples
+    z, a_KB = complete(key_p, params, (), layers[0].z_KBZ), layers[0].weights_KB
+
     def log_p(params):
       log_x_KB = model.log_likelihood(params, x_BV, z)
       return log_x_KB + model.log_prior(params, z), log_x_KB

@@ -112,7 +112,7 @@ class Rule(NamedTuple):
 # Rules.
 
 
-def elbo(samples: int = 1, beta: float = 1.0) -> Rule:
+def elbo(samples: int = 1, beta: Any = 1.0) -> Rule:
   """The mean of l over samples, differentiated as it stands (Kingma & Welling, 2014).
 
   beta: Higgins et al. (2017).
@@ -294,7 +294,7 @@ def free_bits(model: Model, nats: float, samples: int = 1) -> base.Estimator:
   return base.from_loss(loss)
 
 
-def warm_up(of_beta: Callable[[jax.Array], base.Estimator], num_updates: int) -> base.Estimator:
+def warm_up(of_beta: Callable[[Any], base.Estimator], num_updates: int) -> base.Estimator:
   """The estimator at beta = min(1, t / num_updates), t the updates before this one.
 
   Warm-up of the KL (Bowman et al., 2016; Sonderby et al., 2016): at first the autoencoder is
