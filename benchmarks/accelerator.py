@@ -50,7 +50,7 @@ class Row(NamedTuple):
 
   Attributes:
     part, task: what was measured.
-    median, low, high: seconds of one unit of work.
+    median, low, high: seconds of one unit of work; 0 in rows `memory`.
     floor: seconds of its products alone, None where there are none to speak of.
     flop: of the products of one unit of work, None where they were not counted.
     precision: of the products, 'float32' or 'bfloat16'.
@@ -59,9 +59,9 @@ class Row(NamedTuple):
 
   part: str
   task: str
-  median: float | None = None
-  low: float | None = None
-  high: float | None = None
+  median: float = 0.0
+  low: float = 0.0
+  high: float = 0.0
   floor: float | None = None
   flop: float | None = None
   precision: str = 'float32'
@@ -318,7 +318,7 @@ def measure(parts: list[str], size: Size, seconds: float,
 def peak(rows: list[Row], precision: str) -> float | None:
   """Flop a second of the large product in this precision, None if it was not measured."""
   return next((r.flop / r.median for r in rows
-               if r.part == 'rates' and r.precision == precision), None)
+               if r.part == 'rates' and r.precision == precision and r.flop), None)
 
 
 def describe(r: Row, best: float | None) -> str:

@@ -234,7 +234,5 @@ def experiment(*, dataset: DatasetName = 'mnist',
   return Experiment(
     dataset=dataset, binarisation=binarisation, phases=(*phases, finetune), evaluate=evaluate,
     validate=validate, headline='valid_accuracy', pictures=functools.partial(pictures, real),
-    steps_per_dispatch=100,
-    questions=inference.classifier(),
-    model=feedforward,
+    steps_per_dispatch=100, questions=inference.classifier(), model=feedforward,
     protocol='error on all test images, last parameters, hyperparameters chosen on validation')

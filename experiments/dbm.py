@@ -143,7 +143,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
   units below, and learn at upper_rate times the learning rate, with the biases above them; warmup
   is the number of updates in which the rate rises. gibbs_steps and warm_steps are those behind a
   draw; importance_samples, posterior_steps, ais_chains and ais_temperatures those of the final
-  score.
+  score. Longer than 45 lines because the score of a machine has two halves, log Z and the bound.
   """
   spec, sizes = data.spec(dataset), sizes_of(layers)
   shape = spec.seen_shape

@@ -68,7 +68,10 @@ def experiment(*, dataset: DatasetName = 'digits',
                estimator: custom.Estimator | None = None,
                learning_rate: NonNegative = 1e-3, batch_size: PositiveInt = 100,
                num_steps: NumUpdates = 20_000) -> Experiment:
-  """negative 'none' is score matching, which takes no chains, no steps and no centring."""
+  """negative 'none' is score matching, which takes no chains, no steps and no centring.
+
+  Longer than 45 lines because rows of which values are missing are scored and watched differently.
+  """
   spec = data.spec(dataset)
   if negative == 'none':
     if spec.missing:

@@ -206,7 +206,7 @@ def lecam(weight: float, decay: float = 0.99) -> Remembering:
     after = Averages(before.count + 1, *(
       new + keep * (old - new) for old, new in ((before.real, mean(real_M)),
                                                 (before.fake, mean(fake_M)))))
-    return weight * found * (before.count > 0), lax.stop_gradient(after)
+    return jnp.where(before.count > 0, weight * found, 0.0), lax.stop_gradient(after)
 
   return Remembering(init, value)
 
