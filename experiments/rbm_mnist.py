@@ -26,11 +26,11 @@ Published, from 60,000 images: CD-25 -86.34.
   pt            -88.52 +- 0.85  [-88.62, -88.57]   50,000; 1,000 chains
   pcd1          -92.92 +- 11.24 [-92.91, -92.78]   not resolved: seed 0 has a hidden mode, see below
   cd3_decay     -93.24 +- 0.44  [-93.25, -93.22]   30,000
-  ptt           -95.30          [-91.65, -95.30]   20,000; not resolved *
+  ptt           -97.22 +- 4.40  [-97.40, -97.22]   20,000; 1,000 chains
   cd1_decay    -107.81 +- 1.66  [-107.87, -107.62] 30,000; not resolved
   cd25         -112.25          [-86.60, -112.25]  not resolved with 1,000 chains *
   cd1          -139.93 +- 1.34  [-140.11, -139.29] 30,000; not resolved
-  cd3          -144.57 +- 4.06  [-146.33, -144.51] not resolved with 1,000 chains *
+  cd3          -145.81 +- 2.81  [-145.79, -145.02] not resolved with 1,000 chains
   tap           far from converged after 33,000 updates; not scored
 
 Three seeds each. Seeds 1 and 2 of pcd1 have -86.30 and -86.56. Seed 0 has -86.28 by the
