@@ -166,6 +166,7 @@ def test_commands_in_documents_have_the_flags_they_are_given(path):
       assert {flag, flag.removeprefix('no')} & known, f'--{flag} of launch.{module}'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['docs/howto/experiment.md'])
 def test_what_a_page_says_to_save_runs(name, tmp_path):
   """The file is trained from and scored exactly, by the commands of the page that name it."""
@@ -209,6 +210,7 @@ def test_own_data_are_trained_from_as_the_page_says(tmp_path):
   assert '"kind": "exact"' in output.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_the_page_of_scripts_runs(tmp_path, monkeypatch):
   """Its blocks one after another, as in a notebook; on shortened runs."""
   sources = blocks('docs/howto/script.md', 'python')

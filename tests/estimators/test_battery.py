@@ -169,6 +169,7 @@ def test_samples_in_the_last_half_step_cost_variance(name):
                              jnp.concatenate([jnp.ravel(x) for x in audit(name).mean]), atol=0.05)
 
 
+@pytest.mark.slow
 def test_missing_units_drawn_by_many_steps_are_exact():
   # Declared biased, for what it is at few steps.
   entry = catalogue.ENTRIES['missing_pcd1']

@@ -44,6 +44,7 @@ def leaking():
   return right._replace(estimate=estimate)
 
 
+@pytest.mark.slow
 def test_a_leak_of_the_control_variate_into_the_model_is_caught():
   found = measure(leaking())
   assert found.biased and found.bias_z > found.threshold + 1, found.bias_z

@@ -89,8 +89,8 @@ def method_arguments(method, params, base_V) -> dict:
           }[method]()
 
 
-# Each machine by one method, but for the easy one; all pairs are slow.
-QUICK = [('strong', 'ladder'), ('bimodal', 'trajectory'), ('shifted', 'annealing')]
+# Two machines by a method each; the others, and ladders, are slow here and quick in test_tempering.
+QUICK = [('bimodal', 'trajectory'), ('shifted', 'annealing')]
 
 
 @pytest.mark.parametrize('name, method', [
@@ -134,6 +134,7 @@ def trajectory_score(v_NV, params, history_R):
     burn_in=200)
 
 
+@pytest.mark.slow
 def test_training_itself_is_a_path():
   v_NV = images(MACHINES['bimodal'])
   first, params, history_R = trained(v_NV, rate=0.1)
@@ -193,6 +194,7 @@ def test_a_side_that_is_confidently_wrong_leaves_the_bracket_unresolved(method):
   assert score['test_nats'] == min(score['lower'], score['upper'])
 
 
+@pytest.mark.slow
 def test_a_path_along_which_the_template_appears_slowly_resolves_it():
   # From uniform base rates too: a blunt detector is drawn to the template from everywhere, and only
   # then learns to be sharp.

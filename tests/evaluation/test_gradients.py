@@ -147,6 +147,7 @@ def test_coordinates_are_named_in_the_order_of_the_leaves():
   np.testing.assert_allclose(abs(worst.z), found.bias_z, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_intervals_hold_as_often_as_they_say():
   # At an error rate of 0.3 all five hold at once with probability 0.73, beside bias and without; a
   # correct audit fails for 1 set of keys in 500. |bias| lies in its own whenever they all hold.

@@ -175,9 +175,9 @@ def test_no_bracket_is_falsely_resolved(kind, num):
   assert resolved > num / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('method, num', [
-  ('ladder', 2), *(pytest.param(method, 18, marks=pytest.mark.slow)
-                                      for method in ('ladder', 'trajectory'))])
+  ('ladder', 2), ('ladder', 18), ('trajectory', 18)])
 def test_ladders_of_swapping_chains_are_searched_too(method, num):
   false, blind = [], 0
   for i, (params, v_NV) in enumerate(cases('modes', num)):
@@ -307,7 +307,8 @@ def two_templates(i: int):
   return params, draws(rng, params, 1000, images[0])
 
 
-@pytest.mark.parametrize('numbers', [(2,), pytest.param((1, 3, 4, 5), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('numbers', [(2,), (1, 3, 4, 5)])
 def test_thorough_searches_resolve_what_the_usual_ones_leave_open(numbers):
   resolved = 0
   for i in numbers:

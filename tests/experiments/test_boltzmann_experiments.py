@@ -33,7 +33,8 @@ def fitted(experiment, dataset, seeds=None):
   return step_lib.final_params(result.state), lines, warnings
 
 
-@pytest.mark.parametrize('negative', [pytest.param('pcd', marks=pytest.mark.slow), 'none'])
+@pytest.mark.slow
+@pytest.mark.parametrize('negative', ['pcd', 'none'])
 def test_gaussian_units_learn_digits(digits, negative):
   experiment = gaussian_rbm.experiment(num_hidden=8, negative=negative, num_steps=400)
   before = experiment.phases[0].init(jax.random.key(0), digits.train, None)
@@ -65,6 +66,7 @@ def test_an_absurd_learning_rate_never_fails_in_silence(digits, learning_rate):
   assert (learning_rate == 30.0) == (extreme > 100)
 
 
+@pytest.mark.slow
 def test_warnings_are_written_to_the_run_directory(tmp_path):
   workdir = tmp_path / 'run'
   done = run('train', '--experiment=gaussian_rbm', f'--workdir={workdir}', '--nopage',

@@ -105,8 +105,9 @@ SHORT = dict(gibbs_steps=3, warm_steps=3, posterior_steps=3, importance_samples=
 @pytest.mark.parametrize('module, values, keys', [
   pytest.param(dbn, dict(layers='8-8', ais_temperatures=50),
                {'importance_nats', 'importance_ess', *MIXING}, marks=pytest.mark.slow),
-  (dbn, dict(layers='8-6', labels=True),
-   {'importance_nats', 'importance_ess', 'error_percent', *MIXING}),
+  pytest.param(dbn, dict(layers='8-6', labels=True),
+               {'importance_nats', 'importance_ess', 'error_percent', *MIXING},
+               marks=pytest.mark.slow),
   (dbn, dict(layers='8-6', labels=True, up_down_steps=2, up_down_gibbs=2),
    {'importance_nats', 'importance_ess', 'error_percent', *MIXING}),
   (dbm, dict(layers='6-5', pretrain=True, pretrain_steps=2, **SHORT),

@@ -38,6 +38,7 @@ def fixture_files(tmp_path_factory, digits):
   return folder
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page(workdir, files, digits, tmp_path):
   common = f'--workdir={workdir}', f'--data=npz:{files / "X.npz"}'
   done = run('apply', *common, '--what=features', f'--out={tmp_path / "new" / "f.npz"}')

@@ -155,6 +155,7 @@ def test_sigterm_saves_and_the_same_command_resumes(tmp_path, trained):
   again.wait()
 
 
+@pytest.mark.slow
 def test_two_processes_cannot_train_in_one_directory(tmp_path):
   workdir = tmp_path / 'shared'
   args = [*small(1000000), f'--workdir={workdir}']
@@ -219,6 +220,7 @@ def killed_and_unbroken_agree(tmp_path, num_steps, trials):
   return during_save
 
 
+@pytest.mark.slow
 def test_killed_while_it_saves_it_is_bitwise_identical_in_the_end(tmp_path):
   killed_and_unbroken_agree(tmp_path, 20000, ['saves'])
 

@@ -99,6 +99,7 @@ def started(workdir):
                           cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_every_replica(tmp_path):
   process = started(tmp_path)
   metrics = tmp_path / 'centred,learning_rate=0.2' / 'seed1' / 'metrics.jsonl'

@@ -263,6 +263,7 @@ def test_a_bracket_holds_the_exact_value(name):
                                                     found.upper.standard_error) + 1e-4
 
 
+@pytest.mark.slow
 def test_a_coarse_bracket_is_wide_and_holds_the_exact_value():
   # Two temperatures and one chain: in the mean over 150 both sides are off, each on its own.
   params, exact = MACHINES['strong'], oracle.rbm_joint(MACHINES['strong']).log_partition

@@ -39,6 +39,7 @@ def damage(path, how, rng):
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 def test_damage_to_any_file_never_restores_other_bits(tmp_path, warnings):
   good = tmp_path / 'good'
   save_steps(good, 1, 2)

@@ -81,8 +81,8 @@ def test_phases_follow_one_another_and_resume_inside_either(tmp_path):
     assert toy.same_bits(rest.state, whole.state)
 
 
-@pytest.mark.parametrize('num_replicas, num_phases', [
-  pytest.param(1, 3, marks=pytest.mark.slow), (2, 2)])
+@pytest.mark.slow
+@pytest.mark.parametrize('num_replicas, num_phases', [(1, 3), (2, 2)])
 def test_hyperparameters_outlive_the_phase_that_a_run_is_resumed_in(
     tmp_path, num_replicas, num_phases):
   """Dispatches donate their state: what the next phase needs again must not be part of it."""
@@ -118,6 +118,7 @@ def test_a_finished_run_is_not_run_again(tmp_path):
   assert toy.same_bits(again.state, whole.state)
 
 
+@pytest.mark.slow
 def test_replicas_are_trained_side_by_side_and_resume(tmp_path):
   experiment = toy.experiment(toy.phase('centred', num_steps=40))
   key = keys.of_seeds(range(5, 8))

@@ -141,6 +141,7 @@ def open_children(path, num):
           for i in range(num)]
 
 
+@pytest.mark.slow
 def test_replicas_one_save_apart_go_on_from_the_newest_they_share(tmp_path):
   """As a kill between two saves leaves them; a damaged one resumes by itself, a new one begins."""
   values = {**VALUES, 'estimator': 'both', 'learning_rate': RATES}

@@ -111,6 +111,7 @@ def test_a_run_outlives_its_terminal_and_saves_at_hangup(tmp_path):
   assert (workdir / 'checkpoints' / step).is_dir()
 
 
+@pytest.mark.slow
 def test_a_run_where_the_locale_has_only_ascii(tmp_path):
   locale = dict(LC_ALL='POSIX', PYTHONUTF8='0', PYTHONCOERCECLOCALE='0')
   run('train', *small(20), '--page', f'--workdir={tmp_path / "run"}', **locale)

@@ -81,6 +81,7 @@ def test_the_run_is_that_of_the_command_to_the_last_bit(commanded, tmp_path):
   assert made.evaluate()['test_nats'] == score['test_nats']
 
 
+@pytest.mark.slow
 def test_begun_in_a_script_interrupted_and_resumed_by_the_command(
     commanded, tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(metrics, 'Progress', interrupted_at(600))
@@ -128,6 +129,7 @@ def test_a_run_of_a_directory_is_continued_in_memory_with_another_rate(commanded
     gm.fit('rbm_digits', start=commanded, **GIVEN)
 
 
+@pytest.mark.slow
 def test_seeds_are_replicas(tmp_path):
   given = GIVEN | dict(num_steps=20)
   with jax.debug_key_reuse(False):
