@@ -177,7 +177,7 @@ def _among(kernel, a):
 
 def _minus_distance(squared):
   # The root has no derivative at 0, which the diagonal is.
-  return -jnp.sqrt(jnp.where(squared > 0, squared, 1.0)) * (squared > 0)
+  return jnp.where(squared > 0, -jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
 
 
 energy = kernel_distance(_minus_distance)

@@ -196,7 +196,7 @@ def minus(loss):
 def upper_half(g, c, x_B):
   """The generator's loss over the half of its samples that the critic likes best: z above 0."""
   del x_B
-  return -2 * ((FINE_K > 0) * log_sigmoid(f(c, g[0] + g[1] * FINE_K))) @ FINE_W_K
+  return -2 * jnp.where(FINE_K > 0, log_sigmoid(f(c, g[0] + g[1] * FINE_K)), 0.0) @ FINE_W_K
 
 
 def slopes_around(g, c, x_B):
