@@ -257,17 +257,11 @@ def analytic_elbo(model: Model, samples: int = 1, beta: float = 1.0) -> base.Est
   Raises:
     ValueError: discrete latents; as model.kl.
   """
-  _require_samples(samples)
-  _require_path(model)
-
-  def loss(key, params, x_BV):
-    code_BO = model.encode(params, x_BV)
-    z = model.sample_posterior(key, params, code_BO, samples)
-    distortion = -jnp.mean(model.log_likelihood(params, x_BV, z))
+  def price(params, code_BO):
     kl = jnp.mean(model.kl(params, code_BO))
-    return distortion + beta * kl, {'elbo': -distortion - kl, 'distortion': distortion}
+    return kl, beta * kl
 
-  return base.from_loss(loss)
+  return _closed_form(model, samples, price)
 
 
 def free_bits(model: Model, nats: float, samples: int = 1) -> base.Estimator:
@@ -280,6 +274,15 @@ def free_bits(model: Model, nats: float, samples: int = 1) -> base.Estimator:
   Raises:
     ValueError: discrete latents; several layers.
   """
+  def price(params, code_BO):
+    kl_Z = jnp.mean(model.kl_by_unit(params, code_BO), axis=0)
+    return jnp.sum(kl_Z), jnp.sum(jnp.maximum(kl_Z, nats))
+
+  return _closed_form(model, samples, price)
+
+
+def _closed_form(model: Model, samples: int, price: Callable) -> base.Estimator:
+  """grads of the sampled distortion and of `price`: (params, code) -> (KL, what is paid for it)."""
   _require_samples(samples)
   _require_path(model)
 
@@ -287,9 +290,8 @@ def free_bits(model: Model, nats: float, samples: int = 1) -> base.Estimator:
     code_BO = model.encode(params, x_BV)
     z = model.sample_posterior(key, params, code_BO, samples)
     distortion = -jnp.mean(model.log_likelihood(params, x_BV, z))
-    kl_Z = jnp.mean(model.kl_by_unit(params, code_BO), axis=0)
-    return distortion + jnp.sum(jnp.maximum(kl_Z, nats)), {
-      'elbo': -distortion - jnp.sum(kl_Z), 'distortion': distortion}
+    kl, paid = price(params, code_BO)
+    return distortion + paid, {'elbo': -distortion - kl, 'distortion': distortion}
 
   return base.from_loss(loss)
 
