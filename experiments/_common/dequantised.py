@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments._common import whole
+from experiments._common.holes import whole_rows
 from gen_models import data
 from gen_models.data.binarise import Split
 from gen_models.evaluation import baselines, likelihood
@@ -54,13 +55,7 @@ def seen_whole(arrays, spec: data.Spec, split: Split) -> tuple[jax.Array, np.nda
     ValueError: values are missing from every row.
   """
   x_NV, weights_N = fixed(arrays, spec, split, missing=True), arrays.weights
-  if not spec.missing:
-    return x_NV, weights_N
-  whole_N = ~np.isnan(np.asarray(x_NV)).any(1)
-  if not whole_N.any():
-    raise ValueError(f'values are missing from every row of {split} of {spec.name}: only whole '
-                     'rows can be scored')
-  return x_NV[whole_N], None if weights_N is None else np.asarray(weights_N)[whole_N]
+  return whole_rows(x_NV, weights_N, spec, split)
 
 
 def batches(batch_size: int, spec: data.Spec, *, missing: bool = False) -> Callable:

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 from experiments._common import boltzmann, custom
+from experiments._common.holes import whole_rows
 from gen_models import data
 from gen_models.estimators.contrastive import contrastive, sparse_groups
 from gen_models.estimators.directions import centred
@@ -47,13 +48,7 @@ def seen(arrays, spec: data.Spec) -> tuple[jax.Array, np.ndarray | None]:
   """
   v_NV = data.fixed(arrays, view(spec), spec, missing=True)
   weights_N = None if arrays.weights is None else np.asarray(arrays.weights)
-  if not spec.missing:
-    return v_NV, weights_N
-  whole_N = ~np.isnan(np.asarray(v_NV)).any(1)
-  if not whole_N.any():
-    raise ValueError(f'values are missing from every row of a split of {spec.name}: only whole '
-                     'rows can be scored')
-  return v_NV[whole_N], None if weights_N is None else weights_N[whole_N]
+  return whole_rows(v_NV, weights_N, spec, 'a split')
 
 
 def view(spec: data.Spec) -> str:

@@ -1,0 +1,22 @@
+"""Rows of which no value is missing: those that can be scored where holes are not summed out."""
+
+import jax
+import numpy as np
+
+from gen_models import data
+
+
+def whole_rows(x_NV, weights_N, spec: data.Spec, split: str
+               ) -> tuple[jax.Array, np.ndarray | None]:
+  """The whole rows among x [N, V], and their weights or None.
+
+  Raises:
+    ValueError: values are missing from every row; `split` names them in the message.
+  """
+  if not spec.missing:
+    return x_NV, weights_N
+  whole_N = ~np.isnan(np.asarray(x_NV)).any(1)
+  if not whole_N.any():
+    raise ValueError(f'values are missing from every row of {split} of {spec.name}: only whole '
+                     'rows can be scored')
+  return x_NV[whole_N], None if weights_N is None else np.asarray(weights_N)[whole_N]
