@@ -51,7 +51,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments._common import custom, latent_gradients
+from experiments._common import custom, decoders, latent_gradients
 from experiments._common.binary import baseline_scores, seen
 from experiments._common.latent import grid, initialiser, mean_bound, reconstructions
 from gen_models import data, estimators, inference
@@ -69,7 +69,7 @@ from gen_models.evaluation import importance
 from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import belief_net, vae
 
-SCORING = ('importance_samples',)  # read only by `evaluate`
+SCORING = ('importance_samples', 'annealed_images', 'annealed_temperatures')  # of the score
 # Of each estimator the samples that cost about four evaluations of the log-weight.
 COMPARED = {
   'rloo': dict(), 'reinforce': dict(gradient='reinforce'),
@@ -96,11 +96,14 @@ def experiment(*, dataset: DatasetName = 'mnist',
                baseline: Fraction = 0.01, learning_rate: NonNegative = 1e-4,
                prior_rate: NonNegative = 1e-2, batch_size: PositiveInt = 50,
                num_steps: NumUpdates = 100_000,
-               importance_samples: PositiveInt = 5000) -> Experiment:
+               importance_samples: PositiveInt = 5000,
+               annealed_images: PositiveInt | None = None,
+               annealed_temperatures: PositiveInt | None = None) -> Experiment:
   """hidden: deterministic layers between each two stochastic ones. baseline: its rate.
 
   gradient: experiments/_common/latent_gradients.py says what `samples` is to each. Two of them
-  estimate another bound than the ELBO: vimco and ovis the importance-weighted one, tvo its own.
+  estimate another bound than the ELBO: vimco and ovis the importance-weighted one, tvo its own. The
+  last two are read by a thorough score, see _common/decoders.py.
   """
   spec = data.spec(dataset)
   model = belief_net.model(math.prod(spec.seen_shape), sizes_of(latents), sizes_of(hidden))
@@ -142,7 +145,9 @@ def experiment(*, dataset: DatasetName = 'mnist',
     dataset=dataset, binarisation=binarisation,
     phases=(Phase('belief_net', initialiser(model, spec), custom.chosen(estimator, ours), optimizer,
                   data.batches(batch_size, binarisation, spec), num_steps, batch_size),),
-    evaluate=evaluate, validate=validate, headline='valid_bound_10', pictures=pictures,
+    evaluate=evaluate, thorough=decoders.with_decoder(
+      evaluate, model, binarisation, annealed_images, annealed_temperatures),
+    validate=validate, headline='valid_bound_10', pictures=pictures,
     sample=unlabelled(sample, spec.seen_shape), steps_per_dispatch=500,
     questions=inference.belief_net(model, see=seen(binarisation)), model=model,
     protocol=f'importance-weighted bound, {importance_samples} samples an image')

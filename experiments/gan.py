@@ -3,8 +3,10 @@
   python -m launch.train --experiment=gan --variant=rpgan_r1_r2 --workdir=runs/gan
   python -m launch.evaluate --workdir=runs/gan
 
-Pixels are real values in [0, 1]. There is no likelihood; scores compare draws with test images,
-mean +- standard deviation over seeds (Frechet distance of pixels; precision; recall).
+Pixels are real values in [0, 1]. There is no likelihood, unless noise is added to the draws:
+`launch.evaluate --thorough --set=observation=0.1` has its density by annealed importance sampling
+(Wu et al., 2017). Scores compare draws with test images, mean +- standard deviation over seeds
+(Frechet distance of pixels; precision; recall).
 An update moves one player; the learning rate falls along a cosine to 0 and the generator that is
 scored is a moving average, except for dcgan, which is Radford, Metz & Chintala (2016) as published:
 normalised networks, N(0, 0.02^2) weights, Adam 2e-4 with beta1 0.5, no decay, no average.
@@ -40,7 +42,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments._common import custom, judged
+from experiments._common import custom, decoders, judged
 from experiments._common.games import AnyLoss, AnyPenalty, Moves, critic_read, game, init
 from gen_models import data, estimators, inference
 from gen_models.domains import (
@@ -49,6 +51,7 @@ from gen_models.domains import (
   NonNegative,
   NonNegativeInt,
   NumUpdates,
+  Positive,
   PositiveInt,
   Width,
 )
@@ -57,6 +60,7 @@ from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import gan, label_rbm
 from gen_models.models.convolutions import Decoder, Encoder
 
+SCORING = ('observation', 'annealed_images', 'annealed_temperatures')  # of the thorough score
 _DIGITS = dict(dataset='digits', nets='dense', width=256)
 _STACKED = dict(dataset='stacked_digits', nets='dense', width=512)
 VARIANTS = {
@@ -92,12 +96,16 @@ def experiment(*, dataset: DatasetName = 'mnist',
                conditional: bool | None = None, packing: PositiveInt | None = None,
                lazy: PositiveInt | None = None, spectral_norm: bool | None = None,
                moves: Moves | None = None, feature_matching: NonNegative | None = None,
-               augment: Literal['diff_augment', 'adaptive'] | None = None) -> Experiment:
+               augment: Literal['diff_augment', 'adaptive'] | None = None,
+               observation: Positive | None = None, annealed_images: PositiveInt | None = None,
+               annealed_temperatures: PositiveInt | None = None) -> Experiment:
   """weight is that of each penalty; critic_steps 0 moves both players at every update.
 
   width is that of the hidden layers of dense networks, of the convolutional layer next to the
   pixels of the others; num_steps counts the moves of both. form is how convolutions are computed,
-  see models.convolutions. lazy: penalties are taken at every n-th move of the critic.
+  see models.convolutions. lazy: penalties are taken at every n-th move of the critic. A
+  thorough score (_common/decoders.py) reads the last three; observation is the standard deviation
+  of noise on the pixels, with which draws have a density.
   """
   spec = data.spec(dataset)
   shape = spec.seen_shape
@@ -136,12 +144,24 @@ def experiment(*, dataset: DatasetName = 'mnist',
     dataset=dataset, binarisation='real',
     phases=(Phase('gan', init(model), custom.chosen(estimator, ours), optimizer,
                   batches(batch_size, spec, conditional), num_steps, batch_size, average),),
-    evaluate=evaluate, pictures=pictures, steps_per_dispatch=500,
+    evaluate=evaluate, thorough=(without_density(nets, conditional, observation)
+                                 or decoders.of_generator(evaluate, model, observation,
+                                                          annealed_images, annealed_temperatures)),
+    pictures=pictures, steps_per_dispatch=500,
     sample=(judged.of_class(model, shape) if conditional
             else unlabelled(lambda *args: (draw(*args),) * 2, shape)),
     questions=inference.gan(getattr(model, 'model', model), critic_read(model, spectral_norm)),
     model=model,
     protocol=f'{num_steps} moves of either player, real pixels')
+
+
+def without_density(nets: str, conditional: bool | None, observation) -> str | None:
+  """The reason why a generator has no density of a single row; None where it has one."""
+  if conditional:
+    return 'a class-conditional generator has a density for each class, which is not scored'
+  if nets == 'dcgan':
+    return 'a network that normalises over a batch has no density of a single row'
+  return decoders.NO_NOISE if observation is None else None
 
 
 def players(model: gan.Model, spec: data.Spec, generator, critic, *, conditional: bool | None,

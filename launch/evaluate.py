@@ -19,7 +19,7 @@ _SET = shared.overrides('name=value: a hyperparameter that only the score reads,
                         'ais_temperatures; repeatable.')
 _THOROUGH = flags.DEFINE_bool(
   'thorough', False, 'Search for what the score may have missed by all means that there are, at '
-  'several times the cost; of brackets.')
+  'several times the cost: of brackets, and of decoders from both sides.')
 _CHECKPOINT = shared.checkpoint()
 _DATA_DIR = shared.data_dir()
 _PAGE = shared.page()

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     contacts,
     copies,
     dbm,
+    decoders,
     deep,
     features,
     figures,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     moments,
     monitors,
     mutations,
+    posteriors,
     samples,
     score,
     weights,
@@ -38,14 +40,15 @@ if TYPE_CHECKING:
 
 __all__ = [
   'Audit', 'ContractError', 'audit', 'baselines', 'charts', 'check', 'contacts', 'copies', 'dbm',
-  'deep', 'features', 'figures', 'gradients', 'importance', 'json_fields', 'judge', 'likelihood',
-  'mixing', 'modes', 'moments', 'monitors', 'mutations', 'samples', 'score', 'stopwatch', 'weights']
+  'decoders', 'deep', 'features', 'figures', 'gradients', 'importance', 'json_fields', 'judge',
+  'likelihood', 'mixing', 'modes', 'moments', 'monitors', 'mutations', 'posteriors', 'samples',
+  'score', 'stopwatch', 'weights']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('baselines', 'charts', 'contacts', 'copies', 'dbm', 'deep', 'features', 'figures', 'gradients',
-   'importance', 'json_fields', 'judge', 'likelihood', 'mixing', 'modes', 'moments',
-   'monitors', 'mutations', 'samples', 'score', 'weights'),
+  ('baselines', 'charts', 'contacts', 'copies', 'dbm', 'decoders', 'deep', 'features', 'figures',
+   'gradients', 'importance', 'json_fields', 'judge', 'likelihood', 'mixing', 'modes', 'moments',
+   'monitors', 'mutations', 'posteriors', 'samples', 'score', 'weights'),
   {'Audit': 'gen_models.evaluation.gradients',
    'ContractError': 'gen_models.evaluation.gradients',
    'audit': 'gen_models.evaluation.gradients',

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     annealing,
     conditional,
     ends,
+    hamiltonian,
     searches,
     tempering,
     thorough,
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
   from gen_models.samplers.tempering import Ladder
 
 __all__ = [
-  'Bracket', 'Estimate', 'Ladder', 'annealing', 'conditional', 'ends', 'searches',
-  'tempering', 'thorough']
+  'Bracket', 'Estimate', 'Ladder', 'annealing', 'conditional', 'ends', 'hamiltonian',
+  'searches', 'tempering', 'thorough']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('annealing', 'conditional', 'ends', 'searches', 'tempering', 'thorough'),
+  ('annealing', 'conditional', 'ends', 'hamiltonian', 'searches', 'tempering', 'thorough'),
   {'Bracket': 'gen_models.samplers.annealing',
    'Estimate': 'gen_models.samplers.annealing',
    'Ladder': 'gen_models.samplers.tempering'})

@@ -49,12 +49,18 @@ def _folded(blocks: Sequence[str]) -> str:
           + '\n'.join(blocks) + '```\n\n</details>')
 
 
+def is_thorough(result: Result) -> bool:
+  """Whether a result was scored by Experiment.thorough."""
+  details = result.score.details
+  return bool(details.get('searches', {}).get('thorough')) or 'decoder' in details
+
+
 def commands(result: Result) -> str:
   """The shell commands that train and score a result again, a line each."""
   workdir = f'runs/{result.experiment}/{result.variant or "defaults"}'
   options = [*(['--checkpoint=best'] if result.checkpoint == 'best' else []),
              *([] if result.samples else ['--sample_space=none']),
-             *(['--thorough'] if result.score.details.get('searches', {}).get('thorough') else [])]
+             *(['--thorough'] if is_thorough(result) else [])]
   train = f'python -m launch.train {" ".join(map(shlex.quote, tables.configuration(result)))}'
   score = ' '.join(['python -m launch.evaluate', *options])
   seeds = result.seeds

@@ -23,12 +23,15 @@ def likelihood(title: str, result: Result) -> markup.Node:
   rows = words.rows(result.dataset)
   images = f'{result.dataset}, {score.num_images:,} test {rows}, {tables.view_of(result)}.'
   cells, others = tables.likelihood_cells(title, result), tables.other_cells(result)
+  decoder = tables.decoder_cells(result)
   return [
     [tag('h4', f'Log-likelihood of test {rows}'),
      markup.table(in_words(cells, rows), f'Nats per {rows[:-1]}: {images}', sorts=False)]
     if len(cells) > 1 else None,
     tag('p', note, class_='soft') if (note := tables.remark(score)) else None,
     [tag('p', line, class_='mark') for line in score.remarks],
+    markup.table(decoder, 'Log-likelihoods of some images and of data drawn from the model, nats.',
+                 sorts=False) if len(decoder) > 1 else None,
     long_table('Other scores', others, f'Measured on {images}') if len(others) > 1 else None]
 
 

@@ -6,8 +6,8 @@ it, `text` a block for the terminal.
 
 import pathlib
 import shlex
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from gen_models import files
 from gen_models.evaluation.score import Score
@@ -260,6 +260,35 @@ def other_cells(result: Result) -> Cells:
             for name in result.score.scores)]
 
 
+_BELOW = {'importance': 'importance-weighted bound', 'from_prior': 'annealed from the prior',
+          'from_encoder': 'annealed from the encoder'}
+
+
+def decoder_cells(result: Result) -> Cells:
+  """Estimates of evaluation.decoders: from below of test images, both sides of drawn data.
+
+  No rows where the record has none, or something else by that name.
+  """
+  found = result.score.details.get('decoder')
+  found = found if isinstance(found, Mapping) else {}
+
+  def number(name: str, *path: str) -> str:
+    value: Any = found
+    for key in (*path, name):
+      value = value.get(key) if isinstance(value, Mapping) else None
+    return numbers.fixed(value) if isinstance(value, int | float) else numbers.NONE
+
+  images = found.get('num_images')
+  given = f', {images:,} images' if isinstance(images, int) else ''
+  return [[f'log p from below{given}', 'test nats', 'standard error', 'drawn data', 'from above',
+           'gap', 'its error'],
+          *([text, number('nats', name), number('standard_error', name),
+             number('nats' if name == 'importance' else 'lower', 'drawn', name),
+             *(number(column, 'drawn', name) for column in ('upper', 'gap')),
+             number('standard_error', 'drawn', name) if name != 'importance' else numbers.NONE]
+            for name, text in _BELOW.items() if name in found)]
+
+
 def sample_cells(result: Result) -> Cells:
   """Scores of draws beside those of real training images: mean [least, greatest]."""
   return [['score', 'draws', f'real training {words.rows(result.dataset)}', 'better'],
@@ -299,7 +328,8 @@ def of_result(result: Result) -> str:
   images = (f'{score.num_images:,} test {words.rows(result.dataset)}, {result.dataset}, '
             f'{view_of(result)}')
   blocks = [f'{name}: {images}']
-  for table in (likelihood_cells(name, result), other_cells(result), sample_cells(result)):
+  for table in (likelihood_cells(name, result), decoder_cells(result), other_cells(result),
+                sample_cells(result)):
     if len(table) > 1:
       blocks.append(text(table))
   if note := remark(score):

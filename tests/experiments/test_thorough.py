@@ -1,4 +1,4 @@
-"""Every experiment with a bracket can be scored thoroughly, and every exact one says so."""
+"""Every bracket and every decoder can be scored thoroughly, and every exact score says so."""
 
 import functools
 import json
@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 
 import experiments
-from experiments import dbm, dbn, rbm, rbm_mnist, rbm_protein, rbm_spikes, rbm_time
+from experiments import (
+  belief_net,
+  dbm,
+  dbn,
+  gan,
+  rbm,
+  rbm_mnist,
+  rbm_protein,
+  rbm_spikes,
+  rbm_time,
+  vae,
+)
 from gen_models import data
 from gen_models.evaluation.score import Score
 from gen_models.experiment import EXACT
@@ -26,6 +37,8 @@ BRACKETS = {
                     importance_samples=4, **TINY)),
   'dbm': (dbm, dict(dataset='digits', binarisation='threshold', layers='24-24',
                     importance_samples=4, posterior_steps=5, **TINY))}
+
+DECODERS = ('vae', 'belief_net', 'gan')  # annealed from both sides instead
 
 
 class Reached(Exception):
@@ -96,7 +109,7 @@ def test_no_bracket_is_without_and_exact_scores_say_so():
     if not name.startswith(('_', 'story')):
       bracket = 'bracket(' in text or 'machines.scored(' in text
       assert bracket == (name in BRACKETS), name
-      assert ('thorough=' in text) == (name in exact or name in BRACKETS), name
+      assert ('thorough=' in text) == (name in (*exact, *BRACKETS, *DECODERS)), name
 
 
 @pytest.mark.parametrize('make', [
@@ -104,3 +117,44 @@ def test_no_bracket_is_without_and_exact_scores_say_so():
   functools.partial(dbm.experiment, dataset='digits', layers='8-8')])
 def test_small_machines_are_exact_and_need_no_search(make):
   assert make().thorough == EXACT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('module, changes', [
+  (vae, dict(hidden='8', latents='3', binarisation='threshold', importance_samples=20)),
+  (belief_net, dict(latents='5', binarisation='threshold', importance_samples=20)),
+  (gan, dict(nets='dense', width=8, observation=0.3))], ids=DECODERS)
+def test_a_decoder_is_scored_from_both_sides(module, changes, monkeypatch):
+  from gen_models.evaluation import decoders
+  monkeypatch.setattr(decoders, 'NUM_SAMPLES', 100)
+  experiment = module.experiment(dataset='digits', annealed_images=20, annealed_temperatures=10,
+                                 **changes)
+  dataset = data.load('digits')
+  dataset = dataset._replace(**{split: jax.tree.map(lambda x: x[:200], getattr(dataset, split))
+                                for split in ('train', 'valid', 'test')})
+  params = experiment.phases[0].init(jax.random.key(0), dataset.train, None)
+  score = Score.from_json(experiment.thorough(jax.random.key(1), params, dataset,
+                                              lambda line: None, None))
+  found = score.details['decoder']
+  assert score.kind == 'bound' and found['num_images'] == 20 and found['num_temperatures'] == 10
+  sides = found['drawn']['from_prior']
+  assert sides['gap'] == pytest.approx(sides['upper'] - sides['lower'])
+  assert sides['gap'] > -4.5 * sides['standard_error']
+  assert score.scores['annealed_nats'] >= found['from_prior']['nats']
+  if module is gan:
+    assert score.test_nats == score.lower == pytest.approx(found['from_prior']['nats'])
+    assert 'from_encoder' not in found
+  else:
+    usual = experiment.evaluate(jax.random.key(1), params, dataset, lambda line: None)
+    assert {name: value for name, value in score.to_json().items()
+            if name not in ('decoder', 'scores')} == {
+              name: value for name, value in Score.from_json(usual).to_json().items()
+              if name != 'scores'}
+    assert set(usual['scores']) < set(score.scores)
+
+
+@pytest.mark.parametrize('changes, why', [
+  ({}, 'observation=0.1'), (dict(conditional=True, observation=0.1), 'for each class'),
+  (dict(nets='dcgan', observation=0.1), 'normalises over a batch')])
+def test_a_generator_without_a_density_says_why(changes, why):
+  assert why in gan.experiment(**changes).thorough

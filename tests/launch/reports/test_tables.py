@@ -110,3 +110,20 @@ def test_an_error_is_never_rounded_to_nothing():
   (0.012345, 2, '0.012'), (-3.14159, 3, '−3.14'), (None, 3, '–')])
 def test_digits(value, num, text):
   assert numbers.significant(value, num) == text
+
+
+def test_a_decoder_has_a_row_for_each_estimate_and_whatever_is_not_a_number_is_a_dash():
+  result = rows(same)[0].result
+  assert len(tables.decoder_cells(result)) == 1
+  sides = {'lower': -81.0, 'upper': -80.5, 'gap': 0.5, 'standard_error': 0.04}
+  for found, cells in (
+      ({'importance': {'nats': -86.0, 'standard_error': 0.1},
+        'from_prior': {'nats': -85.5, 'standard_error': None},
+        'drawn': {'importance': {'nats': -81.5}, 'from_prior': sides}},
+       [['importance-weighted bound', '−86.00', '0.10', '−81.50', '–', '–', '–'],
+        ['annealed from the prior', '−85.50', '–', '−81.00', '−80.50', '0.50', '0.04']]),
+      ({'from_prior': ['<b>'], 'drawn': 3}, [['annealed from the prior', *['–'] * 6]]),
+      ('<b>', [])):
+    changed = dataclasses.replace(result, score=dataclasses.replace(
+      result.score, details={'decoder': found}))
+    assert tables.decoder_cells(changed)[1:] == cells
