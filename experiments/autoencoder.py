@@ -77,9 +77,9 @@ def reconstruct(params: feedforward.Autoencoder, x_NV) -> jax.Array:
   return jax.nn.sigmoid(feedforward.pixel_log_odds(params, x_NV))
 
 
-def squared_error(x_NV, y_NV) -> jax.Array:
-  """Mean over images of the sum over pixels of (x - y)^2."""
-  return jnp.mean(jnp.sum((x_NV - y_NV)**2, axis=-1))
+def squared_error(x_NV, y_NV, weights_N=None) -> jax.Array:
+  """Mean over images, weighted where they are, of the sum over pixels of (x - y)^2."""
+  return data.mean(jnp.sum((x_NV - y_NV)**2, axis=-1), weights_N)
 
 
 def through(params: dbn.Params, x_NV, model) -> jax.Array:
@@ -156,17 +156,18 @@ def experiment(*, dataset: DatasetName = 'mnist',
     x_NV = pixels(arrays, spec)
     if isinstance(params, dbn.Params):
       y_NV = through(params, x_NV, CODES if len(params.layers) == len(sizes) else rbm)
-      return {'valid_reconstruction_error': squared_error(x_NV, y_NV)}
-    error = squared_error(x_NV, reconstruct(params, x_NV))
+      return {'valid_reconstruction_error': squared_error(x_NV, y_NV, arrays.weights)}
+    error = squared_error(x_NV, reconstruct(params, x_NV), arrays.weights)
     return {'valid_squared_error': error, 'valid_minus_squared_error': -error}
 
   def evaluate(key, params, dataset, report):
     del key, report
-    x_NV = pixels(dataset.test, spec)
+    x_NV, weights_N = pixels(dataset.test, spec), dataset.test.weights
     return likelihood.no_likelihood(
-      'an autoencoder', num_images=len(x_NV), binarisation='real', split='test', scores={
-        'squared_error': float(squared_error(x_NV, reconstruct(params, x_NV))),
-        'squared_error_pca': float(squared_error(x_NV, by_pca(dataset, code, x_NV)))})
+      'an autoencoder', num_images=len(x_NV), binarisation='real', split='test',
+      weights_N=weights_N, scores={
+        'squared_error': float(squared_error(x_NV, reconstruct(params, x_NV), weights_N)),
+        'squared_error_pca': float(squared_error(x_NV, by_pca(dataset, code, x_NV), weights_N))})
 
   return Experiment(
     dataset=dataset, binarisation='real', phases=(*phases, finetune), evaluate=evaluate,

@@ -128,14 +128,16 @@ def experiment(*, dataset: DatasetName = 'mnist',
         key_bound, model, params, test_NV, binarisation=binarisation,
         num_samples=importance_samples, report=report,
         weights_N=dataset.test.weights,
-        scores={'elbo': mean_bound(key_elbo, model, params, test_NV),
-                'train_elbo': mean_bound(key_train, model, params, train_NV)}),
+        scores={'elbo': mean_bound(key_elbo, model, params, test_NV,
+                                   weights_N=dataset.test.weights),
+                'train_elbo': mean_bound(key_train, model, params, train_NV,
+                                         weights_N=dataset.train.weights)}),
       'split': 'test', 'baselines': baseline_scores(dataset, binarisation)}
 
   def validate(key, params, arrays):
     x_NV = data.fixed(arrays, binarisation, spec, split='valid')
     log_p_N, *_ = importance.log_likelihoods(key, model.log_weights, params, x_NV, 10)
-    return {'valid_bound_10': jnp.mean(log_p_N)}
+    return {'valid_bound_10': data.mean(log_p_N, arrays.weights)}
 
   def pictures(key, params, dataset):
     return {**reconstructions(key, model, params, dataset, binarisation),

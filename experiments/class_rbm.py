@@ -60,12 +60,16 @@ def check(model, params, v_BV) -> None:
   units.check_batch(model.visible, len(params.b_V), v_BV)
 
 
-def classify(params, num_labels: int, x_NF, label_N):
-  """Percent of images whose label is not the most probable, and -mean log p(y | x) in nats."""
+def classify(params, num_labels: int, x_NF, label_N, weights_N=None):
+  """Percent of images whose label is not the most probable, and -mean log p(y | x) in nats.
+
+  Both weighted where rows are.
+  """
   log_p_NQ, y_N = jax.nn.log_softmax(
     label_rbm.label_log_weights(params, num_labels, x_NF)), jnp.asarray(label_N)
   picked_N = jnp.take_along_axis(log_p_NQ, y_N[:, None], axis=1)[:, 0]
-  return 100 * jnp.mean(log_p_NQ.argmax(-1) != y_N), -jnp.mean(picked_N)
+  return (100 * data.mean(log_p_NQ.argmax(-1) != y_N, weights_N),
+          -data.mean(picked_N, weights_N))
 
 
 def sampler(shape, num_labels: int):
@@ -116,7 +120,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
 
   def errors(params, arrays, split):
     x_NF = data.fixed(arrays, binarisation, spec, split=split)
-    return classify(params, num_labels, x_NF, arrays.labels)
+    return classify(params, num_labels, x_NF, arrays.labels, arrays.weights)
 
   def validate(key, params, arrays):
     del key
@@ -129,7 +133,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
     error, cross_entropy = jax.jit(errors, static_argnums=2)(params, dataset.test, 'test')
     return likelihood.no_likelihood(
       'judged as a classifier', num_images=len(dataset.test.rows), binarisation=binarisation,
-      split='test', scores={'error_percent': float(error), 'cross_entropy': float(cross_entropy)})
+      split='test', weights_N=dataset.test.weights,
+      scores={'error_percent': float(error), 'cross_entropy': float(cross_entropy)})
 
   def pictures(key, params, dataset):
     machine = rbm.Params(params.w_VH[:-num_labels], params.b_V[:-num_labels], params.c_H)

@@ -148,17 +148,17 @@ def log_p_of(params, dataset: data.Dataset, binarisation: str,
   return np.asarray(_log_p(params, x_NV)), np.asarray(getattr(dataset, split).labels)
 
 
-def error_percent(log_p_NQ, y_N) -> float:
-  """Rows whose likeliest class is not theirs, in %."""
-  return 100 * float(np.mean(log_p_NQ.argmax(-1) != y_N))
+def error_percent(log_p_NQ, y_N, weights_N=None) -> float:
+  """Rows whose likeliest class is not theirs, in %; weighted where rows are."""
+  return 100 * float(np.average(log_p_NQ.argmax(-1) != y_N, weights=weights_N))
 
 
-def reconstruction_error(key, params: dbn.Params, x_NV) -> jax.Array:
+def reconstruction_error(key, params: dbn.Params, x_NV, weights_N=None) -> jax.Array:
   """While a layer is pretrained: the squared reconstruction error of its input, for each row."""
   v_NV = dbn.feature_means(params, x_NV)
   h_NH = rbm.sample_hidden(key, params.layers[-1], v_NV)
   gap_NV = v_NV - rbm.visible_mean(params.layers[-1], h_NH)
-  return jnp.mean(jnp.sum(gap_NV**2, axis=-1))
+  return data.mean(jnp.sum(gap_NV**2, axis=-1), weights_N)
 
 
 def pictures(binarisation: str, key, params, dataset) -> dict:
@@ -218,18 +218,21 @@ def experiment(*, dataset: DatasetName = 'mnist',
   def validate(key, params, arrays):
     x_NV = data.fixed(arrays, real, spec, split='valid')
     if isinstance(params, dbn.Params):
-      return {'valid_reconstruction_error': reconstruction_error(key, params, x_NV)}
+      return {'valid_reconstruction_error': reconstruction_error(key, params, x_NV, arrays.weights)}
     right_N = feedforward.class_log_probabilities(params, x_NV).argmax(-1) == arrays.labels
-    return {'valid_accuracy': jnp.mean(right_N)}
+    return {'valid_accuracy': data.mean(right_N, arrays.weights)}
 
   def evaluate(key, params, dataset, report):
     del key, report
     log_p_NQ, y_N = log_p_of(params, dataset, real)
-    valid_error = error_percent(*log_p_of(params, dataset, real, 'valid'))
+    weights_N = dataset.test.weights
+    valid_error = error_percent(*log_p_of(params, dataset, real, 'valid'), dataset.valid.weights)
     return likelihood.no_likelihood(
-      'a classifier', num_images=len(y_N), binarisation=real, split='test', scores={
-        'error_percent': error_percent(log_p_NQ, y_N), 'valid_error_percent': valid_error,
-        'cross_entropy': -float(np.mean(log_p_NQ[np.arange(len(y_N)), y_N]))})
+      'a classifier', num_images=len(y_N), binarisation=real, split='test', weights_N=weights_N,
+      scores={'error_percent': error_percent(log_p_NQ, y_N, weights_N),
+              'valid_error_percent': valid_error,
+              'cross_entropy': -float(np.average(log_p_NQ[np.arange(len(y_N)), y_N],
+                                                 weights=weights_N))})
 
   return Experiment(
     dataset=dataset, binarisation=binarisation, phases=(*phases, finetune), evaluate=evaluate,

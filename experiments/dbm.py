@@ -45,7 +45,6 @@ import math
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 
 from experiments._common import binary, boltzmann, custom, deep_boltzmann
 from experiments._common.deep_boltzmann import MOST_ENUMERATED
@@ -159,8 +158,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
     key_z, key_w = jax.random.split(key)
     train_NV, valid_NV, test_NV = (data.fixed_split(dataset, split, binarisation)
                                    for split in ('train', 'valid', 'test'))
-    scores = {'error_percent': 100 * float(jnp.mean(model.label_given_visible(
-      params, test_NV).argmax(-1) != dataset.test.labels))} if labels else {}
+    scores = {'error_percent': 100 * float(data.mean(model.label_given_visible(
+      params, test_NV).argmax(-1) != dataset.test.labels, dataset.test.weights))} if labels else {}
     z, searched = scoring.bracket(
       key_z, model, params, train_NV, dataset.train.labels, max_enumerated=MOST_ENUMERATED,
       num_chains=ais_chains, betas=annealing.refined(ais_temperatures),
@@ -168,7 +167,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
     return {
       **scoring.score(key_w, model, params, test_NV, z, searched, num_samples=importance_samples,
                       binarisation=binarisation, posterior_steps=posterior_steps, exact=exact,
-                      report=report, scores=scores),
+                      report=report, scores=scores, weights_N=dataset.test.weights),
       'split': 'test', 'baselines': binary.baseline_scores(dataset, binarisation, search=False)}
 
   options = dict(spec=spec, binarisation=binarisation, batch_size=batch_size)

@@ -147,7 +147,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
       return deep_boltzmann.validator(model, 'dynamic', spec)(key, params, arrays)
     v_NV = data.fixed(arrays, 'real', spec, split='valid')
     wrong_N = log_p(model, params, v_NV, max_iterations=50).argmax(-1) != arrays.labels
-    return {'valid_error_percent': 100 * jnp.mean(wrong_N), 'valid_accuracy': 1 - jnp.mean(wrong_N)}
+    wrong = data.mean(wrong_N, arrays.weights)
+    return {'valid_error_percent': 100 * wrong, 'valid_accuracy': 1 - wrong}
 
   def evaluate(key, params, dataset, report):
     del key, report
@@ -156,8 +157,10 @@ def experiment(*, dataset: DatasetName = 'mnist',
     picked_N = jnp.take_along_axis(log_p_NQ, y_N[:, None], axis=1)[:, 0]
     return likelihood.no_likelihood(
       'judged as a classifier', num_images=len(y_N), binarisation='real', split='test',
-      scores={'error_percent': 100 * float(jnp.mean(log_p_NQ.argmax(-1) != y_N)),
-              'cross_entropy': -float(jnp.mean(picked_N))})
+      weights_N=dataset.test.weights,
+      scores={'error_percent': 100 * float(data.mean(log_p_NQ.argmax(-1) != y_N,
+                                                       dataset.test.weights)),
+              'cross_entropy': -float(data.mean(picked_N, dataset.test.weights))})
 
   def read(params, v_BV):
     if not isinstance(params, Params):

@@ -38,7 +38,6 @@ from collections.abc import Callable
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments._common import binary, boltzmann, custom
@@ -124,8 +123,8 @@ def pictures(shape, gibbs_steps: int, num_classes: int) -> Callable:
 
 
 @jax.jit
-def _accuracy(params, v_NV, label_N):
-  return jnp.mean(dbn.label_given_visible(params, v_NV).argmax(-1) == label_N)
+def _accuracy(params, v_NV, label_N, weights_N=None):
+  return data.mean(dbn.label_given_visible(params, v_NV).argmax(-1) == label_N, weights_N)
 
 
 def experiment(*, dataset: DatasetName = 'mnist',
@@ -181,12 +180,13 @@ def experiment(*, dataset: DatasetName = 'mnist',
     # One sample and a short schedule: good enough to rank the checkpoints of one phase.
     v_NV = data.fixed(arrays, binarisation, spec, split='valid')
     if dbn.num_labels_of(params):
-      return {'valid_accuracy': _accuracy(params, v_NV, arrays.labels)}
+      return {'valid_accuracy': _accuracy(params, v_NV, arrays.labels, arrays.weights)}
     key_z, key_w = jax.random.split(key)
-    base_F = units.log_odds(mean_rows(dbn.feature_means(params, v_NV)))
+    base_F = units.log_odds(mean_rows(dbn.feature_means(params, v_NV), arrays.weights))
     log_z = annealing.quick_log_partition(key_z, params.layers[-1], base_F, num_chains=100,
                                           betas=annealing.refined(500))
-    return {'valid_bound_quick': jnp.mean(dbn.log_weights(key_w, params, v_NV)) - log_z}
+    return {'valid_bound_quick': data.mean(
+      dbn.log_weights(key_w, params, v_NV), arrays.weights) - log_z}
 
   def evaluate(key, params, dataset, report, chains_NF=None, thorough=False):
     key_z, key_w = jax.random.split(key)
@@ -197,8 +197,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
       key_z, params, train_NV, dataset.train.labels, num_chains=ais_chains,
       betas=annealing.refined(ais_temperatures), seen=[valid_NV, test_NV], thorough=thorough,
       chains_NF=chains_NF, report=report)
-    scores = {'error_percent': 100 * (1 - float(_accuracy(params, test_NV, dataset.test.labels)))
-              } if labels else {}
+    scores = {'error_percent': 100 * (1 - float(_accuracy(
+      params, test_NV, dataset.test.labels, dataset.test.weights)))} if labels else {}
     scores |= mixing.scores(key_mixing, params, train_NV, dataset.train.labels,
                             num_classes=spec.num_classes or 0, gibbs_steps=gibbs_steps)
     return {

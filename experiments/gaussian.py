@@ -103,7 +103,7 @@ def experiment(*, dataset: DatasetName = 'digits',
   def validate(key, params, arrays):
     del key
     x_NV = dequantised.fixed(arrays, spec, 'valid')
-    return {'valid_nats': whole.mean(gaussian.log_likelihood(params, x_NV), arrays.weights)}
+    return {'valid_nats': data.mean(gaussian.log_likelihood(params, x_NV), arrays.weights)}
 
   def evaluate(key, params, dataset, report):
     del key, report

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments._common import boltzmann, custom, dequantised
+from experiments._common.holes import mean_whole
 from gen_models import data, inference
 from gen_models.domains import DatasetName, Fraction, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import Normalised, contrastive, normalised
@@ -93,11 +94,8 @@ def experiment(*, dataset: DatasetName = 'digits',
   def validate(key, params, arrays):
     del key
     x_NV = dequantised.fixed(arrays, spec, 'valid', missing=True)
-    if not spec.missing:
-      return {'valid_nats': jnp.mean(log_density(params, x_NV))}
-    whole_N = ~jnp.isnan(x_NV).any(-1)  # the others have no exact density
-    log_p_N = log_density(params, jnp.where(whole_N[:, None], x_NV, 0.0))
-    return {'valid_nats': jnp.sum(jnp.where(whole_N, log_p_N, 0.0)) / jnp.sum(whole_N)}
+    return {'valid_nats': mean_whole(
+      functools.partial(log_density, params), x_NV, spec, arrays.weights)}
 
   def evaluate(key, params, dataset, report):
     del key, report

@@ -96,7 +96,7 @@ def experiment(*, dataset: DatasetName = 'digits',
   def validate(key, params, arrays):
     del key
     x_NV = dequantised.fixed(arrays, spec, 'valid')
-    return {'valid_nats': jnp.mean(linear_rbm.log_density(params, x_NV))}
+    return {'valid_nats': data.mean(linear_rbm.log_density(params, x_NV), arrays.weights)}
 
   def evaluate(key, params, dataset, report):
     del key, report

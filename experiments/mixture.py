@@ -107,8 +107,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
 
   def validate(key, params, arrays):
     del key
-    return {'valid_nats': whole.mean(log_likelihood(params, fixed(arrays, 'valid')),
-                                     arrays.weights)}
+    return {'valid_nats': data.mean(log_likelihood(params, fixed(arrays, 'valid')),
+                                    arrays.weights)}
 
   def evaluate(key, params, dataset, report):
     del key, report
@@ -181,10 +181,10 @@ def scores(params, train_NV, valid_NV, test_NV, binarisation: str, label_N=None,
   log_p = jax.jit(mixture.log_likelihood)
   score = {**likelihood.score(log_p(params, test_NV), kind='exact', binarisation=binarisation,
                               weights_N=weights.test),
-           'split': 'test', 'train_nats': float(whole.mean(log_p(params, train_NV), weights.train))}
+           'split': 'test', 'train_nats': float(data.mean(log_p(params, train_NV), weights.train))}
   if label_N is not None:
     guess_N = jnp.argmax(mixture.log_joint(params, test_NV), axis=-1)
-    score['scores'] = {'test_error': float(jnp.mean(guess_N != label_N))}
+    score['scores'] = {'test_error': float(data.mean(guess_N != label_N, weights.test))}
   return score | {'baselines': {
     'full Gaussian, shrunk': baselines.full_gaussian(
       train_NV, valid_NV, test_NV, binarisation=binarisation, weights=weights)}

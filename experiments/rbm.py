@@ -63,8 +63,8 @@ def experiment(*, dataset: DatasetName = 'digits', hidden: machines.HiddenName =
     if exact:
       v_NV = data.fixed(arrays, view, spec, split='valid', missing=True)
       if not spec.missing:
-        return {'valid_nats': machine.log_likelihood(params, v_NV).mean()}
-      free = machines.mean_free_energy(machine, params, v_NV, spec)
+        return {'valid_nats': data.mean(machine.log_likelihood(params, v_NV), arrays.weights)}
+      free = machines.mean_free_energy(machine, params, v_NV, spec, arrays.weights)
       return {'valid_nats': -free - machine.log_partition(params)}
     return machines.quick_nats(key, machine, params, arrays, spec)
 

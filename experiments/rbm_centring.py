@@ -93,14 +93,16 @@ def experiment(*, dataset: DatasetName = 'mnist',
 
   def validate(key, params, arrays):
     del key
-    return {'valid_nats': jnp.mean(rbm.log_likelihood(params, pixels(arrays)))}
+    return {'valid_nats': data.mean(
+      rbm.log_likelihood(params, pixels(arrays)), arrays.weights)}
 
   def evaluate(key, params, dataset, report):
     del key, report
     train_NV, test_NV = pixels(dataset.train), pixels(dataset.test)
     independent = baselines.independent_pixels(
       train_NV, test_NV, binarisation='threshold', weights=binary.weights_of(dataset))
-    return binary.exact(params, train_NV, test_NV, 'threshold', dataset.test.weights) | {
+    return binary.exact(params, train_NV, test_NV, 'threshold', dataset.test.weights,
+                        dataset.train.weights) | {
       'baselines': {'independent pixels': independent}}
 
   reading = inference.machines.Reading(read=lambda params, x_NV: turned(x_NV),

@@ -143,7 +143,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
     log_z = annealing.quick_log_partition(
       key, params, units.log_odds(data.mean_image(arrays, spec)), num_chains=100,
       betas=annealing.refined(1000))
-    return {'valid_nats_quick': likelihood.quick(rbm.free_energy(params, v_NV), log_z)}
+    return {'valid_nats_quick': likelihood.quick(
+      rbm.free_energy(params, v_NV), log_z, arrays.weights)}
 
   return Experiment(
     dataset=dataset, binarisation=binarisation,

@@ -153,13 +153,14 @@ def experiment(*, dataset: DatasetName = 'mnist',
         weights_N=dataset.test.weights,
         scores={**{f'active_units_{i + 1}': float(jnp.sum(v_Z > posteriors.ACTIVE))
                    for i, v_Z in enumerate(active)},
-                'elbo': mean_bound(key_elbo, model, params, test_NV)}),
+                'elbo': mean_bound(key_elbo, model, params, test_NV,
+                                   weights_N=dataset.test.weights)}),
       'split': 'test', 'baselines': baseline_scores(dataset, binarisation)}
 
   def validate(key, params, arrays):
     x_NV = data.fixed(arrays, binarisation, spec, split='valid')
     log_p_N, *_ = importance.log_likelihoods(key, model.log_weights, params, x_NV, 10)
-    return {'valid_bound_10': jnp.mean(log_p_N)}
+    return {'valid_bound_10': data.mean(log_p_N, arrays.weights)}
 
   def pictures(key, params, dataset):
     return {**reconstructions(key, model, params, dataset, binarisation),

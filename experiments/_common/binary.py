@@ -7,9 +7,10 @@ from gen_models.evaluation import baselines, likelihood
 from gen_models.models import rbm
 
 
-def exact(params: rbm.Params, train_NV, test_NV, binarisation: str, weights_N=None) -> dict:
-  """Exact test nats of a machine, and the mean of training images; weights of the test images."""
-  train = likelihood.exact(params, train_NV, binarisation=binarisation)
+def exact(params: rbm.Params, train_NV, test_NV, binarisation: str, weights_N=None,
+          train_weights_N=None) -> dict:
+  """Exact test nats of a machine, and the mean of training images; weights of either's rows."""
+  train = likelihood.exact(params, train_NV, binarisation=binarisation, weights_N=train_weights_N)
   test = likelihood.exact(params, test_NV, binarisation=binarisation, weights_N=weights_N)
   return {**test, 'split': 'test', 'train_nats': train['test_nats']}
 

@@ -87,34 +87,39 @@ def monitor(model: dbm.DBM, binarisation: str, spec: data.Spec):
 
 
 def validator(model: dbm.DBM, binarisation: str, spec: data.Spec):
-  """Experiment.validate: the bound with a short schedule; while RBMs are trained, their errors."""
+  """Experiment.validate: the bound with a short schedule; while RBMs are trained, their errors.
+
+  Weighted where rows are.
+  """
   def validate(key, params, arrays):
     v_NV = data.fixed(arrays, binarisation, spec, split='valid')
     if isinstance(params, dbn.Params):
-      return {'valid_reconstruction_error': _reconstruction_error(key, model, params, v_NV)}
+      return {'valid_reconstruction_error': _reconstruction_error(
+        key, model, params, v_NV, arrays.weights)}
     q = model.posterior(params, v_NV, max_iterations=50)
-    bound = jnp.mean(model.bound(params, v_NV, q))
-    accuracy = {'valid_accuracy': jnp.mean(
-      model.features(params, q)[-1].argmax(-1) == arrays.labels)} if model.num_labels else {}
+    bound = data.mean(model.bound(params, v_NV, q), arrays.weights)
+    accuracy = {'valid_accuracy': data.mean(
+      model.features(params, q)[-1].argmax(-1) == arrays.labels, arrays.weights)
+                } if model.num_labels else {}
     if model.log2_states[1] <= MOST_ENUMERATED:
       return {'valid_bound_quick': bound - model.log_partition(params), **accuracy}
     if not model.binary:
       return accuracy
-    base_V = units.log_odds(model.complete(params, v_NV, q).mean(0))
+    base_V = units.log_odds(data.mean(model.complete(params, v_NV, q), arrays.weights))
     return {'valid_bound_quick': bound - annealing.quick_log_partition(
       key, model.fold(params), base_V, num_chains=100, betas=annealing.refined(500))}
 
   return validate
 
 
-def _reconstruction_error(key, model, stack: dbn.Params, v_NV):
+def _reconstruction_error(key, model, stack: dbn.Params, v_NV, weights_N=None):
   """Of the top RBM's data by its means, squared, for each image."""
   num_layers, depth = len(model.sizes) - 1 - (model.num_labels > 0), len(stack.layers) - 1
   x_NV = dbm.Stack(num_layers).top_input(key, stack, v_NV, 'means')
   (visible, hidden), top = dbm.copies(depth, num_layers), stack.layers[-1]
   h_NH = jax.nn.sigmoid(top.c_H + visible * (x_NV @ top.w_VH))
   back_NV = jax.nn.sigmoid(top.b_V + hidden * (h_NH @ top.w_VH.T))
-  return jnp.mean(jnp.sum((x_NV - back_NV)**2, axis=-1))
+  return data.mean(jnp.sum((x_NV - back_NV)**2, axis=-1), weights_N)
 
 
 def check(params: dbm.Params, batch) -> None:

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments._common import whole
 from experiments._common.holes import whole_rows
 from gen_models import data
 from gen_models.data.binarise import Split
@@ -91,7 +90,7 @@ def nats(log_density: Callable, params, dataset: data.Dataset) -> tuple[dict, fl
                            weights_N=test_N)
   if spec.missing:
     score = {**score, 'remarks': ['values are missing from rows: the whole ones are scored']}
-  return score, float(whole.mean(log_p(params, train_NV), train_N))
+  return score, float(data.mean(log_p(params, train_NV), train_N))
 
 
 def evaluate(log_density: Callable, params, dataset: data.Dataset) -> dict:

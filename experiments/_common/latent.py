@@ -16,10 +16,10 @@ def initialiser(model: vae.Model, spec: data.Spec):
   return init
 
 
-def mean_bound(key, model: vae.Model, params, x_NV, num_samples: int = 1) -> float:
-  """The bound with a few samples, the ELBO with one, averaged over images; nats."""
-  return float(jnp.mean(importance.log_likelihoods(
-    key, model.log_weights, params, x_NV, num_samples)[0]))
+def mean_bound(key, model: vae.Model, params, x_NV, num_samples: int = 1, weights_N=None) -> float:
+  """The bound with a few samples, the ELBO with one, averaged over rows as they weigh; nats."""
+  return float(data.mean(importance.log_likelihoods(
+    key, model.log_weights, params, x_NV, num_samples)[0], weights_N))
 
 
 def reconstructions(key, model: vae.Model, params, dataset, binarisation: str) -> dict:

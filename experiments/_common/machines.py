@@ -1,5 +1,6 @@
 """Boltzmann machines of any two layers on rows of a file: what spikes and sequences share."""
 
+import functools
 from typing import Literal
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import optax
 
 from experiments._common import boltzmann, custom
-from experiments._common.holes import whole_rows
+from experiments._common.holes import mean_whole, whole_rows
 from gen_models import data
 from gen_models.estimators.contrastive import contrastive, sparse_groups
 from gen_models.estimators.directions import centred
@@ -65,10 +66,7 @@ def mean(arrays, spec: data.Spec) -> jax.Array:
   v_NV = data.fixed(arrays, view(spec), spec, missing=True)
   if spec.missing:
     return data.mean_image(arrays, spec)
-  if arrays.weights is None:
-    return v_NV.mean(0)
-  weights_N = jnp.asarray(arrays.weights, jnp.float32)
-  return weights_N @ v_NV / weights_N.sum()
+  return data.mean(v_NV, arrays.weights)
 
 
 def in_zero_sum_gauge(machine: Machine) -> optax.GradientTransformation:
@@ -138,24 +136,25 @@ def bracket(key, machine: Machine, params, dataset, *, chains: int, temperatures
 
 
 def quick_nats(key, machine: Machine, params, arrays, spec: data.Spec) -> dict:
-  """Validation nats by 50 chains and 200 temperatures: enough to rank checkpoints of one run."""
+  """Validation nats by 50 chains and 200 temperatures: enough to rank checkpoints of one run.
+
+  Weighted where rows are, as the final score is.
+  """
   v_NV = data.fixed(arrays, view(spec), spec, split='valid', missing=True)
-  mean_V = data.mean_image(arrays, spec) if spec.missing else v_NV.mean(0)
+  mean_V = data.mean_image(arrays, spec) if spec.missing else data.mean(v_NV, arrays.weights)
   log_z = annealing.quick_log_partition(
     key, params, machine.visible.init(mean_V), num_chains=50, betas=annealing.linear(200),
     model=machine)
   if units.is_discrete(machine.visible) and not spec.missing:
-    return {'valid_nats_quick': likelihood.quick(machine.free_energy(params, v_NV), log_z)}
-  return {'valid_nats_quick': -mean_free_energy(machine, params, v_NV, spec) - log_z}
+    return {'valid_nats_quick': likelihood.quick(
+      machine.free_energy(params, v_NV), log_z, arrays.weights)}
+  return {'valid_nats_quick': -mean_free_energy(machine, params, v_NV, spec, arrays.weights)
+                              - log_z}
 
 
-def mean_free_energy(machine: Machine, params, v_NV, spec: data.Spec) -> jax.Array:
-  """Mean F(v) of rows, of those without holes; scalar nats. May be traced."""
-  if not spec.missing:
-    return jnp.mean(machine.free_energy(params, v_NV))
-  whole_N = ~jnp.isnan(v_NV).any(-1)  # the others have no free energy
-  free_N = machine.free_energy(params, jnp.where(whole_N[:, None], v_NV, 0.0))
-  return jnp.sum(jnp.where(whole_N, free_N, 0.0)) / jnp.sum(whole_N)
+def mean_free_energy(machine: Machine, params, v_NV, spec: data.Spec, weights_N=None) -> jax.Array:
+  """Mean F(v) of rows, of those without holes, weighted where rows are; scalar nats, traceable."""
+  return mean_whole(functools.partial(machine.free_energy, params), v_NV, spec, weights_N)
 
 
 def sample(key, machine: Machine, params, num: int) -> tuple[jax.Array, jax.Array]:

@@ -39,8 +39,3 @@ def fixed_point(update: Callable[[Any, Rows], Any], log_likelihood: Callable) ->
     return log_p_N * rows.weights_N / mean_rows(rows.weights_N)  # their mean is the weighted one
 
   return estimators.fixed_point(update, shares)
-
-
-def mean(x_N, weights_N):
-  """Mean of x, weighted where rows are; scalar."""
-  return x_N.mean() if weights_N is None else x_N @ weights_N / weights_N.sum()

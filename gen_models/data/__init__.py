@@ -38,10 +38,11 @@ from gen_models.data.sources import (
   with_validation,
 )
 from gen_models.data.specs import BadData, Spec
+from gen_models.data.weights import mean
 
 __all__ = ['KINDS', 'VIEWS', 'Arrays', 'BadData', 'Dataset', 'MissingData', 'Spec', 'Window',
            'batches', 'binarise', 'binarise_real', 'check_horizon', 'check_view', 'classes_of',
            'clipped', 'densest_rows', 'described', 'fixed', 'fixed_split', 'from_arrays', 'levels',
-           'load', 'load_described', 'mean_image', 'names', 'num_train', 'remember', 'row_at',
-           'rows_of_step', 'seen', 'shape', 'shapes', 'source', 'spec', 'split_key',
+           'load', 'load_described', 'mean', 'mean_image', 'names', 'num_train', 'remember',
+           'row_at', 'rows_of_step', 'seen', 'shape', 'shapes', 'source', 'spec', 'split_key',
            'stacked_digits', 'with_validation']

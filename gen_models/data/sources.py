@@ -93,7 +93,9 @@ class Dataset(NamedTuple):
     return [*(f'data set {spec.name}: {line}' for line in spec.remarks),
             *(f'data set {spec.name}: {count} of {spec.rows[split]} rows of {split} are rows of '
               'train as well: a score of them flatters a model that remembers'
-              for split, count in spec.repeated.items() if count)]
+              for split, count in spec.repeated.items() if count),
+            *([f'data set {spec.name}: rows have weights, by which they are drawn in training and '
+               'averaged in validation metrics and scores'] if spec.weighted else ())]
 
 
 def _format(shape, levels, rows, num_classes=10) -> Spec:

@@ -49,6 +49,17 @@ def draw(key: jax.Array, rows_B: jax.Array, table: Alias) -> jax.Array:
   return jnp.where(u_B < accept[rows_B], rows_B, alias[rows_B])
 
 
+def mean(x_N: jax.Array, weights_N: Any = None) -> jax.Array:
+  """sum_n w_n x_n / sum_n w_n over rows, the first axis; the plain mean where rows weigh the same.
+
+  `weights_N` is `Arrays.weights`: None for equal ones. May be traced.
+  """
+  if weights_N is None:
+    return jnp.mean(x_N, axis=0)
+  weights_N = jnp.asarray(weights_N, jnp.float32)
+  return weights_N @ jnp.asarray(x_N, jnp.float32) / jnp.sum(weights_N)
+
+
 def neighbours(x_NL: np.ndarray, identity: float) -> np.ndarray:
   """#{m : identity(x_n, x_m) >= identity}, itself included; int64 [N], computed in blocks."""
   found = np.zeros(len(x_NL), np.int64)

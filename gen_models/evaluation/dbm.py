@@ -144,7 +144,7 @@ _log_unnormalised = jax.jit(dbm.DBM.log_unnormalised, static_argnums=0)
 
 def score(key, model: dbm.DBM, params: dbm.Params, v_NV, z: annealing.Bracket, searched: dict, *,
           num_samples: int, binarisation: str, posterior_steps: int = 200, exact: bool = False,
-          report: Callable[[str], None] | None = None, **details) -> dict:
+          weights_N=None, report: Callable[[str], None] | None = None, **details) -> dict:
   """The score of images: kind 'bound', or 'exact' with the bounds beside it.
 
   Args:
@@ -156,6 +156,7 @@ def score(key, model: dbm.DBM, params: dbm.Params, v_NV, z: annealing.Bracket, s
     binarisation: recorded.
     posterior_steps: Gibbs steps with the data held, behind the upper bound.
     exact: whether log p(v) is enumerated too, log Z being exact.
+    weights_N: of the images; None for equal ones. All means are weighted alike.
     report: called with lines of progress.
     **details: recorded.
 
@@ -184,13 +185,15 @@ def score(key, model: dbm.DBM, params: dbm.Params, v_NV, z: annealing.Bracket, s
     z = likelihood.raised_by_images(z, bound_N, v_NV)
   agree = likelihood.resolved(z)
   sides = [float(side.log_partition) for side in (z.lower, z.upper)]
-  scores = {'importance_nats': float(importance_N.mean()
+  mean = functools.partial(np.average, weights=weights_N)
+  scores = {'importance_nats': float(mean(importance_N)
                                      - (z.log_partition if agree else max(sides))),
-            'importance_ess': float(size_N.mean()), **details.pop('scores', {})}
+            'importance_ess': float(mean(size_N)), **details.pop('scores', {})}
   common: dict[str, Any] = dict(binarisation=binarisation, num_samples=num_samples,
-                posterior_steps=posterior_steps, log_partition_sides=sides, **details)
+                posterior_steps=posterior_steps, log_partition_sides=sides,
+                weights_N=weights_N, **details)
   if exact:
-    scores['bound_nats'] = float(bound_N.mean()) - z.log_partition
+    scores['bound_nats'] = float(mean(bound_N)) - z.log_partition
     return likelihood.score(np.concatenate(exact_N) - z.log_partition, kind='exact',
                             scores=scores, **common)
   z_error = float(np.max([side.standard_error for side in (z.lower, z.upper)]))
@@ -201,7 +204,7 @@ def score(key, model: dbm.DBM, params: dbm.Params, v_NV, z: annealing.Bracket, s
   return likelihood.score(
     bound_N - max(sides), kind='bound', standard_error=z_error,
     effective_sample_size=size if np.isfinite(size) else None,
-    lower=float(bound_N.mean()) - max(sides), upper=float(upper_N.mean()) - min(sides),
+    lower=float(bound_N.mean()) - max(sides), upper=float(mean(upper_N)) - min(sides),
     resolved=agree, log_partition=max(sides), num_temperatures=z.lower.num_temperatures,
     importance=importance, remarks=weights.warnings(importance),
     scores=scores, **common)

@@ -134,7 +134,7 @@ def summed(b_Q, parts) -> annealing.Estimate:
 
 
 def score(key, params: dbn.Params, v_NV, z: annealing.Bracket, searched: dict | None = None, *,
-          num_samples: int = 100, binarisation: str,
+          num_samples: int = 100, binarisation: str, weights_N=None,
           report: Callable[[str], None] | None = None, **details) -> dict:
   """A likelihood.score of kind 'bound': test_nats, and `lower`, the bound with the larger log Z.
 
@@ -154,6 +154,7 @@ def score(key, params: dbn.Params, v_NV, z: annealing.Bracket, searched: dict | 
     z, searched: log Z of the top layer, and the entry of the record about it, from `bracket`.
     num_samples: K.
     binarisation: recorded.
+    weights_N: of the images; None for equal ones. All means are weighted alike.
     report: called with lines of progress.
     **details: recorded.
 
@@ -184,19 +185,22 @@ def score(key, params: dbn.Params, v_NV, z: annealing.Bracket, searched: dict | 
   agree = likelihood.resolved(z)
   z_error = float(np.max([side.standard_error for side in sides]))
   size = min(side.effective_sample_size for side in sides)
-  scores = {'importance_nats': float(np.mean(np.concatenate(estimates))
+  mean = partial(np.average, weights=weights_N)
+  share_N = np.ones(len(v_NV)) if weights_N is None else np.asarray(weights_N, np.float64)
+  share_N = share_N / share_N.sum()
+  scores = {'importance_nats': float(mean(np.concatenate(estimates))
                                      - (z.log_partition if agree else log_z)),
-            'importance_ess': float(np.mean(np.concatenate(sizes)))}
+            'importance_ess': float(mean(np.concatenate(sizes)))}
   importance = weights.entry(np.concatenate(variances), np.concatenate(tails, axis=1), num_samples)
   if searched:
     details['searches'] = searched
   return likelihood.score(
     bound_N - log_z, kind='bound', binarisation=binarisation,
-    standard_error=float(np.hypot(np.sqrt(error_N.sum()) / len(v_NV), z_error)),
+    standard_error=float(np.hypot(np.sqrt(share_N**2 @ error_N), z_error)),
     effective_sample_size=size if np.isfinite(size) else None,
     lower=float(np.mean(bound_N - log_z)), resolved=agree, log_partition=log_z,
     log_partition_sides=[side.log_partition for side in sides],
     log_partition_error=z_error if np.isfinite(z_error) else None,
     num_temperatures=z.lower.num_temperatures, num_samples=num_samples,
-    importance=importance, remarks=weights.warnings(importance),
+    importance=importance, remarks=weights.warnings(importance), weights_N=weights_N,
     scores={**scores, **details.pop('scores', {})}, **details)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gen_models import data
 from gen_models.evaluation import weights
 from gen_models.models import rbm, units
 from gen_models.samplers import annealing, searches, tempering, thorough as thorough_lib
@@ -70,8 +71,15 @@ def _shares(weights_N, num: int) -> np.ndarray:
   return weights_N / weights_N.sum()
 
 
-def no_likelihood(why: str, *, num_images: int, binarisation: str, **details) -> dict:
-  """The score of a model that has no density: no nats, and `why` there are none."""
+def no_likelihood(why: str, *, num_images: int, binarisation: str, weights_N=None,
+                  **details) -> dict:
+  """The score of a model that has no density: no nats, and `why` there are none.
+
+  With weights, those of the rows by which its scores are averaged, the record says `weighted`.
+  """
+  if weights_N is not None:
+    effective = 1 / float(np.sum(_shares(weights_N, num_images)**2))
+    details = {**details, 'weighted': True, 'effective_rows': effective}
   return {'test_nats': None, 'kind': 'none', 'why': why, 'standard_error': None,
           'effective_sample_size': None, 'lower': None, 'upper': None,
           'image_standard_error': None, 'num_images': num_images, 'binarisation': binarisation,
@@ -124,12 +132,14 @@ def ais(key, params, v_NV, *, base_V, binarisation: str, num_chains: int = 100, 
                **remarks)
 
 
-def quick(free_N, log_z) -> jax.Array:
+def quick(free_N, log_z, weights_N=None) -> jax.Array:
   """-mean F - log Z of discrete rows, with log Z at least -F of each: for use inside jit; nats.
+
+  The mean is weighted where rows are.
 
   A quick estimate of log Z may lack a mode that the rows show; no row gets a probability above one.
   """
-  return -jnp.mean(free_N) - jnp.maximum(log_z, -jnp.min(free_N))
+  return -data.mean(free_N, weights_N) - jnp.maximum(log_z, -jnp.min(free_N))
 
 
 RESOLVED_NATS = 1.0

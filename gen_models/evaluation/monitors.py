@@ -14,6 +14,8 @@
   chain_moment_error      mean_i |<v_i>_train - <v_i>_chains|
   chain_extreme           max |v_i| over chains: of real-valued units, the first to blow up
 
+Means over the data are weighted where rows are, as those of the chains then are too.
+
 Covariances are taken about the mean of all chains, so chains that each stay in a mode of their own
 count as not mixing. tau is at most 2 T + 1 when T steps are followed.
 
@@ -102,9 +104,11 @@ def of_machine(model: Model, see: See, *, num_steps: int = 100) -> Monitor:
   def monitor(key, params, memory, train, valid):
     (machine, v_BV), (_, u_BV) = see(params, train, 'train'), see(params, valid, 'valid')
     params = machine
-    of_train = jnp.mean(model.free_energy(params, v_BV))
-    metrics = {'free_energy_gap': jnp.mean(model.free_energy(params, u_BV)) - of_train,
-               'interaction_gap': jnp.mean(model.free_energy(params, shuffled(v_BV))) - of_train,
+    of_data_B, of_valid_B = weights_of(train), weights_of(valid)
+    of_train = data.mean(model.free_energy(params, v_BV), of_data_B)
+    apart_B = model.free_energy(params, shuffled(drawn(v_BV, of_data_B)))
+    metrics = {'free_energy_gap': data.mean(model.free_energy(params, u_BV), of_valid_B) - of_train,
+               'interaction_gap': jnp.mean(apart_B) - of_train,
                **constant_units(model, params, v_BV)}
     chains = at_model(memory.chains)
     if chains == ():
@@ -119,7 +123,7 @@ def of_machine(model: Model, see: See, *, num_steps: int = 100) -> Monitor:
     return {
       **metrics,
       'free_energy_gap_chains': jnp.mean(model.free_energy(params, v_CV)) - of_train,
-      'chain_moment_error': jnp.mean(jnp.abs(v_CV.mean(0) - v_BV.mean(0))),
+      'chain_moment_error': jnp.mean(jnp.abs(v_CV.mean(0) - data.mean(v_BV, of_data_B))),
       'chain_extreme': jnp.max(jnp.abs(v_CV)),
       'autocorrelation_time': autocorrelation_time(rho_T)}
 
@@ -141,6 +145,23 @@ def of_network(activations: Activations) -> Monitor:
     return _constant(activations(params, train, 'train'))
 
   return monitor
+
+
+def weights_of(arrays: Any) -> jax.Array | None:
+  """Weights [B] of a split's rows, None where all are equal."""
+  return getattr(arrays, 'weights', None)
+
+
+def drawn(v_BV, weights_B=None) -> jax.Array:
+  """Rows in proportion to their weights, [B, V]: row k at the shares (k, k + 1] / B of their sum.
+
+  The rows themselves where all weigh the same.
+  """
+  if weights_B is None:
+    return v_BV
+  upto_B = jnp.cumsum(weights_B) / jnp.sum(weights_B)
+  middle_B = (jnp.arange(len(v_BV), dtype=upto_B.dtype) + 0.5) / len(v_BV)
+  return v_BV[jnp.minimum(jnp.searchsorted(upto_B, middle_B), len(v_BV) - 1)]
 
 
 def shuffled(v_BV) -> jax.Array:

@@ -164,7 +164,8 @@ def compare(x_ND, y_ND, shape) -> dict[str, float]:
 
 
 def table(key, draw: Callable[[jax.Array, int], Any], test_ND, train_MD, *, shape,
-          num_sets: int = 5, cap: int = 2000, intensities_MD=None) -> dict[str, dict]:
+          num_sets: int = 5, cap: int = 2000, intensities_MD=None, test_weights_N=None,
+          train_weights_M=None) -> dict[str, dict]:
   """Every score of a model, with its floor.
 
   A set is n draws, n test images and n training images at random, n = min(test, train, cap); draws
@@ -181,6 +182,8 @@ def table(key, draw: Callable[[jax.Array, int], Any], test_ND, train_MD, *, shap
     cap: largest n.
     intensities_MD: training images before they were binarised, where they were: what a copier of
       grey images copies.
+    test_weights_N, train_weights_M: of rows that do not weigh the same: those of a set are drawn in
+      proportion to them, with replacement, as in training.
 
   Returns:
     {score: {value, low, high, floor, floor_low, floor_high, better, n, num_sets}}, JSON-able.
@@ -202,8 +205,8 @@ def table(key, draw: Callable[[jax.Array, int], Any], test_ND, train_MD, *, shap
       raise ValueError(f'draws have shape {x_ND.shape}, not {(n, test_ND.shape[1])}')
     if not jnp.isfinite(x_ND).all():
       raise FloatingPointError('draws are not finite: the parameters have diverged')
-    y_ND = test_ND[jax.random.permutation(key_test, len(test_ND))[:n]]
-    rows_N = jax.random.permutation(key_train, len(train_MD))[:n]
+    y_ND = test_ND[_rows(key_test, len(test_ND), n, test_weights_N)]
+    rows_N = _rows(key_train, len(train_MD), n, train_weights_M)
     references = copies.references(train_MD, intensities_MD)
     near_y = copies.nearest_of(y_ND, references)
     draws.append({**compare(x_ND, y_ND, shape),
@@ -220,3 +223,11 @@ def table(key, draw: Callable[[jax.Array, int], Any], test_ND, train_MD, *, shap
     **dict(zip(('floor', 'floor_low', 'floor_high'), spread(name, reals))),
     'better': BETTER[name.removesuffix('_pixels').removesuffix('_features')],
     'n': n, 'num_sets': num_sets} for name in draws[0]}
+
+
+def _rows(key, num: int, n: int, weights_N=None) -> jax.Array:
+  """n of `num` rows at random, int [n]: distinct ones, or in proportion to their weights."""
+  if weights_N is None:
+    return jax.random.permutation(key, num)[:n]
+  weights_N = jnp.asarray(weights_N, jnp.float32)
+  return jax.random.choice(key, num, (n,), p=weights_N / jnp.sum(weights_N))

@@ -201,7 +201,7 @@ def sample_scores(run, space: str) -> dict[str, Any]:
   """The fields of Result in which draws are compared with test images.
 
   With several seeds, the sets of draws come from the seeds cyclically, so their interval includes
-  the variation between seeds.
+  the variation between seeds. Rows that have weights are drawn in proportion to them.
   """
   experiment = run.experiment
   from gen_models import data
@@ -221,7 +221,9 @@ def sample_scores(run, space: str) -> dict[str, Any]:
              if space in ('dynamic', 'threshold') and spec.kind != 'binary' else None)
   key = keys.evaluation(seed + run.config['seeds'])
   shape = spec.seen_shape if spec.is_image else (spec.num_visible,)
-  table = samples.table(key, draw, test_ND, train_ND, shape=shape, intensities_MD=grey_ND)
+  table = samples.table(key, draw, test_ND, train_ND, shape=shape, intensities_MD=grey_ND,
+                        test_weights_N=run.dataset.test.weights,
+                        train_weights_M=run.dataset.train.weights)
   value, _ = json_fields.finite(table)
   power, _ = json_fields.finite(
     copies.power(jax.random.fold_in(key, 1), test_ND, train_ND, grey_ND))

@@ -51,6 +51,24 @@ def test_autocorrelation_is_that_of_the_kernel():
   assert exact_T[0] > 0.2  # there is something to see
 
 
+def test_monitors_weigh_rows_as_training_does():
+  draws = np.random.default_rng(1)
+  v_BV = draws.integers(0, 2, (12, len(PARAMS.b_V))).astype(np.float32)
+  w_B = np.float32(draws.integers(1, 4, 12))
+  train, valid = (data.Arrays(rows, weights=w) for rows, w in ((v_BV, w_B), (1 - v_BV, w_B[::-1])))
+  _, chains = at_equilibrium(20)
+  found = jax.jit(monitors.of_machine(
+    rbm, lambda params, arrays, split: (params, jnp.asarray(arrays.rows)), num_steps=2))(
+      jax.random.key(0), PARAMS, Memory(chains, ()), train, valid)
+  free_NB = np.asarray(rbm.free_energy(PARAMS, jnp.asarray(np.stack([v_BV, 1 - v_BV]))))
+  of_train, of_valid = (np.average(free, weights=w) for free, w in zip(free_NB, (w_B, w_B[::-1])))
+  np.testing.assert_allclose(found['free_energy_gap'], of_valid - of_train, rtol=1e-4, atol=1e-5)
+  apart_V = np.abs(np.mean(chains.v_CV, axis=0) - np.average(v_BV, axis=0, weights=w_B))
+  np.testing.assert_allclose(found['chain_moment_error'], apart_V.mean(), rtol=1e-4)
+  drawn_B = monitors.drawn(jnp.arange(12, dtype=jnp.int32), w_B)
+  assert np.all(np.abs(np.bincount(drawn_B, minlength=12) - 12 * w_B / w_B.sum()) < 1)
+
+
 def test_chains_that_do_not_move_have_the_longest_time():
   # Two modes far apart, and no way between them.
   stuck = rbm.Params(jnp.full((6, 6), 9.0), jnp.full(6, -27.0), jnp.full(6, -27.0))

@@ -275,6 +275,15 @@ def test_a_table_of_one_set_is_made_by_compare(digits):
       np.testing.assert_allclose(row[key], value[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+def test_rows_of_a_set_are_drawn_as_they_weigh():
+  # 4000 rows; a count is within 5 of its standard deviations but for one key in 10^5.
+  w_N = np.array([0.0, 1.0, 3.0, 4.0])
+  counts_N = np.bincount(samples._rows(jax.random.key(0), 4, 4000, w_N), minlength=4)
+  p_N = w_N / w_N.sum()
+  assert np.all(np.abs(counts_N - 4000 * p_N) <= 5 * np.sqrt(4000 * p_N * (1 - p_N)))
+  assert sorted(samples._rows(jax.random.key(0), 4, 4).tolist()) == [0, 1, 2, 3]
+
+
 def test_draws_that_cannot_be_scored_raise(digits):
   train, _, test = digits
   with pytest.raises(ValueError, match=r'\(7, 64\), not \(300, 64\)'):

@@ -4,9 +4,18 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import gaussian_rbm, mixture, rbm as any_rbm, rbm_protein, rbm_spikes, vae
+from experiments import (
+  gaussian_rbm,
+  linear_rbm,
+  mixture,
+  rbm as any_rbm,
+  rbm_protein,
+  rbm_spikes,
+  vae,
+)
 from experiments._common import machines
 from gen_models import data
+from gen_models.evaluation import likelihood
 from gen_models.evaluation.score import Score
 from gen_models.training import loop
 
@@ -53,6 +62,36 @@ def test_sequences_are_scored_weighted_with_contacts():
   assert set(score.baselines) == {'independent columns'}
   assert set(pictures) == {'sequence logos', 'moments', 'contacts'}
   np.testing.assert_allclose(np.asarray(params.w_VH).reshape(8, 21, 4).sum(1), 0, atol=1e-5)
+
+
+def test_validation_metrics_of_weighted_rows_are_those_of_repeated_ones(own_files):
+  draws = np.random.default_rng(6)
+  x_NV, w_N = draws.integers(0, 2, (60, 6)).astype(np.uint8), draws.integers(1, 4, 60)
+  splits = {'train': slice(0, 40), 'valid': slice(40, 50), 'test': slice(50, 60)}
+  for kind, rows_NV in (('binary', x_NV), ('real', draws.random((60, 6)))):
+    np.savez(own_files / f'weighted_{kind}.npz', **{
+      s: rows_NV[rows] for s, rows in splits.items()}, **{
+        f'{s}_weights': w_N[rows] for s, rows in splits.items()})
+    np.savez(own_files / f'repeated_{kind}.npz', **{
+      s: np.repeat(rows_NV[rows], w_N[rows], axis=0) for s, rows in splits.items()})
+  few = dict(num_hidden=3, num_steps=10, chains=10, batch_size=5)
+  for module, kind, options in (
+      (any_rbm, 'binary', few), (gaussian_rbm, 'real', {'num_hidden': 3}),
+      (linear_rbm, 'real', {'num_hidden': 3})):
+    names = [f'npz:{how}_{kind}.npz' for how in ('weighted', 'repeated')]
+    weighted, repeated = (data.load(name) for name in names)
+    assert any('rows have weights' in line for line in weighted.remarks)
+    assert not any('rows have weights' in line for line in repeated.remarks)
+    made, other = (module.experiment(dataset=name, **options) for name in names)
+    params = made.phases[0].init(jax.random.key(0), weighted.train, None)
+    found, expected = (jax.jit(e.validate)(jax.random.key(1), params, d.valid) for e, d in (
+      (made, weighted), (other, repeated)))
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+      np.testing.assert_allclose(value, expected[name], rtol=1e-4, err_msg=f'{module} {name}')
+  free_N = -np.log(w_N)
+  np.testing.assert_allclose(likelihood.quick(free_N, 9.0, w_N),
+                             likelihood.quick(np.repeat(free_N, w_N), 9.0), rtol=1e-5)
 
 
 def test_the_gauge_is_a_projection_of_the_update():
