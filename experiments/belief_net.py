@@ -121,17 +121,14 @@ def experiment(*, dataset: DatasetName = 'mnist',
 
   def evaluate(key, params, dataset, report):
     key_bound, key_elbo, key_train = jax.random.split(key, 3)
-    train_NV, test_NV = (data.fixed_split(dataset, split, binarisation)
-                         for split in ('train', 'test'))
+    train_NV, test_NV = (data.fixed_split(dataset, s, binarisation) for s in ('train', 'test'))
     return {
       **importance.bound(
-        key_bound, model, params, test_NV, binarisation=binarisation,
-        num_samples=importance_samples, report=report,
-        weights_N=dataset.test.weights,
-        scores={'elbo': mean_bound(key_elbo, model, params, test_NV,
-                                   weights_N=dataset.test.weights),
-                'train_elbo': mean_bound(key_train, model, params, train_NV,
-                                         weights_N=dataset.train.weights)}),
+        key_bound, model, params, test_NV, binarisation=binarisation, report=report,
+        num_samples=importance_samples, weights_N=dataset.test.weights,
+        scores={'elbo': mean_bound(key_elbo, model, params, test_NV, 1, dataset.test.weights),
+                'train_elbo': mean_bound(
+                  key_train, model, params, train_NV, 1, dataset.train.weights)}),
       'split': 'test', 'baselines': baseline_scores(dataset, binarisation)}
 
   def validate(key, params, arrays):

@@ -153,6 +153,20 @@ def error_percent(log_p_NQ, y_N, weights_N=None) -> float:
   return 100 * float(np.average(log_p_NQ.argmax(-1) != y_N, weights=weights_N))
 
 
+def scored(params, dataset: data.Dataset, binarisation: str) -> dict:
+  """Errors and cross-entropy of test rows, the error of validation rows; weighted as they are."""
+  log_p_NQ, y_N = log_p_of(params, dataset, binarisation)
+  weights_N = dataset.test.weights
+  return likelihood.no_likelihood(
+    'a classifier', num_images=len(y_N), binarisation=binarisation, split='test',
+    weights_N=weights_N, scores={
+      'error_percent': error_percent(log_p_NQ, y_N, weights_N),
+      'valid_error_percent': error_percent(
+        *log_p_of(params, dataset, binarisation, 'valid'), dataset.valid.weights),
+      'cross_entropy': -float(np.average(
+        log_p_NQ[np.arange(len(y_N)), y_N], weights=weights_N))})
+
+
 def reconstruction_error(key, params: dbn.Params, x_NV, weights_N=None) -> jax.Array:
   """While a layer is pretrained: the squared reconstruction error of its input, for each row."""
   v_NV = dbn.feature_means(params, x_NV)
@@ -224,15 +238,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
 
   def evaluate(key, params, dataset, report):
     del key, report
-    log_p_NQ, y_N = log_p_of(params, dataset, real)
-    weights_N = dataset.test.weights
-    valid_error = error_percent(*log_p_of(params, dataset, real, 'valid'), dataset.valid.weights)
-    return likelihood.no_likelihood(
-      'a classifier', num_images=len(y_N), binarisation=real, split='test', weights_N=weights_N,
-      scores={'error_percent': error_percent(log_p_NQ, y_N, weights_N),
-              'valid_error_percent': valid_error,
-              'cross_entropy': -float(np.average(log_p_NQ[np.arange(len(y_N)), y_N],
-                                                 weights=weights_N))})
+    return scored(params, dataset, real)
 
   return Experiment(
     dataset=dataset, binarisation=binarisation, phases=(*phases, finetune), evaluate=evaluate,

@@ -132,9 +132,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
     elif dataset.name == judged.STACKED:
       scores = judged.stack_scores(key, jax.jit(draw, static_argnums=2), params, dataset, report)
     return likelihood.no_likelihood(
-      'adversarial networks are drawn from, not evaluated',
-      num_images=len(dataset.test.rows), binarisation='real', split='test',
-      **({'scores': scores} if scores else {}))
+      'adversarial networks are drawn from, not evaluated', num_images=len(dataset.test.rows),
+      binarisation='real', split='test', **({'scores': scores} if scores else {}))
 
   def pictures(key, params, dataset):
     del dataset
