@@ -79,8 +79,8 @@ def effective(machine: Any, params, v_ND, weights_N=None) -> np.ndarray:
 def scores(j_LQLQ, gap: int | None = None) -> np.ndarray:
   """S [L, L] of couplings in any gauge, 0 on the diagonal.
 
-  `gap` is the number of the letter that stands for no residue: gaps come in stretches, so its
-  couplings say little of the structure and are left out of the norm.
+  `gap` is the number of the letter that stands for no residue, where that one is left out of the
+  norm, as Ekeberg et al. do because gaps come in stretches; Tubiana et al. count all letters.
   """
   j = np.asarray(j_LQLQ, np.float64)
   j = j - j.mean(1, keepdims=True)
