@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from gen_models.evaluation import mutations as mutations_lib
 from gen_models.experiment import NO_LETTERS, Questions
-from gen_models.models import dbn as dbn_lib, gibbs, label_rbm, rbm, units
+from gen_models.models import dbn as dbn_lib, gibbs, joined, label_rbm, rbm, units
 from gen_models.models.gibbs import Chains
 from gen_models.samplers import conditional
 
@@ -323,8 +323,8 @@ def tempered(model: Any, params: Any, temperature: float) -> Any:
   if temperature == 1:
     return params
   for layer in (model.visible, model.hidden):
-    if not all(part.levels or isinstance(part, units.Labelled) for part in (
-        layer.layers if isinstance(layer, units.Joined) else (layer,))):
+    if not all(part.levels or isinstance(part, joined.Labelled) for part in (
+        layer.layers if isinstance(layer, joined.Joined) else (layer,))):
       raise ValueError(f'temperature {temperature:g}: of {type(layer).__name__} units p^(1/T) is '
                        'not a machine of the same units, so only temperature 1 can be drawn from')
   return jax.tree.map(lambda x: x / temperature, params)

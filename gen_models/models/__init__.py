@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     gan,
     gaussian,
     gibbs,
+    joined,
     label_rbm,
     linear_rbm,
     machine,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     pca,
     rbm,
     rows,
+    tails,
     units,
     vae,
   )
@@ -34,13 +36,13 @@ if TYPE_CHECKING:
 
 __all__ = [
   'Machine', 'belief_net', 'bits', 'convolutions', 'counts', 'dbm', 'dbn',
-  'double_rectified', 'feedforward', 'gan', 'gaussian', 'gibbs', 'label_rbm', 'linear_rbm',
-  'machine', 'mixture', 'networks', 'pca', 'rbm', 'rows', 'units', 'vae']
+  'double_rectified', 'feedforward', 'gan', 'gaussian', 'gibbs', 'joined', 'label_rbm',
+  'linear_rbm', 'machine', 'mixture', 'networks', 'pca', 'rbm', 'rows', 'tails', 'units', 'vae']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
   ('belief_net', 'bits', 'convolutions', 'counts', 'dbm', 'dbn', 'double_rectified',
-   'feedforward', 'gan', 'gaussian', 'gibbs',
+   'feedforward', 'gan', 'gaussian', 'gibbs', 'joined',
    'label_rbm', 'linear_rbm', 'machine', 'mixture', 'networks', 'pca', 'rbm', 'rows',
-   'units', 'vae'),
+   'tails', 'units', 'vae'),
   {'Machine': 'gen_models.models.machine'})

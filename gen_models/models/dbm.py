@@ -43,7 +43,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gen_models.models import gibbs, machine, rbm, units
+from gen_models.models import gibbs, joined, machine, rbm, units
 
 MAX_ENUMERATED_STATES = 2**20
 _HELD = 1e3  # an input so large that a one-of-Q unit's mean is the state that is held
@@ -208,8 +208,8 @@ class DBM:
   def _cut(self, x, parity: int) -> list:
     return jnp.split(x, np.cumsum(self.sizes[parity::2])[:-1], axis=-1)
 
-  def _side(self, parity: int) -> units.Joined:
-    return units.Joined(self.layers[parity::2], self.sizes[parity::2])
+  def _side(self, parity: int) -> joined.Joined:
+    return joined.Joined(self.layers[parity::2], self.sizes[parity::2])
 
   def _join_biases(self, biases):
     return jnp.concatenate(biases) if self.binary else units.Parts(tuple(biases))
@@ -388,7 +388,7 @@ class DBM:
 
   def _upper(self, params: Params) -> '_Upper':
     folded, size = self.fold(params), self.sizes[0]
-    even = units.Joined(self.layers[2::2], self.sizes[2::2])
+    even = joined.Joined(self.layers[2::2], self.sizes[2::2])
     of_E, of_O = (units.Parts(tuple(params.biases[first::2])) for first in (2, 1))
     return _Upper(even, of_E, self._side(1), of_O, folded.w_VH[:size], folded.w_VH[size:])
 
@@ -445,9 +445,9 @@ class DBM:
 class _Upper(NamedTuple):
   """The layers above the data as a machine of two layers, and what the data say to it."""
 
-  even: units.Joined
+  even: joined.Joined
   of_E: Any
-  odd: units.Joined
+  odd: joined.Joined
   of_O: Any
   w_VO: jax.Array
   w_EO: jax.Array
@@ -498,7 +498,7 @@ def fixed_point(once, means, tolerance: float, max_iterations: int, damping: flo
   return solve
 
 
-def _log_sum(even: units.Joined, of_E, odd: units.Joined, of_O, w_EO, y_BO) -> jax.Array:
+def _log_sum(even: joined.Joined, of_E, odd: joined.Joined, of_O, w_EO, y_BO) -> jax.Array:
   """log sum_{x_E, x_O} exp(log_base + x_E.W.x_O + x_O.y), [B]: the side of fewer states summed."""
   count_E, count_O = even.log2_states, odd.log2_states
   if min(count_E, count_O) > math.log2(MAX_ENUMERATED_STATES):

@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import log_ndtr
 
-from gen_models.models import units
+from gen_models.models import tails, units
 
 _TAIL = -3.0  # below it the continued fraction has all digits of float32
 _FRACTIONS = 11  # with the rest estimated: 2e-7
@@ -136,7 +136,7 @@ class DoubleRectified:
     above = jax.random.uniform(key_side, y.shape) < jax.nn.sigmoid(log_a - log_b)
     x = y + theta.bias_D
     m = jnp.where(above, (x - theta.gap_D) / root_a, (-x - theta.gap_D) / root_b)
-    size = units.truncated_normal(key_size, m)
+    size = tails.truncated_normal(key_size, m)
     return jnp.where(above, size / root_a, -size / root_b)
 
   def square(self, theta, y):

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gen_models import indices
-from gen_models.models import rbm, units
+from gen_models.models import joined, rbm, units
 from gen_models.models.machine import Machine
 
 
@@ -66,4 +66,4 @@ def model(num_labels: int) -> Machine:
 
     p(y | h) = softmax(b_y + W_y.h).
   """
-  return Machine(units.Labelled(num_labels), units.BERNOULLI)
+  return Machine(joined.Labelled(num_labels), units.BERNOULLI)

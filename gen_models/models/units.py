@@ -10,13 +10,11 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import log_ndtr, ndtri
+from jax.scipy.special import log_ndtr
 
-from gen_models.models import bits
+from gen_models.models import bits, tails
 
 LOG_2_PI = math.log(2 * math.pi)
-
-_FAR = 12.0  # below -12 float32 runs out, and series of the tail of a Gaussian are right to 2e-4
 
 
 def log_odds(mean: jax.Array, smoothing: float = 0.01) -> jax.Array:
@@ -87,7 +85,7 @@ class Layer(Protocol):
     ...
 
 
-class _OneBias:
+class OneBias:
   """A layer whose only parameter is a bias: its statistic is x."""
 
   def log_base(self, theta_D, x):
@@ -101,7 +99,7 @@ class _OneBias:
 
 
 @dataclasses.dataclass(frozen=True)
-class Bernoulli(_OneBias):
+class Bernoulli(OneBias):
   """x in {0, 1}, log_base = theta.x; cumulant softplus(theta + y), mean sigma(theta + y)."""
 
   levels, group, neutral = 2, 1, 0.5
@@ -127,7 +125,7 @@ class Bernoulli(_OneBias):
 
 
 @dataclasses.dataclass(frozen=True)
-class Spin(_OneBias):
+class Spin(OneBias):
   """x in {-1, 1}, log_base = theta.x; cumulant log 2 cosh(theta + y), mean tanh(theta + y)."""
 
   levels, group, neutral = 2, 1, 0.0
@@ -153,7 +151,7 @@ class Spin(_OneBias):
 
 
 @dataclasses.dataclass(frozen=True)
-class Categorical(_OneBias):
+class Categorical(OneBias):
   """Groups of `num_states` units of which one is 1, the others 0 (Potts); log_base = theta.x.
 
   The cumulant is a logsumexp over each group, the mean its softmax.
@@ -200,7 +198,7 @@ class Categorical(_OneBias):
 
 
 @dataclasses.dataclass(frozen=True)
-class Linear(_OneBias):
+class Linear(OneBias):
   """Gaussian x of variance 1, log_base = theta.x - |x|^2 / 2; mean theta + y."""
 
   levels, group, neutral = 0, 1, 0.0
@@ -309,7 +307,7 @@ class Gaussian:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rectified(_OneBias):
+class Rectified(OneBias):
   """x >= 0, log_base = theta.x - |x|^2 / 2: a Gaussian cut off at zero.
 
   With m = theta + y: cumulant m^2 / 2 + log Phi(m) + log(2 pi) / 2, mean m + phi(m) / Phi(m).
@@ -328,17 +326,18 @@ class Rectified(_OneBias):
   def mean(self, theta_D, y):
     m = theta_D + y
     # Far below zero the two terms cancel; there the series of Mills' ratio is used.
-    far = jnp.minimum(m, -_FAR)
-    near = jnp.maximum(m, -_FAR)
+    far = jnp.minimum(m, -tails.FAR)
+    near = jnp.maximum(m, -tails.FAR)
     hazard = jnp.exp(-near**2 / 2 - LOG_2_PI / 2 - log_ndtr(near))
-    return jnp.where(m < -_FAR, -_scaled_tail_mean(far) / far, near + hazard)
+    return jnp.where(m < -tails.FAR, -tails.scaled_mean(far) / far, near + hazard)
 
   def sample(self, key, theta_D, y):
-    return truncated_normal(key, theta_D + y)
+    return tails.truncated_normal(key, theta_D + y)
 
   def square(self, theta_D, y):
     m = theta_D + y
-    return jnp.where(m < -_FAR, _tail_square(jnp.minimum(m, -_FAR)), 1 + m * self.mean(theta_D, y))
+    far = jnp.minimum(m, -tails.FAR)
+    return jnp.where(m < -tails.FAR, tails.square(far), 1 + m * self.mean(theta_D, y))
 
   def init(self, mean_D):
     return jnp.asarray(mean_D)
@@ -346,129 +345,6 @@ class Rectified(_OneBias):
   def check(self, x):
     _require(np.isfinite(x) & (np.asarray(x) >= 0), x, 'rectified units are finite and >= 0',
              'shift the data, or use Gaussian units')
-
-
-@dataclasses.dataclass(frozen=True)
-class Labelled(_OneBias):
-  """Bernoulli units of which the last `num_labels` are one-of-Q: features beside a label."""
-
-  num_labels: int
-
-  levels, group, neutral = 0, 1, 0.5  # no single level: label_rbm enumerates
-
-  def _both(self, fn, *args):
-    """fn(layer, args) of features and of the label."""
-    first, last = ([a[..., part] for a in args] for part in (
-      slice(None, -self.num_labels), slice(-self.num_labels, None)))
-    return fn(BERNOULLI, *first), fn(Categorical(self.num_labels), *last)
-
-  def cumulant(self, theta_D, y):
-    features, label = self._both(lambda layer, t, y: layer.cumulant(t, y), theta_D, y)
-    return features + label
-
-  def mean(self, theta_D, y):
-    return jnp.concatenate(self._both(lambda layer, t, y: layer.mean(t, y), theta_D, y), axis=-1)
-
-  def sample(self, key, theta_D, y):
-    keys = iter(jax.random.split(key))
-    return jnp.concatenate(self._both(
-      lambda layer, t, y: layer.sample(next(keys), t, y), theta_D, y), axis=-1)
-
-  def square(self, theta_D, y):
-    return self.mean(theta_D, y)
-
-  def init(self, mean_D):
-    return jnp.concatenate(self._both(lambda layer, m: layer.init(m), mean_D))
-
-  def check(self, x):
-    self._both(lambda layer, x: layer.check(x), np.asarray(x))
-
-
-class Parts(NamedTuple):
-  """Parameters of joined layers, those of one after another."""
-
-  parts: tuple[Any, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Joined:
-  """Layers side by side as one: their units are independent of each other.
-
-  Attributes:
-    layers: their kinds; there may be none.
-    sizes: units of each.
-  """
-
-  layers: tuple[Layer, ...]
-  sizes: tuple[int, ...]
-
-  levels, group, neutral = 0, 1, 0.0  # no single level: `states` enumerates
-
-  def _each(self, name: str, theta: Parts, *args) -> list:
-    """What the function `name` of each layer makes of its part of theta and of the arrays."""
-    cuts = np.cumsum(self.sizes, dtype=int)[:-1]
-    arrays = [jnp.split(x, cuts, axis=-1) for x in args]
-    return [getattr(layer, name)(*of) for layer, *of in zip(self.layers, theta.parts, *arrays)]
-
-  def _sum(self, name, theta, x):
-    return sum(self._each(name, theta, x), jnp.zeros(x.shape[:-1]))
-
-  def _concatenated(self, name, theta, y):
-    return jnp.concatenate(self._each(name, theta, y), axis=-1) if self.layers else y
-
-  def log_base(self, theta, x):
-    return self._sum('log_base', theta, x)
-
-  def cumulant(self, theta, y):
-    return self._sum('cumulant', theta, y)
-
-  def mean(self, theta, y):
-    return self._concatenated('mean', theta, y)
-
-  def square(self, theta, y):
-    return self._concatenated('square', theta, y)
-
-  def sample(self, key, theta, y):
-    if not self.layers:
-      return y
-    keys = jax.random.split(key, len(self.layers))
-    parts = jnp.split(y, np.cumsum(self.sizes, dtype=int)[:-1], axis=-1)
-    return jnp.concatenate([layer.sample(k, t, part) for layer, k, t, part in zip(
-      self.layers, keys, theta.parts, parts)], axis=-1)
-
-  def statistics(self, theta, x):
-    return Parts(tuple(self._each('statistics', theta, x)))
-
-  def expected_statistics(self, theta, y):
-    return Parts(tuple(self._each('expected_statistics', theta, y)))
-
-  def init(self, mean_D):
-    parts = jnp.split(mean_D, np.cumsum(self.sizes, dtype=int)[:-1])
-    return Parts(tuple(layer.init(part) for layer, part in zip(self.layers, parts)))
-
-  def between(self, theta_0: Parts, theta_1: Parts, beta) -> Parts:
-    """That of each layer."""
-    return Parts(tuple(between(layer, a, b, beta) for layer, a, b in zip(
-      self.layers, theta_0.parts, theta_1.parts)))
-
-  def check(self, x):
-    cuts = np.cumsum(self.sizes, dtype=int)[:-1]
-    for layer, part in zip(self.layers, np.split(x, cuts, axis=-1)):
-      layer.check(part)
-
-  @property
-  def log2_states(self) -> float:
-    """log2 of the number of states; inf with continuous units."""
-    return sum((size // layer.group * math.log2(layer.levels) if layer.levels else math.inf)
-               for layer, size in zip(self.layers, self.sizes))
-
-  def states(self) -> jax.Array:
-    """Every state, [S, D]; with none of the units continuous."""
-    x = np.zeros((1, 0), np.float32)
-    for layer, size in zip(self.layers, self.sizes):
-      new = states_of(layer, size)
-      x = np.concatenate([np.tile(x, (len(new), 1)), np.repeat(new, len(x), axis=0)], axis=-1)
-    return jnp.asarray(x)
 
 
 def states_of(layer: Layer, size: int) -> np.ndarray:
@@ -483,30 +359,10 @@ def states_of(layer: Layer, size: int) -> np.ndarray:
   return (low + (1 - low) * digit_SG).astype(np.float32)
 
 
-def truncated_normal(key, m: jax.Array) -> jax.Array:
-  """x ~ N(m, 1) given x >= 0, of the shape of m; the key is consumed."""
-  tiny = jnp.finfo(m.dtype).tiny
-  u = jax.random.uniform(key, m.shape, minval=tiny)
-  near = jnp.maximum(m, -_FAR)
-  # z = -Phi^-1(u Phi(m)) lies above -m; x = m + z. A product below the smallest number would be 0
-  # and x infinite.
-  x = near - ndtri(jnp.maximum(u * jnp.exp(log_ndtr(near)), tiny))
-  # Far below zero z^2 / 2 + log z exceeds its value at -m by e, exponential: one step towards that.
-  far, e = jnp.minimum(m, -_FAR), -jnp.log(u)
-  e = 2 * e - jnp.log1p(2 * e / far**2)
-  x = jnp.where(m < -_FAR, e / (jnp.sqrt(far**2 + e) - far), x)
-  return jnp.maximum(x, 0)
+class Parts(NamedTuple):
+  """Parameters of joined layers, those of one after another."""
 
-
-def _scaled_tail_mean(m):
-  """-m E[x] of x ~ N(m, 1) given x >= 0, m far below zero: 1 - 2 / m^2 + 10 / m^4 - ..."""
-  return 1 - _tail_square(m)
-
-
-def _tail_square(m):
-  """E[x^2] of x ~ N(m, 1) given x >= 0, m far below zero: 2 / m^2 - 10 / m^4 + 74 / m^6 - ..."""
-  s = 1 / m**2
-  return s * (2 - s * (10 - s * (74 - s * 706)))
+  parts: tuple[Any, ...]
 
 
 BERNOULLI, SPIN, LINEAR, RECTIFIED = Bernoulli(), Spin(), Linear(), Rectified()
@@ -551,9 +407,7 @@ def between(layer: Layer, theta_0, theta_1, beta):
 
 def is_discrete(layer: Layer) -> bool:
   """Whether the units have finitely many states, so that their probabilities are at most 1."""
-  if isinstance(layer, Joined):
-    return all(is_discrete(part) for part in layer.layers)
-  return bool(layer.levels) or isinstance(layer, Labelled)
+  return getattr(layer, 'discrete', bool(layer.levels))
 
 
 def unbiased(layer: Layer, size: int):

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     ends,
     hamiltonian,
     searches,
+    strata,
     tempering,
     thorough,
   )
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = [
   'Bracket', 'Estimate', 'Ladder', 'annealing', 'conditional', 'ends', 'hamiltonian',
-  'searches', 'tempering', 'thorough']
+  'searches', 'strata', 'tempering', 'thorough']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('annealing', 'conditional', 'ends', 'hamiltonian', 'searches', 'tempering', 'thorough'),
+  ('annealing', 'conditional', 'ends', 'hamiltonian', 'searches', 'strata', 'tempering',
+   'thorough'),
   {'Bracket': 'gen_models.samplers.annealing',
    'Estimate': 'gen_models.samplers.annealing',
    'Ladder': 'gen_models.samplers.tempering'})

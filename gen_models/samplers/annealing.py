@@ -40,7 +40,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gen_models.models import bits, gibbs, rbm, units
+from gen_models.models import bits, gibbs, joined, rbm, units
 from gen_models.models.gibbs import Model
 
 
@@ -174,7 +174,7 @@ def _machine_step(model: Machine, params, base_V):
 
 def _by_group(fn, layer, theta, x_CD) -> jax.Array:
   """fn(theta, x) of each group of units by itself, [G, C]; of units of several kinds, [1, C]."""
-  if isinstance(layer, (units.Labelled, units.Joined)):
+  if isinstance(layer, (joined.Labelled, joined.Joined)):
     return fn(theta, x_CD)[None]
   num = x_CD.shape[-1] // layer.group
   theta = jax.tree.map(lambda t: t.reshape(num, -1), theta)

@@ -41,10 +41,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_models.models import rbm, units
-from gen_models.samplers import annealing, ends
+from gen_models.samplers import annealing, ends, strata
 from gen_models.samplers.annealing import Machine
 
-NUM_STRATA = 12
 SIDE_ERRORS = 4  # standard errors by which another estimate may differ from the bracket
 ROUNDING = 1e-3  # nats, of free energies in float32
 
@@ -130,7 +129,8 @@ def bracket(key, params, base_V, start_CV, *, betas=None, burn_in: int = 1000, c
             'ends from the base uniform': annealing.settled(
               more[1], params, forward['uniform'].v_CV, burn_in, model=model)}
   found = found_by(forward, starts)
-  label = partition(params, [v_CV for states in found.values() for v_CV in states], model=model)
+  label = strata.partition(params, [v_CV for states in found.values() for v_CV in states],
+                           model=model)
 
   def along(path, reverses):
     return Path(log_z0[path], len(betas) - 1, forward[path], reverses, label)
@@ -179,7 +179,7 @@ def found_by(forward: dict[str, annealing.Walk], starts: dict[str, jax.Array]
 
 def summarised(params, paths: dict[str, 'Path'], forward: dict[str, annealing.Walk],
                log_z0: dict[str, float], found: dict[str, list[jax.Array]], seen: Sequence[Any],
-               starts: dict[str, int], label: 'Partition',
+               starts: dict[str, int], label: strata.Partition,
                others: dict[str, annealing.Estimate] | None = None) -> Searched:
   """The narrowest path's bracket, accounting for the other bases and for every state seen.
 
@@ -203,11 +203,11 @@ def summarised(params, paths: dict[str, 'Path'], forward: dict[str, annealing.Wa
   return Searched(
     raised(lifted(path.bracket, estimates.values()), floor), name,
     {base: sum(map(len, measured.began)) for base, measured in paths.items()}, starts, estimates,
-    strata(path.log_z_of, found, label), path.uncovered, floor, num_states, path.apart)
+    largest(path.log_z_of, found, label), path.uncovered, floor, num_states, path.apart)
 
 
-def strata(log_z_of: dict[int, float], found: dict[str, list[jax.Array]],
-           label: 'Partition') -> tuple[Stratum, ...]:
+def largest(log_z_of: dict[int, float], found: dict[str, list[jax.Array]],
+            label: strata.Partition) -> tuple[Stratum, ...]:
   """The share of Z and the finders of each stratum, the largest first."""
   visited = {name: set(np.concatenate([label(v_NV) for v_NV in states]))
              for name, states in found.items()}
@@ -255,9 +255,9 @@ def widened(key, params, base_V, start_CV, found: annealing.Bracket, ends_NV, *,
   reverse = annealing.reverse(keys[4], params, bases['data'], jnp.concatenate([*starts.values()]),
                               betas, name='reverse ais, searches', **go)
   states = {**found_by(forward, starts), 'ladders': [jnp.asarray(ends_NV)]}
-  label = partition(params, [v_NV for of in states.values() for v_NV in of], model=model)
+  label = strata.partition(params, [v_NV for of in states.values() for v_NV in of], model=model)
   visited = set(label(ends_NV))
-  terms = _terms(log_z0['data'], forward['data'].log_w_C, label(forward['data'].v_CV),
+  terms = strata.terms_of(log_z0['data'], forward['data'].log_w_C, label(forward['data'].v_CV),
                  reverse.log_w_C, label(reverse.v_CV), label.num)
   log_z_of = dict(zip(terms.index_M, terms.log_z_M))
   missed = [log_z for m, log_z in log_z_of.items() if m not in visited]
@@ -272,7 +272,7 @@ def widened(key, params, base_V, start_CV, found: annealing.Bracket, ends_NV, *,
     params, [start_CV, *seen, *(v_NV for of in states.values() for v_NV in of)], model=model)
   return Searched(
     raised(lifted(sides, estimates.values()), floor), 'own', {'data': len(reverse.v_CV)},
-    {name: len(v_CV) for name, v_CV in starts.items()}, estimates, strata(log_z_of, states, label),
+    {name: len(v_CV) for name, v_CV in starts.items()}, estimates, largest(log_z_of, states, label),
     len(missed), floor, num_states, apart)
 
 
@@ -288,13 +288,13 @@ class Path:
   """The two sides along the temperatures from one base, the upper one by strata."""
 
   def __init__(self, log_z0: float, num_temperatures: int, forward: annealing.Walk,
-               reverses: Sequence[annealing.Walk], label: 'Partition'):
+               reverses: Sequence[annealing.Walk], label: strata.Partition):
     self.num_temperatures, self.began = num_temperatures, [walk.v_CV for walk in reverses]
     lower = annealing.estimate(log_z0, forward.log_w_C, num_temperatures)
     reverse_C = np.concatenate([walk.log_w_C for walk in reverses])
     ended_C = label(forward.v_CV)
     began_C = np.concatenate([label(v_CV) for v_CV in self.began])
-    terms = _terms(log_z0, forward.log_w_C, ended_C, reverse_C, began_C, label.num)
+    terms = strata.terms_of(log_z0, forward.log_w_C, ended_C, reverse_C, began_C, label.num)
     upper, self.uncovered = terms.total(reverse_C)
     self.log_z_of = dict(zip(terms.index_M, terms.log_z_M))
     self.apart = _ends_apart(forward, ended_C, jnp.concatenate(self.began), began_C, terms, label)
@@ -310,8 +310,8 @@ class Path:
     return self.bracket.contradicted or self.doubt > too_wide
 
 
-def _ends_apart(forward: annealing.Walk, ended_C, began_CV, began_C, terms: '_Terms',
-                label: 'Partition') -> float:
+def _ends_apart(forward: annealing.Walk, ended_C, began_CV, began_C, terms: strata.Terms,
+                label: strata.Partition) -> float:
   """ends.apart of forward chains and of starts of reverse chains, in strata that have a start.
 
   A forward chain counts by its weight, a start as the share of Z of its stratum.
@@ -325,124 +325,6 @@ def _ends_apart(forward: annealing.Walk, ended_C, began_CV, began_C, terms: '_Te
   second = ends.Sample(began_CV, (mass_M / np.maximum(np.bincount(
     began_C, minlength=label.num), 1))[began_C], began_C, variance_M)
   return ends.apart(label.params, first, second, model=label.model)
-
-
-def stratified(log_z0: float, forward_C, ended_C, reverse_C, began_C,
-               num_strata: int) -> tuple[annealing.Estimate, int]:
-  """log Z from above: log Z_0 + log sum_m P_m / r_m, and how many strata no forward chain ended in.
-
-  P_m = (n_m + 1/2) / (C + M/2) where n_m forward chains ended in stratum m (Jeffreys' prior); r_m
-  is the mean weight of the reverse chains that began there. A stratum in which no reverse chain
-  began contributes the weights of the forward chains that ended there. The standard error accounts
-  for the noise of P_m and of r_m, by the delta method.
-
-  Args:
-    log_z0: log Z_0 of the base.
-    forward_C: log-weights of Z / Z_0, one for each forward chain.
-    ended_C: strata in which the forward chains ended, integers in [0, M).
-    reverse_C: log-weights of Z_0 / Z, one for each reverse chain; any number of them.
-    began_C: strata in which the reverse chains began.
-    num_strata: M.
-  """
-  return _terms(log_z0, forward_C, ended_C, reverse_C, began_C, num_strata).total(reverse_C)
-
-
-class _Terms(NamedTuple):
-  """Strata in which any chain was: index, log Z_0 + log P_m / r_m, its variance, P_m, chains."""
-
-  index_M: np.ndarray
-  log_z_M: np.ndarray
-  variance_M: np.ndarray  # of the term over its square: that of P_m and that of r_m
-  of_mean_M: np.ndarray  # the part of it that r_m has
-  share_M: np.ndarray
-  num_forward: float
-  num_uncovered: int
-
-  def total(self, reverse_C) -> tuple[annealing.Estimate, int]:
-    """(estimate of log Z from above, number of strata in which no forward chain ended)."""
-    log_sum = np.logaddexp.reduce(self.log_z_M)
-    part_M = np.exp(self.log_z_M - log_sum)  # of Z, by stratum
-    variance = (part_M**2 @ self.of_mean_M
-                + (np.sum(part_M**2 / self.share_M) - 1) / self.num_forward)
-    return annealing.Estimate(float(log_sum), float(np.sqrt(max(variance, 0.0))),
-                              annealing.effective_sample_size(reverse_C), reverse_C,
-                              0), self.num_uncovered
-
-
-def _terms(log_z0, forward_C, ended_C, reverse_C, began_C, num_strata) -> _Terms:
-  """The terms of `stratified`."""
-  kept = [m for m in range(num_strata) if np.any(ended_C == m) or np.any(began_C == m)]
-  total = len(forward_C) + len(kept) / 2
-  spread = _relative_spread(reverse_C)  # over all reverse chains, for strata that have only one
-  log_z, of_mean, shares = [], [], []
-  for m in kept:
-    here_C, there_C = forward_C[ended_C == m], reverse_C[began_C == m]
-    share = (len(here_C) + 0.5) / total
-    if len(there_C):
-      log_z.append(log_z0 + np.log(share) - _log_mean(there_C))
-      cv = _relative_spread(there_C) if len(there_C) > 1 else spread
-      of_mean.append(cv**2 / len(there_C))
-    else:
-      log_z.append(log_z0 + np.logaddexp.reduce(here_C) - np.log(len(forward_C)))
-      of_mean.append(0.0)
-    shares.append(share)
-  share_M, of_mean_M = np.array(shares), np.array(of_mean)
-  return _Terms(np.array(kept), np.array(log_z), of_mean_M + (1 - share_M) / (share_M * total),
-                of_mean_M, share_M, total, sum(not np.any(ended_C == m) for m in kept))
-
-
-def _log_mean(log_w_C) -> float:
-  return float(np.logaddexp.reduce(log_w_C) - np.log(len(log_w_C)))
-
-
-def _relative_spread(log_w_C) -> float:
-  """Standard deviation over mean of the weights."""
-  w_C = np.exp(log_w_C - np.max(log_w_C))
-  return float(w_C.std(ddof=1) / w_C.mean()) if len(w_C) > 1 else 1.0
-
-
-class Partition(NamedTuple):
-  """Assigns states to strata: the index of the centre nearest to E[h | v]."""
-
-  params: Any
-  centre_MH: np.ndarray
-  model: Machine = rbm
-
-  @property
-  def num(self) -> int:
-    return len(self.centre_MH)
-
-  def __call__(self, v_NV) -> np.ndarray:
-    return _nearest(np.asarray(_hidden_mean(self.params, jnp.asarray(v_NV), self.model)),
-                    self.centre_MH)
-
-
-def partition(params, states, num_strata: int = NUM_STRATA, *,
-              model: Machine = rbm) -> Partition:
-  """k-means on the hidden means of all states; the first centres are farthest from each other.
-
-  Gonzalez (1985), Clustering to minimize the maximum intercluster distance; Lloyd (1982).
-  """
-  x_NH = np.concatenate([np.asarray(_hidden_mean(params, jnp.asarray(v_NV), model))
-                         for v_NV in states])
-  centres = [x_NH[np.argmax(np.sum((x_NH - x_NH.mean(0)) ** 2, axis=1))]]
-  nearest_N = np.full(len(x_NH), np.inf)
-  while len(centres) < num_strata:
-    nearest_N = np.minimum(nearest_N, np.sum((x_NH - centres[-1]) ** 2, axis=1))
-    if nearest_N.max() < 1e-6:
-      break
-    centres.append(x_NH[np.argmax(nearest_N)])
-  centre_MH = np.stack(centres)
-  for _ in range(10):
-    label_N = _nearest(x_NH, centre_MH)
-    centre_MH = np.stack([x_NH[label_N == m].mean(0) if np.any(label_N == m) else centre_MH[m]
-                          for m in range(len(centre_MH))])
-  return Partition(params, centre_MH, model)
-
-
-def _nearest(x_NH, centre_MH) -> np.ndarray:
-  distance_NM = np.sum(centre_MH**2, axis=1) - 2 * x_NH @ centre_MH.T
-  return np.argmin(distance_NM, axis=1)
 
 
 def width(bracket: annealing.Bracket) -> float:
@@ -505,8 +387,3 @@ def seen_log_partition(params, states, *, model: Machine = rbm) -> tuple[float, 
 def free_energy(params, v_NV, model: Machine = rbm) -> jax.Array:
   """F(v), [N] nats."""
   return model.free_energy(params, v_NV)
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def _hidden_mean(params, v_NV, model: Machine) -> jax.Array:
-  return model.hidden_mean(params, v_NV)

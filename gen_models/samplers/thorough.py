@@ -37,9 +37,9 @@ import numpy as np
 from jax import lax
 
 from gen_models.models import bits, rbm, units
-from gen_models.samplers import annealing, searches, tempering
+from gen_models.samplers import annealing, searches, strata, tempering
 
-NUM_STRATA = 4 * searches.NUM_STRATA
+NUM_STRATA = 4 * strata.NUM_STRATA
 NUM_COMPONENTS = 4  # of the mixture of bases
 
 
@@ -137,7 +137,7 @@ def bracket(key, params, base_V, start_CV, *, betas=None, burn_in: int = 1000, c
   forward['model'] = annealed('model')
   starts['ends from the base model'] = settled(forward['model'].v_CV)
   found = searches.found_by(forward, starts)
-  label = searches.partition(params, [v_NV for of in found.values() for v_NV in of], NUM_STRATA,
+  label = strata.partition(params, [v_NV for of in found.values() for v_NV in of], NUM_STRATA,
                              model=model)
   log_z0 = {name: float(annealing.base_log_partition(params, a_V, model))
             for name, a_V in bases.items()} | {'mixture': 0.0}
@@ -166,7 +166,7 @@ def mixture(key, params, start_CV, betas, *, chunk: int, model: annealing.Machin
   Each of as many chains has its own base, so its log-weight is that of Z, not of Z / Z_0: the mean
   weight of all is exactly Z in expectation, as with one base.
   """
-  label_C = searches.partition(params, [start_CV], NUM_COMPONENTS, model=model)(start_CV)
+  label_C = strata.partition(params, [start_CV], NUM_COMPONENTS, model=model)(start_CV)
   walks = []
   for i, m in enumerate(np.resize(np.unique(label_C), NUM_COMPONENTS)):
     base_V = annealing.base_of(model, start_CV[label_C == m])

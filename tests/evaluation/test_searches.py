@@ -17,7 +17,7 @@ import pytest
 from gen_models.evaluation import likelihood
 from gen_models.evaluation.score import Score
 from gen_models.models import bits, rbm, units
-from gen_models.samplers import annealing, ends, searches, tempering
+from gen_models.samplers import annealing, ends, searches, strata, tempering
 
 pytestmark = pytest.mark.usefixtures('strict_promotion')
 
@@ -252,8 +252,8 @@ def test_different_ends_are_not_resolved_whatever_the_sums_say(monkeypatch):
   # the starts are in the other, and the sides are not more than log 2 = 0.69 nats apart.
   params = machine(np.full((16, 4), 4.0), np.full(16, -8.0), np.full(4, -32.0))
   log_z, on_CV = float(rbm.log_partition(params)), np.ones((CHAINS, 16), np.float32)
-  one = searches.partition
-  monkeypatch.setattr(searches, 'partition', lambda params, states, model=rbm: one(
+  one = strata.partition
+  monkeypatch.setattr(strata, 'partition', lambda params, states, model=rbm: one(
     params, states, 1, model=model))
   starts = np.concatenate([on_CV[::2], 0 * on_CV[::2]])
 
@@ -372,13 +372,13 @@ def test_strata_bound_log_z_by_what_the_ways_forth_must_reach():
   # Half of the forward runs end in either stratum; reverse runs weigh 1 / 4 in stratum 0, 2 in 1.
   forward_C, ended_C = np.zeros(1000), np.arange(1000) % 2
   reverse_C, began_C = np.log([0.25, 0.25, 2.0, 2.0]), np.array([0, 0, 1, 1])
-  found, uncovered = searches.stratified(3.0, forward_C, ended_C, reverse_C, began_C, 2)
+  found, uncovered = strata.stratified(3.0, forward_C, ended_C, reverse_C, began_C, 2)
   np.testing.assert_allclose(found.log_partition, 3.0 + np.log(0.5 / 0.25 + 0.5 / 2.0), rtol=1e-6)
   assert uncovered == 0
   # Of P(forward runs end in 0) = 1 / 2: sd of P = 0.5 / sqrt(1000), times 4 - 0.5, over Z.
   np.testing.assert_allclose(found.standard_error, 0.5 / 1000**0.5 * 3.5 / 2.25, rtol=2e-3)
   nowhere = np.zeros(1000, int)
-  found, uncovered = searches.stratified(0.0, forward_C, nowhere, reverse_C, began_C, 2)
+  found, uncovered = strata.stratified(0.0, forward_C, nowhere, reverse_C, began_C, 2)
   # No forward chain reached stratum 1, which may hold (1 / 2) / 1001 / 2 all the same.
   np.testing.assert_allclose(found.log_partition, np.log((1000.5 / 0.25 + 0.5 / 2.0) / 1001),
                              rtol=1e-6)
