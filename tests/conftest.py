@@ -1,8 +1,9 @@
 """For all tests: a key used twice is an error; programs are compiled quickly and kept on disk.
 
 Nearly all of the time of the quick tests is XLA compiling small programs, each of which runs once.
-So they are compiled without optimisation, by the emitters that are quickest to compile, unless
-XLA_FLAGS is set: `make test-all` sets it to nothing, which compiles everything as users do.
+So they are compiled without optimisation, by the emitters that are quickest to compile, in few
+MLIR contexts, unless XLA_FLAGS is set: `make test-all` sets it to nothing, which compiles
+everything as users do.
 
 The check mistakes the transpose that vmap puts before a scan over keys for a use of them (jax
 0.10), so tests that vmap such a scan say `with jax.debug_key_reuse(False)`.
@@ -42,6 +43,25 @@ class _Memory:
 
   least = limit = 1.7e9
   more = 0.5e9  # than what stays, arrays of fixtures for example, so that it is not freed in vain
+
+
+class _SharedContext:
+  """The MLIR context of the next program; of several hundred one, of which each costs 6 ms."""
+
+  def __init__(self, make, uses: int = 500):
+    self._make, self._uses, self._left, self._context = make, uses, 0, None
+
+  def __call__(self):
+    if not self._left:
+      self._left, self._context = self._uses, self._make()
+    self._left -= 1
+    return self._context
+
+
+if _QUICK in os.environ['XLA_FLAGS']:  # not public: where it is not, each program has its own
+  with contextlib.suppress(ImportError, AttributeError):
+    from jax._src.interpreters import mlir
+    mlir.make_ir_context = _SharedContext(mlir.make_ir_context)
 
 
 @pytest.fixture(autouse=True)
