@@ -38,6 +38,28 @@ jax.config.update('jax_compilation_cache_dir', os.environ.get(
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
 
 
+_SLOW = pathlib.Path(__file__).with_name('slow.txt')
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(config, items):
+  """Marks the tests of slow.txt as slow, as if each had the mark.
+
+  Raises:
+    pytest.UsageError: it names a test that is not in its file.
+  """
+  slow = set(_SLOW.read_text(encoding='utf-8').splitlines())
+  for item in items:
+    if item.nodeid in slow:
+      item.add_marker(pytest.mark.slow)
+  if not any('::' in argument for argument in config.args):  # files were collected whole
+    files, there = ({of(item) for item in items} for of in (
+      lambda item: item.nodeid.split('::')[0], lambda item: item.nodeid))
+    gone = sorted(name for name in slow - there if name.split('::')[0] in files)
+    if gone:
+      raise pytest.UsageError(f'no such tests: take {", ".join(gone)} out of tests/slow.txt')
+
+
 class _Memory:
   """Of this process, in bytes: what it may hold before compiled programs are freed."""
 

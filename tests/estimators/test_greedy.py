@@ -13,7 +13,7 @@ from gen_models.models import dbn, label_rbm, rbm
 from gen_models.problems import greedy as problems
 from tests import oracle
 
-pytestmark = pytest.mark.usefixtures('strict_promotion')
+pytestmark = pytest.mark.usefixtures('strict_promotion', 'whole_programs')
 
 
 @pytest.mark.parametrize('propagate', ['samples', 'means'])

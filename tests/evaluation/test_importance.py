@@ -15,7 +15,7 @@ from gen_models.evaluation import importance
 from gen_models.models import vae
 from gen_models.problems import variational as problems
 
-pytestmark = pytest.mark.usefixtures('strict_promotion')
+pytestmark = pytest.mark.usefixtures('strict_promotion', 'whole_programs')
 
 MODEL, PARAMS = problems.ONE, problems.ONE_PARAMS
 IMAGES = np.asarray(np.random.default_rng(0).normal(size=(30, 2)), np.float32)

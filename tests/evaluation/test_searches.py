@@ -19,7 +19,7 @@ from gen_models.evaluation.score import Score
 from gen_models.models import bits, rbm, units
 from gen_models.samplers import annealing, ends, searches, strata, tempering
 
-pytestmark = pytest.mark.usefixtures('strict_promotion')
+pytestmark = pytest.mark.usefixtures('strict_promotion', 'whole_programs')
 
 CHAINS = 100
 BETAS = annealing.linear(1000)

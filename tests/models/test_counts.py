@@ -12,7 +12,7 @@ import scipy.stats
 from gen_models.models import counts, vae
 from tests import oracle
 
-pytestmark = pytest.mark.usefixtures('strict_promotion')
+pytestmark = pytest.mark.usefixtures('strict_promotion', 'whole_programs')
 
 MEAN, SHAPE = np.array([1.3, 0.4, 7.0]), np.array([1.6, 2.7, 0.7])
 CASES = [

@@ -14,7 +14,7 @@ from gen_models.samplers import conditional
 from tests import oracle
 from tests.models import deep
 
-pytestmark = pytest.mark.usefixtures('strict_promotion')
+pytestmark = pytest.mark.usefixtures('strict_promotion', 'whole_programs')
 
 V, CHAINS, SCALE = 3, 4000, 0.6
 ROW = np.array([1.2, np.nan, np.nan])

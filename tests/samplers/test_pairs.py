@@ -16,7 +16,7 @@ from gen_models.models.double_rectified import DoubleRectified
 from gen_models.models.machine import Machine
 from gen_models.samplers import annealing, searches, tempering
 
-pytestmark = pytest.mark.usefixtures('strict_promotion')
+pytestmark = pytest.mark.usefixtures('strict_promotion', 'whole_programs')
 
 LAYERS = {
   'bernoulli': units.BERNOULLI, 'spin': units.SPIN, 'categorical': units.Categorical(3),

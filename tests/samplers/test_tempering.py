@@ -14,7 +14,7 @@ from gen_models.models import gibbs, rbm
 from gen_models.samplers import annealing, tempering
 from tests import oracle
 
-pytestmark = pytest.mark.usefixtures('strict_promotion')
+pytestmark = pytest.mark.usefixtures('strict_promotion', 'whole_programs')
 
 V, H, CHAINS = 4, 3, 20_000
 

@@ -10,7 +10,7 @@ from gen_models.models.double_rectified import DoubleRectified
 from gen_models.models.machine import Machine
 from gen_models.samplers import annealing, searches, thorough
 
-pytestmark = pytest.mark.usefixtures('strict_promotion')
+pytestmark = pytest.mark.usefixtures('strict_promotion', 'whole_programs')
 
 V = 12
 
