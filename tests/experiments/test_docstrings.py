@@ -30,6 +30,10 @@ FURTHER = {
   'linear_rbm': (r'([\d.]+) \+- ([\d.]+) degrees', ['largest_angle', 'largest_angle ±']),
   'rbm_time': (r'\] +(\d+) \+- +(\d+) +([\d,]+) of ([\d,]+)',
                ['seconds_to_target', 'seconds_to_target ±', 'updates_to_target', 'step'])}
+# Variants whose row begins with no headline of their experiment: pattern, scores, their unit.
+OF_VARIANT = {
+  ('gan', 'conditional'): (r'([\d.]+) % of draws', ['class_accuracy'], 100),
+  ('gan', 'stacked_digits'): (r'(\d+) modes, reverse KL ([\d.]+)', ['modes', 'mode_kl'], 1)}
 
 
 def committed() -> dict[tuple[str, str], dict]:
@@ -94,6 +98,17 @@ def same(text: str | None, number: float | None) -> bool:
     return text is None and number is None
   text = text.replace(',', '')
   return text == f'{number:.{len(text.partition(".")[2])}f}'
+
+
+@pytest.mark.parametrize('experiment, variant', OF_VARIANT)
+def test_scores_of_a_variant_are_the_committed_ones(experiment, variant):
+  pattern, names, unit = OF_VARIANT[experiment, variant]
+  entry, result = registry.load(experiment), RESULTS[experiment, variant]
+  words = rows(entry.doc, entry.variants)[variant]
+  said = re.search(pattern, words)
+  assert said and SEEDS.search(words)[1] == str(len(result['seeds']))
+  for text, name in zip(said.groups(), names, strict=True):
+    assert same(text, unit * result['scores'][name]), (text, name)
 
 
 @pytest.mark.parametrize('name', registry.names())
