@@ -3,6 +3,7 @@
   python -m launch.evaluate --workdir=runs/digits
   python -m launch.evaluate --workdir=runs/mnist --set=ais_temperatures=30000
   python -m launch.evaluate --workdir=runs/mnist --thorough
+  python -m launch.evaluate --workdir=runs/gan --sample_space=inception:weights.pth
 """
 
 import json
@@ -23,9 +24,13 @@ _THOROUGH = flags.DEFINE_bool(
 _CHECKPOINT = shared.checkpoint()
 _DATA_DIR = shared.data_dir()
 _PAGE = shared.page()
-_SAMPLE_SPACE = flags.DEFINE_enum(
-  'sample_space', 'own', ['own', 'real', 'dynamic', 'threshold', 'none'],
-  'Binarisation under which draws are compared with test images; own: that of the training data.')
+_SPACES = ('own', 'real', 'dynamic', 'threshold', 'none')
+_SAMPLE_SPACE = flags.DEFINE_string(
+  'sample_space', 'own', 'Binarisation under which draws are compared with test images: '
+  f'{", ".join(_SPACES)}; own: that of the training data. Or a network with weights of yours in '
+  'whose features they are compared: inception:FILE, dinov2:FILE.')
+flags.register_validator('sample_space', lambda value: value in _SPACES or ':' in value,
+                         message=f'it is one of {", ".join(_SPACES)}, inception:FILE, dinov2:FILE')
 
 
 def main(argv):

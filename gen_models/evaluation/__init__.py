@@ -6,6 +6,7 @@ from gen_models import _lazy
 
 if TYPE_CHECKING:
   from gen_models.evaluation import (
+    adapters,
     baselines,
     charts,
     contacts,
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     dbm,
     decoders,
     deep,
+    feature_scores,
     features,
     figures,
     gradients,
@@ -39,16 +41,17 @@ if TYPE_CHECKING:
   )
 
 __all__ = [
-  'Audit', 'ContractError', 'audit', 'baselines', 'charts', 'check', 'contacts', 'copies', 'dbm',
-  'decoders', 'deep', 'features', 'figures', 'gradients', 'importance', 'json_fields', 'judge',
-  'likelihood', 'mixing', 'modes', 'moments', 'monitors', 'mutations', 'posteriors', 'samples',
-  'score', 'stopwatch', 'weights']
+  'Audit', 'ContractError', 'adapters', 'audit', 'baselines', 'charts', 'check', 'contacts',
+  'copies', 'dbm', 'decoders', 'deep', 'feature_scores', 'features', 'figures', 'gradients',
+  'importance', 'json_fields', 'judge', 'likelihood', 'mixing', 'modes', 'moments', 'monitors',
+  'mutations', 'posteriors', 'samples', 'score', 'stopwatch', 'weights']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('baselines', 'charts', 'contacts', 'copies', 'dbm', 'decoders', 'deep', 'features', 'figures',
-   'gradients', 'importance', 'json_fields', 'judge', 'likelihood', 'mixing', 'modes', 'moments',
-   'monitors', 'mutations', 'posteriors', 'samples', 'score', 'weights'),
+  ('adapters', 'baselines', 'charts', 'contacts', 'copies', 'dbm', 'decoders', 'deep',
+   'feature_scores', 'features', 'figures', 'gradients', 'importance', 'json_fields', 'judge',
+   'likelihood', 'mixing', 'modes', 'moments', 'monitors', 'mutations', 'posteriors', 'samples',
+   'score', 'weights'),
   {'Audit': 'gen_models.evaluation.gradients',
    'ContractError': 'gen_models.evaluation.gradients',
    'audit': 'gen_models.evaluation.gradients',

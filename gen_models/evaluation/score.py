@@ -292,4 +292,7 @@ def combine_samples(scores: Sequence[SampleScore]) -> SampleScore:
     scores[0], value=_mean([s.value for s in scores]), low=over(min, 'low'),
     high=over(max, 'high'), floor=_mean([s.floor for s in scores]),
     floor_low=over(min, 'floor_low'), floor_high=over(max, 'floor_high'),
-    num_sets=sum(s.num_sets for s in scores))
+    num_sets=sum(s.num_sets for s in scores),
+    # What a run says of itself beside that holds of all only where they agree.
+    details={name: value for name, value in scores[0].details.items()
+             if all(s.details.get(name) == value for s in scores)})

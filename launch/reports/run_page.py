@@ -50,7 +50,8 @@ def samples(result: Result) -> markup.Node:
   first, rows = next(iter(result.samples.values())), words.rows(result.dataset)
   note = (f'Draws and test {rows}, both under {result.sample_space} binarisation: the mean over '
           f'{markup.plural(first.num_sets, "independent set")} of {first.n:,} {rows}, and in '
-          f'brackets the least and the greatest. Real training {rows} show what is attainable.')
+          f'brackets the least and the greatest. Real training {rows} show what is attainable.'
+          + ''.join(f' {line[0].upper()}{line[1:]}.' for line in tables.network_notes(result)))
   head, *body = tables.sample_cells(result)
   cells = [head, *([words.score(name), *rest, words.better(better)]
                    for name, *rest, better in body)]

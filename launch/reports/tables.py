@@ -296,6 +296,32 @@ def sample_cells(result: Result) -> Cells:
             for name, s in result.samples.items())]
 
 
+def network_notes(result: Result) -> list[str]:
+  """What the features of a network with supplied weights are, and FID beyond three small sets."""
+  known = result.sample_network
+  if not known:
+    return []
+  sums = str(known.get('sha256', ''))[:16]
+  published = known.get('published_weights')
+  notes = [f'in the features of {known.get("network")}, weights {known.get("weights")} '
+           f'(sha256 {sums}.., {published or "no file that is published"}); resize '
+           f'{known.get("resize")}, to {known.get("side")}']
+  for name, score in result.samples.items():
+    if 'of_all' in score.details:
+      found, floor = ([score.details.get(f'{prefix}{part}') for part in (
+        'of_all', 'interval', 'infinite')] for prefix in ('', 'floor_'))
+      notes.append(f'{name} of all {score.details.get("n_of_all")}: {_whole(*found)}; of training '
+                   f'images {_whole(*floor)}')
+  return notes
+
+
+def _whole(value, interval, infinite) -> str:
+  """FID of all images, its interval, and its limit."""
+  low, high = (numbers.significant(end, 3) for end in interval or (None, None))
+  limit = 'too few images' if infinite is None else numbers.significant(infinite, 3)
+  return f'{numbers.significant(value, 3)} [{low}, {high}], of infinitely many {limit}'
+
+
 def remark(score: Score) -> str:
   """Sentences about the kind of number that a reader must know."""
   known = numbers.error(score)
@@ -338,6 +364,7 @@ def of_result(result: Result) -> str:
     first = next(iter(result.samples.values()))
     blocks.append(f'draws against test {words.rows(result.dataset)}, {result.sample_space}, '
                   f'{first.num_sets} sets of {first.n}: mean [least, greatest]')
+    blocks.extend(network_notes(result))
   if result.memorised:
     blocks.append(f'WARNING: draws are copies of training {words.rows(result.dataset)}')
   return numbers.plain('\n'.join(blocks))

@@ -4,7 +4,8 @@ import re
 
 _SCORES = {
   'frechet': 'Fréchet distance', 'sliced_w2': 'sliced Wasserstein distance',
-  'mmd2': 'squared MMD', 'precision': 'precision', 'recall': 'recall',
+  'mmd2': 'squared MMD', 'kid': 'kernel distance', 'inception_score': 'inception score',
+  'precision': 'precision', 'recall': 'recall',
   'density': 'density', 'coverage': 'coverage',
   'nearest_train_z': 'z of the distance to the nearest training image',
   'copies': 'fraction of near copies of training images'}
@@ -21,7 +22,7 @@ _BETTER = {'lower': 'lower is better', 'higher': 'higher is better',
 
 def score(name: str) -> str:
   """frechet_features -> 'Fréchet distance, features'; other names with blanks."""
-  for space in ('_pixels', '_features'):
+  for space in ('_pixels', '_features', '_inception', '_dinov2'):
     if name.endswith(space) and (known := _SCORES.get(name.removesuffix(space))):
       return f'{known}, {space[1:]}'
   return _SCORES.get(name, name.replace('_', ' '))

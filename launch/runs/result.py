@@ -15,7 +15,7 @@ from gen_models.evaluation.json_fields import Malformed
 from gen_models.evaluation.score import SampleScore, Score
 
 _SAME = ('experiment', 'variant', 'estimator', 'code', 'dataset', 'hyperparameters', 'step',
-         'checkpoint', 'sample_space', 'num_parameters')
+         'checkpoint', 'sample_space', 'sample_network', 'num_parameters')
 _SAME_SCORE = ('binarisation', 'kind', 'num_images')
 
 
@@ -57,6 +57,8 @@ class Result:
     num_parameters: number of trained parameters.
     samples: scores of draws, name -> score.
     sample_space: binarisation under which draws were compared with test images.
+    sample_network: of draws compared in the features of a network with supplied weights: which
+      weights, their sha256, how images were resized.
     memorised: whether the draws are copies of training images.
     memorised_power: which planted copies that check finds, see evaluation.copies.
     train_seconds: wall time, all seeds together.
@@ -78,6 +80,7 @@ class Result:
   num_parameters: int | None = None
   samples: Mapping[str, SampleScore] = dataclasses.field(default_factory=dict)
   sample_space: str | None = None
+  sample_network: Mapping[str, Any] | None = None
   memorised: bool | None = None
   memorised_power: Mapping[str, Any] | None = None
   train_seconds: float | None = None
@@ -113,7 +116,7 @@ class Result:
       memorised=fields.take('memorised', json_fields.flag, None),
       train_seconds=fields.take('train_seconds', json_fields.number, None),
       **{name: fields.take(name, known, None)
-         for name in ('memorised_power', 'trained', 'environment', 'made')},
+         for name in ('sample_network', 'memorised_power', 'trained', 'environment', 'made')},
       command=fields.take('command', text, None), runs=fields.take('runs', count, 1),
       estimator=fields.take('estimator', text, None),
       code=fields.take('code', json_fields.named(text), {}),
@@ -137,7 +140,8 @@ class Result:
       value['num_parameters'] = self.num_parameters
     if self.samples:
       value['samples'] = {name: sample.to_json() for name, sample in self.samples.items()}
-    for name in ('sample_space', 'memorised', 'memorised_power', 'environment', 'trained'):
+    for name in ('sample_space', 'sample_network', 'memorised', 'memorised_power', 'environment',
+                 'trained'):
       if getattr(self, name) is not None:
         value[name] = getattr(self, name)
     value['train_seconds'] = self.train_seconds

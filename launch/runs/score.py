@@ -33,7 +33,8 @@ def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None 
     workdir: the run directory.
     which: 'last' or 'best' checkpoint.
     data_dir: of prepared data.
-    space: binarisation under which draws are compared with test images, 'own' or 'none'.
+    space: binarisation under which draws are compared with test images, 'own' or 'none'; or a
+      network with weights, `inception:FILE`, `dinov2:FILE`.
     report: called with lines of progress.
     overrides: name=value words for hyperparameters that only the score reads.
     thorough: whether to score by Experiment.thorough.
@@ -44,10 +45,14 @@ def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None 
   Raises:
     Malformed: the experiment's `evaluate` returned something else than a score.
     OSError: the result cannot be written; it was reported as one line of JSON.
-    UsageError: the experiment has no thorough score.
+    UsageError: the experiment has no thorough score, or `space` names no weights.
   """
   workdir = pathlib.Path(workdir)
+  network = supplied(space)
   run = load.run(workdir, which, data_dir, overrides)
+  if network:
+    space = 'own'
+    _check_pictures(run)
   evaluate = _thorough(run) if thorough else run.experiment.evaluate
   seeds = range(run.config['seed'], run.config['seed'] + run.config['seeds'])
   scores = [_evaluate(run, evaluate, i, f'seed {seed}: ' if len(seeds) > 1 else '', report,
@@ -69,8 +74,9 @@ def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None 
     train_seconds=_tried(lambda: train_seconds(workdir), 'the seconds of training', remarks, None))
   _write(workdir, _remarked(result, [*remarks, UNFINISHED] if draws else remarks), report)
   if draws:
-    result = dataclasses.replace(result, **_tried(lambda: sample_scores(run, space),
-                                                  'the scores of draws', remarks, {}))
+    result = dataclasses.replace(result, **_tried(
+      lambda: network_scores(run, network, report) if network else sample_scores(run, space),
+      'the scores of draws', remarks, {}))
   result = _remarked(result, remarks)
   if draws:
     _write(workdir, result, report)
@@ -197,32 +203,83 @@ def training_seconds(lines: list[dict], headline: str) -> dict[int, float]:
   return dict(zip((line['step'] for line in lines), spent))
 
 
+def supplied(space: str):
+  """The network that `inception:FILE` or `dinov2:FILE` names, with its weights; None of others.
+
+  Raises:
+    UsageError: there is no such network, or no such weights; the line says which are expected.
+  """
+  name, colon, path = space.partition(':')
+  if not colon:
+    return None
+  from gen_models.evaluation import adapters
+  try:
+    return adapters.load(name, path)
+  except adapters.Unreadable as e:
+    raise errors.UsageError(f'--sample_space={space}: {e}') from None
+
+
+def _check_pictures(run) -> None:
+  """UsageError where a network of photographs cannot see the data."""
+  spec, draws = run.dataset.about, run.experiment.sample is not None
+  equal = run.dataset.test.weights is None and run.dataset.train.weights is None
+  if draws and equal and spec.is_image and spec.unit_interval and (
+      spec.seen_shape[2:] in ((), (1,), (3,))):
+    return
+  why = ('has rows with weights, which these scores do not take' if not equal else
+         'trains no model that draws' if not draws else
+         f'has data that are no pictures, grey or in colour, with values in [0, 1]: {spec.name}')
+  raise errors.UsageError(f'--sample_space: {run.config["experiment"]} {why}; use own or none')
+
+
+def _draw_of(run, space: str) -> Callable:
+  """(key, n) -> draws [n, D] as the binarisation `space` sees them, of the seeds in turn."""
+  from gen_models import data
+  turn = itertools.cycle(range(run.config['seeds']))
+
+  def draw(key, num):
+    key_draw, key_binarise = jax.random.split(key)
+    draws = run.experiment.sample(key_draw, run.params_of(next(turn)), num, None).draws
+    return np.asarray(data.binarise_real(key_binarise, draws.reshape(num, -1), space))
+
+  return draw
+
+
+def _images(run, space: str) -> list[np.ndarray]:
+  """Test and training images."""
+  from gen_models import data
+  return [np.asarray(data.fixed_split(run.dataset, split, space)) for split in ('test', 'train')]
+
+
+def network_scores(run, network, report: Callable[[str], None] = print) -> dict[str, Any]:
+  """The fields of Result in which draws are compared in the features of a network with weights."""
+  from gen_models.evaluation import feature_scores
+  space = run.experiment.binarisation
+  test_ND, train_ND = _images(run, space)
+  table = feature_scores.table(
+    keys.evaluation(run.config['seed'] + run.config['seeds']), _draw_of(run, space), test_ND,
+    train_ND, shape=run.dataset.about.seen_shape, space=network, report=report)
+  value, _ = json_fields.finite(table)
+  return {'samples': {name: record.SampleScore.from_json(v, name) for name, v in value.items()},
+          'sample_space': space, 'sample_network': network.record}
+
+
 def sample_scores(run, space: str) -> dict[str, Any]:
   """The fields of Result in which draws are compared with test images.
 
   With several seeds, the sets of draws come from the seeds cyclically, so their interval includes
   the variation between seeds. Rows that have weights are drawn in proportion to them.
   """
-  experiment = run.experiment
-  from gen_models import data
   from gen_models.evaluation import copies, samples
-  space = experiment.binarisation if space == 'own' else space
-  test_ND, train_ND = (np.asarray(data.fixed_split(run.dataset, split, space))
-                       for split in ('test', 'train'))
-  seed, turn = run.config['seed'], itertools.cycle(range(run.config['seeds']))
-
-  def draw(key, num):
-    key_draw, key_binarise = jax.random.split(key)
-    draws = experiment.sample(key_draw, run.params_of(next(turn)), num, None).draws
-    return np.asarray(data.binarise_real(key_binarise, draws.reshape(num, -1), space))
-
+  space = run.experiment.binarisation if space == 'own' else space
+  test_ND, train_ND = _images(run, space)
   train, spec = run.dataset.train.rows, run.dataset.about
   grey_ND = (np.asarray(train, np.float32).reshape(len(train), -1) / np.float32(run.dataset.levels)
              if space in ('dynamic', 'threshold') and spec.kind != 'binary' else None)
-  key = keys.evaluation(seed + run.config['seeds'])
+  key = keys.evaluation(run.config['seed'] + run.config['seeds'])
   shape = spec.seen_shape if spec.is_image else (spec.num_visible,)
-  table = samples.table(key, draw, test_ND, train_ND, shape=shape, intensities_MD=grey_ND,
-                        test_weights_N=run.dataset.test.weights,
+  table = samples.table(key, _draw_of(run, space), test_ND, train_ND, shape=shape,
+                        intensities_MD=grey_ND, test_weights_N=run.dataset.test.weights,
                         train_weights_M=run.dataset.train.weights)
   value, _ = json_fields.finite(table)
   power, _ = json_fields.finite(
