@@ -27,6 +27,16 @@ normalised networks, N(0, 0.02^2) weights, Adam 2e-4 with beta1 0.5, no decay, n
                         rpgan_r1_r2 with dense networks of 512
   stacked_digits_gan    non-saturating, no penalty
   stacked_digits_pacgan4  its critic sees packs of 4
+  cifar10               DCGAN on prepared CIFAR-10 (`tfds:cifar10`)
+  cifar10_sn_resnet     hinge, spectral normalisation, residual networks (Miyato et al., 2018)
+  cifar10_biggan        the same of each class, conditional normalisation, projection (Brock et al.,
+                        2019), of the critic's matrices only divided by singular values
+  cifar10_r3gan         relativistic in pairs, R1 + R2, grouped residual networks (Huang et al.)
+
+The variants on CIFAR-10 are for accelerators. Learning rates, moments, batches and moves are those
+published; what differs is that an update moves one player, that rates fall along a cosine to 0, and
+that R3GAN's weight and beta2 are constant (there 0.05 to 0.005, and 0.9 to 0.99) and its images not
+augmented. --set=precision=bfloat16 is the precision of the convolutions of residual networks.
 
 Further scores of class-conditional variants: the share of 1,000 draws a class of which a classifier
 says that class. Of stacked digits: the classes among 26,000 draws, of 1000, and the reverse KL of
@@ -57,12 +67,16 @@ from gen_models.domains import (
 )
 from gen_models.evaluation import figures, likelihood
 from gen_models.experiment import Experiment, Phase, unlabelled
-from gen_models.models import gan, label_rbm
+from gen_models.models import gan, label_rbm, residual
 from gen_models.models.convolutions import Decoder, Encoder
 
 SCORING = ('observation', 'annealed_images', 'annealed_temperatures')  # of the thorough score
+RESIDUAL = ('sn_resnet', 'biggan', 'r3gan')
 _DIGITS = dict(dataset='digits', nets='dense', width=256)
 _STACKED = dict(dataset='stacked_digits', nets='dense', width=512)
+_CIFAR10 = dict(dataset='tfds:cifar10', penalty='none', num_latents=128)
+_SN_RESNET = dict(_CIFAR10, nets='sn_resnet', width=128, loss='hinge', spectral_norm=True,
+                  learning_rate=2e-4)
 VARIANTS = {
   'non_saturating': dict(loss='non_saturating', penalty='r1'),
   'hinge': dict(loss='hinge', penalty='r1'),
@@ -80,6 +94,13 @@ VARIANTS = {
   'stacked_digits': _STACKED,
   'stacked_digits_gan': dict(_STACKED, loss='non_saturating', penalty='none'),
   'stacked_digits_pacgan4': dict(_STACKED, loss='non_saturating', penalty='none', packing=4),
+  'cifar10': dict(_CIFAR10, loss='non_saturating', nets='dcgan', width=64, learning_rate=2e-4,
+                  beta1=0.5, beta2=0.999, decay='none', average=0.0, num_steps=200_000),
+  'cifar10_sn_resnet': dict(_SN_RESNET, beta2=0.9, critic_steps=5, num_steps=600_000),
+  'cifar10_biggan': dict(_SN_RESNET, nets='biggan', conditional=True, batch_size=50, width=64,
+                         beta2=0.999, critic_steps=4, average=0.9999, num_steps=500_000),
+  'cifar10_r3gan': dict(dataset='tfds:cifar10', nets='r3gan', width=768, weight=0.05,
+                        learning_rate=2e-4, batch_size=512, average=0.9999, num_steps=780_000),
 }
 
 
@@ -88,7 +109,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
                weight: NonNegative = 1.0, critic_steps: NonNegativeInt = 1,
                generator: custom.Network | None = None, critic: custom.Network | None = None,
                estimator: custom.Estimator | None = None,
-               nets: Literal['dense', 'conv', 'dcgan'] = 'conv', width: Width = 32,
+               nets: Literal['dense', 'conv', 'dcgan', 'sn_resnet', 'biggan', 'r3gan'] = 'conv',
+               width: Width = 32,
                num_latents: Width = 64, form: Literal['products', 'lax'] = 'products',
                learning_rate: NonNegative = 1e-3, beta1: Decay = 0.0, beta2: Decay = 0.99,
                decay: Literal['cosine', 'none'] = 'cosine', average: Decay = 0.999,
@@ -98,14 +120,16 @@ def experiment(*, dataset: DatasetName = 'mnist',
                moves: Moves | None = None, feature_matching: NonNegative | None = None,
                augment: Literal['diff_augment', 'adaptive'] | None = None,
                observation: Positive | None = None, annealed_images: PositiveInt | None = None,
-               annealed_temperatures: PositiveInt | None = None) -> Experiment:
+               annealed_temperatures: PositiveInt | None = None,
+               precision: Literal['bfloat16'] | None = None) -> Experiment:
   """weight is that of each penalty; critic_steps 0 moves both players at every update.
 
   width is that of the hidden layers of dense networks, of the convolutional layer next to the
-  pixels of the others; num_steps counts the moves of both. form is how convolutions are computed,
-  see models.convolutions. lazy: penalties are taken at every n-th move of the critic. A
-  thorough score (_common/decoders.py) reads the last three; observation is the standard deviation
-  of noise on the pixels, with which draws have a density.
+  pixels of the others, of the critic of residual ones (models.residual); num_steps counts the moves
+  of both. form is how convolutions are computed, see models.convolutions. lazy: penalties are taken
+  at every n-th move of the critic. A thorough score (_common/decoders.py) reads observation and
+  the two after it; observation is the standard deviation of noise on the pixels, with which draws
+  have a density. precision is that of the convolutions of residual networks.
   """
   spec = data.spec(dataset)
   shape = spec.seen_shape
@@ -113,7 +137,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
   if not spec.unit_interval:
     raise data.BadData(f'data set {dataset}: its values are seen outside [0, 1], where these '
                        'networks end: leave out scale= in its name')
-  model = players(build(nets, spec, width, num_latents, form), spec, generator, critic,
+  model = players(build(nets, spec, width, num_latents, form, precision,
+                        conditional=conditional), spec, generator, critic,
                   conditional=conditional, packing=packing)
   ours, optimizer = game(
     model, loss, penalty, weight, critic_steps, learning_rate=learning_rate, beta1=beta1,
@@ -207,15 +232,28 @@ def augmentation(name: str | None, spec: data.Spec, conditional: bool | None):
                               estimators.cutout(shape)])
 
 
-def build(nets: str, spec: data.Spec, width: int, num_latents: int, form: str) -> gan.Model:
-  """The generator and critic that `nets` names."""
+def build(nets: str, spec: data.Spec, width: int, num_latents: int, form: str,
+          precision: str | None = None, *, conditional: bool | None = None) -> gan.Model:
+  """The generator and critic that `nets` names.
+
+  Raises:
+    BadData: they are of pictures, and the rows are none.
+    ValueError: the pictures have sides that they are not of, or another precision was asked for
+      than they have.
+  """
   num_visible = spec.num_visible
+  if precision and nets not in RESIDUAL:
+    raise ValueError(f'precision={precision} is of nets {", ".join(RESIDUAL)}: leave it out')
   if nets == 'dense':
     return gan.Model(gan.DenseGenerator(num_visible, (width, width)),
                      gan.DenseCritic((width, width)), num_latents, num_visible)
   if not spec.is_image:
     raise data.BadData(f'data set {spec.name}: convolutional nets are of pictures, and its rows '
                        f'are vectors of {num_visible}: --set=nets=dense')
+  if nets in RESIDUAL:
+    num_classes = data.classes_of(spec) if conditional else 0
+    return gan.Model(*residual_players(nets, spec.seen_shape, width, num_classes, precision),
+                     num_latents, num_visible)
   *sides, channels = spec.shape
   options: dict[str, Any] = dict(form=form, batch_norm=nets == 'dcgan',
                                  stddev=0.02 if nets == 'dcgan' else None)
@@ -223,6 +261,25 @@ def build(nets: str, spec: data.Spec, width: int, num_latents: int, form: str) -
     gan.ConvGenerator(Decoder((2 * width, width), tuple(sides), channels, **options)),
     gan.ConvCritic(Encoder((width, 2 * width), **options), spec.seen_shape), num_latents,
     num_visible)
+
+
+def residual_players(nets: str, shape, width: int, num_classes: int, precision: str | None):
+  """(generator, critic) of images of that shape; errors as of residual.num_stages.
+
+  The published widths are 128 of sn_resnet, whose generator has twice as many channels, 64 of
+  biggan (4 times as many in both), 768 of r3gan.
+  """
+  residual.num_stages(shape, 8)
+  dtype = jnp.dtype(precision or 'float32')
+  if nets == 'r3gan':
+    groups = max(1, width // 8)
+    return (residual.GroupedGenerator(shape, width, groups, dtype=dtype),
+            residual.GroupedCritic(shape, width, groups, dtype=dtype))
+  if nets == 'biggan':
+    return (residual.ResidualGenerator(shape, 4 * width, num_classes, True, dtype),
+            residual.ResidualCritic(shape, 4 * width, dtype))
+  return (residual.ResidualGenerator(shape, 2 * width, num_classes, dtype=dtype),
+          residual.ResidualCritic(shape, width, dtype))
 
 
 def interpolations(key, model: gan.Model | gan.ClassConditional, params, shape, rows: int = 8,

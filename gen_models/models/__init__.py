@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     networks,
     pca,
     rbm,
+    residual,
     rows,
     tails,
     units,
@@ -37,12 +38,12 @@ if TYPE_CHECKING:
 __all__ = [
   'Machine', 'belief_net', 'bits', 'convolutions', 'counts', 'dbm', 'dbn',
   'double_rectified', 'feedforward', 'gan', 'gaussian', 'gibbs', 'joined', 'label_rbm',
-  'linear_rbm', 'machine', 'mixture', 'networks', 'pca', 'rbm', 'rows', 'tails', 'units', 'vae']
+  'linear_rbm', 'machine', 'mixture', 'networks', 'pca', 'rbm', 'residual', 'rows', 'tails',
+  'units', 'vae']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
   ('belief_net', 'bits', 'convolutions', 'counts', 'dbm', 'dbn', 'double_rectified',
-   'feedforward', 'gan', 'gaussian', 'gibbs', 'joined',
-   'label_rbm', 'linear_rbm', 'machine', 'mixture', 'networks', 'pca', 'rbm', 'rows',
-   'tails', 'units', 'vae'),
+   'feedforward', 'gan', 'gaussian', 'gibbs', 'joined', 'label_rbm', 'linear_rbm', 'machine',
+   'mixture', 'networks', 'pca', 'rbm', 'residual', 'rows', 'tails', 'units', 'vae'),
   {'Machine': 'gen_models.models.machine'})

@@ -17,19 +17,25 @@ def _pixel(row, shift=0):
 
 def _write_mnist(data_dir, shift=0, file_format='array_record', rows=None):
   """data_dir/mnist/3.0.1 with 8x8 images of one grey each and label row mod 10."""
+  write_set(data_dir, 'mnist', '3.0.1', (8, 8, 1), shift, file_format, rows)
+
+
+def write_set(data_dir, name, version, shape, shift=0, file_format='array_record', rows=None):
+  """data_dir/NAME/VERSION with images of one shade each and label row mod 10."""
   from array_record.python.array_record_module import ArrayRecordWriter
   from tensorflow_datasets.proto import tf_example_pb2
 
-  folder = data_dir / 'mnist' / '3.0.1'
+  folder = data_dir / name / version
   folder.mkdir(parents=True)
   splits = []
   for split, count in (rows or ROWS).items():
-    writer = ArrayRecordWriter(str(folder / f'mnist-{split}.array_record-00000-of-00001'),
+    writer = ArrayRecordWriter(str(folder / f'{name}-{split}.array_record-00000-of-00001'),
                                'group_size:1')
     size = 0
     for row in range(count):
       png = io.BytesIO()
-      Image.fromarray(np.full((8, 8), _pixel(row, shift), np.uint8)).save(png, 'PNG')
+      Image.fromarray(np.full(shape if shape[2] > 1 else shape[:2], _pixel(row, shift),
+                              np.uint8)).save(png, 'PNG')
       example = tf_example_pb2.Example()
       example.features.feature['image'].bytes_list.value.append(png.getvalue())
       example.features.feature['label'].int64_list.value.append(row % 10)
@@ -39,7 +45,7 @@ def _write_mnist(data_dir, shift=0, file_format='array_record', rows=None):
     splits.append({'name': split, 'numBytes': str(size), 'shardLengths': [str(count)],
                    'filepathTemplate': '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'})
   (folder / 'dataset_info.json').write_text(json.dumps(
-      {'name': 'mnist', 'version': '3.0.1', 'fileFormat': file_format, 'splits': splits,
+      {'name': name, 'version': version, 'fileFormat': file_format, 'splits': splits,
        'moduleName': 'tests'}))
   features = 'tensorflow_datasets.core.features.'
   (folder / 'features.json').write_text(json.dumps({
@@ -47,7 +53,7 @@ def _write_mnist(data_dir, shift=0, file_format='array_record', rows=None):
       'featuresDict': {'features': {
           'image': {'pythonClassName': features + 'image_feature.Image',
                     'image': {'dtype': 'uint8', 'encodingFormat': 'png',
-                              'shape': {'dimensions': ['8', '8', '1']}}},
+                              'shape': {'dimensions': [str(side) for side in shape]}}},
           'label': {'pythonClassName': features + 'class_label_feature.ClassLabel',
                     'classLabel': {'numClasses': '10'}}}}}))
 
