@@ -137,9 +137,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
   if not spec.unit_interval:
     raise data.BadData(f'data set {dataset}: its values are seen outside [0, 1], where these '
                        'networks end: leave out scale= in its name')
-  model = players(build(nets, spec, width, num_latents, form, precision,
-                        conditional=conditional), spec, generator, critic,
-                  conditional=conditional, packing=packing)
+  model = players(build(nets, spec, width, num_latents, form, precision, conditional), spec,
+                  generator, critic, conditional=conditional, packing=packing)
   ours, optimizer = game(
     model, loss, penalty, weight, critic_steps, learning_rate=learning_rate, beta1=beta1,
     beta2=beta2, decay=decay, num_steps=num_steps, lazy=lazy, spectral_norm=spectral_norm,
@@ -233,7 +232,7 @@ def augmentation(name: str | None, spec: data.Spec, conditional: bool | None):
 
 
 def build(nets: str, spec: data.Spec, width: int, num_latents: int, form: str,
-          precision: str | None = None, *, conditional: bool | None = None) -> gan.Model:
+          precision: str | None = None, conditional: bool | None = None) -> gan.Model:
   """The generator and critic that `nets` names.
 
   Raises:
