@@ -8,9 +8,10 @@ copies of the estimator side by side and lets the memory of each forget its star
 Axis suffixes: N draws, D coordinates of all parameters.
 """
 
+import functools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ from jax.flatten_util import ravel_pytree
 from gen_models.estimators.base import ContractError, Estimator, check, leaf_name
 
 __all__ = ['Against', 'Audit', 'ContractError', 'Coordinate', 'Moments', 'against', 'audit',
-           'check', 'coordinates', 'moments', 'stopwatch']
+           'check', 'coordinates', 'moments', 'stopwatch', 'timed_audit']
 
 
 class Audit(NamedTuple):
@@ -96,26 +97,40 @@ def audit(key, estimator: Estimator, params, batch, exact_grads, *, num_draws: i
   check(estimator, params, batch)
 
   def draw(key):
-    key_init, key_burn, key_draw = jax.random.split(key, 3)
+    return _draw(key, estimator, params, batch, exact_grads, burn_in)
 
-    def body(carry, key):
-      memory, *_ = carry
-      grads, after, _ = estimator.grad(key, params, memory, batch)
-      return (after, memory, grads), None
+  # It runs once, and optimising it takes longer than it gains.
+  options = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else {}
+  grads_ND, target_ND = jax.jit(jax.vmap(draw), compiler_options=options)(
+    jax.random.split(key, num_draws))
+  return _judged(grads_ND, target_ND, params, error_rate)
 
-    # The last of these calls is the draw: in one loop the gradient is compiled once.
-    keys = jnp.concatenate([jax.random.split(key_burn, burn_in), key_draw[None]])
-    memory = estimator.init(key_init, params)
-    (_, memory, grads), _ = jax.lax.scan(
-      body, (memory, memory, jax.tree.map(jnp.zeros_like, params)), keys)
-    target = estimator.target(exact_grads, params, memory) if estimator.target else exact_grads
-    return ravel_pytree(grads)[0], ravel_pytree(target)[0]
 
-  grads_ND, target_ND = jax.jit(jax.vmap(draw))(jax.random.split(key, num_draws))
+def _draw(key, estimator: Estimator, params, batch, exact_grads, burn_in: int):
+  """(gradient, what its mean should be), [D] each, after `burn_in` calls."""
+  key_init, key_burn, key_draw = jax.random.split(key, 3)
+
+  def body(carry, key):
+    memory, *_ = carry
+    grads, after, _ = estimator.grad(key, params, memory, batch)
+    return (after, memory, grads), None
+
+  # The last of these calls is the draw: in one loop the gradient is compiled once.
+  keys = jnp.concatenate([jax.random.split(key_burn, burn_in), key_draw[None]])
+  memory = estimator.init(key_init, params)
+  (_, memory, grads), _ = jax.lax.scan(
+    body, (memory, memory, jax.tree.map(jnp.zeros_like, params)), keys)
+  target = estimator.target(exact_grads, params, memory) if estimator.target else exact_grads
+  return ravel_pytree(grads)[0], ravel_pytree(target)[0]
+
+
+def _judged(grads_ND, target_ND, params, error_rate: float) -> Audit:
+  """The audit of N independent draws."""
   error_ND = np.asarray(grads_ND, np.float64) - np.asarray(target_ND, np.float64)
   bias_D, target_D = error_ND.mean(0), np.asarray(target_ND, np.float64).mean(0)
   # A deterministic estimator has no noise to divide by: its rounding stands in for it.
   floor = 1e-6 * (1 + np.abs(target_D))
+  num_draws = len(error_ND)
   error_D = np.maximum(error_ND.std(0, ddof=1) / np.sqrt(num_draws), floor)
   bias_z = float(np.max(np.abs(bias_D) / error_D))
   threshold = -statistics.NormalDist().inv_cdf(error_rate / (2 * len(bias_D)))
@@ -134,6 +149,58 @@ def audit(key, estimator: Estimator, params, batch, exact_grads, *, num_draws: i
                variance, norm / max(np.sqrt(variance), 1e-12), num_draws,
                *map(unravel, (jnp.asarray(grads_ND).mean(0), target_D, bias_D, error_D,
                               variance_D)))
+
+
+_BLOCK = 512  # draws one after another in one call
+
+
+def timed_audit(key, estimator: Estimator, params, batch, exact_grads, *, num_draws: int = 4096,
+                burn_in: int = 0, error_rate: float = 1e-3) -> tuple[Audit, Callable[[], float]]:
+  """`audit` and `stopwatch`, of one program where the estimator remembers nothing.
+
+  Such an estimator has its draws one after another, in a loop that is a stopwatch as it stands:
+  to compile it is most of the work of either. The draws are those of `audit`, up to rounding.
+
+  Arguments and errors as of `audit`.
+  """
+  key_audit, key_time = jax.random.split(key)
+  if burn_in or jax.tree.leaves(jax.eval_shape(estimator.init, key_audit, params)):
+    return (audit(key_audit, estimator, params, batch, exact_grads, num_draws=num_draws,
+                  burn_in=burn_in, error_rate=error_rate),
+            stopwatch(key_time, estimator, params, batch))
+  check(estimator, params, batch)
+
+  def body(params, key):
+    grads_D, target_D = _draw(key, estimator, params, batch, exact_grads, 0)
+    return _dependent(params, ravel_pytree(params)[1](grads_D)), (grads_D, target_D)
+
+  num_blocks = -(-num_draws // _BLOCK)
+  keys_N = jax.random.split(key_audit, num_draws)
+  # The last block is filled up with draws that are not counted.
+  keys_MB = keys_N[np.arange(num_blocks * _BLOCK) % num_draws].reshape(num_blocks, _BLOCK)
+  loop = jax.jit(functools.partial(jax.lax.scan, body)).lower(params, keys_MB[0]).compile()
+  blocks = [jax.device_get(loop(params, keys_B)[1]) for keys_B in keys_MB]
+  grads_ND, target_ND = (np.concatenate(parts)[:num_draws] for parts in zip(*blocks, strict=True))
+  return (_judged(grads_ND, target_ND, params, error_rate),
+          _timer(loop, [(params, keys_B) for keys_B in keys_MB[:9]], _BLOCK))
+
+
+def _dependent(params, grads):
+  """params, so that the next gradient needs this one: else the compiler would drop or hoist it."""
+  return jax.tree.map(lambda x, g: x - 1e-30 * g, params, grads)
+
+
+def _timer(loop: Callable, calls: Sequence[tuple], num_steps: int) -> Callable[[], float]:
+  """() -> seconds a step: the median wall time of the calls of a compiled loop / num_steps."""
+  def measure():
+    seconds = []
+    for arguments in calls:
+      start = time.perf_counter()
+      jax.block_until_ready(loop(*arguments))
+      seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds) / num_steps
+
+  return measure
 
 
 def coordinates(found: Audit) -> list[Coordinate]:
@@ -251,24 +318,14 @@ def stopwatch(key, estimator: Estimator, params, batch, *, num_steps: int = 50,
   def body(carry, key):
     params, memory = carry
     grads, memory, _ = estimator.grad(key, params, memory, batch)
-    # Each gradient is needed and depends on the one before, or the compiler would drop or hoist it.
-    return (jax.tree.map(lambda x, g: x - 1e-30 * g, params, grads), memory), None
+    return (_dependent(params, grads), memory), ravel_pytree(grads)[0]
 
   def steps(key, carry):
-    return jax.lax.scan(body, carry, jax.random.split(key, num_steps))[0]
+    return jax.lax.scan(body, carry, jax.random.split(key, num_steps))
 
   key_init, *keys = jax.random.split(key, repeats + 2)
   carry = params, estimator.init(key_init, params)
   # Ahead of time, or a call from another thread or context could compile anew.
   loop = jax.jit(steps).lower(keys[0], carry).compile()
   jax.block_until_ready(loop(keys[0], carry))
-
-  def measure():
-    seconds = []
-    for key in keys[1:]:
-      start = time.perf_counter()
-      jax.block_until_ready(loop(key, carry))
-      seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds) / num_steps
-
-  return measure
+  return _timer(loop, [(key, carry) for key in keys[1:]], num_steps)

@@ -202,11 +202,10 @@ def measure(cases: Sequence[Case], num_draws: int, seed: int = 0,
     entry = case.entry
     # Accelerators round float32 products to 10 bits by default: that would be a bias.
     with jax.default_matmul_precision('highest'):
-      key_audit, key_time = jax.random.split(jax.random.key(seed))
-      found = gradients.audit(
-        key_audit, entry.estimator, entry.params, entry.batch, problems.exact_grads(entry),
-        num_draws=num_draws, burn_in=entry.burn_in, error_rate=ERROR_RATE)
-      stopwatch = gradients.stopwatch(key_time, entry.estimator, entry.params, entry.batch)
+      found, stopwatch = gradients.timed_audit(
+        jax.random.key(seed), entry.estimator, entry.params, entry.batch,
+        problems.exact_grads(entry), num_draws=num_draws, burn_in=entry.burn_in,
+        error_rate=ERROR_RATE)
     report(f'audited {case.name}')
     return found, stopwatch
 

@@ -214,3 +214,28 @@ def test_the_stopwatch_times_what_depends_on_the_gradient():
   one, many = (gradients.stopwatch(jax.random.key(0), slow(num), PARAMS, jnp.ones((32, 32)))()
                for num in (3, 300))
   assert 0 < 10 * one < many
+
+
+def test_an_audit_and_its_time_from_one_program_are_those_of_two():
+  """Draws one after another are those side by side; num_draws is no whole number of blocks."""
+  def grad(key, params, memory, batch):
+    noise_D = jax.random.normal(key, (3,))
+    return jax.tree.map(lambda p: p + noise_D.sum() + 0.01, params), memory, {}
+
+  estimator = Estimator(lambda key, params: Memory(), grad)
+  params, options = {'x_D': jnp.arange(3.0)}, dict(num_draws=700, error_rate=1e-3)
+  exact = params
+  key = jax.random.key(3)
+  with jax.debug_key_reuse(False):
+    found, seconds = gradients.timed_audit(key, estimator, params, None, exact, **options)
+    two = gradients.audit(jax.random.split(jax.random.key(3))[0], estimator, params, None, exact,
+                          **options)
+  assert (found.biased, found.num_draws) == (two.biased, 700) and seconds() > 0
+  np.testing.assert_allclose(found.bias['x_D'], two.bias['x_D'], rtol=1e-4)
+  np.testing.assert_allclose(found.variance, two.variance, rtol=1e-4)
+  remembers = Estimator(lambda key, params: Memory(shared=jnp.zeros(())), lambda *args: (
+    *grad(*args)[:1], Memory(shared=args[2].shared + 1.0), {}))
+  with jax.debug_key_reuse(False):
+    found, seconds = gradients.timed_audit(jax.random.key(3), remembers, params, None, exact,
+                                           burn_in=1, **options)
+  assert found.num_draws == 700 and seconds() > 0
