@@ -182,7 +182,7 @@ def without_density(nets: str, conditional: bool | None, observation) -> str | N
   """The reason why a generator has no density of a single row; None where it has one."""
   if conditional:
     return 'a class-conditional generator has a density for each class, which is not scored'
-  if nets == 'dcgan':
+  if nets in ('dcgan', 'sn_resnet', 'biggan'):
     return 'a network that normalises over a batch has no density of a single row'
   return decoders.NO_NOISE if observation is None else None
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gen_models import data
@@ -42,10 +43,12 @@ def of_generator(evaluate: Callable, model: gan.Model, scale, images: int | None
                  temperatures: int | None) -> Callable:
   """Experiment.thorough of a generator with noise of standard deviation `scale`.
 
-  A density of real pixels, from below. Other arguments as of `with_decoder`.
+  A density of real pixels, from below. Other arguments as of `with_decoder`. Of a network of a
+  user's that normalises over the batch it raises ValueError.
   """
   def thorough(key, params, dataset, report, chains):
     del chains
+    require_rows_apart(model, params)
     key_more = jax.random.fold_in(key, 1)
     scores = evaluate(key, params, dataset, report).get('scores', {})
     decoder = decoders.of_generator(model.decode, model.num_latents, scale)
@@ -61,6 +64,14 @@ def of_generator(evaluate: Callable, model: gan.Model, scale, images: int | None
       'scores': {**scores, **headlines(found)}}
 
   return thorough
+
+
+def require_rows_apart(model: gan.Model, params) -> None:
+  """Raises ValueError where g(z) of one row depends on the rows beside it."""
+  z_BZ = jnp.linspace(-1, 1, 2 * model.num_latents).reshape(2, -1)
+  beside_V, other_V = (model.decode(params, z_BZ * jnp.array([[1.0], [s]]))[0] for s in (1, -3))
+  if not jnp.allclose(beside_V, other_V, rtol=1e-3, atol=1e-4):
+    raise ValueError('the generator normalises over its batch: a single row has no density')
 
 
 def some(dataset: data.Dataset, binarisation: str, images: int | None) -> np.ndarray:

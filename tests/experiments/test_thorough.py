@@ -155,6 +155,21 @@ def test_a_decoder_is_scored_from_both_sides(module, changes, monkeypatch):
 
 @pytest.mark.parametrize('changes, why', [
   ({}, 'observation=0.1'), (dict(conditional=True, observation=0.1), 'for each class'),
-  (dict(nets='dcgan', observation=0.1), 'normalises over a batch')])
+  (dict(nets='dcgan', observation=0.1), 'normalises over a batch'),
+  (dict(nets='sn_resnet', dataset='digits', observation=0.1), 'normalises over a batch')])
 def test_a_generator_without_a_density_says_why(changes, why):
   assert why in gan.experiment(**changes).thorough
+
+
+def test_a_generator_that_normalises_over_its_batch_is_refused():
+  from experiments._common import decoders
+  from gen_models.models import gan as models
+  for batch_norm in (False, True):
+    model = models.Model(models.DenseGenerator(4, (8,), batch_norm=batch_norm),
+                         models.DenseCritic((4,)), 3, 4)
+    params = model.init(jax.random.key(0))
+    if batch_norm:
+      with pytest.raises(ValueError, match='a single row has no density'):
+        decoders.require_rows_apart(model, params)
+    else:
+      decoders.require_rows_apart(model, params)
