@@ -19,7 +19,8 @@ normalised networks, N(0, 0.02^2) weights, Adam 2e-4 with beta1 0.5, no decay, n
   spectral        hinge, spectral normalisation (Miyato et al., 2018)
   conditional     94.7 % of draws are of their class, 3 seeds; rpgan_r1_r2 of each class, with a
                   projection critic (Miyato & Koyama, 2018)
-  digits          rpgan_r1_r2 on 8x8 digits, dense networks of 256
+  digits          0.221; 0.964; 0.897, 3 seeds (training images 0.202; 0.973; 0.976); rpgan_r1_r2 on
+                  8x8 digits, dense networks of 256
   digits_conditional    the same of each class
   digits_diff_augment   the critic sees augmented images (Zhao et al., 2020)
   digits_adaptive       the same, as much as it needs (Karras et al., 2020)

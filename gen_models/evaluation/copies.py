@@ -17,8 +17,16 @@ Floors are what training images score with themselves left out.
 Even a small fraction of copies matters, and none of these scores detects all of them: `power`
 plants copies among held-out images and reports which are found.
 
+Two more are of features of a trained network (`feature_scores`), where distances mean more than
+between pixels:
+
+  c_t       Mann-Whitney z as nearest_train_z within each cell of a division of space, averaged with
+            the shares of test images: sees copying in one region beside underfitting in another
+  auth_pct  share of x farther from its nearest training image than that one is from its own nearest
+
 Meehan, Chaudhuri & Dasgupta (2020), A non-parametric test to detect data-copying in generative
-models, whose C_T is nearest_train_z with one cell; Lowe (2004), for the ratio of two distances.
+models, whose C_T is nearest_train_z with one cell; Alaa et al. (2022), for AuthPct; Lowe (2004),
+for the ratio of two distances.
 
 Axis suffixes: N M images, D values of an image.
 """
@@ -100,6 +108,57 @@ def mann_whitney_z(a_N, b_M) -> float:
   variance = n * m / 12 * (n + m + 1 - ties)
   u = rank[:n].sum() - n * (n + 1) / 2
   return float((u - n * m / 2) / np.sqrt(variance)) if variance > 0 else 0.0
+
+
+def c_t(x_ND, y_MD, train_KD, num_cells: int = 5, least: int = 8) -> float:
+  """sum_c q_c z_c / sum_c q_c over cells with enough of both sets; q_c the share of y.
+
+  Args:
+    x_ND: draws.
+    y_MD: held-out images.
+    train_KD: training images, whose k-means are the cells (20 steps of Lloyd from farthest points).
+    num_cells: of them.
+    least: rows that a cell has of x and of y; cells with fewer say nothing.
+
+  Returns:
+    About standard normal over sqrt(number of cells) for fresh draws, far below 0 for copies; nan
+    where no cell has enough of both.
+  """
+  centres_CD = _means(np.asarray(train_KD, np.float64), num_cells)
+  cell_N, cell_M = (np.argmin(_squared(np.asarray(z), centres_CD), axis=1) for z in (x_ND, y_MD))
+  first_N, first_M = (nearest(z, train_KD).first_N for z in (x_ND, y_MD))
+  found = [(np.mean(cell_M == c), mann_whitney_z(first_N[cell_N == c], first_M[cell_M == c]))
+           for c in range(num_cells)
+           if min(np.sum(cell_N == c), np.sum(cell_M == c)) >= least]
+  return float(np.average([z for _, z in found], weights=[q for q, _ in found])
+               if found else np.nan)
+
+
+def auth_pct(x_ND, train_KD) -> float:
+  """The share of draws x with |x - t| > |t - t'|, t nearest to x and t' to t among the others."""
+  train_KD = np.asarray(train_KD, np.float32)
+  rows_N = np.concatenate([np.argmin(_squared(part, train_KD), axis=1)
+                           for part in np.array_split(np.asarray(x_ND, np.float32),
+                                                      max(1, len(x_ND) // 256))])
+  own_N = np.linalg.norm(np.asarray(x_ND, np.float32) - train_KD[rows_N], axis=1)
+  return float(np.mean(own_N > nearest(train_KD[rows_N], train_KD, rows_N).first_N))
+
+
+def _squared(x_ND, y_MD) -> np.ndarray:
+  return np.sum(x_ND**2, 1)[:, None] + np.sum(y_MD**2, 1) - 2 * x_ND @ y_MD.T
+
+
+def _means(x_ND, num_cells: int) -> np.ndarray:
+  """Centres of k-means, [C, D]; the first is the row farthest from the mean, then from all."""
+  centres = [x_ND[np.argmax(_squared(x_ND, x_ND.mean(0, keepdims=True))[:, 0])]]
+  while len(centres) < num_cells:
+    centres.append(x_ND[np.argmax(_squared(x_ND, np.stack(centres)).min(1))])
+  centres_CD = np.stack(centres)
+  for _ in range(20):
+    cell_N = np.argmin(_squared(x_ND, centres_CD), axis=1)
+    centres_CD = np.stack([x_ND[cell_N == c].mean(0) if np.any(cell_N == c) else centres_CD[c]
+                           for c in range(num_cells)])
+  return centres_CD
 
 
 def scores(near_x: dict[str, Near], near_y: dict[str, Near]) -> dict[str, float]:

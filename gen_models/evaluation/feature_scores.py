@@ -7,6 +7,8 @@ Of N draws x and N test images y, in features of F numbers:
   sliced_w2, precision, recall, density, coverage   see evaluation.samples
   inception_score  exp(mean_x KL(p(q | x) | p(q))), p(q) the mean of p(q | x); not of networks
                    without classes
+  c_t, auth_pct    whether draws are copies of training images, see evaluation.copies; floors are
+                   those of test images
 
 Each is the mean over three disjoint sets of draws beside three disjoint sets of test images; the
 floor is that of three disjoint sets of training images. FID of finite sets is too large by a
@@ -28,12 +30,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen_models.evaluation import adapters, samples
+from gen_models.evaluation import adapters, copies, samples
 
 SETS, SIZES, REPLICATES = 3, 15, 30
 BETTER = {'frechet': 'lower', 'kid': 'lower', 'sliced_w2': 'lower', 'precision': 'higher',
           'recall': 'higher', 'density': 'higher', 'coverage': 'higher',
-          'inception_score': 'higher'}
+          'inception_score': 'higher', 'c_t': 'floor', 'auth_pct': 'floor'}
 
 
 @jax.jit
@@ -134,7 +136,14 @@ def table(key, draw: Callable[[jax.Array, int], Any], test_ND, train_MD, *, shap
     drawn_ND, *(np.asarray(images)[np.asarray(jax.random.permutation(one, len(images)))[:SETS * n]]
                 for one, images in ((key_test, test_ND), (key_train, train_MD)))))
   sides = [[scores(_part(side, i, n), _part(y, i, n)) for i in range(SETS)] for side in (x, real)]
-  found = {name: {'better': BETTER[name], 'n': n, 'num_sets': SETS} for name in sides[0][0]}
+  # What tells copies apart has fresh images as its floor: the test images, against each other.
+  y_3NF, real_NF = y[0].reshape(SETS, n, -1), real[0]
+  for i, x_NF in enumerate(x[0].reshape(SETS, n, -1)):
+    for side, one_NF in zip(sides, (x_NF, y_3NF[i - 1]), strict=True):
+      side[i] |= {'c_t': copies.c_t(one_NF, y_3NF[i], real_NF),
+                  'auth_pct': copies.auth_pct(one_NF, real_NF)}
+  found: dict[str, dict[str, Any]] = {
+    name: {'better': BETTER[name], 'n': n, 'num_sets': SETS} for name in sides[0][0]}
   for prefix, side in zip(('', 'floor'), sides, strict=True):
     names = ('value', 'low', 'high') if not prefix else ('floor', 'floor_low', 'floor_high')
     for name, entry in found.items():

@@ -8,6 +8,7 @@ _SCORES = {
   'precision': 'precision', 'recall': 'recall',
   'density': 'density', 'coverage': 'coverage',
   'nearest_train_z': 'z of the distance to the nearest training image',
+  'c_t': 'z of distances to training images, by cells', 'auth_pct': 'authentic fraction',
   'copies': 'fraction of near copies of training images'}
 _HEADS = {
   'ESS': 'effective sample size', 'seconds': 'training seconds', 'test nats': 'nats per test image',

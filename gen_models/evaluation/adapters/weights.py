@@ -159,7 +159,7 @@ def _unpickle(stream: io.BytesIO, storage=None) -> Any:
   """What one pickle of the stream describes; `storage` is called as (dtype, key, count)."""
   stack: list[Any] = []
   marks: list[int] = []
-  memo: dict[int, Any] = {}
+  memo: dict[Any, Any] = {}
 
   def marked():
     start = marks.pop()
