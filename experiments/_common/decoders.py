@@ -43,8 +43,9 @@ def of_generator(evaluate: Callable, model: gan.Model, scale, images: int | None
                  temperatures: int | None) -> Callable:
   """Experiment.thorough of a generator with noise of standard deviation `scale`.
 
-  A density of real pixels, from below. Other arguments as of `with_decoder`. Of a network of a
-  user's that normalises over the batch it raises ValueError.
+  A density of real pixels, from below, hollow where the sides of drawn data are more than a nat
+  apart. Other arguments as of `with_decoder`. Of a network of a user's that normalises over the
+  batch it raises ValueError.
   """
   def thorough(key, params, dataset, report, chains):
     del chains
@@ -60,8 +61,9 @@ def of_generator(evaluate: Callable, model: gan.Model, scale, images: int | None
       log_p_N, kind='bound', binarisation='real', lower=below['nats'],
       standard_error=below['standard_error'],
       effective_sample_size=below['effective_sample_size'], num_chains=settings.num_chains,
-      num_temperatures=settings.num_temperatures), 'split': 'test', 'decoder': found,
-      'scores': {**scores, **headlines(found)}}
+      num_temperatures=settings.num_temperatures,
+      hollow=found['drawn']['from_prior']['gap'] > likelihood.RESOLVED_NATS), 'split': 'test',
+      'decoder': found, 'scores': {**scores, **headlines(found)}}
 
   return thorough
 
