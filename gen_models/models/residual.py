@@ -277,6 +277,17 @@ def bilinear_halved(x_BYXC) -> jax.Array:
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'), feature_group_count=channels)
 
 
+def _staged(x_BYXC, resample, net: 'GroupedGenerator | GroupedCritic') -> jax.Array:
+  """Blocks at each side of the images, resampled in between; within a call of the net."""
+  stages = num_stages(net.shape) + 1
+  for i in range(stages):
+    x_BYXC = resample(x_BYXC) if i else x_BYXC
+    for j in range(net.blocks):
+      x_BYXC = GroupedBlock(net.groups, stages * net.blocks, net.dtype,
+                            name=f'block_{i}_{j}')(x_BYXC)
+  return x_BYXC
+
+
 class GroupedGenerator(nn.Module):
   """[B, Z] -> [B, V] of R3GAN: learned 4 x 4 basis, blocks, doubled, blocks, .., 1 x 1 to pixels.
 
@@ -296,14 +307,10 @@ class GroupedGenerator(nn.Module):
 
   @nn.compact
   def __call__(self, z_BZ):
-    stages = num_stages(self.shape) + 1
     basis = self.param('basis_YXC', nn.initializers.normal(1.0), (4, 4, self.width))
     x = Linear(self.width, False, _normal(1), name='in')(z_BZ)[:, None, None] * basis
     x = x.astype(self.dtype)
-    for i in range(stages):
-      x = bilinear_doubled(x) if i else x
-      for j in range(self.blocks):
-        x = GroupedBlock(self.groups, stages * self.blocks, self.dtype, name=f'block_{i}_{j}')(x)
+    x = _staged(x, bilinear_doubled, self)
     x = Conv(channels_of(self.shape), 1, bias=False, weights=_normal(1), name='out')(
       x.astype(jnp.float32))
     return (x.reshape(len(x), -1) + 1) / 2
@@ -323,13 +330,9 @@ class GroupedCritic(nn.Module):
 
   @nn.compact
   def __call__(self, x_MV):
-    stages = num_stages(self.shape) + 1
     x = 2 * _as_pack(x_MV, self.shape) - 1
     x = Conv(self.width, 1, bias=False, weights=_normal(1), dtype=self.dtype, name='in')(x)
-    for i in range(stages):
-      x = bilinear_halved(x) if i else x
-      for j in range(self.blocks):
-        x = GroupedBlock(self.groups, stages * self.blocks, self.dtype, name=f'block_{i}_{j}')(x)
+    x = _staged(x, bilinear_halved, self)
     w_YXC = self.param('basis_YXC', nn.initializers.normal(1 / 4), (4, 4, self.width))
     h_MF = jnp.einsum('myxc,yxc->mc', x.astype(jnp.float32), w_YXC)
     return Linear(1, False, _normal(1), name='out')(h_MF)
