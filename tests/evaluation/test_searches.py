@@ -324,7 +324,7 @@ def test_thorough_searches_resolve_what_the_usual_ones_leave_open(numbers):
     assert all(num == CHAINS // 2 for name, num in said['starts'].items() if name != 'images')
     assert said['ladder']['counts'] and found['num_temperatures'] == 800
     assert 'thorough' not in usual['searches']
-  assert resolved >= len(numbers) / 2  # rounding, so the compiler's flags, decides one of four
+  assert resolved >= len(numbers) / 2  # two of four when compiled as users do
 
 
 def test_the_thorough_searches_are_of_annealing():
