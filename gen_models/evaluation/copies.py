@@ -40,6 +40,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gen_models.evaluation import blocks
+
 BETTER = {'nearest_train_z': 'floor', 'copies': 'lower', 'gap_z': 'floor', 'gap_grey_z': 'floor'}
 SHARES = (0.05, 0.3, 1.0)
 
@@ -67,11 +69,11 @@ def _two_nearest(x_ND, train_MD, skip_N):
     m = jnp.argmin(d_M)
     return d_M[m], jnp.min(d_M.at[m].set(jnp.inf))
 
-  return lax.map(row, (x_ND, skip_N), batch_size=256)
+  return lax.map(row, (x_ND, skip_N), batch_size=min(256, blocks.rows_at_once(len(train_MD))))
 
 
 def nearest(x_ND, train_MD, skip_N=None) -> Near:
-  """Distances to the two nearest training images m != skip_n; 256 rows are held at a time.
+  """Distances to the two nearest training images m != skip_n, for at most 256 rows at a time.
 
   Raises:
     ValueError: fewer than two training images beside the skipped one.

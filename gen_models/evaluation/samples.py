@@ -36,7 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gen_models.evaluation import copies
+from gen_models.evaluation import blocks, copies
 from gen_models.evaluation.features import random_features
 
 BETTER = {
@@ -115,9 +115,14 @@ def mmd2(x_ND, y_MD, scale=None) -> jax.Array:
     return (jnp.exp(-2 * d_NM) + jnp.exp(-d_NM / 2) + jnp.exp(-d_NM / 8)) / 3
 
   def others(x_ND):
-    return jnp.mean((jnp.sum(kernel(x_ND, x_ND), 1) - 1) / (len(x_ND) - 1))
+    sum_N = blocks.by_rows(lambda x_RD: jnp.sum(kernel(x_RD, x_ND), 1), x_ND,
+                           blocks.rows_at_once(len(x_ND)))
+    return jnp.mean((sum_N - 1) / (len(x_ND) - 1))
 
-  return others(x_ND) + others(y_MD) - 2 * jnp.mean(kernel(x_ND, y_MD))
+  at_once = blocks.rows_at_once(len(y_MD))
+  across = (jnp.mean(kernel(x_ND, y_MD)) if len(x_ND) <= at_once else jnp.mean(
+    blocks.by_rows(lambda x_RD: jnp.mean(kernel(x_RD, y_MD), 1), x_ND, at_once)))
+  return others(x_ND) + others(y_MD) - 2 * across
 
 
 def balls(x_ND, y_MD, k: int = 5) -> dict[str, jax.Array]:
@@ -133,13 +138,33 @@ def balls(x_ND, y_MD, k: int = 5) -> dict[str, jax.Array]:
     raise ValueError(f'{k} other neighbours need more than {len(x_ND)} and {len(y_MD)} images')
 
   def squared_radius(z_ND):
-    return -lax.top_k(-squared_distances(z_ND, z_ND), k + 1)[0][:, k]  # the nearest is itself
+    return blocks.by_rows(lambda z_RD: _smallest(squared_distances(z_RD, z_ND), k + 1), z_ND,
+                          blocks.rows_at_once(len(z_ND)))  # the nearest is itself
 
-  d_NM = squared_distances(x_ND, y_MD)
-  in_y_NM = d_NM <= squared_radius(y_MD)
-  in_x_NM = d_NM <= squared_radius(x_ND)[:, None]
-  return {'precision': in_y_NM.any(1).mean(), 'recall': in_x_NM.any(0).mean(),
-          'density': in_y_NM.sum(1).mean() / k, 'coverage': in_y_NM.any(0).mean()}
+  radius_N, radius_M = squared_radius(x_ND), squared_radius(y_MD)
+  num, at_once = len(x_ND), min(len(x_ND), blocks.rows_at_once(len(y_MD)))
+
+  def block(found, first):
+    rows_R = jnp.minimum(first + jnp.arange(at_once), num - 1)  # the last row may come again
+    d_RM = squared_distances(x_ND[rows_R], y_MD)
+    in_y_RM, in_x_RM = d_RM <= radius_M, d_RM <= radius_N[rows_R, None]
+    recalled_M, covered_M = found
+    return ((recalled_M | in_x_RM.any(0), covered_M | in_y_RM.any(0)),
+            (in_y_RM.any(1), in_y_RM.sum(1)))
+
+  none_M = jnp.zeros(len(y_MD), bool)
+  (recalled_M, covered_M), (precise, around) = lax.scan(block, (none_M, none_M),
+                                                        jnp.arange(0, num, at_once))
+  return {'precision': precise.reshape(-1)[:num].mean(), 'recall': recalled_M.mean(),
+          'density': around.reshape(-1)[:num].mean() / k, 'coverage': covered_M.mean()}
+
+
+def _smallest(d_NM, k: int) -> jax.Array:
+  """The k-th smallest number of each row, [N]: several times as fast as lax.top_k on a CPU."""
+  def without_least(_, d_NM):
+    return jnp.where(jnp.arange(d_NM.shape[1]) == jnp.argmin(d_NM, 1)[:, None], jnp.inf, d_NM)
+
+  return jnp.min(lax.fori_loop(0, k - 1, without_least, d_NM), 1)
 
 
 @functools.partial(jax.jit, static_argnames='shape')

@@ -12,7 +12,7 @@ import scipy.optimize
 import scipy.stats
 
 from gen_models import data
-from gen_models.evaluation import copies, samples
+from gen_models.evaluation import blocks, copies, features, samples
 from tests import oracle
 
 SHAPE = (8, 8)
@@ -162,6 +162,26 @@ def test_balls_at_their_limits():
   assert collapsed['recall'] == 0 and collapsed['coverage'] < 0.7
   with pytest.raises(ValueError, match='5 other neighbours'):
     samples.balls(x_ND, x_ND[:5])
+
+
+def test_scores_in_blocks_of_rows_are_those_of_all_rows(monkeypatch):
+  """So memory is that of a block: 20 x 51 distances here, where 110 x 51 are needed in all."""
+  x_ND, y_MD = gaussian(0, 110, 16), gaussian(1, 51, 16)
+  x_ND[3:12] = x_ND[0]  # more ties than neighbours
+
+  def scores(x_ND, y_MD):
+    return (samples.mmd2(x_ND, y_MD), samples.balls(x_ND, y_MD, 3),
+            features.random_features(x_ND, (4, 4), 32),
+            samples._smallest(samples.squared_distances(x_ND, y_MD), 4))
+
+  whole = jax.jit(scores)(x_ND, y_MD)
+  monkeypatch.setattr(blocks, 'CELLS', 20 * 51)
+  lowered = jax.jit(lambda *args: scores(*args)).lower(x_ND, y_MD)
+  for found, expected in zip(jax.tree.leaves(lowered.compile()(x_ND, y_MD)),
+                             jax.tree.leaves(whole), strict=True):
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+  squared_NM = np.asarray(jax.jit(samples.squared_distances)(x_ND, y_MD))
+  np.testing.assert_array_equal(whole[-1], np.sort(squared_NM, axis=1)[:, 3])
 
 
 def test_density_and_coverage_of_one_distribution():
