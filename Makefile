@@ -3,11 +3,12 @@
 # make test    all tests but the slow ones;  make test-all  those too, compiled as users compile
 # make lint    style, unused code, types
 # make docs    the documentation, docs/_build/html; executes its notebooks
-# make bench   speed beside peers (installs them)
+# make bench   speed beside peers (installs them), benchmarks/README.md; BENCHMARKS="rbm vae": only these
 
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
+BENCHMARKS ?= rbm vae gan evaluation seeds
 
 .PHONY: demo story test test-all lint docs bench clean
 
@@ -34,10 +35,9 @@ docs: .venv/docs.stamp
 	@echo docs/_build/html/index.html
 
 bench: .venv/bench.stamp
-	$(RUN) -m benchmarks.rbm
-	$(RUN) -m benchmarks.seeds
-	$(RUN) -m benchmarks.vae
-	$(RUN) -m benchmarks.gan
+	for name in $(BENCHMARKS); do \
+	  $(RUN) -m benchmarks.$$name --json=benchmarks/results/$$name.json || exit; done
+	$(RUN) -m benchmarks.tables
 
 clean:
 	rm -rf .venv runs docs/_build docs/reference docs/project

@@ -32,6 +32,7 @@ import optax
 from absl import app, flags
 
 from benchmarks import gan, rbm as rbm_bench, timing, vae as vae_bench
+from benchmarks.rbm import images_of
 from benchmarks.timing import Contender
 from gen_models import data, estimators, files
 from gen_models.estimators.contrastive import contrastive
@@ -128,19 +129,21 @@ def training_rbm(size: Size) -> Iterator[Row]:
   """An update of CD-1 and of PCD-1 at three batch sizes; the floor is its five products."""
   for batch in size.batches:
     updates = max(2, size.updates * size.batches[0] // batch)
-    s = rbm_bench.Setting(_images(batch * updates, size.visible), size.hidden, batch, 0, 0, 0.05)
+    s = rbm_bench.Setting(images_of(batch * updates, size.visible), size.hidden, batch, 0, 0, 0.05)
     for name, negative in (('CD-1', reconstruction(1)), ('PCD-1', persistent(batch, 1))):
       yield row('rbm', f'{size.visible}-{size.hidden}, {name}, batch {batch:,}, one update',
-                rbm_bench.our_trainer(s, negative).contender, rbm_bench.step_products('jax', s),
-                per=updates, rounds=size.rounds, flop=10.0 * batch * size.visible * size.hidden)
+                rbm_bench.our_trainer(s, negative).contender,
+                timing.floor('jax', *rbm_bench.step_products(s)), per=updates,
+                rounds=size.rounds, flop=10.0 * batch * size.visible * size.hidden)
 
 
 def gibbs_steps(size: Size) -> Iterator[Row]:
   """A Gibbs step of many chains; the floor is its two products."""
   for chains in size.chains:
-    s = rbm_bench.Setting(_images(100, size.visible), size.hidden, 100, chains, size.updates, 0.05)
+    s = rbm_bench.Setting(images_of(100, size.visible), size.hidden, 100, chains, size.updates,
+                          0.05)
     yield row('gibbs', f'{size.visible}-{size.hidden}, {chains:,} chains, one Gibbs step',
-              rbm_bench.our_sampler(s).contender, rbm_bench.sweep_products('jax', s),
+              rbm_bench.our_sampler(s).contender, timing.floor('jax', *rbm_bench.gibbs_products(s)),
               per=size.updates, rounds=size.rounds, flop=4.0 * chains * size.visible * size.hidden)
 
 
@@ -148,12 +151,12 @@ def log_partition(size: Size) -> Iterator[Row]:
   """A temperature of annealed importance sampling; the floor is its two products."""
   betas = annealing.linear(size.temperatures)
   for chains in size.annealed:
-    s = rbm_bench.Setting(_images(100, size.visible), size.hidden, 100, chains, size.temperatures,
+    s = rbm_bench.Setting(images_of(100, size.visible), size.hidden, 100, chains, size.temperatures,
                           0.05)
     params, base_V = rbm_bench.start(s), np.zeros(size.visible, np.float32)
     run = functools.partial(annealing.forward, jax.random.key(0), params, base_V, chains, betas)
     yield row('log Z', f'{size.visible}-{size.hidden}, {chains:,} chains, one temperature',
-              Contender('ours', run), rbm_bench.sweep_products('jax', s),
+              Contender('ours', run), timing.floor('jax', *rbm_bench.gibbs_products(s)),
               per=size.temperatures, rounds=size.rounds,
               flop=4.0 * chains * size.visible * size.hidden)
 
@@ -162,7 +165,7 @@ def importance_bound(size: Size) -> Iterator[Row]:
   """The importance-weighted bound of a test set; flops are those of the decoder."""
   widths = (50, 200, 200, size.visible)
   model = vae.model(size.visible, (widths[0],), ((200, 200),))
-  x_NV = _images(size.images, size.visible).astype(np.float32)
+  x_NV = images_of(size.images, size.visible).astype(np.float32)
   params = model.init(jax.random.key(0), jnp.asarray(x_NV).mean(0))
   run = functools.partial(importance.bound, jax.random.key(1), model, params, x_NV,
                           binarisation='static', num_samples=size.importance_samples)
@@ -174,13 +177,14 @@ def importance_bound(size: Size) -> Iterator[Row]:
 
 def training_vae(size: Size) -> Iterator[Row]:
   """An update of a VAE, and of IWAE with many samples."""
-  s = vae_bench.Setting(_images(size.batch * size.updates, size.visible), size.hidden, 20,
+  s = vae_bench.Setting(images_of(size.batch * size.updates, size.visible), size.hidden, 20,
                         size.batch, 1e-3)
   layers = (size.visible * size.hidden, size.hidden * 40, 20 * size.hidden,
             size.hidden * size.visible)
   yield row('vae', f'{size.visible}-{size.hidden}-20, batch {size.batch}, one update',
-            vae_bench.our_trainer(s).contender, vae_bench.floor('jax', s), per=size.updates,
-            rounds=size.rounds, flop=size.batch * (6.0 * sum(layers) - 2.0 * layers[0]))
+            vae_bench.our_trainer(s).contender,
+            timing.floor('jax', *vae_bench.elbo_products(s)), per=size.updates, rounds=size.rounds,
+            flop=size.batch * (6.0 * sum(layers) - 2.0 * layers[0]))
   k = size.iwae_samples
   estimator = estimators.variational(s.model, estimators.iwae(k))
   phase = Phase('vae', lambda key, arrays, previous: vae_bench.start(s), estimator,
@@ -193,7 +197,7 @@ def training_vae(size: Size) -> Iterator[Row]:
 
 def training_gan(size: Size) -> Iterator[Row]:
   """An iteration of a DCGAN: both players at once, and in turns."""
-  s = gan.Setting(_images(1000, gan.SIDE**2), size.channels, 64, size.batch, size.updates, 2e-4)
+  s = gan.Setting(images_of(1000, gan.SIDE**2), size.channels, 64, size.batch, size.updates, 2e-4)
   for alternating in (False, True):
     how = 'in turns' if alternating else 'at once'
     yield row('gan', f'DCGAN 28x28, channels {size.channels[0]} and {size.channels[1]}, batch '
@@ -204,7 +208,7 @@ def training_gan(size: Size) -> Iterator[Row]:
 
 def sample_scores(size: Size) -> Iterator[Row]:
   """Every score of draws against as many test images."""
-  x_ND, y_ND = (_images(size.draws, size.visible, seed).astype(np.float32) for seed in (0, 1))
+  x_ND, y_ND = (images_of(size.draws, size.visible, seed).astype(np.float32) for seed in (0, 1))
   shape = (28, 28) if size.visible == 784 else (size.visible,)
   yield row('sample scores', f'{size.draws:,} draws against {size.draws:,} images',
             Contender('ours', lambda: samples.compare(x_ND, y_ND, shape)), None, per=1,
@@ -214,7 +218,8 @@ def sample_scores(size: Size) -> Iterator[Row]:
 def replicas(size: Size) -> Iterator[Row]:
   """An update of many replicas in one program; the flops are those of all."""
   batch = size.batches[0]
-  s = rbm_bench.Setting(_images(batch * size.updates, size.visible), size.hidden, batch, 0, 0, 0.05)
+  s = rbm_bench.Setting(images_of(batch * size.updates, size.visible), size.hidden, batch, 0, 0,
+                        0.05)
   phase = Phase('rbm', lambda key, arrays, previous: rbm_bench.start(s),
                 contrastive(rbm, persistent(batch, 1)), optax.sgd(0.05),
                 data.batches(batch, 'static', 1), s.steps, batch)
@@ -227,9 +232,10 @@ def replicas(size: Size) -> Iterator[Row]:
 def memory(size: Size) -> Iterator[Row]:
   """Temporary bytes of programs that should not grow: temperatures, samples K, images."""
   hidden, chains, latents = size.hidden, size.annealed[0], 50
-  s = rbm_bench.Setting(_images(100, size.visible), hidden, 100, chains, 1, 0.05)
+  s = rbm_bench.Setting(images_of(100, size.visible), hidden, 100, chains, 1, 0.05)
   params, model = rbm_bench.start(s), vae.model(size.visible, (latents,), ((200, 200),))
-  base_V, x_BV = np.zeros(size.visible, np.float32), _images(20, size.visible).astype(np.float32)
+  base_V = np.zeros(size.visible, np.float32)
+  x_BV = images_of(20, size.visible).astype(np.float32)
   net = model.init(jax.random.key(0), jnp.asarray(x_BV).mean(0))
 
   def quick(key, temperatures):
@@ -272,14 +278,6 @@ def _trainer(phase: Phase, x_NV, num_replicas: int | None = None) -> Contender:
     jax.block_until_ready((state, metrics))
 
   return Contender('ours', run)
-
-
-def _images(num: int, num_visible: int, seed: int = 0) -> np.ndarray:
-  """Zeros and ones [N, V], uint8: noisy copies of ten random prototypes."""
-  rng = np.random.default_rng(seed)
-  prototypes = rng.random((10, num_visible)) < 0.2
-  noise = rng.random((num, num_visible)) < 0.05
-  return (prototypes[rng.integers(10, size=num)] ^ noise).astype(np.uint8)
 
 
 # The measurement.

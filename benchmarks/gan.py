@@ -15,7 +15,7 @@ of each critic must have fallen, and each generator must have moved, at least ha
 nobody is timed doing nothing, or something else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -26,7 +26,8 @@ from absl import app, flags
 from jax import lax
 
 from benchmarks import timing
-from benchmarks.timing import Contender
+from benchmarks.rbm import images_of
+from benchmarks.timing import Contender, Task
 from gen_models import data
 from gen_models.estimators import adversarial, non_saturating, turns
 from gen_models.experiment import Phase
@@ -68,15 +69,6 @@ class Trainer(NamedTuple):
   contender: Contender
   decode: Callable
   critic: Callable
-
-
-def setting(flag_values) -> Setting:
-  rng = np.random.default_rng(0)
-  prototypes = rng.random((10, SIDE**2)) < 0.2
-  noise = rng.random((10_000, SIDE**2)) < 0.05
-  x_NV = (prototypes[rng.integers(10, size=10_000)] ^ noise).astype(np.uint8)
-  return Setting(x_NV, tuple(map(int, flag_values.channels)), flag_values.latent,
-                 flag_values.batch, flag_values.iterations, flag_values.learning_rate)
 
 
 def start(s: Setting) -> gan.Params:
@@ -343,29 +335,27 @@ def define_flags() -> None:
   flags.DEFINE_string('json', None, 'File to write all numbers to.')
 
 
+def tasks(s: Setting, rolled: bool) -> Iterator[Task]:
+  """An iteration of all."""
+  trainers = [our_trainer(s), our_trainer(s, alternating=False),
+              torch_trainer(s, False), torch_trainer(s, True), naive_trainer(s, False),
+              naive_trainer(s, True) if rolled else None]
+  trainers = [t for t in trainers if t]
+  untrained = check_same(trainers, s)
+  yield Task(f'One DCGAN iteration, 28x28, channels {s.channels[0]} and {s.channels[1]}, '
+             f'batch {s.batch_size}', [t.contender for t in trainers] + floors(s), s.iterations,
+             lambda: check_learnt(trainers, untrained))
+
+
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
-  s = setting(flags.FLAGS)
-  timing.warn_if_busy(timing.use_all_cores())
-  trainers = [our_trainer(s), our_trainer(s, alternating=False),
-              torch_trainer(s, False), torch_trainer(s, True), naive_trainer(s, False),
-              naive_trainer(s, True) if flags.FLAGS.rolled else None]
-  trainers = [t for t in trainers if t]
-  untrained = check_same(trainers, s)
-  contenders = [t.contender for t in trainers] + floors(s)
-  rows = timing.summarise(timing.interleaved(contenders, flags.FLAGS.rounds), s.iterations, 'ours')
-  title = (f'One DCGAN iteration, 28x28, channels {s.channels[0]} and {s.channels[1]}, '
-           f'batch {s.batch_size}')
-  print(f'\n{title}: median of {flags.FLAGS.rounds} rounds, ms')
-  check_learnt(trainers, untrained)
-  timing.show(rows, contenders)
-
-  env = timing.environment(PACKAGES)
-  timing.show_environment(env)
-  if flags.FLAGS.json:
-    timing.write_json(flags.FLAGS.json, 'gan', f'same players, same start; {flags.FLAGS.rounds} '
-                      'interleaved rounds in one process', env, {title: rows})
+  given = flags.FLAGS
+  s = Setting(images_of(10_000, SIDE**2), tuple(map(int, given.channels)), given.latent,
+              given.batch, given.iterations, given.learning_rate)
+  timing.measure('gan', tasks(s, given.rolled), rounds=given.rounds, packages=PACKAGES,
+                 path=given.json, protocol='same players, same start; '
+                 f'{given.rounds} interleaved rounds in one process')
 
 
 if __name__ == '__main__':

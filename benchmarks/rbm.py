@@ -15,7 +15,7 @@ Before times are shown, each trainer's reconstruction error must have fallen and
 units must be on as often as ours: nobody is timed doing nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -23,10 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import app, flags
-from jax import lax
 
 from benchmarks import timing
-from benchmarks.timing import Contender
+from benchmarks.timing import Contender, Task
 from gen_models import data
 from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.negative import persistent, reconstruction
@@ -43,8 +42,8 @@ class Setting(NamedTuple):
   x_NV: np.ndarray  # uint8, zeros and ones
   num_hidden: int
   batch_size: int
-  sweep_chains: int
-  sweeps: int
+  chains: int
+  gibbs_steps: int
   learning_rate: float
 
   @property
@@ -66,14 +65,12 @@ class Sampler(NamedTuple):
   samples: Callable
 
 
-def setting(flag_values) -> Setting:
-  rng = np.random.default_rng(0)
-  prototypes = rng.random((10, flag_values.visible)) < 0.2
-  noise = rng.random((flag_values.images, flag_values.visible)) < 0.05
-  x_NV = (prototypes[rng.integers(10, size=flag_values.images)] ^ noise).astype(np.uint8)
-  return Setting(x_NV[:len(x_NV) // flag_values.batch * flag_values.batch], flag_values.hidden,
-                 flag_values.batch, flag_values.sweep_chains, flag_values.sweeps,
-                 flag_values.learning_rate)
+def images_of(num: int, num_visible: int, seed: int = 0) -> np.ndarray:
+  """Zeros and ones [N, V], uint8: noisy copies of ten random prototypes."""
+  rng = np.random.default_rng(seed)
+  prototypes = rng.random((10, num_visible)) < 0.2
+  noise = rng.random((num, num_visible)) < 0.05
+  return (prototypes[rng.integers(10, size=num)] ^ noise).astype(np.uint8)
 
 
 def start(s: Setting) -> rbm.Params:
@@ -104,13 +101,13 @@ def our_trainer(s: Setting, negative) -> Trainer:
 def our_sampler(s: Setting) -> Sampler:
   params = start(s)
   advance = jax.jit(gibbs.run, static_argnames=('model', 'num_steps'), donate_argnames='chains')
-  chains = gibbs.init_chains(jax.random.key(2), rbm, params, s.sweep_chains)
+  chains = gibbs.init_chains(jax.random.key(2), rbm, params, s.chains)
   key = jax.random.key(3)
 
   def run():
     nonlocal chains, key
     key, key_run = jax.random.split(key)
-    chains = jax.block_until_ready(advance(key_run, rbm, params, chains, s.sweeps))
+    chains = jax.block_until_ready(advance(key_run, rbm, params, chains, s.gibbs_steps))
 
   return Sampler(Contender('ours', run), lambda: np.asarray(chains.v_CV))
 
@@ -138,43 +135,32 @@ def sklearn_sampler(s: Setting) -> Sampler | None:
   model.fit(s.x_NV[:1].astype(np.float32))  # makes what gibbs checks for
   model.components_ = np.asarray(w_VH.T, order='F')  # the order that fit keeps
   model.intercept_visible_, model.intercept_hidden_ = b_V, c_H
-  v_CV = np.zeros((s.sweep_chains, len(b_V)), bool)
+  v_CV = np.zeros((s.chains, len(b_V)), bool)
 
   def run():
     nonlocal v_CV
-    for _ in range(s.sweeps):
+    for _ in range(s.gibbs_steps):
       v_CV = model.gibbs(v_CV)
 
   return Sampler(Contender('scikit-learn', run, 'BernoulliRBM.gibbs'), lambda: v_CV)
 
 
-def _bbrbm(s: Setting):
+def bbrbm(s: Setting):
   """(torch, module of its PCD, BBRBM at the common start), or None."""
   if (torch := timing.peer('torch')) is None or (pcd := timing.peer('rbms.training.pcd')) is None:
     return None
   classes = timing.peer('rbms.bernoulli_bernoulli.classes')
-  tensors = [torch.tensor(np.array(p), device=_device()) for p in start(s)]
+  tensors = [torch.tensor(np.array(p), device=timing.torch_device()) for p in start(s)]
   return torch, pcd, classes.BBRBM(*tensors)
 
 
-def _device() -> str:
-  """Where torch computes: on the accelerator if JAX does."""
-  return 'cuda' if jax.default_backend() == 'gpu' else 'cpu'
-
-
-def _finish(torch) -> None:
-  """Returns when torch has done what it was asked for."""
-  if torch.cuda.is_available():
-    torch.cuda.synchronize()
-
-
 def rbms_trainer(s: Setting, negative: str) -> Trainer | None:
-  if (found := _bbrbm(s)) is None:
+  if (found := bbrbm(s)) is None:
     return None
   torch, pcd, params = found
   params.init_grad()
-  x_NV = torch.tensor(s.x_NV, dtype=torch.float32, device=_device())
-  ones_B = torch.ones(s.batch_size, 1, device=_device())
+  x_NV = torch.tensor(s.x_NV, dtype=torch.float32, device=timing.torch_device())
+  ones_B = torch.ones(s.batch_size, 1, device=timing.torch_device())
   optimizer = torch.optim.SGD(params.parameters(), lr=s.learning_rate, maximize=True)
   chains = params.init_chains(s.batch_size, weights=ones_B)
 
@@ -192,9 +178,9 @@ def rbms_trainer(s: Setting, negative: str) -> Trainer | None:
 
   def run():
     with torch.no_grad():
-      for rows_B in torch.randperm(len(x_NV), device=_device()).view(-1, s.batch_size):
+      for rows_B in torch.randperm(len(x_NV), device=timing.torch_device()).view(-1, s.batch_size):
         update(x_NV[rows_B])
-      _finish(torch)
+      timing.finish(torch)
 
   name, note = {
     'cd': ('rbms', 'CD-1 of its own parts: init_chains, sample_*, compute_gradient; 5 products'),
@@ -207,72 +193,45 @@ def rbms_trainer(s: Setting, negative: str) -> Trainer | None:
 
 
 def rbms_sampler(s: Setting) -> Sampler | None:
-  if (found := _bbrbm(s)) is None:
+  if (found := bbrbm(s)) is None:
     return None
   torch, _, params = found
-  chains = params.init_chains(s.sweep_chains)
+  chains = params.init_chains(s.chains)
 
   def run():
     nonlocal chains
     with torch.no_grad():
-      chains = params.sample_state(chains, n_steps=s.sweeps)
-      _finish(torch)
+      chains = params.sample_state(chains, n_steps=s.gibbs_steps)
+      timing.finish(torch)
 
-  note = f'sample_state: {2 * s.sweeps + 1} products for {s.sweeps} steps, it ends with h given v'
+  note = (f'sample_state: {2 * s.gibbs_steps + 1} products for {s.gibbs_steps} steps, it ends with '
+          'h given v')
   return Sampler(Contender('rbms', run, note), lambda: chains['visible'].cpu().numpy())
 
 
 # Floors.
 
 
-def floors(s: Setting, make) -> list[Contender]:
-  """The products that `make` makes, in jax, NumPy's BLAS and torch; the fastest is the floor."""
-  libraries = ('jax', 'numpy', 'torch') if timing.peer('torch') else ('jax', 'numpy')
-  return [make(library, s) for library in libraries]
-
-
-def step_products(library: str, s: Setting) -> Contender:
+def step_products(s: Setting) -> tuple:
   """The five of one update: v W of data and chains, h W' of the chains, v' h of both."""
   def products(w_VH, v_BV, v_CV):
     h_BH, h_CH = v_BV @ w_VH, v_CV @ w_VH
     return h_CH @ w_VH.T, v_BV.T @ h_BH, v_CV.T @ h_CH, h_BH, h_CH
-  return _repeat(library, products, s, s.batch_size, s.steps)
+  return _inputs(products, s, s.batch_size, s.steps)
 
 
-def sweep_products(library: str, s: Setting) -> Contender:
+def gibbs_products(s: Setting) -> tuple:
   """The two products of one Gibbs step: v W and h W'."""
   def products(w_VH, v_CV, _):
     h_CH = v_CV @ w_VH
     return h_CH @ w_VH.T, h_CH
-  return _repeat(library, products, s, s.sweep_chains, s.sweeps)
+  return _inputs(products, s, s.chains, s.gibbs_steps)
 
 
-def _repeat(library: str, products, s: Setting, rows: int, times: int) -> Contender:
-  """products(W, v, other v) `times` times."""
-  w_VH, v_RV = np.array(start(s).w_VH), np.resize(s.x_NV, (rows, s.x_NV.shape[1]))
-  v_2RV = np.stack([v_RV, 1 - v_RV]).astype(np.float32)
-  if library == 'torch':
-    import torch
-    w_VH, v_2RV = (torch.tensor(x, device=_device()) for x in (w_VH, v_2RV))
-
-  def at(w_VH, v_2RV, t):  # the input alternates, so that a compiler can lift nothing out
-    return products(w_VH, v_2RV[t % 2], v_2RV[(t + 1) % 2])
-
-  def loop():
-    for t in range(times):
-      at(w_VH, v_2RV, t)
-    if library == 'torch':
-      _finish(torch)
-
-  @jax.jit
-  def scan(w_VH, v_2RV):
-    out = jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(at, w_VH, v_2RV, 0))
-    return lax.scan(lambda _, t: (at(w_VH, v_2RV, t), None), out, jnp.arange(times))[0]
-
-  if library != 'jax':
-    return Contender(f'floor: {library}', loop)
-  w_VH, v_2RV = jax.device_put((w_VH, v_2RV))
-  return Contender('floor: jax', lambda: jax.block_until_ready(scan(w_VH, v_2RV)))
+def _inputs(products, s: Setting, rows: int, times: int) -> tuple:
+  """(products, W, two inputs of `rows` rows, times), as timing.floor takes them."""
+  v_RV = np.resize(s.x_NV, (rows, s.x_NV.shape[1]))
+  return products, np.array(start(s).w_VH), np.stack([v_RV, 1 - v_RV]).astype(np.float32), times
 
 
 # Checks.
@@ -308,16 +267,42 @@ def check_sampled(samplers: list[Sampler]) -> None:
       raise RuntimeError(f'{sampler.contender.name} was timed, but does not sample the model')
 
 
+def tasks(s: Setting, batches: list[int], chains: list[int]) -> Iterator[Task]:
+  """An epoch of CD-1 and PCD-1 at each batch size, and a Gibbs step of so many chains each."""
+  size = f'{s.x_NV.shape[1]}-{s.num_hidden}'
+  for batch in batches:
+    s_batch = s._replace(x_NV=s.x_NV[:len(s.x_NV) // batch * batch], batch_size=batch)
+    for title, trainers in (
+        ('CD-1', [our_trainer(s_batch, reconstruction(1)), rbms_trainer(s_batch, 'cd'),
+                  sklearn_trainer(s_batch)]),
+        ('PCD-1', [our_trainer(s_batch, persistent(batch, 1)), rbms_trainer(s_batch, 'pcd'),
+                   rbms_trainer(s_batch, 'fit_batch_pcd'), sklearn_trainer(s_batch)])):
+      trainers = [t for t in trainers if t]
+      yield Task(f'One epoch of {title}, {size}, batch {batch:,}, {len(s_batch.x_NV):,} images',
+                 [t.contender for t in trainers] + timing.floors(*step_products(s_batch)), 1,
+                 lambda trainers=trainers, s=s_batch: check_learnt(trainers, s))
+  for num in chains:
+    steps = max(1, s.gibbs_steps * min(chains) // num)
+    s_chains = s._replace(chains=num, gibbs_steps=steps)
+    samplers = [our_sampler(s_chains), sklearn_sampler(s_chains), rbms_sampler(s_chains)]
+    samplers = [sampler for sampler in samplers if sampler]
+    yield Task(f'One Gibbs step of {num:,} chains, {size}',
+               [sampler.contender for sampler in samplers]
+               + timing.floors(*gibbs_products(s_chains)), steps,
+               lambda samplers=samplers: check_sampled(samplers))
+
+
 def define_flags() -> None:
   """The flags of this command; benchmarks.accelerator times the same contenders without them."""
   flags.DEFINE_integer('images', 10_000, 'Images an epoch.', lower_bound=1)
   flags.DEFINE_integer('rounds', 7, 'Timed rounds; the table shows their median.', lower_bound=1)
-  flags.DEFINE_integer('batch', 100, 'Images an update, and persistent chains.', lower_bound=1)
+  flags.DEFINE_list('batches', ['100', '1000', '10000'],
+                    'Images an update, and persistent chains; a table for each.')
   flags.DEFINE_integer('visible', 784, 'Visible units.', lower_bound=1)
   flags.DEFINE_integer('hidden', 500, 'Hidden units.', lower_bound=1)
-  flags.DEFINE_integer('sweep_chains', 2000, 'Chains of the Gibbs step.', lower_bound=1)
-  flags.DEFINE_integer('sweeps', 10, 'Gibbs steps timed together; tables are for one.',
-                       lower_bound=1)
+  flags.DEFINE_list('chains', ['2000', '65536'], 'Chains of the Gibbs step; a table for each.')
+  flags.DEFINE_integer('gibbs_steps', 10, 'Timed together, fewer of more chains; tables are for '
+                       'one.', lower_bound=1)
   flags.DEFINE_float('learning_rate', 0.05, 'Of every trainer.')
   flags.DEFINE_string('json', None, 'File to write all numbers to.')
 
@@ -326,37 +311,13 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
   jax.config.update('jax_default_matmul_precision', 'float32')  # as launch.train does
-  s = setting(flags.FLAGS)
-  timing.warn_if_busy(timing.use_all_cores())
-  rounds, tables = flags.FLAGS.rounds, {}
-
-  def report(title, contenders, check, per):
-    rows = timing.summarise(timing.interleaved(contenders, rounds), per, 'ours')
-    print(f'\n{title}: median of {rounds} rounds, ms')
-    check()
-    timing.show(rows, contenders)
-    tables[title] = rows
-
-  size = f'{s.x_NV.shape[1]}-{s.num_hidden}'
-  for title, trainers in (
-      ('CD-1', [our_trainer(s, reconstruction(1)), rbms_trainer(s, 'cd'), sklearn_trainer(s)]),
-      ('PCD-1', [our_trainer(s, persistent(s.batch_size, 1)), rbms_trainer(s, 'pcd'),
-                 rbms_trainer(s, 'fit_batch_pcd'), sklearn_trainer(s)])):
-    trainers = [t for t in trainers if t]
-    report(f'One epoch of {title}, {size}, batch {s.batch_size}, {len(s.x_NV)} images',
-           [t.contender for t in trainers] + floors(s, step_products),
-           lambda trainers=trainers: check_learnt(trainers, s), 1)
-  samplers = [our_sampler(s), sklearn_sampler(s), rbms_sampler(s)]
-  samplers = [sampler for sampler in samplers if sampler]
-  report(f'One Gibbs step of {s.sweep_chains} chains, {size}',
-         [sampler.contender for sampler in samplers] + floors(s, sweep_products),
-         lambda: check_sampled(samplers), s.sweeps)
-
-  env = timing.environment(PACKAGES)
-  timing.show_environment(env)
-  if flags.FLAGS.json:
-    timing.write_json(flags.FLAGS.json, 'rbm', f'{size}, binary images; {rounds} interleaved '
-                      'rounds in one process', env, tables)
+  given = flags.FLAGS
+  batches, chains = ([int(n) for n in ns] for ns in (given.batches, given.chains))
+  s = Setting(images_of(given.images, given.visible), given.hidden, batches[0], chains[0],
+              given.gibbs_steps, given.learning_rate)
+  timing.measure('rbm', tasks(s, batches, chains), rounds=given.rounds, packages=PACKAGES,
+                 path=given.json, protocol=f'{given.visible}-{given.hidden}, binary images; '
+                 f'{given.rounds} interleaved rounds in one process')
 
 
 if __name__ == '__main__':

@@ -18,18 +18,19 @@ from gen_models import files
 
 HERE = pathlib.Path(__file__).parent
 RESULTS, README = HERE / 'results', HERE / 'README.md'
-_ORDER = ('rbm', 'vae', 'gan', 'seeds', 'accelerator')  # what is not among them comes last
-_TITLES = {'start': 'From the command to the first updates on disk.',
-           'profile': 'Where an update spends its time.'}
+_ORDER = ('rbm', 'vae', 'gan', 'discrete', 'gan_grid', 'evaluation', 'seeds', 'start', 'memory',
+          'growth', 'accelerator')  # what is not among them comes last
+_TITLES = {'profile': 'Where an update spends its time.'}
 _HEAD = """# Speed
 
 Made by `python -m benchmarks.tables` from `benchmarks/results/`; `make bench` measures anew, and
 `--json=benchmarks/results/NAME.json` of a benchmark adds to this page.
 
 Times are medians over interleaved rounds of one process; in brackets the least and the greatest,
-where they were kept. × says how many times longer something takes than ours. A *floor* is the
-matrix products alone, with none of the work around them. Times of one table were taken on one
-machine; across tables they do not compare.
+where they were kept. × says how many times longer something takes than ours. *The products alone*
+are the matrix products of the same work with none of the work around them, in the fastest of XLA,
+NumPy's BLAS and torch. *Peak memory* is by how much ours raises the memory that the process holds.
+Times of one table were taken on one machine; across tables they do not compare.
 """
 
 
@@ -64,19 +65,58 @@ def _about(m: dict) -> str:
   env = m['environment']
   machine = env.get('machine') or f'{env["cpu"]}, {env["cores"]} cores, jax on {env["device"]}'
   versions = ', '.join(f'{name} {version}' for name, version in env.get('versions', {}).items())
+  load = env.get('load')
+  if load is not None and load > 0.3 * env['cores']:
+    machine += f', load average {load:.1f} before: other work ran beside it'
   noted = f' Transcribed from {m["transcribed"]}.' if m.get('transcribed') else ''
   return (f'**{machine}**' + (f'; {versions}' if versions else '') + f'. `{m["command"]}`: '
           f'{m["protocol"]}.{noted}')
 
 
 def table(m: dict) -> str:
-  """A row for each contender, a column for each task, in Markdown."""
-  tasks = m['tables']
+  """A row for each task, in Markdown: ours, the products alone, the peers, the peak memory."""
   ours = m.get('ours', 'ours')
-  names = list(dict.fromkeys(name for rows in tasks.values() for name in rows))
-  names.sort(key=lambda name: (name != ours, not name.startswith('floor')))
-  return _markdown([['', *tasks]] + [
-    [name, *(_cell(name, rows, ours) for rows in tasks.values())] for name in names])
+  lines = [['', ours, 'the products alone', 'ours to them', 'others, and their ratio to ours',
+            'peak memory']]
+  for task, found in m['tables'].items():
+    mine = found.get(ours, {})
+    floors = {name: row for name, row in found.items() if name.startswith('floor')}
+    fastest = min(floors, key=lambda name: floors[name]['median'], default=None)
+    others = [f'{name} {cell(row, mine)}' for name, row in found.items()
+              if name != ours and name not in floors]
+    lines.append([
+      task, cell(mine) if mine else '',
+      f'{cell(floors[fastest])}{_library(fastest)}' if fastest else '',
+      f'{mine["median"] / floors[fastest]["median"]:.2f}' if fastest else '',
+      '; '.join(others), _bytes(mine['peak']) if mine.get('peak') is not None else ''])
+  used = [i for i, column in enumerate(zip(*lines, strict=True)) if i == 0 or any(column[1:])]
+  return _markdown([[line[i] for i in used] for line in lines])
+
+
+def cell(row: dict, ours: dict | None = None) -> str:
+  """214 ms [210, 220], 2.00×: the median, the range, and the ratio to ours."""
+  if 'value' in row:
+    return row['value']
+  if 'median' not in row:
+    low, high = (_time(row[end]) for end in ('min', 'max'))
+    return f'{low} to {high}'
+  text = _time(row['median'])
+  if 'min' in row:
+    scale = row['median'] / float(text.split()[0])
+    text += f' [{row["min"] / scale:.3g}, {row["max"] / scale:.3g}]'
+  return text + (f', {row["median"] / ours["median"]:.2f}×' if ours and 'median' in ours else '')
+
+
+def _library(floor: str) -> str:
+  """' (jax)' of 'floor: jax', ' (XLA)' of 'floor: the products alone, XLA'."""
+  name = floor.removeprefix('floor: ').removeprefix('the products alone').removeprefix(', ')
+  return f' ({name})' if name else ''
+
+
+def _bytes(number: float) -> str:
+  """Three digits in the unit that suits them."""
+  unit, scale = ('GB', 1e9) if number >= 1e9 else ('MB', 1e6) if number >= 1e6 else ('kB', 1e3)
+  return f'{number / scale:.3g} {unit}'
 
 
 def rows(m: dict) -> str:
@@ -115,22 +155,6 @@ def _time(seconds: float) -> str:
 def _markdown(lines: list[list[str]]) -> str:
   lines = [lines[0], ['---'] * len(lines[0]), *lines[1:]]
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-
-
-def _cell(name: str, rows: dict[str, dict], ours: str) -> str:
-  """214 ms [210, 220], 2.00×: the median, the range, and the ratio to ours."""
-  row = rows.get(name)
-  if row is None:
-    return '–'
-  largest = row.get('median', row.get('max'))
-  unit, scale = ('s', 1) if largest >= 1 else ('ms', 1e3)
-  low, high = (f'{scale * row[end]:.3g}' if end in row else None for end in ('min', 'max'))
-  if 'median' not in row:
-    return f'{low} to {high} {unit}'
-  text = f'{scale * row["median"]:.3g} {unit}' + (f' [{low}, {high}]' if low else '')
-  if name == ours or name.startswith('floor') or 'median' not in rows.get(ours, {}):
-    return text
-  return f'{text}, {row["median"] / rows[ours]["median"]:.2f}×'
 
 
 def main(argv):

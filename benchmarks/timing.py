@@ -5,6 +5,7 @@ ratios are taken of medians. Nothing here is a test: times are printed, never as
 """
 
 import collections
+import ctypes
 import datetime
 import functools
 import importlib
@@ -16,12 +17,15 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import metadata
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import threadpoolctl
+from jax import lax
 
 from gen_models import files
 
@@ -40,6 +44,24 @@ class Contender(NamedTuple):
   name: str
   run: Callable
   note: str = ''
+
+
+class Task(NamedTuple):
+  """Work that contenders do side by side.
+
+  Attributes:
+    title: of the table's row.
+    contenders: ours, its floors, and its peers.
+    per: units of work in one run of a contender; times are shown for one.
+    check: () -> None; RuntimeError where a contender was timed doing nothing, or something else.
+    most_rounds: of a task that takes long.
+  """
+
+  title: str
+  contenders: list[Contender]
+  per: float = 1
+  check: Callable[[], None] = lambda: None
+  most_rounds: int = 1000
 
 
 @functools.cache
@@ -64,18 +86,26 @@ def use_all_cores() -> int:
   return cores
 
 
-def warn_if_busy(cores: int) -> None:
-  """Says so if something else runs: libraries whose threads wait for each other by spinning then
-  slow down tenfold and others do not, and ratios mean nothing.
+def warn_if_busy(cores: int) -> float:
+  """The load average; says so if something else runs: libraries whose threads wait for each other
+  by spinning then slow down tenfold and others do not, and ratios mean nothing.
   """
   load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else 0.0
   if load > 0.3 * cores:
     print(f'WARNING: load average {load:.1f} on {cores} cores: the machine is not quiet; '
           'quote neither times nor ratios of this run', flush=True)
+  return load
 
 
-def interleaved(contenders: list[Contender], rounds: int) -> dict[str, list[float]]:
-  """Seconds of each contender in each round; one round more comes first and is not counted."""
+def interleaved(contenders: list[Contender], rounds: int,
+                peaks: dict[str, int | None] | None = None) -> dict[str, list[float]]:
+  """Seconds of each contender in each round; one round more comes first and is not counted.
+
+  Args:
+    contenders: take turns.
+    rounds: that are timed.
+    peaks: takes the `peak_memory` of each contender, in a further round that is not timed.
+  """
   seconds = {c.name: [] for c in contenders}
   for timed in range(rounds + 1):
     for c in contenders:
@@ -83,18 +113,134 @@ def interleaved(contenders: list[Contender], rounds: int) -> dict[str, list[floa
       c.run()
       if timed:
         seconds[c.name].append(time.perf_counter() - start)
+  if peaks is not None:
+    peaks.update({c.name: peak_memory(c.run) for c in contenders})
   return seconds
 
 
-def summarise(seconds: dict[str, list[float]], per: int, ours: str) -> dict[str, dict]:
+def peak_memory(run: Callable[[], Any]) -> int | None:
+  """Bytes by which resident memory rises above what it was while `run` runs; None if not known.
+
+  Of this process, read from Linux, which is told to forget the peak so far (`man 5 proc`,
+  clear_refs); memory that was freed and is kept by the allocator is given back first. What is
+  resident before, data and parameters among it, does not count; compile before.
+  """
+  try:
+    ctypes.CDLL('libc.so.6').malloc_trim(0)
+    pathlib.Path('/proc/self/clear_refs').write_text('5', encoding='utf-8')
+    before = _resident('VmRSS')
+    run()
+    return max(_resident('VmHWM') - before, 0)
+  except (OSError, AttributeError, KeyError):
+    return None
+
+
+def _resident(field: str) -> int:
+  lines = pathlib.Path('/proc/self/status').read_text(encoding='utf-8').splitlines()
+  return 1024 * int(dict(line.split(':', 1) for line in lines)[field].split()[0])
+
+
+def summarise(seconds: dict[str, list[float]], per: float, ours: str,
+              peaks: dict[str, int | None] | None = None) -> dict[str, dict]:
   """For each contender: median, min, max seconds for one of `per` units of work, the ratio to the
-  fastest floor and how many times longer it takes than `ours`.
+  fastest floor, how many times longer it takes than `ours` and, if given, its peak memory in bytes.
   """
   median = {name: statistics.median(s) / per for name, s in seconds.items()}
   floor = min((m for name, m in median.items() if name.startswith('floor')), default=None)
   return {name: {'median': median[name], 'min': min(s) / per, 'max': max(s) / per,
                  'to_floor': median[name] / floor if floor else None,
-                 'to_ours': median[name] / median[ours]} for name, s in seconds.items()}
+                 'to_ours': median[name] / median[ours], **({'peak': peaks[name]} if peaks else {})}
+          for name, s in seconds.items()}
+
+
+def measure(benchmark: str, tasks: Iterable[Task], *, rounds: int, protocol: str,
+            packages: tuple[str, ...], path: str | None, ours: str = 'ours') -> dict[str, dict]:
+  """Times tasks, prints their tables and writes them, anew after every task, as `write_json`.
+
+  Args:
+    benchmark: name of the module in benchmarks/.
+    tasks: one after another; a generator frees the data of one before it makes the next.
+    rounds: of each task, see `interleaved`.
+    protocol: how the times were taken, in one line.
+    packages: of which versions are recorded.
+    path: of the JSON file; None for none.
+    ours: the contender that ratios are to.
+
+  Returns:
+    title -> contender -> of `summarise`.
+  """
+  load, tables = warn_if_busy(use_all_cores()), {}
+  for task in tasks:
+    peaks: dict[str, int | None] = {}
+    counted = min(rounds, task.most_rounds)
+    seconds = interleaved(task.contenders, counted, peaks)
+    tables[task.title] = summarise(seconds, task.per, ours, peaks)
+    print(f'\n{task.title}: median of {counted} rounds, ms')
+    task.check()
+    show(tables[task.title], task.contenders)
+    if path:
+      write_json(path, benchmark, protocol, environment(packages, load), tables, ours)
+  show_environment(environment(packages, load))
+  return tables
+
+
+# Floors: matrix products alone.
+
+
+def torch_device() -> str:
+  """Where torch computes: on the accelerator if JAX does."""
+  return 'cuda' if jax.default_backend() == 'gpu' else 'cpu'
+
+
+def finish(torch) -> None:
+  """Returns when torch has done what it was asked for."""
+  if torch.cuda.is_available():
+    torch.cuda.synchronize()
+
+
+def floors(products: Callable, weights: Any, x_2RD: np.ndarray, times: int) -> list[Contender]:
+  """`floor` in jax, NumPy's BLAS and torch; the fastest is the floor."""
+  libraries = ('jax', 'numpy', 'torch') if peer('torch') else ('jax', 'numpy')
+  return [floor(library, products, weights, x_2RD, times) for library in libraries]
+
+
+def floor(library: str, products: Callable, weights: Any, x_2RD: np.ndarray,
+          times: int) -> Contender:
+  """products(weights, x, other x) `times` times, and nothing else.
+
+  Args:
+    library: 'jax', 'numpy' or 'torch'.
+    products: of arrays of any library.
+    weights: a tree of NumPy arrays.
+    x_2RD: two inputs, which alternate, so that a compiler can lift nothing out of the loop.
+    times: in one run.
+  """
+  if library == 'torch':
+    import torch
+    weights, x_2RD = jax.tree.map(lambda x: torch.tensor(np.array(x), device=torch_device()),
+                                  (weights, x_2RD))
+
+  def at(weights, x_2RD, t):
+    return products(weights, x_2RD[t % 2], x_2RD[(t + 1) % 2])
+
+  def loop():
+    for t in range(times):
+      at(weights, x_2RD, t)
+    if library == 'torch':
+      finish(torch)
+
+  @jax.jit
+  def scan(weights, x_2RD):
+    out = jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(at, weights, x_2RD, 0))
+    return lax.scan(lambda _, t: (at(weights, x_2RD, t), None), out, jnp.arange(times))[0]
+
+  if library != 'jax':
+    return Contender(f'floor: {library}', loop)
+  weights, x_2RD = jax.device_put((weights, x_2RD))
+  return Contender('floor: jax', lambda: jax.block_until_ready(scan(weights, x_2RD)))
+
+
+# What is said of a measurement.
 
 
 def show(rows: dict[str, dict], contenders: list[Contender]) -> None:
@@ -109,12 +255,12 @@ def show(rows: dict[str, dict], contenders: list[Contender]) -> None:
       print(f'  {c.name}: {c.note}')
 
 
-def environment(packages: tuple[str, ...]) -> dict:
-  """The conditions of the times: processor, cores, threads of each library, versions."""
+def environment(packages: tuple[str, ...], load: float | None = None) -> dict:
+  """The conditions of the times: processor, cores, load before, threads, versions."""
   threads = {f'{pool["internal_api"]} ({pathlib.Path(pool["filepath"]).name})': pool['num_threads']
              for pool in threadpoolctl.threadpool_info()}
   return {'cpu': _cpu(), 'cores': use_all_cores(), 'device': str(jax.devices()[0]),
-          'python': platform.python_version(),
+          'python': platform.python_version(), 'load': load,
           'threads': {**_xla_threads(), **threads},
           'versions': {name: v for name in packages if (v := _version(name))}}
 

@@ -1,8 +1,9 @@
-"""Bernoulli VAE 784-500-20-500-784: an epoch of training beside peers and beside the floor.
+"""Bernoulli VAE 784-500-20-500-784: training, also of IWAE, beside peers and beside the floor.
 
   python -m benchmarks.vae --json=vae.json          (peers: pip install "gen_models[bench]")
 
   loss = -E_q[log p(x | z)] + KL(q(z | x) || p(z)), one sample, the KL in closed form
+  loss = -log (1/K) sum_k p(x, z_k) / q(z_k | x), of IWAE
 
 Ours is the path of `launch.train`: parallel.runner over step.train_steps of a Phase, one dispatch
 an epoch, uint8 images resident on the device, binarisation 'static', donated state. Every
@@ -17,7 +18,7 @@ least half as far as ours: nobody is timed doing nothing, or something else.
 
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -25,10 +26,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import app, flags
-from jax import lax
 
 from benchmarks import timing
-from benchmarks.timing import Contender
+from benchmarks.rbm import images_of
+from benchmarks.timing import Contender, Task
 from gen_models import data, estimators
 from gen_models.experiment import Phase
 from gen_models.models import vae
@@ -45,6 +46,7 @@ class Setting(NamedTuple):
   num_latent: int
   batch_size: int
   learning_rate: float
+  num_samples: int = 50  # of IWAE
 
   @property
   def steps(self):
@@ -61,15 +63,6 @@ class Trainer(NamedTuple):
 
   contender: Contender
   layers: Callable
-
-
-def setting(flag_values) -> Setting:
-  rng = np.random.default_rng(0)
-  prototypes = rng.random((10, flag_values.visible)) < 0.2
-  noise = rng.random((flag_values.images, flag_values.visible)) < 0.05
-  x_NV = (prototypes[rng.integers(10, size=flag_values.images)] ^ noise).astype(np.uint8)
-  return Setting(x_NV[:len(x_NV) // flag_values.batch * flag_values.batch], flag_values.hidden,
-                 flag_values.latent, flag_values.batch, flag_values.learning_rate)
 
 
 def start(s: Setting) -> vae.Params:
@@ -94,8 +87,16 @@ def params_of(layers) -> vae.Params:
 
 
 def our_trainer(s: Setting) -> Trainer:
+  return _ours(s, estimators.analytic_elbo(s.model))
+
+
+def our_iwae(s: Setting) -> Trainer:
+  return _ours(s, estimators.variational(s.model, estimators.iwae(s.num_samples)))
+
+
+def _ours(s: Setting, estimator) -> Trainer:
   params = start(s)
-  phase = Phase('vae', lambda key, arrays, previous: params, estimators.analytic_elbo(s.model),
+  phase = Phase('vae', lambda key, arrays, previous: params, estimator,
                 optax.adam(s.learning_rate),
                 data.batches(s.batch_size, 'static', 1), s.steps, s.batch_size)
   runner = parallel.runner(phase)
@@ -132,25 +133,47 @@ def torch_trainer(s: Setting) -> Trainer | None:
     return None
   torch, encoder, decoder, layers = found
   bce = torch.nn.functional.binary_cross_entropy_with_logits
-  optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], s.learning_rate)
-  x_NV = torch.tensor(s.x_NV, dtype=torch.float32)
 
-  def update(x_BV):
+  def loss(x_BV):
     m_BZ, t_BZ = encoder(x_BV).chunk(2, dim=1)
     s_BZ = t_BZ.exp()
     logits_BV = decoder(m_BZ + s_BZ * torch.randn_like(s_BZ))
     kl = ((s_BZ.square() + m_BZ.square() - 1) / 2 - t_BZ).sum()
-    loss = (bce(logits_BV, x_BV, reduction='sum') + kl) / len(x_BV)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
+    return (bce(logits_BV, x_BV, reduction='sum') + kl) / len(x_BV)
+
+  return Trainer(_torch_loop(s, torch, loss, encoder, decoder), layers)
+
+
+def torch_iwae(s: Setting) -> Trainer | None:
+  if (found := _torch_nets(s)) is None:
+    return None
+  torch, encoder, decoder, layers = found
+  bce = torch.nn.functional.binary_cross_entropy_with_logits
+
+  def loss(x_BV):
+    m_BZ, t_BZ = encoder(x_BV).chunk(2, dim=1)
+    noise_KBZ = torch.randn(s.num_samples, *m_BZ.shape)
+    z_KBZ = m_BZ + t_BZ.exp() * noise_KBZ
+    logits_KBV = decoder(z_KBZ)
+    log_px_KB = -bce(logits_KBV, x_BV.expand_as(logits_KBV), reduction='none').sum(-1)
+    log_prior_less_q_KB = (t_BZ + (noise_KBZ.square() - z_KBZ.square()) / 2).sum(-1)
+    return -torch.logsumexp(log_px_KB + log_prior_less_q_KB, 0).mean()
+
+  return Trainer(_torch_loop(s, torch, loss, encoder, decoder), layers)
+
+
+def _torch_loop(s: Setting, torch, loss, *nets) -> Contender:
+  """An epoch that minimises `loss` of a batch by Adam."""
+  optimizer = torch.optim.Adam([p for net in nets for p in net.parameters()], s.learning_rate)
+  x_NV = torch.tensor(s.x_NV, dtype=torch.float32)
 
   def run():
     for rows_B in torch.randperm(len(x_NV)).view(-1, s.batch_size):
-      update(x_NV[rows_B])
+      optimizer.zero_grad()
+      loss(x_NV[rows_B]).backward()
+      optimizer.step()
 
-  note = 'a handwritten loop; permutation and gather on tensors'
-  return Trainer(Contender('torch eager', run, note), layers)
+  return Contender('torch eager', run, 'a handwritten loop; permutation and gather on tensors')
 
 
 def _pythae_trainer(s: Setting, directory: str):
@@ -214,13 +237,9 @@ def pythae_train(s: Setting, directory: str) -> Trainer | None:
 # Floors.
 
 
-def floor(library: str, s: Setting) -> Contender:
+def elbo_products(s: Setting) -> tuple:
   """The eleven products of one update: four forward, three back to inputs, four to weights."""
-  rng = np.random.default_rng(0)
-  w_L = [np.asarray(w_DF) for w_DF, _ in layers_of(start(s))]
-  x_2BV = rng.random((2, s.batch_size, s.x_NV.shape[1]), np.float32)
-
-  def products(w_L, x_BV):
+  def products(w_L, x_BV, _):
     w1_VH, w2_HO, w3_ZH, w4_HV = w_L
     h_BH = x_BV @ w1_VH
     o_BO = h_BH @ w2_HO
@@ -231,32 +250,37 @@ def floor(library: str, s: Setting) -> Contender:
     dz_BZ = dg_BH @ w3_ZH.T
     dh_BH = o_BO @ w2_HO.T
     return dz_BZ, x_BV.T @ dh_BH, h_BH.T @ o_BO, z_BZ.T @ dg_BH, g_BH.T @ y_BV
-
-  def at(w_L, x_2BV, t):  # the input alternates, so that a compiler can lift nothing out
-    return products(w_L, x_2BV[t % 2])
-
-  @jax.jit
-  def scan(w_L, x_2BV):
-    out = jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(at, w_L, x_2BV, 0))
-    return lax.scan(lambda _, t: (at(w_L, x_2BV, t), None), out, jnp.arange(s.steps))[0]
-
-  def loop():
-    for t in range(s.steps):
-      at(w_L, x_2BV, t)
-
-  if library == 'jax':
-    w_L, x_2BV = jax.device_put((w_L, x_2BV))
-    return Contender('floor: jax', lambda: jax.block_until_ready(scan(w_L, x_2BV)))
-  if library == 'torch':
-    import torch
-    w_L, x_2BV = [torch.tensor(w) for w in w_L], torch.tensor(x_2BV)
-  return Contender(f'floor: {library}', loop)
+  return _inputs(products, s)
 
 
-def floors(s: Setting) -> list[Contender]:
-  """In jax, NumPy's BLAS and torch; the fastest is the floor."""
-  libraries = ('jax', 'numpy', 'torch') if timing.peer('torch') else ('jax', 'numpy')
-  return [floor(library, s) for library in libraries]
+def iwae_products(s: Setting) -> tuple:
+  """The same with K samples of each image: the decoder's products have K B rows."""
+  def products(w_L, x_BV, x_KBV):
+    w1_VH, w2_HO, w3_ZH, w4_HV = w_L
+    h_BH = x_BV @ w1_VH
+    o_BO = h_BH @ w2_HO
+    z_RZ = x_KBV[:, :s.num_latent]
+    g_RH = z_RZ @ w3_ZH
+    y_RV = g_RH @ w4_HV
+    dg_RH = y_RV @ w4_HV.T
+    dz_RZ = dg_RH @ w3_ZH.T
+    dh_BH = o_BO @ w2_HO.T
+    return dz_RZ, x_BV.T @ dh_BH, h_BH.T @ o_BO, z_RZ.T @ dg_RH, g_RH.T @ y_RV
+
+  def at(weights, x_BV, _):
+    w_L, x_RV = weights
+    return products(w_L, x_BV, x_RV)
+
+  _, w_L, x_2BV, steps = _inputs(products, s)
+  x_RV = np.random.default_rng(1).random((s.num_samples * s.batch_size, s.x_NV.shape[1]),
+                                         np.float32)
+  return at, (w_L, x_RV), x_2BV, steps
+
+
+def _inputs(products, s: Setting) -> tuple:
+  """(products, W of all layers, two inputs, times), as timing.floor takes them."""
+  x_2BV = np.random.default_rng(0).random((2, s.batch_size, s.x_NV.shape[1]), np.float32)
+  return products, [np.array(w_DF) for w_DF, _ in layers_of(start(s))], x_2BV, s.steps
 
 
 # Check.
@@ -278,6 +302,23 @@ def check_learnt(trainers: list[Trainer], s: Setting) -> None:
       raise RuntimeError(f'{trainer.contender.name} was timed, but did not learn')
 
 
+def tasks(s: Setting) -> Iterator[Task]:
+  """An epoch of the bound with one sample, and of IWAE on fewer images."""
+  size = f'{s.x_NV.shape[1]}-{s.num_hidden}-{s.num_latent}, batch {s.batch_size}'
+  with tempfile.TemporaryDirectory() as directory:
+    trainers = [our_trainer(s), torch_trainer(s), pythae_epoch(s, directory),
+                pythae_train(s, directory)]
+    trainers = [t for t in trainers if t]
+    yield Task(f'One epoch, {size}, {len(s.x_NV):,} images',
+               [t.contender for t in trainers] + timing.floors(*elbo_products(s)), 1,
+               lambda: check_learnt(trainers, s))
+  few = s._replace(x_NV=s.x_NV[:max(1, s.steps // 20) * s.batch_size])
+  samplers = [t for t in (our_iwae(few), torch_iwae(few)) if t]
+  yield Task(f'One update of IWAE, {size}, {s.num_samples} samples',
+             [t.contender for t in samplers] + timing.floors(*iwae_products(few)), few.steps,
+             lambda: check_learnt(samplers, few))
+
+
 def define_flags() -> None:
   """The flags of this command; benchmarks.accelerator times the same contenders without them."""
   flags.DEFINE_integer('images', 10_000, 'Images an epoch.', lower_bound=1)
@@ -286,6 +327,7 @@ def define_flags() -> None:
   flags.DEFINE_integer('visible', 784, 'Pixels.', lower_bound=1)
   flags.DEFINE_integer('hidden', 500, 'Units of the hidden layer of both nets.', lower_bound=1)
   flags.DEFINE_integer('latent', 20, 'Latent units.', lower_bound=1)
+  flags.DEFINE_integer('samples', 50, 'Of IWAE, for each image.', lower_bound=1)
   flags.DEFINE_float('learning_rate', 1e-3, "Adam's, of every trainer.")
   flags.DEFINE_string('json', None, 'File to write all numbers to.')
 
@@ -293,25 +335,12 @@ def define_flags() -> None:
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
-  s = setting(flags.FLAGS)
-  timing.warn_if_busy(timing.use_all_cores())
-  title = (f'One epoch, {s.x_NV.shape[1]}-{s.num_hidden}-{s.num_latent}, batch {s.batch_size}, '
-           f'{len(s.x_NV)} images')
-  with tempfile.TemporaryDirectory() as directory:
-    trainers = [our_trainer(s), torch_trainer(s), pythae_epoch(s, directory),
-                pythae_train(s, directory)]
-    trainers = [t for t in trainers if t]
-    contenders = [t.contender for t in trainers] + floors(s)
-    rows = timing.summarise(timing.interleaved(contenders, flags.FLAGS.rounds), 1, 'ours')
-  print(f'\n{title}: median of {flags.FLAGS.rounds} rounds, ms')
-  check_learnt(trainers, s)
-  timing.show(rows, contenders)
-
-  env = timing.environment(PACKAGES)
-  timing.show_environment(env)
-  if flags.FLAGS.json:
-    timing.write_json(flags.FLAGS.json, 'vae', f'same nets, same start; {flags.FLAGS.rounds} '
-                      'interleaved rounds in one process', env, {title: rows})
+  given = flags.FLAGS
+  x_NV = images_of(given.images // given.batch * given.batch, given.visible)
+  s = Setting(x_NV, given.hidden, given.latent, given.batch, given.learning_rate, given.samples)
+  timing.measure('vae', tasks(s), rounds=given.rounds, packages=PACKAGES, path=given.json,
+                 protocol='same nets, same start; '
+                 f'{given.rounds} interleaved rounds in one process')
 
 
 if __name__ == '__main__':

@@ -6,15 +6,17 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from benchmarks import accelerator, tables
+from benchmarks import accelerator, evaluation, tables, timing
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = {
-  'rbm': ['--images=200', '--rounds=1', '--sweep_chains=100', '--sweeps=1'],
+  'rbm': ['--images=200', '--rounds=1', '--batches=100', '--chains=100,200', '--gibbs_steps=1'],
   'seeds': ['--seeds=2', '--steps=10', '--rounds=1', '--variants=cd1'],
-  'vae': ['--images=200', '--rounds=1', '--batch=20', '--hidden=50', '--latent=5'],
+  'vae': ['--images=200', '--rounds=1', '--batch=20', '--hidden=50', '--latent=5', '--samples=2'],
+  'evaluation': ['--rounds=1', '--draws=500', '--images=3', '--temperatures=100'],
   'gan': ['--iterations=5', '--rounds=1', '--batch=8', '--channels=4,8', '--learning_rate=0.005']}
 
 
@@ -39,12 +41,12 @@ def test_benchmark_runs_and_writes_its_table(name, tmp_path):
 def test_every_part_for_an_accelerator_runs_at_tiny_sizes(tmp_path):
   path = tmp_path / 'table.json'
   done = subprocess.run(
-    [sys.executable, '-m', 'benchmarks.accelerator', '--minutes=10', '--size=tiny',
+    [sys.executable, '-m', 'benchmarks.accelerator', '--minutes=1', '--size=tiny',
      f'--out={path}'], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=600)
   assert done.returncode == 0, done.stdout + done.stderr
   measured = json.loads(path.read_text(encoding='utf-8'))
   assert measured['missing'] == {}
-  assert len(measured['rows']) == 23
+  assert len(measured['rows']) == 25
   page = tables.document([measured])
   assert tables.title('accelerator') in page and 'a product of side 64, bfloat16' in page
 
@@ -75,12 +77,44 @@ def test_the_page_of_speeds_is_not_stale():
     'benchmarks/README.md is stale: run python -m benchmarks.tables')
 
 
-def test_a_cell_shows_median_spread_and_ratio():
-  rows = {'ours': {'median': 0.2}, 'floor: x': {'median': 0.1}, 'slow': {
-    'median': 0.5, 'min': 0.4, 'max': 0.612}, 'long': {'median': 2.0}, 'range': {
-    'min': 2.6, 'max': 2.8}}
-  text = tables.table({'tables': {'task': rows, 'other': {'ours': {'median': 1e-4}}}})
-  assert text.splitlines() == [
-    '|  | task | other |', '| --- | --- | --- |', '| ours | 200 ms | 0.1 ms |',
-    '| floor: x | 100 ms | – |', '| slow | 500 ms [400, 612], 2.50× | – |',
-    '| long | 2 s, 10.00× | – |', '| range | 2.6 to 2.8 s | – |']
+def test_a_row_shows_ours_the_products_the_others_and_the_ratios():
+  rows = {'ours': {'median': 0.2, 'peak': 3.2e7}, 'floor: numpy': {'median': 0.1},
+          'floor: jax': {'median': 0.15}, 'slow': {'median': 0.5, 'min': 0.4, 'max': 0.612},
+          'long': {'median': 2.0}}
+  ranges = {'ours': {'min': 2.6, 'max': 2.8}}
+  assert tables.table({'tables': {'task': rows, 'other': ranges}}).splitlines() == [
+    '|  | ours | the products alone | ours to them | others, and their ratio to ours '
+    '| peak memory |',
+    '| --- | --- | --- | --- | --- | --- |',
+    '| task | 200 ms | 100 ms (numpy) | 2.00 | slow 500 ms [400, 612], 2.50×; long 2 s, 10.00× '
+    '| 32 MB |',
+    '| other | 2.6 s to 2.8 s |  |  |  |  |']
+  # Columns that no row fills are left out.
+  assert tables.table({'tables': {'other': ranges}}).splitlines()[0] == '|  | ours |'
+
+
+def test_scores_are_timed_beside_peers_and_what_was_computed_is_compared(tmp_path, capsys):
+  size = evaluation.Size(4, (6, 5), 2, (8,), (3,), images=3, samples=30, draws=24)
+  path = tmp_path / 'table.json'
+  timing.measure('evaluation', evaluation.tasks(size), rounds=1, protocol='tiny', packages=('jax',),
+                 path=str(path))
+  measured = json.loads(path.read_text(encoding='utf-8'))
+  assert len(measured['tables']) == 5
+  for rows in measured['tables'].values():
+    assert 0 < rows['ours']['min'] <= rows['ours']['median'] <= rows['ours']['max']
+    assert rows['ours']['peak'] is None or rows['ours']['peak'] >= 0
+  assert measured['environment']['load'] >= 0
+  assert tables.title('evaluation') in tables.document([measured])
+  assert '  bound: ours -' in capsys.readouterr().out
+
+
+def test_peak_memory_is_that_of_the_work():
+  if (small := timing.peak_memory(lambda: None)) is None:
+    pytest.skip('this system does not tell the peak of memory')
+  assert small < 2e7
+  assert 1.5e8 < timing.peak_memory(lambda: np.ones(20_000_000)) < 2.5e8  # float64: 160 MB
+
+
+def test_a_contender_that_computes_something_else_is_not_shown():
+  with pytest.raises(RuntimeError, match='other computes something else than ours'):
+    evaluation._check_equal({'ours': {'recall': 0.5}, 'other': {'recall': 0.9}}, 0.2)

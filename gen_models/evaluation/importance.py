@@ -27,7 +27,7 @@ from jax import lax
 
 from gen_models.evaluation import likelihood, weights as weights_lib
 
-_ROWS = 1000  # samples times images at once: large products whose activations stay in the cache
+ROWS = 1000  # samples times images at once: large products whose activations stay in the cache
 
 
 class Weights(NamedTuple):
@@ -84,7 +84,7 @@ def log_mean_weight(key, log_weights: Callable, params, x_BV, num_samples: int,
 def log_likelihoods(key, log_weights: Callable, params, x_NV, num_samples: int) -> Weights:
   """log_mean_weight of many images, a group at a time; jitted, arguments alike."""
   at_once = min(num_samples, 100)
-  images = min(max(1, _ROWS // at_once), len(x_NV))
+  images = min(max(1, ROWS // at_once), len(x_NV))
   num_groups = -(-len(x_NV) // images)
   # The last group is filled up with copies of the last image.
   rows = jnp.minimum(jnp.arange(num_groups * images), len(x_NV) - 1)

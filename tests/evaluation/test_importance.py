@@ -118,7 +118,7 @@ def test_streaming_is_the_sum_over_all_samples(num_samples, at_once):
 
 def test_every_image_gets_its_own_number(monkeypatch):
   # Groups of 4 images, the last not full.
-  monkeypatch.setattr(importance, '_ROWS', 400)
+  monkeypatch.setattr(importance, 'ROWS', 400)
   log_p_N, size_N, *_ = importance.log_likelihoods(
     jax.random.key(4), MODEL.log_weights, PARAMS, IMAGES[:10], 4000)
   assert log_p_N.shape == size_N.shape == (10,)
