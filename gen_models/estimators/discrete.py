@@ -31,18 +31,28 @@ from gen_models.models import networks, vae
 MAX_STATES = 4096
 
 
+class Reward(Protocol):
+  """f of samples of a layer."""
+
+  def __call__(self, key: jax.Array, z_KBZ: jax.Array, given_BZ: jax.Array | None = None,
+               /) -> jax.Array:
+    """f, [K, B] nats; the layers above are drawn given z, or given `given_BZ`."""
+    ...
+
+
 class Layer(NamedTuple):
   """A layer of latents, as an estimator sees it.
 
   Attributes:
     logits_BZ: of q.
     reward: (key, z_KBZ) -> f [K, B]; the key is for the layers above. It can be differentiated
-      along z, which may then lie between states, and in nothing else.
+      along z, which may then lie between states, and in nothing else. With (key, z_KBZ, given_BZ)
+      the layers above are drawn given that, so that f has no jumps along z.
     latent: the family of its units.
   """
 
   logits_BZ: jax.Array
-  reward: Callable[[jax.Array, jax.Array], jax.Array]
+  reward: Reward
   latent: vae.Family
 
   @property
@@ -105,12 +115,14 @@ def discrete(model: vae.Model, logits: Logits) -> base.Estimator:
     return (model.log_likelihood(params, x_BV, z) + model.log_prior(params, z)
             - model.log_posterior(params, code_BO, z))
 
-  def complete(key, params, below, z_KBZ):
-    """All layers, those below broadcast and those above sampled."""
+  def complete(key, params, below, z_KBZ, given_BZ=None):
+    """All layers, those below broadcast and those above sampled, given z or given_BZ."""
     z = [jnp.broadcast_to(z_BZ, (len(z_KBZ), *z_BZ.shape)) for z_BZ in below] + [z_KBZ]
+    seen = z_KBZ if given_BZ is None else jnp.broadcast_to(given_BZ, z_KBZ.shape)
     for i in range(len(z), len(model.widths)):
       key, key_i = jax.random.split(key)
-      z.append(model.latent.sample(key_i, model.encode_layer(params, i, z[-1])))
+      seen = model.latent.sample(key_i, model.encode_layer(params, i, seen))
+      z.append(seen)
     return tuple(z)
 
   def init(key, params):
@@ -126,8 +138,8 @@ def discrete(model: vae.Model, logits: Logits) -> base.Estimator:
     for i, state in enumerate(memory.shared):
       key, key_layer, key_below = jax.random.split(key, 3)
 
-      def reward(key, z_KBZ, below=tuple(below)):
-        return weights(params, code_BO, x_BV, complete(key, params, below, z_KBZ))
+      def reward(key, z_KBZ, given_BZ=None, below=tuple(below)):
+        return weights(params, code_BO, x_BV, complete(key, params, below, z_KBZ, given_BZ))
 
       found, state = logits.estimate(key_layer, state, Layer(logits_BZ, reward, model.latent))
       grads.append(pull(found.gradient_BZ / -len(x_BV))[0])
@@ -302,7 +314,8 @@ def relax(optimizer: Optimizer, hidden: tuple[int, ...] | None = (50,), samples:
 
   y' is drawn again given z, with the noise held along t (Grathwohl, Choi, Wu, Roeder & Duvenaud,
   2018). c is scale f(softmax(y / temperature)) plus a network; all of them follow the square of
-  the gradient downhill, from earlier batches only.
+  the gradient downhill, from earlier batches only. Layers above are drawn given m inside c, by the
+  noise that f has: drawn given y they would jump as y moves, which the derivative does not see.
 
   Args:
     optimizer: of c, any of optax.
@@ -321,8 +334,8 @@ def relax(optimizer: Optimizer, hidden: tuple[int, ...] | None = (50,), samples:
     return c, optimizer.init(c)
 
   def estimate(key, state, layer):
-    key_g, key_e, key_f, key_c = jax.random.split(key, 4)
-    t_BZ, latent = layer.logits_BZ, layer.latent
+    key_g, key_e, key_f, _ = jax.random.split(key, 4)
+    t_BZ, m_BZ, latent = layer.logits_BZ, layer.mean_BZ, layer.latent
     g_KBUQ = gumbel_noise(key_g, (samples, *as_states(latent, t_BZ).shape))
     e_KBUQ = jax.random.exponential(key_e, g_KBUQ.shape)
     top_KBUQ = jax.nn.one_hot(jnp.argmax(as_states(latent, t_BZ) + g_KBUQ, axis=-1),
@@ -332,7 +345,8 @@ def relax(optimizer: Optimizer, hidden: tuple[int, ...] | None = (50,), samples:
 
     def c(surrogate, y_KBUQ):
       soft_KBUQ = jax.nn.softmax(y_KBUQ / jnp.exp(surrogate.log_temperature))
-      c_KB = surrogate.scale * layer.reward(jax.random.clone(key_c), as_numbers(latent, soft_KBUQ))
+      c_KB = surrogate.scale * layer.reward(jax.random.clone(key_f), as_numbers(latent, soft_KBUQ),
+                                            m_BZ)
       if network is None:
         return c_KB
       shown = y_KBUQ - jnp.mean(y_KBUQ, axis=-1, keepdims=True)
@@ -345,7 +359,7 @@ def relax(optimizer: Optimizer, hidden: tuple[int, ...] | None = (50,), samples:
         return jnp.sum(c(surrogate, t_BUQ + g_KBUQ) - again_KB), again_KB
 
       path_BZ, again_KB = jax.grad(difference, has_aux=True)(t_BZ)
-      score_KBZ = (f_KB - again_KB)[..., None] * (z_KBZ - layer.mean_BZ)
+      score_KBZ = (f_KB - again_KB)[..., None] * (z_KBZ - m_BZ)
       return jnp.mean(score_KBZ, axis=0) + path_BZ / samples
 
     return Found(gradient(state[0]), z_KBZ), _less_noise(optimizer, gradient, state)

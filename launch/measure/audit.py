@@ -15,6 +15,7 @@ from concurrent import futures
 from typing import Any, NamedTuple
 
 import jax
+import optax
 
 from gen_models.evaluation import gradients
 from gen_models.problems import catalogue as problems
@@ -225,6 +226,7 @@ def as_dict(row: Row, coordinates: bool = False) -> dict:
     'bias_z': found.bias_z, 'threshold': found.threshold, 'num_draws': found.num_draws,
     'error_rate': ERROR_RATE, 'bias_norm': found.bias_norm,
     'bias_interval': list(found.bias_interval), 'variance': found.variance, 'snr': found.snr,
+    'gradient_norm': float(optax.tree.norm(found.target)),
     'seconds_per_step': row.seconds_per_step, 'finite': row.finite}
   if coordinates:
     result['coordinates'] = [c._asdict() for c in gradients.coordinates(found)]

@@ -12,7 +12,7 @@ from launch.reports.tables import ROOT
 RECORD = ROOT / 'docs' / 'audit.json'
 PAGE = ROOT / 'docs' / 'concepts' / 'side_by_side.md'
 FIELDS = ('name', 'problem', 'declared_biased', 'biased', 'bias_norm', 'bias_interval', 'variance',
-          'snr', 'num_draws', 'error_rate', 'seconds_per_step')
+          'gradient_norm', 'num_draws', 'error_rate', 'seconds_per_step')
 
 _HEAD = """# Estimators side by side
 
@@ -69,8 +69,7 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _line(row: dict[str, Any]) -> str:
-  noise = row['variance']**0.5
-  length = row['snr'] * noise
+  noise, length = row['variance']**0.5, row['gradient_norm']
   low, high = (x / length for x in row['bias_interval'])
   bias = (f'{_number(row["bias_norm"] / length)} ({_number(low)} to {_number(high)})'
           if row['biased'] else f'below {_number(high)}')

@@ -90,6 +90,25 @@ def test_units_that_never_change_have_a_gradient_that_is_a_number():
     assert bool(jnp.all(jnp.isfinite(found.gradient_BZ))), logits
 
 
+def test_relax_holds_layers_above_that_its_surrogate_reads():
+  # f = 1 where the layer above, drawn given z, is on: d E[f] / d t = 0.8 m (1 - m). A surrogate
+  # whose layer above is drawn given y has jumps, and its path is zero.
+  def reward(key, z_KBZ, given_BZ=None):
+    above_KBZ = z_KBZ if given_BZ is None else jnp.broadcast_to(given_BZ, z_KBZ.shape)
+    u_KBZ = jax.random.uniform(key, z_KBZ.shape)
+    return jnp.sum(jnp.float32(u_KBZ < 0.1 + 0.8 * above_KBZ), axis=-1)
+
+  logits_BZ = jnp.full((1, 1), 0.5)
+  logits = estimators.relax(optax.sgd(0.0), None)
+  state = logits.init(jax.random.key(0), vae.BINARY, 1)
+  layer = discrete.Layer(logits_BZ, reward, vae.BINARY)
+  found_N = jax.jit(jax.vmap(lambda key: logits.estimate(key, state, layer)[0].gradient_BZ[0, 0]))(
+    jax.random.split(jax.random.key(1), 20_000))
+  m = float(jax.nn.sigmoid(0.5))
+  error = float(jnp.std(found_N)) / len(found_N)**0.5
+  assert abs(float(jnp.mean(found_N)) - 0.8 * m * (1 - m)) < 4 * error  # error rate 6e-5
+
+
 def test_reinmax_is_exact_for_quadratic_functions():
   # Heun's rule integrates a linear slope exactly: E over both states of f'(z) dz/dt is dE[f]/dt.
   t = jnp.array([[0.7]])
