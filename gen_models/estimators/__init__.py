@@ -97,6 +97,7 @@ from gen_models.estimators.negative import (
   reconstruction,
   tap,
 )
+from gen_models.estimators.rbm_prior import rbm_prior
 from gen_models.estimators.relaxed import (
   gumbel,
   gumbel_rao,
@@ -163,8 +164,8 @@ __all__ = [
   'imputed', 'iwae', 'jitter', 'kernel_distance', 'lazy', 'least_squares', 'lecam',
   'maximum_likelihood', 'mean_field', 'mean_field_posterior', 'measure_valued', 'measured',
   'minimax', 'mmd', 'muprop', 'natural', 'non_saturating', 'normalised', 'nvil', 'on_top', 'ovis',
-  'ovis_monte_carlo', 'persistent', 'pseudo_likelihood', 'r1', 'r2', 'ratio_matching', 'rebar',
-  'reconstruction', 'reinforce', 'reinmax', 'reinmax_control_variate', 'reinmax_rao',
+  'ovis_monte_carlo', 'persistent', 'pseudo_likelihood', 'r1', 'r2', 'ratio_matching', 'rbm_prior',
+  'rebar', 'reconstruction', 'reinforce', 'reinmax', 'reinmax_control_variate', 'reinmax_rao',
   'relativistic', 'relativistic_average', 'relax', 'relaxed', 'rloo', 'rws', 'scaled',
   'score_matching', 'sleep', 'sparse_groups', 'sparsity', 'spectral_norm', 'standardised', 'stl',
   'straight_through', 'straight_through_gumbel', 'tap', 'tempered', 'top_k', 'trajectory',

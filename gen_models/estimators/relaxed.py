@@ -56,7 +56,7 @@ def relaxed(model: vae.Model, relaxation: Relaxation, rule: Rule | None = None) 
   def sample(key, logits):
     return as_numbers(latent, relaxation.sample(key, as_states(latent, logits)))
 
-  with_path = model._replace(latent=latent._replace(sample=sample, has_path=True))
+  with_path = model.with_latent(latent._replace(sample=sample, has_path=True))
   rule = rule or (stl() if relaxation.hard else elbo())
   return variational(with_path, rule)._replace(biased=True)
 

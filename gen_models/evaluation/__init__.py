@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     monitors,
     mutations,
     posteriors,
+    rbm_prior,
     samples,
     score,
     weights,
@@ -44,14 +45,14 @@ __all__ = [
   'Audit', 'ContractError', 'adapters', 'audit', 'baselines', 'charts', 'check', 'contacts',
   'copies', 'dbm', 'decoders', 'deep', 'feature_scores', 'features', 'figures', 'gradients',
   'importance', 'json_fields', 'judge', 'likelihood', 'mixing', 'modes', 'moments', 'monitors',
-  'mutations', 'posteriors', 'samples', 'score', 'stopwatch', 'weights']
+  'mutations', 'posteriors', 'rbm_prior', 'samples', 'score', 'stopwatch', 'weights']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
   ('adapters', 'baselines', 'charts', 'contacts', 'copies', 'dbm', 'decoders', 'deep',
    'feature_scores', 'features', 'figures', 'gradients', 'importance', 'json_fields', 'judge',
-   'likelihood', 'mixing', 'modes', 'moments', 'monitors', 'mutations', 'posteriors', 'samples',
-   'score', 'weights'),
+   'likelihood', 'mixing', 'modes', 'moments', 'monitors', 'mutations', 'posteriors', 'rbm_prior',
+   'samples', 'score', 'weights'),
   {'Audit': 'gen_models.evaluation.gradients',
    'ContractError': 'gen_models.evaluation.gradients',
    'audit': 'gen_models.evaluation.gradients',

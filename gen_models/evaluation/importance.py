@@ -101,7 +101,8 @@ def log_likelihoods(key, log_weights: Callable, params, x_NV, num_samples: int) 
 
 
 def bound(key, model: Any, params, x_NV, *, binarisation: str, num_samples: int = 5000,
-          report: Callable[[str], None] | None = None, **details) -> dict:
+          report: Callable[[str], None] | None = None, log_partition: float | None = None,
+          **details) -> dict:
   """The score of a test set, kind 'bound'.
 
   Args:
@@ -112,6 +113,8 @@ def bound(key, model: Any, params, x_NV, *, binarisation: str, num_samples: int 
     binarisation: of x.
     num_samples: K for each image.
     report: called with a line after each tenth of the images.
+    log_partition: log Z, subtracted from log-weights that leave it out, and recorded; None where
+      they are whole.
     **details: go into the score as they are.
 
   Returns:
@@ -133,6 +136,8 @@ def bound(key, model: Any, params, x_NV, *, binarisation: str, num_samples: int 
   few = num_samples < weights_lib.FEWEST
   variance_N = _repeated(key, model, params, x_NV, num_samples, log_p_N) if few else (
     weights_lib.log_mean_variance(weights))
+  if log_partition is not None:
+    log_p_N, details = log_p_N - log_partition, {'log_partition': log_partition, **details}
   return likelihood.score(
     log_p_N, kind='bound', binarisation=binarisation, lower=float(log_p_N.mean()),
     standard_error=float(np.sqrt(variance_N.sum()) / len(log_p_N)),

@@ -1,4 +1,5 @@
-"""Questions to latent-variable models with an encoder: variational autoencoders, belief networks.
+"""Questions to latent-variable models with an encoder: variational autoencoders, belief networks,
+and those whose prior is a Boltzmann machine.
 
   features         E_q[z_l | ..] of a stochastic layer, those below at their means; draws of them
   log_likelihood   weights of importance samples z ~ q(z | x)
@@ -8,11 +9,13 @@
 Axis suffixes: B rows, C chains, K draws of each row, D values of a row. z is a tuple of layers.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from gen_models.experiment import Questions
-from gen_models.models import vae as vae_lib
+from gen_models.models import rbm, rbm_prior as rbm_prior_lib, vae as vae_lib
 from gen_models.samplers import conditional
 
 _ROWS = 2**14  # rows times samples at once
@@ -76,3 +79,24 @@ def vae(model: vae_lib.Model, **options) -> Questions:
 
 
 belief_net = vae  # a belief network is a vae.Model with binary latents
+
+
+def rbm_prior(model: rbm_prior_lib.Model, **options) -> Questions:
+  """The questions of a models.rbm_prior.Model, whose log-weights leave log Z out.
+
+  It is drawn from by Gibbs chains of its prior. **options: fields of Questions that are to be
+  others.
+  """
+  def chains(key, params, num, *, label, num_steps, temperature, start):
+    if label is not None:
+      raise ValueError(f'asked for class {label}, but this model was trained without classes')
+    if temperature != 1:
+      raise ValueError('temperature: the density of a decoder has no single energy')
+    key_z, key_x = jax.random.split(key)
+    z_1 = model.sample_prior(key_z, params, num, num_steps, start)[0]
+    return model.sample_visible(key_x, params, z_1), model.visible_mean(params, z_1)
+
+  of_latents: Any = vae
+  return of_latents(
+    model, chains=chains, log_partition=lambda params: rbm.log_partition(params.prior)
+  )._replace(**options)

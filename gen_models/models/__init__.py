@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     networks,
     pca,
     rbm,
+    rbm_prior,
     residual,
     rows,
     tails,
@@ -38,12 +39,12 @@ if TYPE_CHECKING:
 __all__ = [
   'Machine', 'belief_net', 'bits', 'convolutions', 'counts', 'dbm', 'dbn',
   'double_rectified', 'feedforward', 'gan', 'gaussian', 'gibbs', 'joined', 'label_rbm',
-  'linear_rbm', 'machine', 'mixture', 'networks', 'pca', 'rbm', 'residual', 'rows', 'tails',
-  'units', 'vae']
+  'linear_rbm', 'machine', 'mixture', 'networks', 'pca', 'rbm', 'rbm_prior', 'residual', 'rows',
+  'tails', 'units', 'vae']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
   ('belief_net', 'bits', 'convolutions', 'counts', 'dbm', 'dbn', 'double_rectified',
    'feedforward', 'gan', 'gaussian', 'gibbs', 'joined', 'label_rbm', 'linear_rbm', 'machine',
-   'mixture', 'networks', 'pca', 'rbm', 'residual', 'rows', 'tails', 'units', 'vae'),
+   'mixture', 'networks', 'pca', 'rbm', 'rbm_prior', 'residual', 'rows', 'tails', 'units', 'vae'),
   {'Machine': 'gen_models.models.machine'})

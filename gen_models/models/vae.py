@@ -239,6 +239,10 @@ class Model(NamedTuple):
     """Whether samples of the posterior can be differentiated: latents are continuous."""
     return self.latent.has_path
 
+  def with_latent(self, latent: Family) -> 'Model':
+    """The same networks over other latents, such as some whose samples have a derivative."""
+    return self._replace(latent=latent)
+
   # Parameters.
 
   def init(self, key, mean_V: jax.Array) -> Params:

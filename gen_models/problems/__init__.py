@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     machine,
     multi_sample,
     rbm,
+    rbm_prior,
     up_down,
     variational,
   )
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
 
 __all__ = [
   'ENTRIES', 'Entry', 'PROBLEMS', 'Problem', 'adversarial', 'catalogue', 'dbm', 'densities',
-  'discrete', 'entry', 'exact_grads', 'greedy', 'machine', 'multi_sample', 'rbm', 'up_down',
-  'variational']
+  'discrete', 'entry', 'exact_grads', 'greedy', 'machine', 'multi_sample', 'rbm',
+  'rbm_prior', 'up_down', 'variational']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
   ('adversarial', 'catalogue', 'dbm', 'densities', 'discrete', 'entry', 'greedy', 'machine',
-   'multi_sample', 'rbm', 'up_down', 'variational'),
+   'multi_sample', 'rbm', 'rbm_prior', 'up_down', 'variational'),
   {'ENTRIES': 'gen_models.problems.catalogue',
    'Entry': 'gen_models.problems.entry',
    'PROBLEMS': 'gen_models.problems.catalogue',

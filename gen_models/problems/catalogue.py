@@ -18,13 +18,14 @@ from gen_models.problems import (
   machine,
   multi_sample,
   rbm,
+  rbm_prior,
   up_down,
   variational,
 )
 from gen_models.problems.entry import Entry, Problem
 
 _FAMILIES = (rbm, machine, dbm, densities, greedy, up_down, variational, multi_sample,
-             discrete, adversarial)
+             discrete, rbm_prior, adversarial)
 
 # Name -> problem; name -> entry.
 PROBLEMS = {problem.name: problem for family in _FAMILIES for problem in family.PROBLEMS}

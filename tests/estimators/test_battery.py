@@ -28,6 +28,9 @@ pytestmark = pytest.mark.usefixtures('strict_promotion')
 # Whose parts are all in other entries: a new pairing of a phase, a model and a direction, or one
 # sample more. `make test-all` and `launch.audit --all` have them too.
 PAIRINGS = {
+  'rbm_prior_rloo2_pcd1', 'rbm_prior_rloo2_cd1', 'rbm_prior_rloo2_coupled',
+  'rbm_prior_rloo2_exact', 'rbm_prior_reinforce1_pcd1', 'rbm_prior_vimco2_pcd1',
+  'rbm_prior_disarm1_pcd1', 'rbm_prior_gumbel_pcd1', 'rbm_prior_enumerated',
   'gan_non_saturating', 'gan_hinge', 'gan_wasserstein', 'gan_relativistic', 'gan_packed',
   'linear_cd1', 'linear_pcd1_samples', 'measured_cd1', 'greedy_cd1', 'greedy_pcd1_centred',
   'code_cd1', 'spin_cd1', 'gaussian_rbm_cd1', 'gaussian_rbm_pcd_centred', 'precise_code_pcd', 'cd3',

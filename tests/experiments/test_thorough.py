@@ -13,6 +13,7 @@ from experiments import (
   belief_net,
   dbm,
   dbn,
+  discrete_vae,
   gan,
   rbm,
   rbm_mnist,
@@ -36,7 +37,8 @@ BRACKETS = {
   'dbn': (dbn, dict(dataset='digits', binarisation='threshold', layers='24-24',
                     importance_samples=4, **TINY)),
   'dbm': (dbm, dict(dataset='digits', binarisation='threshold', layers='24-24',
-                    importance_samples=4, posterior_steps=5, **TINY))}
+                    importance_samples=4, posterior_steps=5, **TINY)),
+  'discrete_vae': (discrete_vae, dict(latents=48, importance_samples=4, **TINY))}
 
 DECODERS = ('vae', 'belief_net', 'gan')  # annealed from both sides instead
 
@@ -70,7 +72,7 @@ def test_thorough_scores_search_from_the_chains_of_training(name, monkeypatch):
     raise Reached(machine, options)
 
   monkeypatch.setattr(thorough, 'bracket', reached)
-  num_visible = {'dbn': 24, 'dbm': 64 + 24}.get(name, dataset.about.num_visible)
+  num_visible = {'dbn': 24, 'dbm': 64 + 24, 'discrete_vae': 24}.get(name, dataset.about.num_visible)
   chains_NV = np.zeros((6, num_visible), np.float32)
   chains_NV[:, ::dataset.about.levels or 1] = 1  # of one-of-Q units the first letter
   with pytest.raises(Reached) as found:
@@ -84,7 +86,7 @@ def test_thorough_scores_search_from_the_chains_of_training(name, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['rbm', 'rbm_protein', 'rbm_spikes', 'dbn', 'dbm'])
+@pytest.mark.parametrize('name', ['rbm', 'rbm_protein', 'rbm_spikes', 'dbn', 'dbm', 'discrete_vae'])
 def test_a_thorough_score_is_a_score_that_says_so(name, monkeypatch):
   experiment, params, dataset = untrained(name)
   whole = thorough.bracket
@@ -92,7 +94,7 @@ def test_a_thorough_score_is_a_score_that_says_so(name, monkeypatch):
     *args, **{**options, 'burn_in': 5, 'num_rungs': 4, 'ladder_steps': 20}))
   score = Score.from_json(experiment.thorough(jax.random.key(0), params, dataset,
                                               lambda line: None, None))
-  assert score.kind == ('bound' if name in ('dbn', 'dbm') else 'bracket')
+  assert score.kind == ('bound' if name in ('dbn', 'dbm', 'discrete_vae') else 'bracket')
   searched = score.details['searches']
   assert searched['thorough'] and 'population' in searched['bases'] and score.test_nats < 0
   assert {'fixed points', 'ladder', 'population', 'images with hidden units flipped'} <= set(

@@ -191,6 +191,7 @@ FAMILIES = {
   'autoencoder': (dict(DIGITS, layers='12-3', pretrain=False), {'features', 'reconstruction'}),
   'vae': (dict(BITS, hidden='8,6', latents='4-2'), DENSITY),
   'belief_net': (dict(BITS, latents='4'), DENSITY),
+  'discrete_vae': (dict(latents=6), DENSITY),
   'mixture': (dict(BITS, num_classes=3), DENSITY | {'classes'}),
   'gaussian': ({}, DENSITY - {'reconstruction'}),
   'gan': (dict(DIGITS, nets='conv', width=4), {'features'}),
