@@ -19,7 +19,7 @@ Published, 10 runs: GAN 17.3 +- 0.8, 0.948, 0.70; PacGAN4 24.8 +- 0.2, 0.936, 0.
   pacgan3      its critic sees packs of 3
   pacgan4      its critic sees packs of 4
   rpgan_r1_r2  25.0 modes, 0.974, 0.010, one seed; relativistic in pairs, R1 + R2
-  gan_r1       25.0 +- 0.0 modes, 0.977 +- 0.004, 0.007 +- 0.002, ten seeds; non-saturating, R1
+  gan_r1       25.0 modes, 0.977, 0.007, ten seeds; non-saturating, R1
   wgan_gp      five critic moves for one of the generator
   spectral     hinge, spectral normalisation
 
