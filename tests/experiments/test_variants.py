@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_models import data
+from gen_models import data, domains
 from gen_models.training import loop, parallel, step as step_lib
 from gen_models.training.hooks import Hooks
 from launch.cli import hyperparameters, registry
@@ -76,7 +76,9 @@ def test_two_steps_in_colour(variant, tiny_cifar10):
 @pytest.mark.parametrize('name, variant', CASES)
 def test_two_steps(name, variant):
   entry = registry.load(name)
-  two_steps(entry.experiment(**hyperparameters.resolve(entry, variant, ['num_steps=2'])))
+  short = [f'{parameter.name}=2' for parameter in hyperparameters.of(entry).values()
+           if parameter.name == 'num_steps' or parameter.annotation == domains.NumUpdates]
+  two_steps(entry.experiment(**hyperparameters.resolve(entry, variant, short)))
 
 
 def two_steps(experiment):
