@@ -73,6 +73,9 @@ class Coordinate(NamedTuple):
   variance: float
 
 
+_REPEATS = 4  # gradients of a copy after its burn-in, which costs much more than they
+
+
 def audit(key, estimator: Estimator, params, batch, exact_grads, *, num_draws: int = 4096,
           burn_in: int = 0, error_rate: float = 1e-3) -> Audit:
   """Measures an estimator at fixed params and batch.
@@ -83,7 +86,8 @@ def audit(key, estimator: Estimator, params, batch, exact_grads, *, num_draws: i
     params: where.
     batch: the batch every draw sees.
     exact_grads: gradient of the loss, by enumeration; mapped through estimator.target.
-    num_draws: independent copies, vmapped.
+    num_draws: gradients, of independent copies that are vmapped; after a burn-in, four in a row of
+      each copy, whose mean then counts as one observation.
     burn_in: calls made first, for memory (chains, baselines, averages) to forget its start.
     error_rate: probability that an unbiased estimator is called biased (Bonferroni over
       coordinates, normal approximation).
@@ -96,45 +100,55 @@ def audit(key, estimator: Estimator, params, batch, exact_grads, *, num_draws: i
   """
   check(estimator, params, batch)
 
+  repeats = _REPEATS if burn_in else 1
+
   def draw(key):
-    return _draw(key, estimator, params, batch, exact_grads, burn_in)
+    return _draw(key, estimator, params, batch, exact_grads, burn_in, repeats)
 
   # It runs once, and optimising it takes longer than it gains.
   options = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else {}
-  grads_ND, target_ND = jax.jit(jax.vmap(draw), compiler_options=options)(
-    jax.random.split(key, num_draws))
-  return _judged(grads_ND, target_ND, params, error_rate)
+  grads_NRD, target_NRD = jax.jit(jax.vmap(draw), compiler_options=options)(
+    jax.random.split(key, -(-num_draws // repeats)))
+  return _judged(grads_NRD, target_NRD, params, error_rate)
 
 
-def _draw(key, estimator: Estimator, params, batch, exact_grads, burn_in: int):
-  """(gradient, what its mean should be), [D] each, after `burn_in` calls."""
+def _draw(key, estimator: Estimator, params, batch, exact_grads, burn_in: int, repeats: int):
+  """(gradients, what their mean should be), [R, D] each: R in a row after `burn_in` calls."""
   key_init, key_burn, key_draw = jax.random.split(key, 3)
 
-  def body(carry, key):
-    memory, *_ = carry
+  def aim(memory):
+    grads = estimator.target(exact_grads, params, memory) if estimator.target else exact_grads
+    return ravel_pytree(grads)[0]
+
+  def body(carry, x):
+    memory, grads_RD, target_RD = carry
+    i, key = x
     grads, after, _ = estimator.grad(key, params, memory, batch)
-    return (after, memory, grads), None
+    # The last R calls are the draws: in one loop the gradient is compiled once.
+    kept = (grads_RD.at[i % repeats].set(ravel_pytree(grads)[0]),
+            target_RD.at[i % repeats].set(aim(memory)) if estimator.target else target_RD)
+    return (after, *kept), None
 
-  # The last of these calls is the draw: in one loop the gradient is compiled once.
-  keys = jnp.concatenate([jax.random.split(key_burn, burn_in), key_draw[None]])
+  keys = jnp.concatenate([jax.random.split(key_burn, burn_in + repeats - 1), key_draw[None]])
   memory = estimator.init(key_init, params)
-  (_, memory, grads), _ = jax.lax.scan(
-    body, (memory, memory, jax.tree.map(jnp.zeros_like, params)), keys)
-  target = estimator.target(exact_grads, params, memory) if estimator.target else exact_grads
-  return ravel_pytree(grads)[0], ravel_pytree(target)[0]
+  target_RD = jnp.broadcast_to(aim(memory), (repeats, len(ravel_pytree(params)[0])))
+  (_, *found), _ = jax.lax.scan(
+    body, (memory, jnp.zeros_like(target_RD), target_RD), (jnp.arange(len(keys)), keys))
+  return tuple(found)
 
 
-def _judged(grads_ND, target_ND, params, error_rate: float) -> Audit:
-  """The audit of N independent draws."""
-  error_ND = np.asarray(grads_ND, np.float64) - np.asarray(target_ND, np.float64)
-  bias_D, target_D = error_ND.mean(0), np.asarray(target_ND, np.float64).mean(0)
+def _judged(grads_NRD, target_NRD, params, error_rate: float) -> Audit:
+  """The audit of N independent series of R draws."""
+  error_NRD = np.asarray(grads_NRD, np.float64) - np.asarray(target_NRD, np.float64)
+  error_ND = error_NRD.mean(1)  # draws of one series depend on each other
+  bias_D, target_D = error_ND.mean(0), np.asarray(target_NRD, np.float64).mean((0, 1))
   # A deterministic estimator has no noise to divide by: its rounding stands in for it.
   floor = 1e-6 * (1 + np.abs(target_D))
-  num_draws = len(error_ND)
-  error_D = np.maximum(error_ND.std(0, ddof=1) / np.sqrt(num_draws), floor)
+  error_D = np.maximum(error_ND.std(0, ddof=1) / np.sqrt(len(error_ND)), floor)
   bias_z = float(np.max(np.abs(bias_D) / error_D))
   threshold = -statistics.NormalDist().inv_cdf(error_rate / (2 * len(bias_D)))
-  variance_D = error_ND.var(0, ddof=1)
+  num_draws = error_NRD.shape[0] * error_NRD.shape[1]
+  variance_D = error_NRD.reshape(num_draws, -1).var(0, ddof=1)
   variance = float(np.sum(variance_D))
   excess_D = np.maximum(np.abs(bias_D) - threshold * error_D, 0)  # nan stays nan
   interval = (float(np.linalg.norm(excess_D)),
@@ -147,7 +161,7 @@ def _judged(grads_ND, target_ND, params, error_rate: float) -> Audit:
   # Not `bias_z > threshold`: that would pass a gradient of nan as unbiased.
   return Audit(not bias_z <= threshold, bias_z, threshold, float(np.linalg.norm(bias_D)), interval,
                variance, norm / max(np.sqrt(variance), 1e-12), num_draws,
-               *map(unravel, (jnp.asarray(grads_ND).mean(0), target_D, bias_D, error_D,
+               *map(unravel, (jnp.asarray(grads_NRD).mean((0, 1)), target_D, bias_D, error_D,
                               variance_D)))
 
 
@@ -171,8 +185,8 @@ def timed_audit(key, estimator: Estimator, params, batch, exact_grads, *, num_dr
   check(estimator, params, batch)
 
   def body(params, key):
-    grads_D, target_D = _draw(key, estimator, params, batch, exact_grads, 0)
-    return _dependent(params, ravel_pytree(params)[1](grads_D)), (grads_D, target_D)
+    grads_RD, target_RD = _draw(key, estimator, params, batch, exact_grads, 0, 1)
+    return _dependent(params, ravel_pytree(params)[1](grads_RD[0])), (grads_RD, target_RD)
 
   num_blocks = -(-num_draws // _BLOCK)
   keys_N = jax.random.split(key_audit, num_draws)
@@ -180,8 +194,8 @@ def timed_audit(key, estimator: Estimator, params, batch, exact_grads, *, num_dr
   keys_MB = keys_N[np.arange(num_blocks * _BLOCK) % num_draws].reshape(num_blocks, _BLOCK)
   loop = jax.jit(functools.partial(jax.lax.scan, body)).lower(params, keys_MB[0]).compile()
   blocks = [jax.device_get(loop(params, keys_B)[1]) for keys_B in keys_MB]
-  grads_ND, target_ND = (np.concatenate(parts)[:num_draws] for parts in zip(*blocks, strict=True))
-  return (_judged(grads_ND, target_ND, params, error_rate),
+  grads_NRD, target_NRD = (np.concatenate(parts)[:num_draws] for parts in zip(*blocks, strict=True))
+  return (_judged(grads_NRD, target_NRD, params, error_rate),
           _timer(loop, [(params, keys_B) for keys_B in keys_MB[:9]], _BLOCK))
 
 
