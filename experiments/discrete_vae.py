@@ -57,7 +57,6 @@ SCORING = ('importance_samples', 'ais_chains', 'ais_temperatures')  # read only 
 VARIANTS = {
   'digits': dict(),
   'digits_factorial': dict(prior='factorial', latents=34),
-  'digits_exact': dict(negative='exact'),
   'digits_cd1': dict(negative='cd'),
   'digits_64': dict(latents=64),
   'digits_64_factorial': dict(prior='factorial', latents=72),

@@ -1,5 +1,5 @@
 """Questions to latent-variable models with an encoder: variational autoencoders, belief networks,
-and those whose prior is a Boltzmann machine.
+those whose prior is a Boltzmann machine, vector-quantised autoencoders.
 
   features         E_q[z_l | ..] of a stochastic layer, those below at their means; draws of them
   log_likelihood   weights of importance samples z ~ q(z | x)
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from gen_models.experiment import Questions
-from gen_models.models import rbm, rbm_prior as rbm_prior_lib, vae as vae_lib
+from gen_models.models import rbm, rbm_prior as rbm_prior_lib, vae as vae_lib, vq as vq_lib
 from gen_models.samplers import conditional
 
 _ROWS = 2**14  # rows times samples at once
@@ -100,3 +100,30 @@ def rbm_prior(model: rbm_prior_lib.Model, **options) -> Questions:
   return of_latents(
     model, chains=chains, log_partition=lambda params: rbm.log_partition(params.prior)
   )._replace(**options)
+
+
+def vq(model: vq_lib.Model, **options) -> Questions:
+  """The questions of a models.vq.Model; features are the codes of all positions, their numbers.
+
+  log_likelihood is log p(x | z(x)) + log p(z(x)), a lower bound of log p(x). **options: fields of
+  Questions that are to be others.
+  """
+  def quantised(params, x_BD):
+    return model.quantise(params, model.encode(params, x_BD))
+
+  def features(key, params, x_BD, *, layer, num_draws):
+    del key, layer, num_draws
+    return {'features': params.codes_QD[quantised(params, x_BD)].reshape(len(x_BD), -1)}
+
+  def log_likelihood(key, params, x_BD, *, num_samples):
+    del key, num_samples
+    return {'log_likelihood': model.log_bound(params, x_BD)}
+
+  def reconstruction(key, params, x_BD):
+    del key
+    return {'reconstruction': model.visible_mean(params, quantised(params, x_BD))}
+
+  return Questions(
+    features=features, log_likelihood=log_likelihood, reconstruction=reconstruction,
+    imputation='its encoder takes whole rows only', classes='its latent variables are no classes',
+    takes_missing=(), chains='it is drawn from exactly, without chains')._replace(**options)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     tails,
     units,
     vae,
+    vq,
   )
   from gen_models.models.machine import Machine
 
@@ -40,11 +41,12 @@ __all__ = [
   'Machine', 'belief_net', 'bits', 'convolutions', 'counts', 'dbm', 'dbn',
   'double_rectified', 'feedforward', 'gan', 'gaussian', 'gibbs', 'joined', 'label_rbm',
   'linear_rbm', 'machine', 'mixture', 'networks', 'pca', 'rbm', 'rbm_prior', 'residual', 'rows',
-  'tails', 'units', 'vae']
+  'tails', 'units', 'vae', 'vq']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
   ('belief_net', 'bits', 'convolutions', 'counts', 'dbm', 'dbn', 'double_rectified',
    'feedforward', 'gan', 'gaussian', 'gibbs', 'joined', 'label_rbm', 'linear_rbm', 'machine',
-   'mixture', 'networks', 'pca', 'rbm', 'rbm_prior', 'residual', 'rows', 'tails', 'units', 'vae'),
+   'mixture', 'networks', 'pca', 'rbm', 'rbm_prior', 'residual', 'rows', 'tails', 'units', 'vae',
+   'vq'),
   {'Machine': 'gen_models.models.machine'})

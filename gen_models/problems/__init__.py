@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     rbm_prior,
     up_down,
     variational,
+    vq,
   )
   from gen_models.problems.catalogue import ENTRIES, PROBLEMS, exact_grads
   from gen_models.problems.entry import Entry, Problem
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
 __all__ = [
   'ENTRIES', 'Entry', 'PROBLEMS', 'Problem', 'adversarial', 'catalogue', 'dbm', 'densities',
   'discrete', 'entry', 'exact_grads', 'greedy', 'machine', 'multi_sample', 'rbm',
-  'rbm_prior', 'up_down', 'variational']
+  'rbm_prior', 'up_down', 'variational', 'vq']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
   ('adversarial', 'catalogue', 'dbm', 'densities', 'discrete', 'entry', 'greedy', 'machine',
-   'multi_sample', 'rbm', 'rbm_prior', 'up_down', 'variational'),
+   'multi_sample', 'rbm', 'rbm_prior', 'up_down', 'variational', 'vq'),
   {'ENTRIES': 'gen_models.problems.catalogue',
    'Entry': 'gen_models.problems.entry',
    'PROBLEMS': 'gen_models.problems.catalogue',

@@ -21,11 +21,12 @@ from gen_models.problems import (
   rbm_prior,
   up_down,
   variational,
+  vq,
 )
 from gen_models.problems.entry import Entry, Problem
 
 _FAMILIES = (rbm, machine, dbm, densities, greedy, up_down, variational, multi_sample,
-             discrete, rbm_prior, adversarial)
+             discrete, rbm_prior, vq, adversarial)
 
 # Name -> problem; name -> entry.
 PROBLEMS = {problem.name: problem for family in _FAMILIES for problem in family.PROBLEMS}

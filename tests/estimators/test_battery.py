@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures('strict_promotion')
 # Whose parts are all in other entries: a new pairing of a phase, a model and a direction, or one
 # sample more. `make test-all` and `launch.audit --all` have them too.
 PAIRINGS = {
-  'rbm_prior_rloo2_pcd1', 'rbm_prior_rloo2_cd1', 'rbm_prior_rloo2_coupled',
+  'vq_straight_through', 'rbm_prior_rloo2_pcd1', 'rbm_prior_rloo2_cd1', 'rbm_prior_rloo2_coupled',
   'rbm_prior_rloo2_exact', 'rbm_prior_reinforce1_pcd1', 'rbm_prior_vimco2_pcd1',
   'rbm_prior_disarm1_pcd1', 'rbm_prior_gumbel_pcd1', 'rbm_prior_enumerated',
   'gan_non_saturating', 'gan_hinge', 'gan_wasserstein', 'gan_relativistic', 'gan_packed',

@@ -192,6 +192,7 @@ FAMILIES = {
   'vae': (dict(BITS, hidden='8,6', latents='4-2'), DENSITY),
   'belief_net': (dict(BITS, latents='4'), DENSITY),
   'discrete_vae': (dict(latents=6), DENSITY),
+  'vq_vae': (dict(positions=2, codes=3), DENSITY - {'imputation'}),
   'mixture': (dict(BITS, num_classes=3), DENSITY | {'classes'}),
   'gaussian': ({}, DENSITY - {'reconstruction'}),
   'gan': (dict(DIGITS, nets='conv', width=4), {'features'}),
