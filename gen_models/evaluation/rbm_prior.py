@@ -108,8 +108,8 @@ def score(key, model: rbm_prior.Model, params, x_NV, z: annealing.Bracket,
     binarisation=binarisation, num_samples=num_samples, report=report,
     resolved=likelihood.resolved(z), log_partition_sides=sides,
     log_partition_error=error if np.isfinite(error) else None,
-    **({'searches': searched, 'num_temperatures': z.lower.num_temperatures,
-        'num_chains': len(z.lower.log_weights_C)} if searched else {}), **details)
+    **({'searches': searched, 'num_temperatures': z.lower.num_temperatures} if searched else {}),
+    **details)
   if record['standard_error'] is not None:
     total = float(np.hypot(record['standard_error'], error))
     record['standard_error'] = total if np.isfinite(total) else None
