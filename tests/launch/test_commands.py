@@ -134,7 +134,7 @@ def test_other_ways_to_read_and_to_spread_end_in_the_same_bits(tmp_path, flag):
 
 def test_list_shows_what_can_be_set():
   text = run('list').stdout
-  for word in ('rbm_digits', 'rbm_mnist', 'pcd25', 'learning_rate', 'float', 'direction'):
+  for word in ('rbm_digits', 'rbm_mnist', 'cd25_decay', 'learning_rate', 'float', 'direction'):
     assert word in text
 
 
