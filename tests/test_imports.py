@@ -11,9 +11,11 @@ OURS = ('gen_models', 'experiments', 'launch', 'benchmarks', 'tests')
 
 # Who may import what of ours: a module, or a room with all that is in it.
 MAY_IMPORT = {
-  'gen_models/models': {'gen_models.models', 'gen_models.indices', 'gen_models._lazy'},
+  'gen_models/models': {'gen_models.models', 'gen_models.indices', 'gen_models.devices',
+                        'gen_models._lazy'},
   'gen_models/samplers': {'gen_models.models', 'gen_models.samplers', 'gen_models._lazy'},
-  'gen_models/estimators': {'gen_models.models', 'gen_models.samplers', 'gen_models.estimators'},
+  'gen_models/estimators': {'gen_models.models', 'gen_models.samplers', 'gen_models.devices',
+                            'gen_models.estimators'},
   'gen_models/evaluation': {'gen_models.models', 'gen_models.samplers', 'gen_models.data',
                             'gen_models.files',
                             'gen_models.estimators.base', 'gen_models.experiment',
@@ -23,14 +25,17 @@ MAY_IMPORT = {
                            'gen_models._lazy'},
   'gen_models/problems': {'gen_models.models', 'gen_models.samplers', 'gen_models.estimators',
                           'gen_models.problems', 'gen_models._lazy'},
-  'gen_models/data': {'gen_models.models.bits', 'gen_models.data', 'gen_models.files'},
+  'gen_models/data': {'gen_models.models.bits', 'gen_models.devices', 'gen_models.data',
+                      'gen_models.files'},
   'gen_models/training': {'gen_models.estimators.base', 'gen_models.experiment', 'gen_models.data',
-                          'gen_models.files', 'gen_models.training', 'gen_models._lazy'},
+                          'gen_models.devices', 'gen_models.files', 'gen_models.training',
+                          'gen_models._lazy'},
   # Files are written in one way everywhere: whoever writes imports it, and it imports nothing.
   'gen_models/files.py': set(),
   'gen_models/experiment.py': {'gen_models.estimators.base'},
   'gen_models/domains.py': set(),
   'gen_models/export.py': {'gen_models.files'},
+  'gen_models/devices.py': set(),
   'gen_models/indices.py': set(),
   # The public face names what is in every room, for type checkers, and imports none of it before
   # it is asked for: tests/test_public.py holds that. Runs are launch's: no room imports them.

@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from gen_models import devices
 from gen_models.estimators import base
 from gen_models.estimators.directions import PLAIN, Direction, Rows, connected
 from gen_models.estimators.negative import Drawn, Negative
@@ -102,9 +103,7 @@ def contrastive(model: Model, negative: Negative, *, direction: Direction = PLAI
       p_CH = hidden.mean(params.c_H, drawn.y_CH)
       of_hidden_C = hidden.expected_statistics(params.c_H, drawn.y_CH)
     # Both phases in one product, each row weighted by its share: a single pass over W.
-    v_NV = jnp.concatenate([v_BV, v_CV])
-    p_NH = jnp.concatenate([p_BH / len(v_BV), -p_CH / len(v_CV)])
-    d_VH = v_NV.T @ p_NH
+    d_VH = _one_product([v_BV, v_CV], [p_BH / len(v_BV), -p_CH / len(v_CV)])
     d_V = _difference(visible.statistics(params.b_V, v_BV), visible.statistics(params.b_V, v_CV))
     d_H = _difference(hidden.expected_statistics(params.c_H, y_BH), of_hidden_C)
     metrics = {'moment_error': jnp.mean(jnp.abs(units.bias_of(d_V))),
@@ -254,6 +253,17 @@ def measured(estimator: base.Estimator, model: Any) -> base.Estimator:
     return grads, memory, {**metrics, 'loss': value}
 
   return base.Estimator(init, grad, estimator.biased)
+
+
+def _one_product(v_BV, p_BH) -> jax.Array:
+  """sum over phases and rows of v' p, [V, H], of lists with one array for each phase."""
+  if not devices.distributed():
+    return jnp.concatenate(v_BV).T @ jnp.concatenate(p_BH)
+  # Concatenated, rows would belong to other devices than before, and would be sent there. Stacked,
+  # where there are as many of both, they stay, and the devices still add up one sum, not two.
+  if len({len(v) for v in v_BV}) == 1:
+    return jnp.tensordot(jnp.stack(v_BV), jnp.stack(p_BH), ((0, 1), (0, 1)))
+  return jnp.sum(jnp.stack([v.T @ p for v, p in zip(v_BV, p_BH, strict=True)]), axis=0)
 
 
 def _difference(data, negative):

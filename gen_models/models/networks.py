@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
+from gen_models import devices
 from gen_models.models.rows import add_bias
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -173,6 +174,8 @@ def init(key, network: nn.Module, num_inputs: int):
 
 def apply(network: nn.Module, params, x: jax.Array) -> jax.Array:
   """The network along the last axis of x [.., D], all leading axes as rows of one product."""
+  if devices.distributed() and x.ndim > 2:  # with all rows on one axis, they would move
+    return jax.vmap(lambda x: apply(network, params, x))(x)
   y_RF = cast(jax.Array, network.apply({'params': params}, x.reshape(-1, x.shape[-1])))
   return y_RF.reshape(*x.shape[:-1], y_RF.shape[-1])
 

@@ -4,9 +4,12 @@ Axis suffixes: B batch, R rows, D units, F features.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
+
+from gen_models import devices
 
 
 def mean_rows(x_BD: jax.Array, weights_B: jax.Array | None = None) -> jax.Array:
@@ -30,7 +33,16 @@ over_rows.defvjp(lambda b_F, num_rows: (over_rows(b_F, num_rows), None),
                  lambda num_rows, _, d_RF: (jnp.ones(num_rows) @ d_RF,))
 
 
+def over(b_F: jax.Array, lead: tuple[int, ...]) -> jax.Array:
+  """b in every row, [*lead, F]; its gradient that of `over_rows`."""
+  if devices.distributed():  # with all rows on one axis, they would go to other devices
+    return jnp.broadcast_to(b_F, (*lead, len(b_F)))
+  return over_rows(b_F, math.prod(lead)).reshape(*lead, -1)
+
+
 def add_bias(x: jax.Array, b_F: jax.Array) -> jax.Array:
   """x + b, [.., F]: b added to every row of x, its gradient that of `over_rows`."""
+  if devices.distributed():
+    return x + over(b_F, x.shape[:-1])
   x_RF = x.reshape(-1, x.shape[-1])
   return (x_RF + over_rows(b_F, len(x_RF))).reshape(x.shape)

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from gen_models.models import bits, networks, units
-from gen_models.models.rows import over_rows
+from gen_models.models.rows import over
 
 
 class LogProb(Protocol):
@@ -338,7 +338,7 @@ class Model(NamedTuple):
     return self._over(params.prior_O, lead)
 
   def _over(self, b_O, lead):
-    return over_rows(b_O, math.prod(lead)).reshape(*lead, -1)
+    return over(b_O, lead)
 
   # Sampling.
 

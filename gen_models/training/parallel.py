@@ -22,6 +22,7 @@ axis of the state. `sequential` dispatches them one after another through the pr
 run instead, compiled once: they are bitwise identical to single runs, whatever the model.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
+from gen_models import devices as devices_lib
 from gen_models.data import Window
 from gen_models.estimators.base import Memory
 from gen_models.experiment import Phase
@@ -144,7 +146,8 @@ def _sharded(phase: Phase, devices, replicated: bool) -> Runner:
   def steps(state, arrays, num_steps):
     def run(state):
       return step_lib.train_steps(phase, state, arrays, num_steps, collective)
-    state, metrics = (jax.vmap(run) if replicated else run)(state)
+    with devices_lib.over(mesh) if len(devices) > 1 else contextlib.nullcontext():
+      state, metrics = (jax.vmap(run) if replicated else run)(state)
     return jax.lax.with_sharding_constraint(state, shardings(state)), metrics
 
   def place(state):
