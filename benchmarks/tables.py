@@ -11,6 +11,7 @@ was written later than it was measured, and from what.
 import ast
 import json
 import pathlib
+from collections.abc import Callable
 
 from absl import app
 
@@ -48,7 +49,8 @@ def document(measurements: list[dict]) -> str:
     if m['benchmark'] != before:
       parts.append(f'## {m["benchmark"]}\n\n{title(m["benchmark"])}')
       before = m['benchmark']
-    parts += [_about(m), table(m) if 'tables' in m else rows(m), *m.get('remarks', [])]
+    shown = next(show for field, show in _SHOW.items() if field in m)
+    parts += [_about(m), shown(m), *m.get('remarks', [])]
   return '\n\n'.join(parts) + '\n'
 
 
@@ -107,6 +109,15 @@ def cell(row: dict, ours: dict | None = None) -> str:
   return text + (f', {row["median"] / ours["median"]:.2f}×' if ours and 'median' in ours else '')
 
 
+def memory(m: dict) -> str:
+  """A row for each work of which a number grows: bytes at each, in Markdown."""
+  times = list(next(iter(m['memory'].values())))
+  return _markdown([['', *times, 'growth of the last step']] + [
+    [task, *(f'{_bytes(row["bytes"])} ({row["count"]:,})' for row in found.values()),
+     f'{found[times[-1]]["bytes"] / max(found[times[-2]]["bytes"], 1):.2g}×']
+    for task, found in m['memory'].items()])
+
+
 def _library(floor: str) -> str:
   """' (jax)' of 'floor: jax', ' (XLA)' of 'floor: the products alone, XLA'."""
   name = floor.removeprefix('floor: ').removeprefix('the products alone').removeprefix(', ')
@@ -140,6 +151,9 @@ def rows(m: dict) -> str:
     parts.append('Not measured: ' + '; '.join(
       f'{name}, {why}' for name, why in m['missing'].items()) + '.')
   return '\n\n'.join(parts)
+
+
+_SHOW: dict[str, Callable[[dict], str]] = {'tables': table, 'memory': memory, 'rows': rows}
 
 
 def _seconds(r: dict) -> str:

@@ -154,7 +154,8 @@ def summarise(seconds: dict[str, list[float]], per: float, ours: str,
 
 
 def measure(benchmark: str, tasks: Iterable[Task], *, rounds: int, protocol: str,
-            packages: tuple[str, ...], path: str | None, ours: str = 'ours') -> dict[str, dict]:
+            packages: tuple[str, ...], path: str | None, ours: str = 'ours',
+            memory: bool = True) -> dict[str, dict]:
   """Times tasks, prints their tables and writes them, anew after every task, as `write_json`.
 
   Args:
@@ -165,6 +166,7 @@ def measure(benchmark: str, tasks: Iterable[Task], *, rounds: int, protocol: str
     packages: of which versions are recorded.
     path: of the JSON file; None for none.
     ours: the contender that ratios are to.
+    memory: whether peaks of memory are measured: not of work in other processes.
 
   Returns:
     title -> contender -> of `summarise`.
@@ -173,7 +175,7 @@ def measure(benchmark: str, tasks: Iterable[Task], *, rounds: int, protocol: str
   for task in tasks:
     peaks: dict[str, int | None] = {}
     counted = min(rounds, task.most_rounds)
-    seconds = interleaved(task.contenders, counted, peaks)
+    seconds = interleaved(task.contenders, counted, peaks if memory else None)
     tables[task.title] = summarise(seconds, task.per, ours, peaks)
     print(f'\n{task.title}: median of {counted} rounds, ms')
     task.check()
@@ -273,21 +275,26 @@ def show_environment(env: dict) -> None:
 
 def write_json(path: str, benchmark: str, protocol: str, env: dict, tables: dict,
                ours: str = 'ours') -> None:
+  """Writes tables of times: task -> contender -> of `summarise`; ratios are to `ours`."""
+  write(path, benchmark, protocol, env, ours=ours, tables=tables)
+
+
+def write(path: str, benchmark: str, protocol: str, env: dict, **measured) -> None:
   """Writes a measurement as benchmarks.tables reads it.
 
   Args:
     path: of the file.
     benchmark: name of the module in benchmarks/.
-    protocol: how the times were taken, in one line.
+    protocol: how it was measured, in one line.
     env: of `environment`.
-    tables: task -> contender -> of `summarise`, seconds.
-    ours: the contender that ratios are to.
+    **measured: `tables` of times, `memory` or whatever else benchmarks.tables shows.
   """
-  command = shlex.join(['python', '-m', f'benchmarks.{benchmark}', *sys.argv[1:]])
+  command = shlex.join(['python', '-m', f'benchmarks.{benchmark}', *(
+    word for word in sys.argv[1:] if not word.startswith('--json'))])
   files.write_text(path, json.dumps({
     'benchmark': benchmark, 'command': command, 'protocol': protocol,
     'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-    'environment': env, 'ours': ours, 'tables': tables}, indent=1) + '\n')
+    'environment': env, **measured}, indent=1) + '\n')
 
 
 def _version(package):

@@ -1,0 +1,99 @@
+"""Seconds from a command to what it is there for: help, a list, the first updates, the first batch.
+
+  TFDS_DATA_DIR=... python -m benchmarks.start --json=start.json
+
+  --help, launch.list      whole commands
+  first updates            launch.train of rbm_digits until its first 200 updates are on disk, after
+                           a run that filled the compilation cache
+  first batch              a process that reads prepared MNIST and makes a batch of it: cold, where
+                           it decodes the set and caches it, and warm; where TFDS_DATA_DIR has it
+
+Every time is that of a process of its own, from its start; `rounds` of each take turns.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+from absl import app, flags
+
+from benchmarks import timing
+from benchmarks.timing import Contender, Task
+
+PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+_TRAIN = ('launch.train', '--experiment=rbm_digits', '--variant=pcd', '--set=num_steps=200')
+_BATCH = """
+import jax
+from gen_models import data
+arrays = data.load('mnist').train
+jax.block_until_ready(data.batches(100, 'static', 1)(jax.random.key(0), arrays, 0))
+"""
+
+
+def tasks(directory: pathlib.Path, data_dir: str | None) -> Iterator[Task]:
+  """Everything; `directory` is scratch, `data_dir` has prepared MNIST or is None."""
+  def alone(title: str, run: Callable[[], None]) -> Task:
+    return Task(title, [Contender('ours', run)])
+
+  yield alone('launch.train --help', lambda: _python('-m', 'launch.train', '--help', may_fail=True))
+  yield alone('launch.list', lambda: _python('-m', 'launch.list'))
+  yield alone('first 200 updates of rbm_digits, pcd', lambda: _first_updates(directory))
+  if data_dir is None:
+    print('skipped: prepared MNIST, for want of TFDS_DATA_DIR', flush=True)
+    return
+  cold, warm = directory / 'cold', directory / 'warm'
+
+  def first_batch_cold():
+    shutil.rmtree(cold, ignore_errors=True)
+    _python('-c', _BATCH, XDG_CACHE_HOME=str(cold))
+
+  yield alone('first batch of prepared MNIST, cold', first_batch_cold)
+  yield alone('first batch of prepared MNIST, warm',
+              lambda: _python('-c', _BATCH, XDG_CACHE_HOME=str(warm)))
+  yield alone('the same process without data',
+              lambda: _python('-c', 'import jax, gen_models.data; jax.random.key(0)'))
+
+
+def _python(*words: str, may_fail: bool = False, **environment: str) -> None:
+  done = subprocess.run([sys.executable, *words], env={**os.environ, **environment},
+                        capture_output=True, text=True)
+  if done.returncode and not may_fail:  # absl's --help ends with status 1
+    raise RuntimeError(f'{" ".join(words)}: {done.stderr[-2000:]}')
+
+
+def _first_updates(directory: pathlib.Path) -> None:
+  """Returns when the metrics of the first dispatch are on disk, and leaves the rest to end."""
+  workdir = pathlib.Path(tempfile.mkdtemp(dir=directory))
+  with subprocess.Popen([sys.executable, '-m', *_TRAIN, f'--workdir={workdir / "run"}'],
+                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    metrics = workdir / 'run' / 'metrics.jsonl'
+    while not (metrics.exists() and metrics.stat().st_size):
+      if process.poll():
+        raise RuntimeError(f'launch.train ended with status {process.returncode}')
+      time.sleep(0.01)
+    process.kill()
+
+
+def define_flags() -> None:
+  flags.DEFINE_integer('rounds', 5, 'Timed processes of each.', lower_bound=1)
+  flags.DEFINE_string('json', None, 'File to write all numbers to.')
+
+
+def main(argv):
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+  given = flags.FLAGS
+  with tempfile.TemporaryDirectory() as directory:
+    timing.measure('start', tasks(pathlib.Path(directory), os.environ.get('TFDS_DATA_DIR')),
+                   rounds=given.rounds, packages=PACKAGES, path=given.json, memory=False,
+                   protocol=f'{given.rounds} processes of each, after one that fills the caches')
+
+
+if __name__ == '__main__':
+  define_flags()
+  app.run(main)
