@@ -76,9 +76,12 @@ def test_two_steps_in_colour(variant, tiny_cifar10):
 @pytest.mark.parametrize('name, variant', CASES)
 def test_two_steps(name, variant):
   entry = registry.load(name)
-  short = [f'{parameter.name}=2' for parameter in hyperparameters.of(entry).values()
-           if parameter.name == 'num_steps' or parameter.annotation == domains.NumUpdates]
-  two_steps(entry.experiment(**hyperparameters.resolve(entry, variant, short)))
+  values = hyperparameters.resolve(entry, variant, ['num_steps=2'])
+  # And of the training phases that have a number of their own.
+  more = {parameter.name: 2 for parameter in hyperparameters.of(entry).values()
+          if domains.NumUpdates in (parameter.annotation, *typing.get_args(parameter.annotation))
+          and values[parameter.name] is not None}
+  two_steps(entry.experiment(**values | more))
 
 
 def two_steps(experiment):
