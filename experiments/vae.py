@@ -52,10 +52,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments._common import custom, decoders
+from experiments._common import custom, decoders, latent_parts
 from experiments._common.binary import baseline_scores, seen
 from experiments._common.latent import grid, initialiser, mean_bound, reconstructions
-from gen_models import data, estimators, inference
+from gen_models import data, estimators
 from gen_models.domains import (
   DatasetName,
   Decay,
@@ -70,6 +70,7 @@ from gen_models.domains import (
 )
 from gen_models.evaluation import importance, posteriors
 from gen_models.experiment import Experiment, Phase, Published, unlabelled
+from gen_models.inference import latent as latent_questions
 from gen_models.models import convolutions, counts, networks, vae
 
 TWO_LAYERS = dict(latents='100-50', hidden='200-200,100-100')
@@ -113,6 +114,12 @@ def experiment(*, dataset: DatasetName = 'mnist',
                estimator: custom.Estimator | None = None,
                samples: PositiveInt = 1, beta: NonNegative = 1.0,
                warm_up: PositiveInt | None = None, free_nats: Positive | None = None,
+               prior: latent_parts.Prior | None = None,
+               prior_components: PositiveInt | None = None,
+               posterior: latent_parts.Posterior | None = None,
+               posterior_components: PositiveInt | None = None,
+               flow_steps: PositiveInt | None = None, flow_width: PositiveInt | None = None,
+               inference: latent_parts.Inference | None = None,
                learning_rate: NonNegative = 1e-3,
                stages: Annotated[int, Interval(1, 12)] = 5, beta1: Decay = 0.9,
                epsilon: Positive = 5e-6, second_moment_start: NonNegative = 0.0,
@@ -124,14 +131,17 @@ def experiment(*, dataset: DatasetName = 'mnist',
 
   scale is the standard deviation of gaussian_fixed, and the least that gaussian learns. beta rises
   from 0 over warm_up updates; a latent may be worth free_nats for nothing (bound 'analytic').
-  num_steps None is the whole of all stages; given, it shortens each in proportion. The last two are
-  read by a thorough score, see _common/decoders.py. Longer than 45
-  lines because the nets, the likelihood and the bound may each be others.
+  prior to inference: see _common/latent_parts.py. num_steps None is the whole of all stages; given,
+  it shortens each in proportion. The last two are read by a thorough score, see
+  _common/decoders.py. Longer than 45 lines because the nets, the likelihood, the bound and the
+  parts may each be others.
   """
   spec = data.spec(dataset)
   shape = spec.seen_shape
   require_likelihood(spec, binarisation, likelihood)
-  model = build(spec, nets, hidden, latents, likelihood, scale, encoder, decoder)
+  parts = latent_parts.by_name(prior, prior_components, posterior, posterior_components,
+                               flow_steps, flow_width, inference)
+  model = build(spec, nets, hidden, latents, likelihood, scale, encoder, decoder, parts)
   if num_steps is None:
     num_steps = (3**stages - 1) // 2 * spec.rows['train'] // batch_size
 
@@ -169,7 +179,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
   return Experiment(
     dataset=dataset, binarisation=binarisation,
     phases=(Phase(
-      'vae', initialiser(model, spec),
+      'vae', initialiser(model, spec, binarisation),
       custom.chosen(estimator, by_bound(model, bound, samples, beta, warm_up, free_nats)),
       adam(staged(learning_rate, stages, num_steps), beta1, epsilon, second_moment_start),
       data.batches(batch_size, binarisation, spec), num_steps, batch_size),),
@@ -177,7 +187,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
       evaluate, model, binarisation, annealed_images, annealed_temperatures),
     validate=validate, headline='valid_bound_10', pictures=pictures,
     sample=unlabelled(sample, shape), steps_per_dispatch=500,
-    questions=inference.vae(model, see=seen(binarisation)),
+    questions=latent_questions.vae(model, see=seen(binarisation)),
     model=model,
     protocol=f'importance-weighted bound, {importance_samples} samples an image')
 
@@ -195,19 +205,21 @@ def require_likelihood(spec: data.Spec, binarisation: str, likelihood: str) -> N
 
 
 def build(spec: data.Spec, nets: str, hidden: str, latents: str, likelihood: str,
-          scale: float, encoder=None, decoder=None) -> vae.Model:
+          scale: float, encoder=None, decoder=None,
+          parts: latent_parts.Parts = latent_parts.Parts()) -> vae.Model:
   """The model that `nets` and `likelihood` name, with the networks of a user's that are given.
 
   Raises:
     ValueError: convolutions of what are no pictures; networks of one stochastic layer for a model
-      of several; networks of a user's of other widths.
+      of several; networks of a user's of other widths; parts that do not go together.
   """
   family = {'bernoulli': vae.BINARY, 'gaussian': vae.gaussian(floor=scale),
             'gaussian_fixed': vae.gaussian(scale), **OF_COUNTS}[likelihood]
   widths = sizes_of(latents)
   if nets == 'dense':
     model = vae.model(spec.num_visible, widths,
-                      tuple(sizes_of(part) for part in hidden.split(',')), likelihood=family)
+                      tuple(sizes_of(part) for part in hidden.split(',')), likelihood=family,
+                      **parts._asdict())
     if likelihood in OF_COUNTS:
       model = model._replace(encoders=(counts.OfCounts(model.encoders[0]), *model.encoders[1:]))
     return custom_nets(model, spec, encoder, decoder)
@@ -217,10 +229,13 @@ def build(spec: data.Spec, nets: str, hidden: str, latents: str, likelihood: str
   if len(widths) != 1:
     raise ValueError(f'convolutional nets have one stochastic layer, not {len(widths)}')
   *sides, channels = spec.shape
-  up = networks.FromPixels(convolutions.Encoder((32, 64), 2 * widths[0]), spec.seen_shape)
+  up = networks.FromPixels(convolutions.Encoder(
+    (32, 64), vae.num_outputs(vae.NORMAL, parts.posterior, widths[0])), spec.seen_shape)
   down = networks.ToPixels(
     convolutions.Decoder((64, 32), tuple(sides), channels * family.num_outputs), channels)
-  return custom_nets(vae.Model((up,), (down,), family, vae.NORMAL, widths), spec, encoder, decoder)
+  model = vae.Model((up,), (down,), family, vae.NORMAL, widths, **parts._asdict())
+  model.check()
+  return custom_nets(model, spec, encoder, decoder)
 
 
 def custom_nets(model: vae.Model, spec: data.Spec, encoder, decoder) -> vae.Model:
@@ -231,7 +246,8 @@ def custom_nets(model: vae.Model, spec: data.Spec, encoder, decoder) -> vae.Mode
   width, shape = model.widths[0], spec.seen_shape
   if encoder is not None:
     model = model._replace(encoders=(networks.custom(
-      encoder, spec.num_visible, model.latent.num_outputs * width, shape=shape),))
+      encoder, spec.num_visible, vae.num_outputs(model.latent, model.posterior, width),
+      shape=shape),))
   if decoder is not None:
     model = model._replace(decoders=(networks.custom(
       decoder, width, model.likelihood.num_outputs * spec.num_visible, shape=shape),))

@@ -1,18 +1,30 @@
 """Latent-variable models: the start, the bound and the pictures of vae and belief_net."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gen_models import data
 from gen_models.evaluation import figures, importance
-from gen_models.models import vae
+from gen_models.models import priors, vae
 
 
-def initialiser(model: vae.Model, spec: data.Spec):
-  """Phase.init: the untrained model has the data's mean."""
+def initialiser(model: vae.Model, spec: data.Spec, binarisation: str | None = None):
+  """Phase.init: the untrained model has the data's mean, pseudo-inputs are rows of the data.
+
+  binarisation: of the rows; without one, pseudo-inputs start near the mean.
+  """
   def init(key, arrays, previous_params):
     del previous_params
-    return model.init(key, data.mean_image(arrays, spec))
+    mean_V = data.mean_image(arrays, spec)
+    if binarisation is None or not isinstance(model.prior, priors.Vamp):
+      return model.init(key, mean_V)
+    key, key_rows = jax.random.split(key)
+    picked_K = jax.random.choice(
+      key_rows, len(arrays.rows), (model.prior.num_components,),
+      replace=len(arrays.rows) < model.prior.num_components)
+    picked = arrays._replace(rows=jnp.asarray(arrays.rows)[picked_K])
+    return model.init(key, mean_V, data.fixed(picked, binarisation, spec, split='train'))
   return init
 
 

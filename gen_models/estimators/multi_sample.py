@@ -153,7 +153,15 @@ def sleep(model: Model) -> base.Estimator:
   """grads of -E[log q(z | x)], (x, z) ~ p held: the sleep phase, as many dreams as images.
 
   Hinton, Dayan, Frey & Neal (1995). Parameters of p get no gradient.
+
+  Raises:
+    ValueError: a model in which some parameters are of p and of q.
   """
+  if getattr(model, 'shares_parameters', False):
+    raise ValueError('the sleep phase moves q and holds p, and in this model they share parameters '
+                     '(a VampPrior has those of the encoder, inference from the top those of the '
+                     'decoder): use a rule on log-weights')
+
   def loss(key, params, x_BV):
     key_z, key_x = jax.random.split(key)
     z = jax.lax.stop_gradient(model.sample_prior(key_z, params, len(x_BV)))

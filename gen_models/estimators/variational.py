@@ -336,10 +336,13 @@ def generalised_dreg(model: Any, samples: int) -> base.Estimator:
   for gen_models.models.vae.Model: it follows samples through their priors' outputs.
 
   Raises:
-    ValueError: discrete latents.
+    ValueError: discrete latents; a prior of the top layer that is not one of independent units.
   """
   _require_samples(samples)
   _require_path(model)
+  if model.prior is not None:
+    raise ValueError('generalised DReG sees a sample of every layer as one that its prior made of '
+                     f'its outputs, and {model.prior} has none: use dreg')
 
   def grad(key, params, memory, x_BV):
     code_BO, pull_code = jax.vjp(lambda params: model.encode(params, x_BV), params)

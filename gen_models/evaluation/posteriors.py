@@ -71,7 +71,8 @@ def optimised(key, model: vae.Model, params, x_NV, num_steps: int = 500) -> jax.
   """Outputs of q* of each image, [N, O]: Adam on the ELBO from those of the encoder.
 
   The gradient is that of samples whose score is left out (Roeder, Wu & Duvenaud, 2017): it has no
-  noise where q is the posterior. Of several layers, those above z_1 stay the encoder's.
+  noise where q is the posterior. Of several layers, those above z_1 stay the encoder's, unless q
+  draws from the top; of a flow its base and its context move.
   """
   optimizer = optax.adam(optax.cosine_decay_schedule(_STEP, num_steps))
 
@@ -92,15 +93,19 @@ def optimised(key, model: vae.Model, params, x_NV, num_steps: int = 500) -> jax.
 
 @functools.partial(jax.jit, static_argnames=('model', 'num_samples'))
 def mutual_information(key, model: vae.Model, params, x_NV, num_samples: int = 10) -> jax.Array:
-  """E_q[log q(z_1 | x) - log q(z_1)] of each image, [N]; their mean is I_q(x; z_1)."""
-  code_NO = model.encode(params, x_NV)
+  """E_q[log q(z_1 | x) - log q(z_1)] of each image, [N]; their mean is I_q(x; z_1).
+
+  Where q draws from the top, z_L stands for z_1: the layer that depends on x alone.
+  """
+  i, code_NO = model.first(params, model.encode(params, x_NV))
+  layer = model.layer(params, i)
 
   def of_image(args):
     key, code_O = args
-    z_KZ = model.latent.sample(key, jnp.broadcast_to(code_O, (num_samples, *code_O.shape)))
-    log_q_KN = model.latent.log_prob(code_NO, z_KZ[:, None])
+    z_KZ = layer.sample(key, jnp.broadcast_to(code_O, (num_samples, *code_O.shape)))
+    log_q_KN = layer.log_prob(code_NO, z_KZ[:, None])
     log_mean_K = jax.nn.logsumexp(log_q_KN, axis=-1) - jnp.log(len(x_NV))
-    return jnp.mean(model.latent.log_prob(code_O, z_KZ) - log_mean_K)
+    return jnp.mean(layer.log_prob(code_O, z_KZ) - log_mean_K)
 
   return lax.map(of_image, (jax.random.split(key, len(x_NV)), code_NO))
 

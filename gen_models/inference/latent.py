@@ -1,7 +1,8 @@
 """Questions to latent-variable models with an encoder: variational autoencoders, belief networks,
 those whose prior is a Boltzmann machine, vector-quantised autoencoders.
 
-  features         E_q[z_l | ..] of a stochastic layer, those below at their means; draws of them
+  features         E_q[z_l | ..] of a stochastic layer, those on which it depends at their means;
+                   draws of them
   log_likelihood   weights of importance samples z ~ q(z | x)
   reconstruction   E[x | z_1] at the mean of q(z_1 | x)
   imputation       Metropolis-within-Gibbs between z and what is missing (samplers.conditional)
@@ -48,10 +49,7 @@ def vae(model: vae_lib.Model, **options) -> Questions:
 
   def features(key, params, x_BD, *, layer, num_draws):
     depth, code_BO = layer or 1, model.encode(params, x_BD)
-    means: tuple = ()
-    for _ in range(depth):  # each layer at the mean of the one below
-      means = (*means, model.posterior_means(params, code_BO, (*means, None))[-1])
-    found = {'features': means[-1]}
+    found = {'features': model.mean_path(params, code_BO)[depth - 1]}
     if num_draws:
       z = model.sample_posterior(key, params, code_BO, num_draws)
       found['draws'] = jnp.moveaxis(z[depth - 1], 0, 1)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     dbn,
     double_rectified,
     feedforward,
+    flows,
     gan,
     gaussian,
     gibbs,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     mixture,
     networks,
     pca,
+    posteriors,
+    priors,
     rbm,
     rbm_prior,
     residual,
@@ -38,15 +41,15 @@ if TYPE_CHECKING:
   from gen_models.models.machine import Machine
 
 __all__ = [
-  'Machine', 'belief_net', 'bits', 'convolutions', 'counts', 'dbm', 'dbn',
-  'double_rectified', 'feedforward', 'gan', 'gaussian', 'gibbs', 'joined', 'label_rbm',
-  'linear_rbm', 'machine', 'mixture', 'networks', 'pca', 'rbm', 'rbm_prior', 'residual', 'rows',
-  'tails', 'units', 'vae', 'vq']
+  'Machine', 'belief_net', 'bits', 'convolutions', 'counts', 'dbm', 'dbn', 'double_rectified',
+  'feedforward', 'flows', 'gan', 'gaussian', 'gibbs', 'joined', 'label_rbm', 'linear_rbm',
+  'machine', 'mixture', 'networks', 'pca', 'posteriors', 'priors', 'rbm', 'rbm_prior', 'residual',
+  'rows', 'tails', 'units', 'vae', 'vq']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
   ('belief_net', 'bits', 'convolutions', 'counts', 'dbm', 'dbn', 'double_rectified',
-   'feedforward', 'gan', 'gaussian', 'gibbs', 'joined', 'label_rbm', 'linear_rbm', 'machine',
-   'mixture', 'networks', 'pca', 'rbm', 'rbm_prior', 'residual', 'rows', 'tails', 'units', 'vae',
-   'vq'),
+   'feedforward', 'flows', 'gan', 'gaussian', 'gibbs', 'joined', 'label_rbm', 'linear_rbm',
+   'machine', 'mixture', 'networks', 'pca', 'posteriors', 'priors', 'rbm', 'rbm_prior',
+   'residual', 'rows', 'tails', 'units', 'vae', 'vq'),
   {'Machine': 'gen_models.models.machine'})

@@ -75,6 +75,29 @@ class MLP(nn.Module):
     return Dense(self.out, self.output_bias)(x_RD)
 
 
+class Ladder(nn.Module):
+  """Hidden layers in groups, one above the other, and linear outputs of every group side by side.
+
+  Attributes:
+    outs: outputs of each group.
+    groups: widths of the hidden layers of each.
+    activation: of all hidden layers.
+  """
+
+  outs: tuple[int, ...]
+  groups: tuple[tuple[int, ...], ...]
+  activation: Activation = jnp.tanh
+
+  @nn.compact
+  def __call__(self, x_RD):
+    y_RO = []
+    for out, widths in zip(self.outs, self.groups, strict=True):
+      for width in widths:
+        x_RD = self.activation(Dense(width)(x_RD))
+      y_RO.append(Dense(out)(x_RD))
+    return jnp.concatenate(y_RO, axis=-1)
+
+
 Shape = tuple[int, int] | tuple[int, int, int]  # (Y, X), which is one channel, or (Y, X, C)
 
 

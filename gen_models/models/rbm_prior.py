@@ -134,6 +134,10 @@ class Model(NamedTuple):
     """E_q[z_1 | x], E_q[z_2 | z_1], .., each [.., Z]."""
     return self.net.posterior_means(params.net, code_BO, z)
 
+  def mean_path(self, params: Params, code_BO) -> tuple:
+    """E_q[z_l | ..] of all layers [B, Z], those below at their own means."""
+    return self.net.mean_path(params.net, code_BO)
+
   def visible_mean(self, params: Params, z_1) -> jax.Array:
     """E[x | z_1], [.., V]."""
     return self.net.visible_mean(params.net, z_1)
@@ -183,7 +187,7 @@ def model(net: vae.Model, num_visible: int | None = None) -> Model:
   if net.latent.num_states != 2:
     raise ValueError('the prior is a machine of binary units, and the latents of this model are '
                      'not binary: use vae.BINARY')
-  if net.learned_prior:
+  if net.learned_prior or net.prior is not None:
     raise ValueError('the machine is the prior, and this model has one of its own: build it with '
                      'learned_prior=False')
   num_visible = net.widths[-1] // 2 if num_visible is None else num_visible

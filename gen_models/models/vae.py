@@ -7,6 +7,13 @@ are is a `Family`. The log-weight of a sample is
 
   l = log p(x, z) - log q(z | x),    E_q[l] <= log p(x).
 
+Three parts may be others: p(z_L) a `Prior` (priors.py), the factors of q a `Posterior`
+(posteriors.py), and q may draw from the top downwards (`Model.top_down`),
+
+  q(z | x) = q(z_L | x) .. q(z_1 | z_2, x),    q(z_l | z_{l+1}, x) ~ N_l(z_l; x) p(z_l | z_{l+1}),
+
+a Gaussian again, whose precision is the sum of both (Sonderby et al., 2016).
+
 Densities take parameters and samples as separate arguments, so an estimator may differentiate with
 respect to either. The output of the first encoder for x, its code, is computed once and passed to
 every function that needs it.
@@ -14,7 +21,8 @@ every function that needs it.
 Axis suffixes: B batch, K samples of each, N samples, V visible, Z latent, D units of any layer, O
 outputs of a network. z is a tuple of L arrays [K, B, Z]. Nats.
 
-Kingma & Welling (2014); Rezende, Mohamed & Wierstra (2014); Burda, Grosse & Salakhutdinov (2016).
+Kingma & Welling (2014); Rezende, Mohamed & Wierstra (2014); Burda, Grosse & Salakhutdinov (2016);
+Sonderby, Raiko, Maaloe, Sonderby & Winther (2016), Ladder variational autoencoders.
 """
 
 import math
@@ -195,14 +203,64 @@ BINARY = _bernoulli()
 NORMAL = gaussian()
 
 
+def product(outputs: jax.Array, others: jax.Array) -> jax.Array:
+  """Outputs of the normalised product of two of `NORMAL`, whose precisions add, [.., 2 D]."""
+  (m, t), (n, u) = jnp.split(outputs, 2, axis=-1), jnp.split(others, 2, axis=-1)
+  log_s = -jnp.logaddexp(-2 * t, -2 * u) / 2
+  return jnp.concatenate([m * jnp.exp(2 * (log_s - t)) + n * jnp.exp(2 * (log_s - u)),
+                          jnp.broadcast_to(log_s, jnp.broadcast_shapes(t.shape, u.shape))], -1)
+
+
+class Prior(Protocol):
+  """p(z_L) in the place of independent units; its parameters are Params.prior_O."""
+
+  def init(self, key: jax.Array, model: 'Model', mean_V: jax.Array, rows_RV: jax.Array | None,
+           /) -> Any:
+    """Fresh parameters; mean_V of the data, rows_RV of the data where some are given."""
+    ...
+
+  def log_prob(self, model: 'Model', params: 'Params', z: jax.Array, /) -> jax.Array:
+    """log p(z_L), [..] nats, of z_L [.., Z]; normalised."""
+    ...
+
+  def sample(self, key: jax.Array, model: 'Model', params: 'Params', num: int, /) -> jax.Array:
+    """z_L ~ p(z_L), [num, Z], independent draws; the key is consumed."""
+    ...
+
+
+class Conditional(NamedTuple):
+  """A layer given the outputs of a network, as its posterior has it; log_prob .. as of Family."""
+
+  log_prob: LogProb
+  sample: Sample
+  mean: Mean
+
+
+class Posterior(Protocol):
+  """The factors of q in the place of independent units. Latents are real, samples have a path."""
+
+  def num_outputs(self, width: int, /) -> int:
+    """O of a layer of `width` units."""
+    ...
+
+  def init(self, key: jax.Array, width: int, /) -> Any:
+    """Fresh parameters, besides those of the network; () for none."""
+    ...
+
+  def of(self, params: Any, width: int, /) -> Conditional:
+    """A layer with these parameters."""
+    ...
+
+
 class Params(NamedTuple):
   """Parameters of p and q.
 
   Attributes:
-    encoder: parameters of q(z_1 | x), q(z_2 | z_1), ..
+    encoder: parameters of the networks of q, then those of the `Posterior` of each layer, if any.
     decoder: parameters of p(x | z_1), p(z_1 | z_2), ..
     bias_O: added to the outputs of the first decoder; starts at the data's mean.
-    prior_O: outputs that p(z_L) is made of; () for zeros, which is N(0, 1) of Gaussian units.
+    prior_O: outputs that p(z_L) is made of, () for zeros, which is N(0, 1) of Gaussian units; or
+      the parameters of a `Prior`.
     center_V: subtracted from x before it is encoded, not trained; () for nothing.
   """
 
@@ -217,13 +275,16 @@ class Model(NamedTuple):
   """The layers and their networks. Build it with `model` or belief_net.model.
 
   Attributes:
-    encoders: networks of q, from x upwards.
+    encoders: networks of q, from x upwards; one for all layers where q draws from the top.
     decoders: networks of p, from x upwards: the first maps z_1 to x.
     likelihood: Family of x.
     latent: Family of every z.
     widths: units of z_1, .., z_L.
     learned_prior: whether p(z_L) has parameters.
     centred: whether the encoder sees x minus the data's mean.
+    prior: p(z_L); None for independent units.
+    posterior: the factors of q; None for independent units.
+    top_down: whether q draws z_L first; see the top of the file.
   """
 
   encoders: tuple[nn.Module, ...]
@@ -233,6 +294,9 @@ class Model(NamedTuple):
   widths: tuple[int, ...]
   learned_prior: bool = False
   centred: bool = False
+  prior: Prior | None = None
+  posterior: Posterior | None = None
+  top_down: bool = False
 
   @property
   def has_path(self) -> bool:
@@ -243,18 +307,58 @@ class Model(NamedTuple):
     """The same networks over other latents, such as some whose samples have a derivative."""
     return self._replace(latent=latent)
 
+  @property
+  def shares_parameters(self) -> bool:
+    """Whether parameters of p are parameters of q too."""
+    return self.top_down or getattr(self.prior, 'uses_encoder', False)
+
   # Parameters.
 
-  def init(self, key, mean_V: jax.Array) -> Params:
-    """Fresh networks; p(x | z) starts near the data's mean."""
+  def init(self, key, mean_V: jax.Array, rows_RV: jax.Array | None = None) -> Params:
+    """Fresh networks; p(x | z) starts near the data's mean.
+
+    Args:
+      key: consumed.
+      mean_V: of the data.
+      rows_RV: of the data, for a prior that starts from some.
+
+    Raises:
+      ValueError: parts that do not go together.
+    """
+    self.check()
+    layers, prior = (), None
+    if self.prior is not None or self.posterior is not None:
+      key, key_prior, key_q = jax.random.split(key, 3)
+      if self.prior is not None:
+        prior = self.prior.init(key_prior, self, mean_V, rows_RV)
+      if self.posterior is not None:
+        layers = tuple(map(self.posterior.init, jax.random.split(key_q, len(self.widths)),
+                           self.widths))
     keys = iter(jax.random.split(key, 2 * len(self.widths)))
     encoder = tuple(networks.init(next(keys), net, width) for net, width in zip(
       self.encoders, (len(mean_V), *self.widths), strict=False))
     decoder = tuple(networks.init(next(keys), net, width) for net, width in zip(
       self.decoders, self.widths, strict=True))
-    prior_O = jnp.zeros(self.latent.num_outputs * self.widths[-1])
-    return Params(encoder, decoder, self.likelihood.outputs(mean_V),
-                  prior_O if self.learned_prior else (), mean_V if self.centred else ())
+    if self.learned_prior:
+      prior = jnp.zeros(self.latent.num_outputs * self.widths[-1])
+    return Params((*encoder, *layers), decoder, self.likelihood.outputs(mean_V),
+                  () if prior is None else prior, mean_V if self.centred else ())
+
+  def check(self) -> None:
+    """Raises ValueError, with the reason, where parts of the model do not go together."""
+    if self.learned_prior and self.prior is not None:
+      raise ValueError('p(z_L) is of independent learned units or a prior of its own, not both')
+    if self.posterior is not None and not self.has_path:
+      raise ValueError('flows and mixtures are posteriors of real latents, and those of this model '
+                       'are discrete')
+    if not self.top_down:
+      return
+    if len(self.widths) < 2:
+      raise ValueError('inference from the top adds what comes from above to what comes from x, '
+                       'and of one stochastic layer nothing is above: give it several layers')
+    if self.latent is not NORMAL or self.posterior is not None:
+      raise ValueError('inference from the top multiplies Gaussians of learned scale, and the '
+                       'layers of this model are others')
 
   # Density.
 
@@ -264,12 +368,15 @@ class Model(NamedTuple):
 
   def log_prior(self, params: Params, z) -> jax.Array:
     """log p(z_1 | z_2) + .. + log p(z_L), [K, B]."""
-    return sum(map(self.latent.log_prob, self.prior_outputs(params, z), z), jnp.zeros(()))
+    if self.prior is None:
+      return sum(map(self.latent.log_prob, self.prior_outputs(params, z), z), jnp.zeros(()))
+    return sum(map(self.latent.log_prob, self._given_above(params, z), z[:-1]),
+               self.prior.log_prob(self, params, z[-1]))
 
   def log_posterior(self, params: Params, code_BO, z) -> jax.Array:
-    """log q(z_1 | x) + .. + log q(z_L | z_{L-1}), [K, B]."""
-    above = [self._encode(params, i + 1, z_KBZ) for i, z_KBZ in enumerate(z[:-1])]
-    return sum(map(self.latent.log_prob, [code_BO, *above], z), jnp.zeros(()))
+    """log q(z | x), the sum over layers, [K, B]."""
+    return sum((self.layer(params, i).log_prob(self._outputs(params, code_BO, i, z), z_KBZ)
+                for i, z_KBZ in enumerate(z)), jnp.zeros(()))
 
   def log_weights(self, key, params: Params, x_BV, num_samples: int) -> jax.Array:
     """l = log p(x, z) - log q(z | x) at z ~ q(z | x), [K, B]."""
@@ -282,44 +389,98 @@ class Model(NamedTuple):
     """KL(q(z | x) || p(z)), [B], in closed form.
 
     Raises:
-      ValueError: more than one stochastic layer, where it has none.
+      ValueError: it has none: several stochastic layers, a `Prior` or a `Posterior`.
     """
-    if len(self.widths) > 1:
-      raise ValueError(f'the KL of {len(self.widths)} stochastic layers has no closed form')
+    self._require_closed_form()
     return self.latent.kl(code_BO, self._top(params, (len(code_BO),)))
 
   def kl_by_unit(self, params: Params, code_BO) -> jax.Array:
     """KL(q(z_i | x) || p(z_i)) of every latent, [B, Z]; raises as `kl`."""
-    if len(self.widths) > 1:
-      return self.kl(params, code_BO)
+    self._require_closed_form()
     top = jnp.broadcast_to(self._top(params, (len(code_BO),)), code_BO.shape)
     # Outputs are blocks, one for each number of a unit: to families of a single unit.
     q, p = (jnp.moveaxis(x.reshape(len(x), self.latent.num_outputs, -1), 1, -1)
             for x in (code_BO, top))
     return self.latent.kl(q, p)
 
+  def _require_closed_form(self):
+    if len(self.widths) > 1:
+      raise ValueError(f'the KL of {len(self.widths)} stochastic layers has no closed form')
+    for part in (self.prior, self.posterior):
+      if part is not None:
+        raise ValueError(f'the KL of {part} has no closed form: use a bound that samples it, elbo '
+                         'or another rule on log-weights')
+
   # Conditionals.
 
   def encode(self, params: Params, x_BV) -> jax.Array:
-    """The outputs that q(z_1 | x) is made of, [B, O]."""
+    """The outputs that q(z_1 | x) is made of, [B, O]; from the top, those of all layers' N_l."""
     if self.centred:
       x_BV = x_BV - jax.lax.stop_gradient(params.center_V)
     return self._encode(params, 0, x_BV)
 
   def prior_outputs(self, params: Params, z) -> list[jax.Array]:
-    """The outputs that p(z_1 | z_2), .., p(z_L) are made of."""
-    above = [networks.apply(net, p, z_KBZ) for net, p, z_KBZ in zip(
-      self.decoders[1:], params.decoder[1:], z[1:], strict=True)]
-    return [*above, self._top(params, z[-1].shape[:-1])]
+    """The outputs that p(z_1 | z_2), .., p(z_L) are made of.
+
+    Raises:
+      ValueError: p(z_L) is a `Prior`, which is not made of outputs.
+    """
+    if self.prior is not None:
+      raise ValueError(f'{self.prior} is not made of outputs, one for each number of a unit')
+    return [*self._given_above(params, z), self._top(params, z[-1].shape[:-1])]
+
+  def _given_above(self, params, z):
+    """The outputs that p(z_1 | z_2), .., p(z_{L-1} | z_L) are made of."""
+    return [self._decode(params, i, z_KBZ) for i, z_KBZ in enumerate(z) if i]
 
   def visible_mean(self, params: Params, z_1) -> jax.Array:
     """E[x | z_1], [.., V]."""
     return self.likelihood.mean(self._visible(params, z_1))
 
   def posterior_means(self, params: Params, code_BO, z) -> tuple:
-    """E_q[z_1 | x], E_q[z_2 | z_1], .., each [.., Z]."""
-    above = [self._encode(params, i + 1, z_KBZ) for i, z_KBZ in enumerate(z[:-1])]
-    return tuple(map(self.latent.mean, [code_BO, *above]))
+    """E_q[z_1 | x], E_q[z_2 | z_1], .., each [.., Z]; from the top E_q[z_L | x], .. likewise."""
+    return tuple(self.layer(params, i).mean(self._outputs(params, code_BO, i, z))
+                 for i in range(len(self.widths)))
+
+  def mean_path(self, params: Params, code_BO) -> tuple:
+    """E_q[z_l | ..] of all layers [B, Z], those on which a layer depends at their own means."""
+    z: list = [None] * len(self.widths)
+    for i in self._order:
+      z[i] = self.layer(params, i).mean(self._outputs(params, code_BO, i, z))
+    return tuple(z)
+
+  def layer(self, params: Params, i: int) -> Conditional | Family:
+    """The units of z_{i + 1} under q, given their outputs."""
+    if self.posterior is None:
+      return self.latent
+    return self.posterior.of(params.encoder[len(self.encoders) + i], self.widths[i])
+
+  def first(self, params: Params, code_BO) -> tuple[int, jax.Array]:
+    """(i, outputs [B, O]) of the layer that q draws first, which depends on x alone."""
+    i = self._order[0]
+    return i, self._outputs(params, code_BO, i, ())
+
+  def top_outputs(self, params: Params, inputs) -> jax.Array:
+    """The outputs that q(z_L | ..) is made of, of what the top is encoded from: x, or z_{L-1}."""
+    if len(self.widths) == 1 or self.top_down:
+      return self._outputs(params, self.encode(params, inputs), len(self.widths) - 1, ())
+    return self._encode(params, len(self.widths) - 1, inputs)
+
+  @property
+  def _order(self) -> range:
+    """Layers as q draws them."""
+    num = len(self.widths)
+    return range(num - 1, -1, -1) if self.top_down else range(num)
+
+  def _outputs(self, params, code_BO, i, z):
+    """The outputs that layer i of q is made of, given the layer of z that q draws before it."""
+    if not self.top_down:
+      return code_BO if i == 0 else self._encode(params, i, z[i - 1])
+    ends = [self.latent.num_outputs * sum(self.widths[:j]) for j in (i, i + 1)]
+    own_BO = code_BO[..., ends[0]:ends[1]]
+    if i == self._order[0]:
+      return own_BO
+    return product(own_BO, self._decode(params, i + 1, z[i + 1]))
 
   def _visible(self, params, z_1):
     outputs = networks.apply(self.decoders[0], params.decoder[0], z_1)
@@ -328,6 +489,9 @@ class Model(NamedTuple):
   def encode_layer(self, params: Params, layer: int, below) -> jax.Array:
     """The outputs that q(z_{layer + 1} | z_layer) is made of; layer is at least 1."""
     return self._encode(params, layer, below)
+
+  def _decode(self, params, i, above):
+    return networks.apply(self.decoders[i], params.decoder[i], above)
 
   def _encode(self, params, i, below):
     return networks.apply(self.encoders[i], params.encoder[i], below)
@@ -344,26 +508,34 @@ class Model(NamedTuple):
 
   def sample_posterior(self, key, params: Params, code_BO, num_samples: int) -> tuple:
     """z ~ q(z | x), `num_samples` of each image; differentiable where units are continuous."""
-    keys = jax.random.split(key, len(self.widths))
-    z = [self.latent.sample(keys[0], jnp.broadcast_to(code_BO, (num_samples, *code_BO.shape)))]
-    for i in range(1, len(self.widths)):
-      z.append(self.latent.sample(keys[i], self._encode(params, i, z[-1])))
+    keys, z = jax.random.split(key, len(self.widths)), [None] * len(self.widths)
+    for i in self._order:
+      outputs = self._outputs(params, code_BO, i, z)
+      if i == self._order[0]:
+        outputs = jnp.broadcast_to(outputs, (num_samples, *outputs.shape))
+      z[i] = self.layer(params, i).sample(keys[i], outputs)
     return tuple(z)
 
   def sample_prior(self, key, params: Params, num_samples: int) -> tuple:
     """z ~ p(z), a tuple of [N, Z]."""
     keys = jax.random.split(key, len(self.widths))
-    top_NO = jnp.broadcast_to(self._top(params, (num_samples,)), (
-      num_samples, self.latent.num_outputs * self.widths[-1]))
-    z = [self.latent.sample(keys[0], top_NO)]
+    if self.prior is not None:
+      z = [self.prior.sample(keys[0], self, params, num_samples)]
+    else:
+      z = [self.latent.sample(keys[0], jnp.broadcast_to(self._top(params, (num_samples,)), (
+        num_samples, self.latent.num_outputs * self.widths[-1])))]
     for i in range(len(self.widths) - 1, 0, -1):
-      outputs = networks.apply(self.decoders[i], params.decoder[i], z[0])
-      z.insert(0, self.latent.sample(keys[i], outputs))
+      z.insert(0, self.latent.sample(keys[i], self._decode(params, i, z[0])))
     return tuple(z)
 
   def sample_visible(self, key, params: Params, z_1) -> jax.Array:
     """x ~ p(x | z_1), [.., V]."""
     return self.likelihood.sample(key, self._visible(params, z_1))
+
+
+def num_outputs(latent: Family, posterior: Posterior | None, width: int) -> int:
+  """Outputs of the network that a layer of `width` units of q is made of."""
+  return latent.num_outputs * width if posterior is None else posterior.num_outputs(width)
 
 
 def model(num_visible: int, widths: tuple[int, ...], hidden: tuple[tuple[int, ...], ...], *,
@@ -372,16 +544,24 @@ def model(num_visible: int, widths: tuple[int, ...], hidden: tuple[tuple[int, ..
   """Dense networks, mirrored: hidden[l] between layer l and layer l + 1, widest end first.
 
   widths=(100, 50), hidden=((200, 200), (100, 100)) is x - 200 - 200 - z_1 - 100 - 100 - z_2, and
-  back. `options` are those of Model.
+  back. With top_down the way up is one network, x - 200 - 200 - 100 - 100, whose hidden layers of
+  each group give the N_l of z_l. `options` are those of Model.
 
   Raises:
-    ValueError: not one tuple of hidden layers for each stochastic layer.
+    ValueError: not one tuple of hidden layers for each stochastic layer; parts that do not go
+      together.
   """
   if not widths or len(widths) != len(hidden):
     raise ValueError(f'{len(widths)} stochastic layers, but hidden layers for {len(hidden)}')
-  encoders = tuple(networks.MLP(latent.num_outputs * width, features, activation)
-                   for width, features in zip(widths, hidden, strict=True))
+  outs = tuple(num_outputs(latent, options.get('posterior'), width) for width in widths)
+  if options.get('top_down'):
+    encoders: tuple[nn.Module, ...] = (networks.Ladder(outs, tuple(hidden), activation),)
+  else:
+    encoders = tuple(networks.MLP(out, features, activation)
+                     for out, features in zip(outs, hidden, strict=True))
   below = (likelihood.num_outputs * num_visible, *(latent.num_outputs * w for w in widths[:-1]))
   decoders = tuple(networks.MLP(out, features[::-1], activation, output_bias=i > 0)
                    for i, (out, features) in enumerate(zip(below, hidden, strict=True)))
-  return Model(encoders, decoders, likelihood, latent, tuple(widths), **options)
+  built = Model(encoders, decoders, likelihood, latent, tuple(widths), **options)
+  built.check()
+  return built
