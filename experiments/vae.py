@@ -73,6 +73,9 @@ from gen_models.experiment import Experiment, Phase, Published, unlabelled
 from gen_models.inference import latent as latent_questions
 from gen_models.models import convolutions, counts, networks, vae
 
+DIGITS = dict(dataset='digits', binarisation='threshold', hidden='64-64', latents='16',
+              num_steps=30_000)
+DIGITS_TWO = DIGITS | dict(latents='16-8', hidden='64-64,32-32')
 TWO_LAYERS = dict(latents='100-50', hidden='200-200,100-100')
 OF_COUNTS = {'poisson': counts.POISSON, 'negative_binomial': counts.NEGATIVE_BINOMIAL}
 SCORING = ('importance_samples', 'annealed_images', 'annealed_temperatures')  # of the score
@@ -90,8 +93,15 @@ VARIANTS = {
   'two_layers_iwae5': dict(**TWO_LAYERS, bound='iwae', samples=5),
   'conv': dict(nets='conv', batch_size=100, num_steps=5000),
   'gaussian': dict(binarisation='real', likelihood='gaussian'),
-  'digits': dict(dataset='digits', binarisation='threshold', hidden='64-64', latents='16',
-                 num_steps=30_000),
+  'digits': DIGITS,
+  'digits_mixture': DIGITS | dict(prior='mixture'),
+  'digits_vamp': DIGITS | dict(prior='vamp'),
+  'digits_flow': DIGITS | dict(prior='flow', flow_steps=4),
+  'digits_iaf': DIGITS | dict(posterior='iaf'),
+  'digits_coupling': DIGITS | dict(posterior='coupling', flow_steps=4),
+  'digits_posterior_mixture': DIGITS | dict(posterior='mixture'),
+  'digits_two_layers': DIGITS_TWO,
+  'digits_ladder': DIGITS_TWO | dict(inference='ladder'),
 }
 _BURDA = 'Burda et al., 2016'
 PUBLISHED = {
