@@ -101,7 +101,7 @@ VARIANTS = {
   'digits_coupling': DIGITS | dict(posterior='coupling', flow_steps=4),
   'digits_posterior_mixture': DIGITS | dict(posterior='mixture'),
   'digits_two_layers': DIGITS_TWO,
-  'digits_ladder': DIGITS_TWO | dict(inference='ladder'),
+  'digits_ladder': DIGITS_TWO | dict(inference='ladder', warm_up=6000),
 }
 _BURDA = 'Burda et al., 2016'
 PUBLISHED = {
