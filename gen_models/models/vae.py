@@ -508,7 +508,8 @@ class Model(NamedTuple):
 
   def sample_posterior(self, key, params: Params, code_BO, num_samples: int) -> tuple:
     """z ~ q(z | x), `num_samples` of each image; differentiable where units are continuous."""
-    keys, z = jax.random.split(key, len(self.widths)), [None] * len(self.widths)
+    keys = jax.random.split(key, len(self.widths))
+    z: list = [None] * len(self.widths)
     for i in self._order:
       outputs = self._outputs(params, code_BO, i, z)
       if i == self._order[0]:
