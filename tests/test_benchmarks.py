@@ -9,12 +9,15 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import accelerator, evaluation, tables, timing
+from benchmarks import accelerator, evaluation, memory, tables, timing
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = {
   'rbm': ['--images=200', '--rounds=1', '--batches=100', '--chains=100,200', '--gibbs_steps=1'],
-  'seeds': ['--seeds=2', '--steps=10', '--rounds=1', '--variants=cd1'],
+  'seeds': ['--seeds=2', '--steps=10', '--rounds=1', '--variants=cd1', '--sweep=2,2'],
+  'discrete': ['--images=100', '--rounds=1', '--batch=50', '--latent=10'],
+  'gan_grid': ['--iterations=5', '--rounds=1', '--batch=8', '--width=8'],
+  'start': ['--rounds=1'],
   'vae': ['--images=200', '--rounds=1', '--batch=20', '--hidden=50', '--latent=5', '--samples=2'],
   'evaluation': ['--rounds=1', '--draws=500', '--images=3', '--temperatures=100'],
   'gan': ['--iterations=5', '--rounds=1', '--batch=8', '--channels=4,8', '--learning_rate=0.005']}
@@ -91,6 +94,18 @@ def test_a_row_shows_ours_the_products_the_others_and_the_ratios():
     '| other | 2.6 s to 2.8 s |  |  |  |  |']
   # Columns that no row fills are left out.
   assert tables.table({'tables': {'other': ranges}}).splitlines()[0] == '|  | ours |'
+
+
+def test_memory_is_shown_at_each_size_and_as_its_growth(monkeypatch):
+  monkeypatch.setattr(memory, 'TIMES', (1, 10))
+  growth = memory.Growth('arrays', 'numbers', 1_000_000, lambda num: lambda: np.ones(num))
+  found = memory.measure(growth)
+  assert [row['count'] for row in found.values()] == [1_000_000, 10_000_000]
+  page = tables.memory({'memory': {'arrays, by numbers': {
+    '1×': {'bytes': 8_000_000, 'count': 10}, '10×': {'bytes': 80_000_000, 'count': 100}}}})
+  assert page.splitlines()[-1] == '| arrays, by numbers | 8 MB (10) | 80 MB (100) | 10× |'
+  tasks = [growth.task for growth in memory.growths(memory.Size(4, 6, 2, 3, 4, 2, 8, 8))]
+  assert len(tasks) == 6
 
 
 def test_scores_are_timed_beside_peers_and_what_was_computed_is_compared(tmp_path, capsys):
