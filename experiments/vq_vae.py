@@ -13,8 +13,15 @@ position (categorical), or a linear autoregression over positions (autoregressiv
 Score: test nats of all 300 test images by log p(x | z(x)) + log p(z(x)), one term of the sum over
 z and so a lower bound, which has no chance in it; `uniform_nats` is the same under the prior of
 the first phase, all codes equally probable. Mean +- standard deviation over 3 seeds; a run takes
-some seconds. An encoder that is no distribution pays for every bit: what it says beyond the first
-ten of an image costs held-out digits more than it tells about them.
+some seconds.
+
+  digits              -19.11 +- 0.10   3 seeds, autoregressive prior
+  digits_categorical  -19.46 +- 0.06   3 seeds, the same networks
+  digits_gradient     -19.67 +- 0.26   3 seeds; the codebook by gradient
+  digits_32_bits      -27.49 +- 0.31   3 seeds; 8 positions of 16 codes
+
+An encoder that is no distribution pays for every bit that it says. With 32 bits the training bound
+is far above the test bound, which falls below that of independent pixels (-25.19).
 """
 
 import functools
