@@ -61,7 +61,7 @@ def tasks(directory: pathlib.Path, data_dir: str | None) -> Iterator[Task]:
 
 def _python(*words: str, may_fail: bool = False, **environment: str) -> None:
   done = subprocess.run([sys.executable, *words], env={**os.environ, **environment},
-                        capture_output=True, text=True)
+                        capture_output=True, text=True, encoding='utf-8')
   if done.returncode and not may_fail:  # absl's --help ends with status 1
     raise RuntimeError(f'{" ".join(words)}: {done.stderr[-2000:]}')
 
