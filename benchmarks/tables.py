@@ -21,7 +21,8 @@ HERE = pathlib.Path(__file__).parent
 RESULTS, README = HERE / 'results', HERE / 'README.md'
 _ORDER = ('rbm', 'vae', 'gan', 'discrete', 'gan_grid', 'evaluation', 'seeds', 'start', 'memory',
           'growth', 'accelerator')  # what is not among them comes last
-_TITLES = {'profile': 'Where an update spends its time.'}
+_TITLES = {'growth': 'Weak scaling, estimated.',
+           'profile': 'Where an update spends its time.'}
 _HEAD = """# Speed
 
 Made by `python -m benchmarks.tables` from `benchmarks/results/`; `make bench` measures anew, and
@@ -118,6 +119,26 @@ def memory(m: dict) -> str:
     for task, found in m['memory'].items()])
 
 
+def weak_scaling(m: dict) -> str:
+  """t(n) = t(1) + 2 (n - 1) / n S / r: a row for each number of devices, in Markdown.
+
+  t(1) is an update of a batch on one device, S the bytes of the one sum of a step, r the rate of
+  the link; a ring sends 2 (n - 1) / n S through each link, after the update and not beside it.
+  """
+  g = m['growth']
+  alone, size, lines = g['update_seconds'], g['all_reduce_bytes'], [
+    ['devices', 'link', 'update', 'sum over devices', 'weak-scaling efficiency',
+     'update that makes it 90 %']]
+  for link in g['links']:
+    n = link['devices']
+    sent = 2 * (n - 1) / n * size / link['bytes_a_second']
+    lines.append([f'{n:,}', link['name'], _time(alone), _time(sent),
+                  f'{alone / (alone + sent):.0%}', _time(9 * sent)])
+  return ('t(n) = t(1) + 2 (n - 1) / n · S / r, with '
+          f't(1) = {_time(alone)} for {g["batch"]} rows a device, S = {_bytes(size)}.\n\n'
+          + _markdown(lines))
+
+
 def _library(floor: str) -> str:
   """' (jax)' of 'floor: jax', ' (XLA)' of 'floor: the products alone, XLA'."""
   name = floor.removeprefix('floor: ').removeprefix('the products alone').removeprefix(', ')
@@ -153,7 +174,8 @@ def rows(m: dict) -> str:
   return '\n\n'.join(parts)
 
 
-_SHOW: dict[str, Callable[[dict], str]] = {'tables': table, 'memory': memory, 'rows': rows}
+_SHOW: dict[str, Callable[[dict], str]] = {
+  'tables': table, 'memory': memory, 'growth': weak_scaling, 'rows': rows}
 
 
 def _seconds(r: dict) -> str:

@@ -108,6 +108,13 @@ def test_memory_is_shown_at_each_size_and_as_its_growth(monkeypatch):
   assert len(tasks) == 6
 
 
+def test_weak_scaling_follows_the_formula():
+  link = {'name': 'wire', 'devices': 4, 'bytes_a_second': 1e9}
+  text = tables.weak_scaling({'growth': {
+    'update_seconds': 3e-3, 'batch': 10, 'all_reduce_bytes': 2e6, 'links': [link]}})
+  assert text.splitlines()[-1] == '| 4 | wire | 3 ms | 3 ms | 50% | 27 ms |'
+
+
 def test_scores_are_timed_beside_peers_and_what_was_computed_is_compared(tmp_path, capsys):
   size = evaluation.Size(4, (6, 5), 2, (8,), (3,), images=3, samples=30, draws=24)
   path = tmp_path / 'table.json'
