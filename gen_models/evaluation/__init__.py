@@ -8,6 +8,7 @@ if TYPE_CHECKING:
   from gen_models.evaluation import (
     adapters,
     baselines,
+    blocks,
     charts,
     contacts,
     copies,
@@ -42,14 +43,14 @@ if TYPE_CHECKING:
   )
 
 __all__ = [
-  'Audit', 'ContractError', 'adapters', 'audit', 'baselines', 'charts', 'check', 'contacts',
-  'copies', 'dbm', 'decoders', 'deep', 'feature_scores', 'features', 'figures', 'gradients',
-  'importance', 'json_fields', 'judge', 'likelihood', 'mixing', 'modes', 'moments', 'monitors',
-  'mutations', 'posteriors', 'rbm_prior', 'samples', 'score', 'stopwatch', 'weights']
+  'Audit', 'ContractError', 'adapters', 'audit', 'baselines', 'blocks', 'charts', 'check',
+  'contacts', 'copies', 'dbm', 'decoders', 'deep', 'feature_scores', 'features', 'figures',
+  'gradients', 'importance', 'json_fields', 'judge', 'likelihood', 'mixing', 'modes', 'moments',
+  'monitors', 'mutations', 'posteriors', 'rbm_prior', 'samples', 'score', 'stopwatch', 'weights']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
-  ('adapters', 'baselines', 'charts', 'contacts', 'copies', 'dbm', 'decoders', 'deep',
+  ('adapters', 'baselines', 'blocks', 'charts', 'contacts', 'copies', 'dbm', 'decoders', 'deep',
    'feature_scores', 'features', 'figures', 'gradients', 'importance', 'json_fields', 'judge',
    'likelihood', 'mixing', 'modes', 'moments', 'monitors', 'mutations', 'posteriors', 'rbm_prior',
    'samples', 'score', 'weights'),
