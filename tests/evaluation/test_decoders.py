@@ -16,7 +16,7 @@ import scipy.stats
 
 from gen_models.evaluation import decoders, importance
 from gen_models.evaluation.decoders import Settings
-from gen_models.models import vae
+from gen_models.models import flows, posteriors, priors, vae
 from gen_models.problems import variational as problems
 from gen_models.samplers import hamiltonian
 
@@ -34,13 +34,13 @@ def nonlinear() -> vae.Params:
   return params._replace(decoder=jax.tree.map(lambda w: 2.5 * w, params.decoder))
 
 
-@jax.jit
-def by_quadrature(params, x_NV):
+@functools.partial(jax.jit, static_argnames='model')
+def by_quadrature(params, x_NV, model=MODEL):
   """log p(x) by the trapezoidal rule on [-7, 7]^2, [N]."""
   grid_G = np.linspace(-7, 7, 141)
   z_SD = jnp.asarray(np.stack(np.meshgrid(grid_G, grid_G), -1).reshape(-1, 2), jnp.float32)
   z = (z_SD[:, None],)
-  log_p_SN = MODEL.log_likelihood(params, x_NV, z) + MODEL.log_prior(params, z)
+  log_p_SN = model.log_likelihood(params, x_NV, z) + model.log_prior(params, z)
   return jax.nn.logsumexp(log_p_SN, axis=0) + 2 * np.float32(np.log(grid_G[1] - grid_G[0]))
 
 
@@ -173,3 +173,16 @@ def test_a_schedule_rises_from_0_to_1_and_is_fine_at_both_ends():
   assert rises_T[0] == pytest.approx(rises_T[-1]) and rises_T[50] > 5 * rises_T[0]
   with pytest.raises(ValueError, match='at least one step, got 0'):
     hamiltonian.sigmoidal(0)
+
+
+@pytest.mark.slow
+def test_both_sides_agree_with_quadrature_where_prior_and_encoder_are_others():
+  """From a prior that is a mixture, and from an encoder that is a flow."""
+  model = vae.model(6, (2,), ((8,),), prior=priors.Mixture(3),
+                    posterior=posteriors.Flow(flows.coupling, 2, (4,)))
+  params = model.init(jax.random.key(0), jnp.full(6, 0.5))
+  params = params._replace(decoder=nonlinear().decoder)
+  decoder = decoders.of_vae(model)
+  for path in (decoders.from_prior(decoder), decoders.from_encoder(model)):
+    found = both(path, decoder, params)
+    require_both_sides(found, by_quadrature(params, found.x_NV, model))
