@@ -98,9 +98,8 @@ def _thorough(run):
   found = run.experiment.thorough
   if callable(found):
     return found
-  why = f': {found}' if found else ''
-  raise errors.UsageError(f'--thorough: the score of {run.config["experiment"]} searches for '
-                          f'nothing{why}; leave it out')
+  raise errors.UsageError(f'leave out --thorough: the score of {run.config["experiment"]} searches '
+                          f'for nothing{f" ({found})" if found else ""}')
 
 
 def chains_of(run, replica: int) -> jax.Array | None:
