@@ -111,7 +111,8 @@ def test_no_bracket_is_without_and_exact_scores_say_so():
     if not name.startswith(('_', 'story')):
       bracket = 'bracket(' in text or 'machines.scored(' in text
       assert bracket == (name in BRACKETS), name
-      assert ('thorough=' in text) == (name in (*exact, *BRACKETS, *DECODERS)), name
+      others = (*DECODERS, 'vq_vae')  # a bound of a single code, and says so
+      assert ('thorough=' in text) == (name in (*exact, *BRACKETS, *others)), name
 
 
 @pytest.mark.parametrize('make', [

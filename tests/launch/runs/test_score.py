@@ -100,8 +100,9 @@ def test_a_thorough_score_is_the_one_that_the_experiment_has(monkeypatch, tmp_pa
                           thorough=lambda *args: {**SCORE, 'test_nats': -21.0})[0]
            for wanted in (False, True)}
   assert found[False].score.test_nats == -20 and found[True].score.test_nats == -21
-  for why, says in ((None, 'nothing; leave'), (EXACT, 'nothing: the likelihood is exact; leave')):
-    with pytest.raises(errors.UsageError, match=f'--thorough: the score of rbm_digits .* {says}'):
+  for why, says in ((None, 'nothing$'), (EXACT, r'nothing \(the likelihood is exact\)$')):
+    with pytest.raises(errors.UsageError,
+                       match=f'leave out --thorough: the score of rbm_digits .* {says}'):
       scored(monkeypatch, tmp_path, SCORE, wanted=True, thorough=why)
 
 
