@@ -4,7 +4,7 @@
 
 A `Family` says how many numbers a unit is made of, and its density, KL, draws and mean. Outputs are
 blocks, one for each number of a unit: [.., O], O = num_outputs D. The families of counts are in
-counts.py.
+counts.py, those of levels such as grey values in levels.py.
 
 Axis suffixes: D units of a layer, O outputs of a network, Q states. Leading axes are free. Nats.
 """
@@ -181,8 +181,71 @@ def categorical(num_states: int) -> Family:
                 has_path=False, num_states=num_states)
 
 
+def _continuous_bernoulli() -> Family:
+  """p(x) = exp(e x - A(e)) on [0, 1], A(e) = log((exp(e) - 1) / e); one output, the log-odds e.
+
+  Without A the density of values between 0 and 1 does not integrate to 1. A and its derivative, the
+  mean, are 0 / 0 at e = 0, near which series stand for them; -e is the mirror of e.
+
+  Loaiza-Ganem & Cunningham (2019), The continuous Bernoulli.
+  """
+  near_zero, tiny = 0.5, 1e-2  # below which series stand for differences of large numbers
+
+  def log_norm(e):
+    """A(e) = log((exp(e) - 1) / e)."""
+    h, near = jnp.abs(e), jnp.clip(e, -near_zero, near_zero)
+    far = jnp.maximum(h, near_zero)
+    return jnp.where(h < near_zero, near * (1 / 2 + near * (1 / 24 - near**2 / 2880)),
+                     jnp.maximum(e, 0) + jnp.log(-jnp.expm1(-far)) - jnp.log(far))
+
+  def mean(e):
+    """A'(e)."""
+    h, near = jnp.abs(e), jnp.clip(e, -near_zero, near_zero)
+    far = jnp.maximum(h, near_zero)
+    above = -1 / jnp.expm1(-far) - 1 / far
+    series = 1 / 2 + near * (1 / 12 + near**2 * (-1 / 720 + near**2 / 30240))
+    return jnp.where(h < near_zero, series, jnp.where(e < 0, 1 - above, above))
+
+  def log_prob(e, x):
+    return jnp.sum(e * x - log_norm(e), axis=-1)
+
+  def kl(q, p):
+    return jnp.sum((q - p) * mean(q) - log_norm(q) + log_norm(p), axis=-1)
+
+  def follow(e, x):
+    # dx/de = -(dF/de) / p(x), F the distribution function, written for the side that cannot
+    # overflow: F(y) = y exp(A(h y) - A(h)).
+    e_held, x = jax.lax.stop_gradient(e), jax.lax.stop_gradient(x)
+    h = jnp.abs(e_held)
+    y = jnp.where(e_held < 0, 1 - x, x)
+    slope = y * jnp.exp(log_norm(-h * y)) * (mean(h) - y * mean(h * y))
+    return x + slope * (e - e_held)
+
+  def sample(key, e):
+    h = jnp.abs(e)
+    u = jax.random.uniform(key, e.shape, e.dtype)
+    far = jnp.maximum(h, tiny)
+    y = jnp.where(h < tiny, u + h * u * (1 - u) / 2,
+                  1 + jnp.log(u + (1 - u) * jnp.exp(-far)) / far)
+    return follow(e, jnp.clip(jnp.where(e < 0, 1 - y, y), 0, 1))
+
+  def start(mean_D):
+    """The inverse of `mean`: that of Langevin's function by Cohen (1991), then Newton's steps."""
+    mean_D = jnp.clip(mean_D, 0.002, 0.998)
+    y_D = 2 * mean_D - 1
+
+    def step(_, e_D):
+      found_D, slope_D = jax.jvp(mean, (e_D,), (jnp.ones_like(e_D),))
+      return e_D - (found_D - mean_D) / slope_D
+
+    return jax.lax.fori_loop(0, 5, step, 2 * y_D * (3 - y_D**2) / (1 - y_D**2))
+
+  return Family(1, log_prob, kl, sample, mean, start, follow=follow)
+
+
 BINARY = _bernoulli()
 NORMAL = gaussian()
+CONTINUOUS_BERNOULLI = _continuous_bernoulli()
 
 
 def product(outputs: jax.Array, others: jax.Array) -> jax.Array:
