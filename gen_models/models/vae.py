@@ -123,6 +123,8 @@ class Model(NamedTuple):
     prior: p(z_L); None for independent units.
     posterior: the factors of q; None for independent units.
     top_down: whether q draws z_L first; see the top of the file.
+    dtype: that encoders and decoders are computed in, such as jnp.bfloat16; parameters, samples,
+      densities and log-weights are float32 all the same. None for float32.
   """
 
   encoders: tuple[nn.Module, ...]
@@ -135,6 +137,7 @@ class Model(NamedTuple):
   prior: Prior | None = None
   posterior: Posterior | None = None
   top_down: bool = False
+  dtype: Any = None
 
   @property
   def has_path(self) -> bool:
@@ -321,18 +324,17 @@ class Model(NamedTuple):
     return product(own_BO, self._decode(params, i + 1, z[i + 1]))
 
   def _visible(self, params, z_1):
-    outputs = networks.apply(self.decoders[0], params.decoder[0], z_1)
-    return outputs + self._over(params.bias_O, z_1.shape[:-1])
+    return self._decode(params, 0, z_1) + self._over(params.bias_O, z_1.shape[:-1])
 
   def encode_layer(self, params: Params, layer: int, below) -> jax.Array:
     """The outputs that q(z_{layer + 1} | z_layer) is made of; layer is at least 1."""
     return self._encode(params, layer, below)
 
   def _decode(self, params, i, above):
-    return networks.apply(self.decoders[i], params.decoder[i], above)
+    return networks.apply(self.decoders[i], params.decoder[i], above, self.dtype)
 
   def _encode(self, params, i, below):
-    return networks.apply(self.encoders[i], params.encoder[i], below)
+    return networks.apply(self.encoders[i], params.encoder[i], below, self.dtype)
 
   def _top(self, params, lead):
     if not self.learned_prior:
