@@ -41,6 +41,7 @@ gaps of the encoder. Variants without a number are not measured. Published for 3
   digits_beta_binomial         grey levels: beta-binomials
   digits_continuous_bernoulli  grey as reals in [0, 1]: densities, not comparable
   digits_bfloat16   networks in bfloat16, densities in float32
+  digits_conditional  of each class: log p(x | y), draws judged by a classifier
   digits_mixture    -16.95 +- 0.06, 3 seeds; the prior a mixture of 50 Gaussians
   digits_vamp       -17.06 +- 0.01, 3 seeds; a VampPrior of 50 pseudo-inputs
   digits_flow       -17.05 +- 0.06, 3 seeds; the prior a flow of 4 couplings
@@ -72,7 +73,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments._common import custom, decoders, latent_parts, likelihoods
+from experiments._common import custom, decoders, given_class, latent_parts, likelihoods
 from experiments._common.binary import baseline_scores, seen
 from experiments._common.latent import grid, initialiser, mean_bound, reconstructions
 from gen_models import data, estimators
@@ -113,11 +114,13 @@ VARIANTS = {
   'conv': dict(nets='conv', batch_size=100, num_steps=5000),
   'gaussian': dict(binarisation='real', likelihood='gaussian'),
   'digits': DIGITS,
-  'digits_logistic': DIGITS | dict(binarisation='levels', likelihood='discretised_logistic'),
+  'digits_logistic': DIGITS | dict(binarisation='levels', likelihood='discretised_logistic',
+                                   num_steps=9000),
   'digits_beta_binomial': DIGITS | dict(binarisation='levels', likelihood='beta_binomial'),
   'digits_continuous_bernoulli': DIGITS | dict(binarisation='real',
                                                likelihood='continuous_bernoulli'),
   'digits_bfloat16': DIGITS | dict(precision='bfloat16'),
+  'digits_conditional': DIGITS | dict(conditional=True),
   'digits_mixture': DIGITS | dict(prior='mixture'),
   'digits_vamp': DIGITS | dict(prior='vamp'),
   'digits_flow': DIGITS | dict(prior='flow', flow_steps=4),
@@ -153,7 +156,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
                posterior_components: PositiveInt | None = None,
                flow_steps: PositiveInt | None = None, flow_width: PositiveInt | None = None,
                inference: latent_parts.Inference | None = None,
-               precision: Literal['bfloat16'] | None = None,
+               precision: Literal['bfloat16'] | None = None, conditional: bool | None = None,
                learning_rate: NonNegative = 1e-3,
                stages: Annotated[int, Interval(1, 12)] = 5, beta1: Decay = 0.9,
                epsilon: Positive = 5e-6, second_moment_start: NonNegative = 0.0,
@@ -167,8 +170,9 @@ def experiment(*, dataset: DatasetName = 'mnist',
   likelihood_components are those of discretised_logistic, None for 5. beta rises from 0 over
   warm_up updates; a latent may be worth free_nats for nothing (bound 'analytic'). prior to
   inference: see _common/latent_parts.py. precision is that of the networks; samples and densities
-  are float32. num_steps None is the whole of all stages; given, it shortens each in proportion. The
-  last two are read by a thorough score, see _common/decoders.py.
+  are float32. conditional: encoder and decoder see the class too. num_steps None is the whole of
+  all stages; given, it shortens each in proportion. The last two are read by a thorough score, see
+  _common/decoders.py.
   Longer than 45 lines because the nets, the likelihood, the bound and the parts may each be others.
   """
   spec = data.spec(dataset)
@@ -177,13 +181,18 @@ def experiment(*, dataset: DatasetName = 'mnist',
   parts = latent_parts.by_name(prior, prior_components, posterior, posterior_components,
                                flow_steps, flow_width, inference)
   family = likelihoods.by_name(spec, likelihood, scale, likelihood_components)
-  model = build(spec, nets, hidden, latents, family, encoder, decoder, parts)
+  num_classes = data.classes_of(spec) if conditional else 0
+  model = build(spec, nets, hidden, latents, family, encoder, decoder, parts, num_classes)
   if binarisation == 'counts' and encoder is None:
     model = model._replace(encoders=(counts.OfCounts(model.encoders[0]), *model.encoders[1:]))
   if precision is not None:
     model = model._replace(dtype=jnp.bfloat16)
   if num_steps is None:
     num_steps = (3**stages - 1) // 2 * spec.rows['train'] // batch_size
+
+  def fixed(arrays, split):
+    return (given_class.fixed(arrays, binarisation, spec, split) if conditional else
+            data.fixed(arrays, binarisation, spec, split=split))
 
   def sample(key, params, num):
     key_z, key_x = jax.random.split(key)
@@ -193,9 +202,8 @@ def experiment(*, dataset: DatasetName = 'mnist',
 
   def evaluate(key, params, dataset, report):
     key_bound, key_units, key_elbo = jax.random.split(key, 3)
-    test_NV = data.fixed_split(dataset, 'test', binarisation)
-    active = posteriors.active_units(key_units, model, params,
-                                     data.fixed_split(dataset, 'train', binarisation)[:500])
+    test_NV = fixed(dataset.test, 'test')
+    active = posteriors.active_units(key_units, model, params, fixed(dataset.train, 'train')[:500])
     score = importance.bound(
       key_bound, model, params, test_NV, binarisation=binarisation,
       num_samples=importance_samples, report=report, weights_N=dataset.test.weights,
@@ -203,15 +211,20 @@ def experiment(*, dataset: DatasetName = 'mnist',
                  for i, v_Z in enumerate(active)},
               'elbo': mean_bound(key_elbo, model, params, test_NV,
                                  weights_N=dataset.test.weights)})
-    return {**likelihoods.with_bits(score, spec, binarisation), 'split': 'test',
-            'baselines': baseline_scores(dataset, binarisation)}
+    score = {**likelihoods.with_bits(score, spec, binarisation), 'split': 'test'}
+    if conditional:
+      return given_class.judged_score(jax.random.fold_in(key, 1), score, model, params, dataset,
+                                      report)
+    return {**score, 'baselines': baseline_scores(dataset, binarisation)}
 
   def validate(key, params, arrays):
-    x_NV = data.fixed(arrays, binarisation, spec, split='valid')
-    log_p_N, *_ = importance.log_likelihoods(key, model.log_weights, params, x_NV, 10)
+    log_p_N, *_ = importance.log_likelihoods(key, model.log_weights, params,
+                                             fixed(arrays, 'valid'), 10)
     return {'valid_bound_10': data.mean(log_p_N, arrays.weights)}
 
   def pictures(key, params, dataset):
+    if conditional:
+      return given_class.pictures(key, model, params, dataset)
     return {**reconstructions(key, model, params, dataset, binarisation),
             **walks(key, model, params, dataset, binarisation)}
 
@@ -221,35 +234,42 @@ def experiment(*, dataset: DatasetName = 'mnist',
       'vae', initialiser(model, spec, binarisation),
       custom.chosen(estimator, by_bound(model, bound, samples, beta, warm_up, free_nats)),
       adam(staged(learning_rate, stages, num_steps), beta1, epsilon, second_moment_start),
-      data.batches(batch_size, binarisation, spec), num_steps, batch_size),),
-    evaluate=evaluate, thorough=decoders.with_decoder(
+      (given_class if conditional else data).batches(batch_size, binarisation, spec), num_steps,
+      batch_size),),
+    evaluate=evaluate, thorough=given_class.UNSCORED if conditional else decoders.with_decoder(
       evaluate, model, binarisation, annealed_images, annealed_temperatures),
     validate=validate, headline='valid_bound_10', pictures=pictures,
-    sample=unlabelled(sample, shape), steps_per_dispatch=500,
-    questions=latent_questions.vae(model, see=seen(binarisation, spec.levels),
-                                   groups=likelihoods.together(spec, likelihood)),
+    sample=(given_class.sampler(model, spec) if conditional else unlabelled(sample, shape)),
+    steps_per_dispatch=500,
+    questions=(latent_questions.class_conditional if conditional else latent_questions.vae)(
+      model, see=seen(binarisation, spec.levels), groups=likelihoods.together(spec, likelihood)),
     model=model,
-    protocol=f'importance-weighted bound, {importance_samples} samples an image')
+    protocol=f'importance-weighted bound{" of log p(x | class)" if conditional else ""}, '
+             f'{importance_samples} samples an image')
 
 
 def build(spec: data.Spec, nets: str, hidden: str, latents: str, family: vae.Family,
-          encoder=None, decoder=None,
-          parts: latent_parts.Parts = latent_parts.Parts()) -> vae.Model:
+          encoder=None, decoder=None, parts: latent_parts.Parts = latent_parts.Parts(),
+          num_classes: int = 0) -> vae.Model:
   """The model that `nets` names, its visible layer of `family`, with a user's networks if given.
 
   Raises:
-    ValueError: convolutions of what are no pictures; networks of one stochastic layer for a model
-      of several; networks of a user's of other widths; parts that do not go together.
+    ValueError: convolutions of what are no pictures, or have a class; networks of one stochastic
+      layer for a model of several; networks of a user's of other widths; parts that do not go
+      together.
   """
   widths = sizes_of(latents)
   if nets == 'dense':
     model = vae.model(spec.num_visible, widths,
                       tuple(sizes_of(part) for part in hidden.split(',')), likelihood=family,
-                      **parts._asdict())
+                      num_classes=num_classes, **parts._asdict())
     return custom_nets(model, spec, encoder, decoder)
   if not spec.is_image:
     raise data.BadData(f'data set {spec.name}: convolutional nets are of pictures, and its rows '
                        f'are vectors of {spec.num_visible}: --set=nets=dense')
+  if num_classes:
+    raise ValueError('conditional: an encoder of pictures has no place for a class: '
+                     '--set=nets=dense')
   if len(widths) != 1:
     raise ValueError(f'convolutional nets have one stochastic layer, not {len(widths)}')
   *sides, channels = spec.shape
@@ -270,11 +290,13 @@ def custom_nets(model: vae.Model, spec: data.Spec, encoder, decoder) -> vae.Mode
   width, shape = model.widths[0], spec.seen_shape
   if encoder is not None:
     model = model._replace(encoders=(networks.custom(
-      encoder, spec.num_visible, vae.num_outputs(model.latent, model.posterior, width),
+      encoder, spec.num_visible + model.num_classes,
+      vae.num_outputs(model.latent, model.posterior, width),
       shape=shape),))
   if decoder is not None:
     model = model._replace(decoders=(networks.custom(
-      decoder, width, model.likelihood.num_outputs * spec.num_visible, shape=shape),))
+      decoder, width + model.num_classes, model.likelihood.num_outputs * spec.num_visible,
+      shape=shape),))
   return model
 
 

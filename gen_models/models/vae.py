@@ -14,6 +14,13 @@ Three parts may be others: p(z_L) a `Prior` (priors.py), the factors of q a `Pos
 
 a Gaussian again, whose precision is the sum of both (Sonderby et al., 2016).
 
+Of Q classes, `num_classes`, rows are [x, one-of-Q class], as label_rbm.attach makes them, and the
+model is that of each class,
+
+  p(x | y) = int p(x | z_1, y) p(z) dz,    q(z | x, y),
+
+whose prior does not depend on y (Sohn, Lee & Yan, 2015).
+
 Densities take parameters and samples as separate arguments, so an estimator may differentiate with
 respect to either. The output of the first encoder for x, its code, is computed once and passed to
 every function that needs it.
@@ -22,7 +29,8 @@ Axis suffixes: B batch, K samples of each, N samples, V visible, Z latent, D uni
 outputs of a network. z is a tuple of L arrays [K, B, Z]. Nats.
 
 Kingma & Welling (2014); Rezende, Mohamed & Wierstra (2014); Burda, Grosse & Salakhutdinov (2016);
-Sonderby, Raiko, Maaloe, Sonderby & Winther (2016), Ladder variational autoencoders.
+Sonderby, Raiko, Maaloe, Sonderby & Winther (2016), Ladder variational autoencoders; Sohn, Lee & Yan
+(2015), Learning structured output representation using deep conditional generative models.
 """
 
 from typing import Any, NamedTuple, Protocol
@@ -125,6 +133,7 @@ class Model(NamedTuple):
     top_down: whether q draws z_L first; see the top of the file.
     dtype: that encoders and decoders are computed in, such as jnp.bfloat16; parameters, samples,
       densities and log-weights are float32 all the same. None for float32.
+    num_classes: Q; the first encoder has V + Q inputs, the first decoder Z + Q. 0 for none.
   """
 
   encoders: tuple[nn.Module, ...]
@@ -138,6 +147,7 @@ class Model(NamedTuple):
   posterior: Posterior | None = None
   top_down: bool = False
   dtype: Any = None
+  num_classes: int = 0
 
   @property
   def has_path(self) -> bool:
@@ -177,9 +187,9 @@ class Model(NamedTuple):
                            self.widths))
     keys = iter(jax.random.split(key, 2 * len(self.widths)))
     encoder = tuple(networks.init(next(keys), net, width) for net, width in zip(
-      self.encoders, (len(mean_V), *self.widths), strict=False))
+      self.encoders, (len(mean_V) + self.num_classes, *self.widths), strict=False))
     decoder = tuple(networks.init(next(keys), net, width) for net, width in zip(
-      self.decoders, self.widths, strict=True))
+      self.decoders, (self.widths[0] + self.num_classes, *self.widths[1:]), strict=True))
     if self.learned_prior:
       prior = jnp.zeros(self.latent.num_outputs * self.widths[-1])
     return Params((*encoder, *layers), decoder, self.likelihood.outputs(mean_V),
@@ -192,6 +202,8 @@ class Model(NamedTuple):
     if self.posterior is not None and not self.has_path:
       raise ValueError('flows and mixtures are posteriors of real latents, and those of this model '
                        'are discrete')
+    if self.num_classes and getattr(self.prior, 'uses_encoder', False):
+      raise ValueError(f'{self.prior} has the encoder see rows without a class: use another prior')
     if not self.top_down:
       return
     if len(self.widths) < 2:
@@ -204,8 +216,17 @@ class Model(NamedTuple):
   # Density.
 
   def log_likelihood(self, params: Params, x_BV, z) -> jax.Array:
-    """log p(x | z_1), [K, B]."""
-    return self.likelihood.log_prob(self._visible(params, z[0]), x_BV)
+    """log p(x | z_1), [K, B]; of rows with a class log p(x | z_1, y)."""
+    z_1 = z[0]
+    if self.num_classes:
+      x_BV, y_BQ = x_BV[..., :-self.num_classes], x_BV[..., -self.num_classes:]
+      z_1 = self.with_class(z_1, y_BQ)
+    return self.likelihood.log_prob(self._visible(params, z_1), x_BV)
+
+  def with_class(self, z_1, y_BQ) -> jax.Array:
+    """[z_1, one-of-Q class], [.., Z + Q], what the first decoder of a model of classes sees."""
+    y = jnp.broadcast_to(y_BQ, (*z_1.shape[:-1], self.num_classes))
+    return jnp.concatenate([z_1, y.astype(z_1.dtype)], axis=-1)
 
   def log_prior(self, params: Params, z) -> jax.Array:
     """log p(z_1 | z_2) + .. + log p(z_L), [K, B]."""
@@ -257,7 +278,10 @@ class Model(NamedTuple):
   def encode(self, params: Params, x_BV) -> jax.Array:
     """The outputs that q(z_1 | x) is made of, [B, O]; from the top, those of all layers' N_l."""
     if self.centred:
-      x_BV = x_BV - jax.lax.stop_gradient(params.center_V)
+      center_V = params.center_V
+      if self.num_classes:
+        center_V = jnp.pad(center_V, (0, self.num_classes))
+      x_BV = x_BV - jax.lax.stop_gradient(center_V)
     return self._encode(params, 0, x_BV)
 
   def prior_outputs(self, params: Params, z) -> list[jax.Array]:
@@ -275,7 +299,7 @@ class Model(NamedTuple):
     return [self._decode(params, i, z_KBZ) for i, z_KBZ in enumerate(z) if i]
 
   def visible_mean(self, params: Params, z_1) -> jax.Array:
-    """E[x | z_1], [.., V]."""
+    """E[x | z_1], [.., V]; of a model of classes z_1 is that of `with_class`."""
     return self.likelihood.mean(self._visible(params, z_1))
 
   def posterior_means(self, params: Params, code_BO, z) -> tuple:
@@ -370,7 +394,7 @@ class Model(NamedTuple):
     return tuple(z)
 
   def sample_visible(self, key, params: Params, z_1) -> jax.Array:
-    """x ~ p(x | z_1), [.., V]."""
+    """x ~ p(x | z_1), [.., V]; z_1 as of `visible_mean`."""
     return self.likelihood.sample(key, self._visible(params, z_1))
 
 
