@@ -33,6 +33,9 @@ _SEEDS = shared.seeds('Replicas with seeds seed, seed + 1, ... in one program.')
 _PAGE = shared.page()
 _PARALLEL = flags.DEFINE_enum('parallel', 'sharded', ['sharded', 'pmap'],
                               'How a step is distributed over devices, see training/parallel.py.')
+_MODEL_DEVICES = flags.DEFINE_integer(
+  'model_devices', 1, 'Of sharded: so many devices share the units of each layer, for layers too '
+  'wide for one; the batch is split over as many groups of them as there are.', lower_bound=1)
 _DATA_DIR = shared.data_dir()
 _STREAM = flags.DEFINE_bool('stream', False, 'Read batches from disk through grain instead of '
                             'keeping the data on the device; the batches are the same.')
@@ -135,7 +138,8 @@ def train(experiment, dataset, config, workdir, begun, remark, require):
         print(remark, flush=True)
     fit = functools.partial(
       loop.fit, experiment, dataset.train, dataset.valid, key, start=start,
-      layout=parallel.Layout(_PARALLEL.value), stream=stream, checkpoints=checkpoints)
+      layout=parallel.Layout(_PARALLEL.value, model=_MODEL_DEVICES.value), stream=stream,
+      checkpoints=checkpoints)
     stop = distributed.StopTogether() if distributed.count() > 1 else app.StopOnSignal()
     if not distributed.is_first():
       with stop as should_stop:

@@ -160,7 +160,7 @@ class _Program(NamedTuple):
 
 def _compile(run: _Run, phase: Phase, state, validator: Callable) -> _Program:
   """Decides how replicas are laid out in this phase, and builds what runs it."""
-  how, sequential, devices = run.layout
+  how, sequential, devices, model = run.layout
   if sequential is None:
     size = min(run.experiment.steps_per_dispatch, phase.num_steps)
     sequential = run.judge.num_replicas > 1 and not parallel.vmap_keeps_bits(
@@ -169,7 +169,7 @@ def _compile(run: _Run, phase: Phase, state, validator: Callable) -> _Program:
       run.hooks.on_remark(f'phase {phase.name}: a vmap rounds differently from a single run, so '
                           'replicas are trained one after another in the program of a single run')
   runner = parallel.runner(phase, how, devices=devices, replicated=run.replicated,
-                           sequential=sequential)
+                           sequential=sequential, model=model)
   rows, close = _rows(phase, state.key, run.train, run.stream, runner)
   validate, monitor = validator(sequential), _monitor(run, phase, runner, sequential)
   valid = runner.replicate(run.valid)
@@ -256,7 +256,8 @@ def _check_data(run: _Run, position: Position) -> None:
     if Position(index, phase.num_steps) <= position:
       continue
     if run.layout.how != 'replicas':
-      parallel.check_chains(state, run.key.ndim, len(run.layout.devices or jax.devices()))
+      parallel.check_chains(
+        state, run.key.ndim, len(run.layout.devices or jax.devices()) // run.layout.model)
     if phase.check and run.stream is None:
       key, params = run.key, state.params
       if run.replicated:

@@ -1,10 +1,13 @@
-"""Ways to distribute one pure step over devices. The only file that knows how many there are.
+"""Ways to distribute one pure step over devices.
 
   sharded   jax.jit of the global program: batch and chains split over the `data` axis of a mesh,
             the rest replicated, sums over the batch completed by the compiler. The random draws are
             those of one device, so the run is too, up to the order of floating-point sums: the
             same chains bit for bit until rounding changes a sample (after 200 updates or more at
-            64-16, earlier at 784-500; from then on two runs differ as two seeds do).
+            64-16, earlier at 784-500; from then on two runs differ as two seeds do). With a second
+            axis `model` of the mesh, layers too wide for one device are split over it too: of all
+            floating leaves of parameters, optimizer and memory the last axis, and of chains the
+            units, where they divide. Each device then holds that part of every matrix.
   pmap      the per-device program through jax.pmap: each device folds its index into the key,
             draws its own samples and averages gradients with lax.pmean. The batch is the global
             one, so an estimator that draws nothing agrees with `sharded`; one that samples agrees
@@ -38,7 +41,7 @@ from gen_models.estimators.base import Memory
 from gen_models.experiment import Phase
 from gen_models.training import keys as keys_lib, step as step_lib
 
-AXIS = 'data'
+AXIS, MODEL = devices_lib.AXIS, 'model'
 _COMPARED, _UPDATES = 4, 100  # replicas and updates of which a vmap is compared with single runs
 
 
@@ -50,11 +53,14 @@ class Layout(NamedTuple):
     sequential: of 'replicas': True for one after another, False for a vmap, None for a vmap where
       it is seen to be bitwise identical to single runs, and else sequential.
     devices: jax devices; None for all.
+    model: of 'sharded', how many devices share the units of a layer; the batch is split over as
+      many groups of them as there are.
   """
 
   how: str = 'sharded'
   sequential: bool | None = False
   devices: Sequence[Any] | None = None
+  model: int = 1
 
 
 class Runner(NamedTuple):
@@ -81,7 +87,7 @@ class Runner(NamedTuple):
 
 
 def runner(phase: Phase, how: str = 'sharded', *, devices=None, replicated: bool = False,
-           sequential: bool = False) -> Runner:
+           sequential: bool = False, model: int = 1) -> Runner:
   """Compiles a phase for `devices` (default: all).
 
   Args:
@@ -90,17 +96,23 @@ def runner(phase: Phase, how: str = 'sharded', *, devices=None, replicated: bool
     devices: jax devices.
     replicated: whether the state has a leading axis of replicas.
     sequential: replicas one after another instead of a vmap; with `how='replicas'`.
+    model: devices that share the units of a layer; with `how='sharded'`.
 
   Raises:
-    ValueError: an unknown way, or one that is not for several processes; from `place`, chains that
-      do not divide over the devices.
+    ValueError: an unknown way, or one that is not for several processes; devices that are no whole
+      groups of `model`; from `place`, chains that do not divide over the devices.
   """
   devices = list(jax.devices() if devices is None else devices)
+  if model != 1 and how != 'sharded':
+    raise ValueError(f"the units of a layer are split over devices by 'sharded', not by {how!r}")
+  if len(devices) % model:
+    raise ValueError(f'{len(devices)} devices are no whole groups of {model} that share the units '
+                     'of a layer')
   if how != 'sharded' and len({device.process_index for device in devices}) > 1:
     raise ValueError(f'{how!r} is for the devices of one process; '
                      "several processes need 'sharded'")
   if how == 'sharded':
-    return _sharded(phase, devices, replicated)
+    return _sharded(phase, devices, replicated, model)
   if how == 'pmap':
     return _pmap(phase, devices, replicated)
   if how == 'replicas' and replicated:
@@ -127,21 +139,31 @@ def check_chains(state, axis: int, num_devices: int):
     _require_divisible('chains', leaf.shape[axis], num_devices)
 
 
-def _sharded(phase: Phase, devices, replicated: bool) -> Runner:
-  mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+def _sharded(phase: Phase, devices, replicated: bool, model: int = 1) -> Runner:
+  groups = len(devices) // model
+  shape, names = ((groups,), (AXIS,)) if model == 1 else ((groups, model), (AXIS, MODEL))
+  mesh = jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * len(shape), devices=devices)
   everywhere = NamedSharding(mesh, P())
   split_batch = NamedSharding(mesh, P(AXIS))
-  split_chains = NamedSharding(mesh, P(None, AXIS) if replicated else P(AXIS))
 
   def local(key, batch):
     for leaf in jax.tree.leaves(batch):
-      _require_divisible('images a batch', leaf.shape[0], len(devices))
+      _require_divisible('images a batch', leaf.shape[0], groups)
     return key, jax.lax.with_sharding_constraint(batch, split_batch)
 
   collective = (step_lib.Collective(local=local) if len(devices) > 1 else step_lib.Collective())
 
+  def split(x, *lead):
+    """Axes `lead` as they say, and the last of the others over MODEL where it divides."""
+    rest: list[str | None] = [None] * (x.ndim - len(lead))
+    if model > 1 and rest and x.shape[-1] % model == 0 and jnp.issubdtype(x.dtype, jnp.floating):
+      rest[-1] = MODEL
+    return NamedSharding(mesh, P(*lead, *rest))
+
+  replicas = (None,) * replicated
+
   def shardings(state):
-    return _on_chains(state, lambda _: split_chains, lambda _: everywhere)
+    return _on_chains(state, lambda x: split(x, *replicas, AXIS), lambda x: split(x, *replicas))
 
   def steps(state, arrays, num_steps):
     def run(state):
@@ -151,7 +173,7 @@ def _sharded(phase: Phase, devices, replicated: bool) -> Runner:
     return jax.lax.with_sharding_constraint(state, shardings(state)), metrics
 
   def place(state):
-    check_chains(state, 1 if replicated else 0, len(devices))
+    check_chains(state, 1 if replicated else 0, groups)
     return jax.tree.map(put_copy, state, shardings(state))
 
   def replicate(tree):

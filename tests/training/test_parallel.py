@@ -28,13 +28,17 @@ def digits_begun(variant):
   train = data.load('digits').train
   return phase, train, parallel.init_states(phase, jax.random.key(0), train)
 
-def digits(variant, num_devices):
+parts = {}
+
+def digits(variant, num_devices, model=1):
   phase, train, state = digits_begun(variant)
-  runner = parallel.runner(phase, devices=jax.devices()[:num_devices])
+  runner = parallel.runner(phase, devices=jax.devices()[:num_devices], model=model)
   state = runner.place(state)
   arrays = runner.place_arrays(train)
   for _ in range(20):
     state, _ = jax.block_until_ready(runner.dispatch(state, arrays, 10))
+  parts[model] = [x.addressable_shards[0].data.shape for x in (
+    state.params.w_VH, state.params.b_V, jax.tree.leaves(state.memory.chains)[0])]
   return jax.device_get(state)
 
 @functools.cache
@@ -78,6 +82,10 @@ found = {}
 one, many = digits(variant, 1), digits(variant, n)
 found[f'digits {variant} weights'] = gap(one, many)
 found[f'digits {variant} chains'] = toy.same_bits(one.memory.chains, many.memory.chains)
+wide = digits(variant, n, model=2)
+found['model weights'] = gap(one, wide)
+found['model chains'] = toy.same_bits(one.memory.chains, wide.memory.chains)
+found['model parts'] = [parts[1], parts[2]]
 for estimator in ('centred', 'exact'):
   one, _ = end('sharded', estimator, 1)
   many, _ = end('sharded', estimator, n)
@@ -125,6 +133,15 @@ def test_sharded_runs_agree_with_one_device(devices):
 
 
 @numbers_of_devices
+def test_units_split_over_devices_are_those_of_one(devices):
+  this = found(*devices)
+  assert this['model weights'] < 1e-5 and this['model chains']
+  (w, b, chains), parts = this['model parts']
+  assert parts[:2] == [[w[0], w[1] // 2], [b[0] // 2]]
+  assert parts[2] == [2 * chains[0], chains[1] // 2]  # half the groups, half the units
+
+
+@numbers_of_devices
 def test_pmap_agrees_exactly_where_nothing_is_drawn(devices):
   this = found(*devices)
   assert this['exact pmap'] < 1e-6 and this['exact pmap shapes']
@@ -159,6 +176,13 @@ def test_chains_that_do_not_divide_are_refused():
   state = parallel.init_states(phase, jax.random.key(0), toy.arrays())
   with pytest.raises(ValueError, match='16 chains do not divide over 3 devices'):
     parallel.check_chains(state, 0, 3)
+
+
+def test_devices_that_are_no_whole_groups_are_refused():
+  with pytest.raises(ValueError, match='no whole groups of 2'):
+    parallel.runner(toy.phase(), model=2, devices=jax.devices()[:1])
+  with pytest.raises(ValueError, match="not by 'pmap'"):
+    parallel.runner(toy.phase(), 'pmap', model=2)
 
 
 def test_unknown_way_is_refused():
