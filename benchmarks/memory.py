@@ -121,7 +121,7 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
   jax.config.update('jax_default_matmul_precision', 'float32')  # as launch.evaluate does
-  load, found = timing.warn_if_busy(timing.use_all_cores()), {}
+  busy, found = timing.warn_if_busy(timing.use_all_cores()), {}
   for growth in growths(Size()):
     title = f'{growth.task}, by {growth.unit}'
     found[title] = measure(growth)
@@ -129,7 +129,7 @@ def main(argv):
                                    for row in found[title].values()), flush=True)
     if flags.FLAGS.json:
       timing.write(flags.FLAGS.json, 'memory', 'by how much the second of two runs raises the '
-                   'resident memory of the process', timing.environment(PACKAGES, load),
+                   'resident memory of the process', timing.environment(PACKAGES, busy),
                    memory=found)
 
 

@@ -68,9 +68,9 @@ def _about(m: dict) -> str:
   env = m['environment']
   machine = env.get('machine') or f'{env["cpu"]}, {env["cores"]} cores, jax on {env["device"]}'
   versions = ', '.join(f'{name} {version}' for name, version in env.get('versions', {}).items())
-  load = env.get('load')
-  if load is not None and load > 0.3 * env['cores']:
-    machine += f', load average {load:.1f} before: other work ran beside it'
+  busy = env.get('busy')
+  if busy is not None and busy > 0.3 * env['cores']:
+    machine += f', {busy:.1f} of them in use before by other work'
   noted = f' Transcribed from {m["transcribed"]}.' if m.get('transcribed') else ''
   return (f'**{machine}**' + (f'; {versions}' if versions else '') + f'. `{m["command"]}`: '
           f'{m["protocol"]}.{noted}')

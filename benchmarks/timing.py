@@ -86,15 +86,35 @@ def use_all_cores() -> int:
   return cores
 
 
-def warn_if_busy(cores: int) -> float:
-  """The load average; says so if something else runs: libraries whose threads wait for each other
-  by spinning then slow down tenfold and others do not, and ratios mean nothing.
+def warn_if_busy(cores: int) -> float | None:
+  """How many cores are in use before anything is timed; None where the system does not say.
+
+  Says so if something else runs: libraries whose threads wait for each other by spinning then slow
+  down tenfold and others do not, and ratios mean nothing. Not the load average, which still has in
+  it what ended a minute ago.
   """
-  load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else 0.0
-  if load > 0.3 * cores:
-    print(f'WARNING: load average {load:.1f} on {cores} cores: the machine is not quiet; '
+  busy = cores_in_use()
+  if busy is not None and busy > 0.3 * cores:
+    print(f'WARNING: {busy:.1f} of {cores} cores are in use: the machine is not quiet; '
           'quote neither times nor ratios of this run', flush=True)
-  return load
+  return busy
+
+
+def cores_in_use(seconds: float = 1.0) -> float | None:
+  """Cores that are not idle, on average over some seconds; None where the system does not say."""
+  def ticks() -> tuple[int, int]:
+    cpu, *counts = pathlib.Path('/proc/stat').read_text(encoding='utf-8').split('\n', 1)[0].split()
+    assert cpu == 'cpu'
+    numbers = [int(count) for count in counts[:8]]  # what guests use is in user's already
+    return sum(numbers), sum(numbers[3:5])
+
+  try:
+    total, idle = ticks()
+    time.sleep(seconds)
+    later, idle_later = ticks()
+  except (OSError, ValueError, AssertionError):
+    return None
+  return (os.cpu_count() or 1) * (1 - (idle_later - idle) / max(later - total, 1))
 
 
 def interleaved(contenders: list[Contender], rounds: int,
@@ -171,7 +191,7 @@ def measure(benchmark: str, tasks: Iterable[Task], *, rounds: int, protocol: str
   Returns:
     title -> contender -> of `summarise`.
   """
-  load, tables = warn_if_busy(use_all_cores()), {}
+  busy, tables = warn_if_busy(use_all_cores()), {}
   for task in tasks:
     peaks: dict[str, int | None] = {}
     counted = min(rounds, task.most_rounds)
@@ -181,8 +201,8 @@ def measure(benchmark: str, tasks: Iterable[Task], *, rounds: int, protocol: str
     task.check()
     show(tables[task.title], task.contenders)
     if path:
-      write_json(path, benchmark, protocol, environment(packages, load), tables, ours)
-  show_environment(environment(packages, load))
+      write_json(path, benchmark, protocol, environment(packages, busy), tables, ours)
+  show_environment(environment(packages, busy))
   return tables
 
 
@@ -257,12 +277,12 @@ def show(rows: dict[str, dict], contenders: list[Contender]) -> None:
       print(f'  {c.name}: {c.note}')
 
 
-def environment(packages: tuple[str, ...], load: float | None = None) -> dict:
-  """The conditions of the times: processor, cores, load before, threads, versions."""
+def environment(packages: tuple[str, ...], busy: float | None = None) -> dict:
+  """The conditions of the times: processor, cores and those in use before, threads, versions."""
   threads = {f'{pool["internal_api"]} ({pathlib.Path(pool["filepath"]).name})': pool['num_threads']
              for pool in threadpoolctl.threadpool_info()}
   return {'cpu': _cpu(), 'cores': use_all_cores(), 'device': str(jax.devices()[0]),
-          'python': platform.python_version(), 'load': load,
+          'python': platform.python_version(), 'busy': busy,
           'threads': {**_xla_threads(), **threads},
           'versions': {name: v for name in packages if (v := _version(name))}}
 

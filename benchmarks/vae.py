@@ -255,31 +255,24 @@ def elbo_products(s: Setting) -> tuple:
 
 def iwae_products(s: Setting) -> tuple:
   """The same with K samples of each image: the decoder's products have K B rows."""
-  def products(w_L, x_BV, x_KBV):
+  def products(w_L, x_RV, _):
     w1_VH, w2_HO, w3_ZH, w4_HV = w_L
+    x_BV = x_RV[:s.batch_size]
     h_BH = x_BV @ w1_VH
     o_BO = h_BH @ w2_HO
-    z_RZ = x_KBV[:, :s.num_latent]
+    z_RZ = x_RV[:, :s.num_latent]
     g_RH = z_RZ @ w3_ZH
     y_RV = g_RH @ w4_HV
     dg_RH = y_RV @ w4_HV.T
     dz_RZ = dg_RH @ w3_ZH.T
     dh_BH = o_BO @ w2_HO.T
     return dz_RZ, x_BV.T @ dh_BH, h_BH.T @ o_BO, z_RZ.T @ dg_RH, g_RH.T @ y_RV
-
-  def at(weights, x_BV, _):
-    w_L, x_RV = weights
-    return products(w_L, x_BV, x_RV)
-
-  _, w_L, x_2BV, steps = _inputs(products, s)
-  x_RV = np.random.default_rng(1).random((s.num_samples * s.batch_size, s.x_NV.shape[1]),
-                                         np.float32)
-  return at, (w_L, x_RV), x_2BV, steps
+  return _inputs(products, s, s.num_samples * s.batch_size)
 
 
-def _inputs(products, s: Setting) -> tuple:
+def _inputs(products, s: Setting, rows: int | None = None) -> tuple:
   """(products, W of all layers, two inputs, times), as timing.floor takes them."""
-  x_2BV = np.random.default_rng(0).random((2, s.batch_size, s.x_NV.shape[1]), np.float32)
+  x_2BV = np.random.default_rng(0).random((2, rows or s.batch_size, s.x_NV.shape[1]), np.float32)
   return products, [np.array(w_DF) for w_DF, _ in layers_of(start(s))], x_2BV, s.steps
 
 
