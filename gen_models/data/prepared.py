@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,6 +92,12 @@ def _damaged(path, name, error) -> MissingData:
                      f'python -m launch.prepare {name} --data_dir=DIR')
 
 
+def in_order(source, at_once: int = 1000) -> Iterator[Any]:
+  """The records of a tfds data source. By themselves, each would decompress its neighbours too."""
+  for first in range(0, len(source), at_once):
+    yield from source.__getitems__(range(first, min(first + at_once, len(source))))
+
+
 def _decode(path, name, splits):
   """{'<split>-images': uint8 [N, ...], '<split>-labels': int32 [N]} from the array_record files."""
   import tensorflow_datasets as tfds  # slow to import, and needed only on a cache miss
@@ -102,7 +109,7 @@ def _decode(path, name, splits):
   for split in splits:
     try:
       source = builder.as_data_source(split)
-      records = [source[i] for i in range(len(source))]
+      records = list(in_order(source))
       arrays[f'{split}-images'] = np.stack([record['image'] for record in records])
       if 'label' in records[0]:
         arrays[f'{split}-labels'] = np.array([record['label'] for record in records], np.int32)

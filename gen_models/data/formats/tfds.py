@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gen_models.data import prepared
 from gen_models.data.formats.base import ALIASES, SPLITS, Content, Records, Table, sha256_of_files
 from gen_models.data.grammar import Name
 from gen_models.data.specs import BadData
@@ -71,8 +72,8 @@ def read(name: Name, given: str | os.PathLike | None = None) -> Content:
       continue
     try:
       source = builder.as_data_source(split)
-      labels = (np.array([int(source[i][label]) for i in range(count)], np.int32) if labelled
-                else None)
+      labels = (np.array([int(record[label]) for record in prepared.in_order(source)], np.int32)
+                if labelled else None)
     except Exception as e:  # the reader of records has its own
       raise _damaged(folder, e) from e
     tables[target] = Table(Records(count, shape, dtype, _reader(source, feature, shape, folder)),
