@@ -8,7 +8,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+
+from gen_models import devices
 
 CELLS = 2**24  # numbers of one intermediate array that are held at once, 64 MiB of float32
 
@@ -32,5 +33,6 @@ def by_rows(fn: Callable[[Any], Any], rows_N: Any, at_once: int) -> Any:
   num_blocks = -(-num // at_once)
   # The last block is filled up with copies of the last row.
   index_BR = jnp.minimum(jnp.arange(num_blocks * at_once), num - 1).reshape(num_blocks, at_once)
-  made = lax.map(lambda index_R: fn(jax.tree.map(lambda x: x[index_R], rows_N)), index_BR)
+  made = devices.mapped(lambda index_R, rows_N: fn(jax.tree.map(lambda x: x[index_R], rows_N)),
+                        index_BR, rows_N)
   return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:num], made)

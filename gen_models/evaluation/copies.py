@@ -38,8 +38,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
+from gen_models import devices
 from gen_models.evaluation import blocks
 
 BETTER = {'nearest_train_z': 'floor', 'copies': 'lower', 'gap_z': 'floor', 'gap_grey_z': 'floor'}
@@ -60,8 +60,8 @@ class Near(NamedTuple):
 
 @jax.jit
 def _two_nearest(x_ND, train_MD, skip_N):
-  def row(args):
-    x_D, skip = args
+  def row(of, train_MD):
+    x_D, skip = of
     # As one product; exact for binary images.
     d_M = jnp.sum(x_D**2) + jnp.sum(train_MD**2, -1) - 2 * jnp.matmul(
       train_MD, x_D, precision='highest')
@@ -69,7 +69,8 @@ def _two_nearest(x_ND, train_MD, skip_N):
     m = jnp.argmin(d_M)
     return d_M[m], jnp.min(d_M.at[m].set(jnp.inf))
 
-  return lax.map(row, (x_ND, skip_N), batch_size=min(256, blocks.rows_at_once(len(train_MD))))
+  return devices.mapped(row, (x_ND, skip_N), train_MD,
+                        batch_size=min(256, blocks.rows_at_once(len(train_MD))))
 
 
 def nearest(x_ND, train_MD, skip_N=None) -> Near:

@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gen_models import devices
 from gen_models.evaluation import importance, posteriors, weights as weights_lib
 from gen_models.models import vae
 from gen_models.samplers import hamiltonian
@@ -199,8 +200,8 @@ def annealed(key, path: Path, params, x_NV, settings: Settings = Settings(),
   for i, start in enumerate(range(0, len(x_NV), at_once)):
     # The last group is filled up with copies of the last image.
     rows_B = np.minimum(np.arange(start, start + at_once), len(x_NV) - 1)
-    parts.append(jax.device_get(_forward(jax.random.fold_in(key, i), path, params, x_NV[rows_B],
-                                         settings)))
+    parts.append(jax.device_get(_forward(jax.random.fold_in(key, i), path, params,
+                                         devices.spread(x_NV[rows_B]), settings)))
     if report:
       report(f'annealing: {min(start + at_once, len(x_NV))} of {len(x_NV)} images')
   log_w_CN, accepted_N = (np.concatenate([part[i] for part in parts], axis=-1)[..., :len(x_NV)]

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gen_models import devices
 from gen_models.evaluation import likelihood, weights as weights_lib
 
 ROWS = 1000  # samples times images at once: large products whose activations stay in the cache
@@ -89,11 +90,12 @@ def log_likelihoods(key, log_weights: Callable, params, x_NV, num_samples: int) 
   # The last group is filled up with copies of the last image.
   rows = jnp.minimum(jnp.arange(num_groups * images), len(x_NV) - 1)
 
-  def group(of):
-    key, rows_B = of
+  def group(of, shared):
+    (key, rows_B), (params, x_NV) = of, shared
     return log_mean_weight(key, log_weights, params, x_NV[rows_B], num_samples, at_once)
 
-  results = lax.map(group, (jax.random.split(key, num_groups), rows.reshape(num_groups, images)))
+  results = devices.mapped(
+    group, (jax.random.split(key, num_groups), rows.reshape(num_groups, images)), (params, x_NV))
   top_MN = jnp.moveaxis(results.log_top_MB, 1, 0).reshape(-1, num_groups * images)
   flat = results._replace(log_top_MB=None)
   flat = jax.tree.map(lambda x: x.reshape(-1)[:len(x_NV)], flat)

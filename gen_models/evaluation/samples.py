@@ -36,6 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gen_models import devices
 from gen_models.evaluation import blocks, copies
 from gen_models.evaluation.features import random_features
 
@@ -144,19 +145,17 @@ def balls(x_ND, y_MD, k: int = 5) -> dict[str, jax.Array]:
   radius_N, radius_M = squared_radius(x_ND), squared_radius(y_MD)
   num, at_once = len(x_ND), min(len(x_ND), blocks.rows_at_once(len(y_MD)))
 
-  def block(found, first):
+  def block(first, shared):
+    x_ND, y_MD, radius_N, radius_M = shared
     rows_R = jnp.minimum(first + jnp.arange(at_once), num - 1)  # the last row may come again
     d_RM = squared_distances(x_ND[rows_R], y_MD)
     in_y_RM, in_x_RM = d_RM <= radius_M, d_RM <= radius_N[rows_R, None]
-    recalled_M, covered_M = found
-    return ((recalled_M | in_x_RM.any(0), covered_M | in_y_RM.any(0)),
-            (in_y_RM.any(1), in_y_RM.sum(1)))
+    return in_x_RM.any(0), in_y_RM.any(0), in_y_RM.any(1), in_y_RM.sum(1)
 
-  none_M = jnp.zeros(len(y_MD), bool)
-  (recalled_M, covered_M), (precise, around) = lax.scan(block, (none_M, none_M),
-                                                        jnp.arange(0, num, at_once))
-  return {'precision': precise.reshape(-1)[:num].mean(), 'recall': recalled_M.mean(),
-          'density': around.reshape(-1)[:num].mean() / k, 'coverage': covered_M.mean()}
+  recalled, covered, precise, around = devices.mapped(
+    block, jnp.arange(0, num, at_once), (x_ND, y_MD, radius_N, radius_M))
+  return {'precision': precise.reshape(-1)[:num].mean(), 'recall': recalled.any(0).mean(),
+          'density': around.reshape(-1)[:num].mean() / k, 'coverage': covered.any(0).mean()}
 
 
 def _smallest(d_NM, k: int) -> jax.Array:

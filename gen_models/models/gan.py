@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from gen_models import devices
 from gen_models.models import networks
 from gen_models.models.convolutions import BatchNorm, Decoder, Encoder, Linear, weights
 
@@ -83,7 +84,7 @@ class Model(NamedTuple):
 
   def generate(self, key, params: Params, num: int) -> jax.Array:
     """x = g(z), z ~ N(0, I), [num, V]."""
-    return self.decode(params, jax.random.normal(key, (num, self.num_latents)))
+    return self.decode(params, devices.spread(jax.random.normal(key, (num, self.num_latents))))
 
 
 def packed(model: Model, packing: int) -> Model:

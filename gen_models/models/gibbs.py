@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from gen_models import devices
 from gen_models.models.units import Layer
 
 
@@ -83,7 +84,7 @@ def init_chains(key, model: Model, params, num_chains: int) -> Chains:
   """v from the visible layer without input from the hidden one, h ~ p(h | v)."""
   key_v, key_h = jax.random.split(key)
   v_CV = model.visible.sample(key_v, params.b_V, jnp.zeros((num_chains, len(params.w_VH))))
-  return Chains(v_CV, model.sample_hidden(key_h, params, v_CV))
+  return devices.spread(Chains(v_CV, model.sample_hidden(key_h, params, v_CV)))
 
 
 def step(key, model: Model, params, chains: Chains) -> Chains:

@@ -40,6 +40,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gen_models import devices
 from gen_models.models import bits, gibbs, joined, rbm, units
 from gen_models.models.gibbs import Model
 
@@ -416,7 +417,7 @@ def population(key, params, base_V, num_chains: int, betas, *,
   family_C, total, times = np.arange(num_chains), 0.0, 0
   log_w_C = np.zeros(num_chains)
   for i, first in enumerate(range(0, num_steps, every)):
-    chains = _anneal_chunk(jax.random.fold_in(key_path, i), params, base_V, chains,
+    chains = _anneal_chunk(jax.random.fold_in(key_path, i), params, base_V, devices.spread(chains),
                            tuple(x[first:first + every] for x in steps), model=model)
     log_w_C = np.asarray(chains.log_w_C, np.float64) - np.asarray(chains.lost_C, np.float64)
     if first + every < num_steps and effective_sample_size(log_w_C) < num_chains / 2:
@@ -445,7 +446,7 @@ def _systematic(offset: float, log_w_C) -> np.ndarray:
 
 def settled(key, params, v_CV, num_steps: int, *, model: Machine = rbm) -> jax.Array:
   """v [C, V] after `num_steps` Gibbs steps at the model."""
-  return _burn(key, params, jnp.asarray(v_CV, jnp.float32), num_steps, model)
+  return _burn(key, params, devices.spread(jnp.asarray(v_CV, jnp.float32)), num_steps, model)
 
 
 def _float32(theta):
@@ -503,7 +504,7 @@ def _walk(key, params, base_V, chains: _Chains, betas, chunk: int, report, name:
           model: Machine) -> Walk:
   """The states in which chains end, and the log-weights [C] that they accumulate."""
   steps = _temperatures(model, betas)
-  num_steps = len(betas) - 1
+  num_steps, chains = len(betas) - 1, devices.spread(chains)
   for i, first in enumerate(range(0, num_steps, chunk)):
     chains = _anneal_chunk(jax.random.fold_in(key, i), params, base_V, chains,
                            tuple(x[first:first + chunk] for x in steps), model=model)

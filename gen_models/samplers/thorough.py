@@ -36,6 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gen_models import devices
 from gen_models.models import bits, rbm, units
 from gen_models.samplers import annealing, searches, strata, tempering
 
@@ -222,7 +223,7 @@ def ladder_tour(key, params, base_V, num_chains: int, *, num_rungs: int, num_ste
   rungs = (tempering.Scaled(params, jnp.asarray(base_V, jnp.float32), jnp.float32(betas))
            if annealing.is_binary(model) else machines_R)
   key_init, key_burn, key_run = jax.random.split(key, 3)
-  ladder = tempering.init(key_init, machines_R, num_chains, model=model)
+  ladder = devices.spread(tempering.init(key_init, machines_R, num_chains, model=model), axis=1)
   ladder = _burned(key_burn, rungs, ladder, burn_in, model)
   ladder, work, trips, v_KCV = _toured(key_run, rungs, ladder, num_steps, model)
   estimate = tempering.one_sided(float(annealing.base_log_partition(params, base_V, model)),

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gen_models import data
+from gen_models import data, devices
 from gen_models.data import Dataset
 from gen_models.experiment import Experiment, Samples
 from gen_models.training import keys, metrics as metrics_lib, position, step as step_lib
@@ -152,9 +152,10 @@ class Run:
       report: called with lines of progress.
       replica: which of several seeds.
     """
-    with jax_setup.numerics(), jax.default_matmul_precision('highest'):
+    with (jax_setup.numerics(), jax.default_matmul_precision('highest'), devices.all_local()):
       return self.experiment.evaluate(keys.evaluation(self.seeds[replica]),
-                                      self.params_of(replica), self.dataset, report)
+                                      devices.everywhere(self.params_of(replica)), self.dataset,
+                                      report)
 
 
 def load(workdir: str | os.PathLike, step: int | str | None = None, *,

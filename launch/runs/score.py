@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from gen_models import files
+from gen_models import devices, files
 from gen_models.evaluation import json_fields, score as record
 from gen_models.training import keys
 from launch import errors
@@ -74,9 +75,10 @@ def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None 
     train_seconds=_tried(lambda: train_seconds(workdir), 'the seconds of training', remarks, None))
   _write(workdir, _remarked(result, [*remarks, UNFINISHED] if draws else remarks), report)
   if draws:
-    result = dataclasses.replace(result, **_tried(
-      lambda: network_scores(run, network, report) if network else sample_scores(run, space),
-      'the scores of draws', remarks, {}))
+    with devices.all_local():
+      result = dataclasses.replace(result, **_tried(
+        lambda: network_scores(run, network, report) if network else sample_scores(run, space),
+        'the scores of draws', remarks, {}))
   result = _remarked(result, remarks)
   if draws:
     _write(workdir, result, report)
@@ -113,10 +115,10 @@ def _evaluate(run, evaluate, replica: int, prefix: str, report: Callable[[str], 
               more: Sequence[Any] = ()) -> record.Score:
   """The score of one seed; `more` are further arguments of `evaluate`."""
   # Accelerators round float32 products to 10 bits by default; scores must not be rounded so.
-  with jax.default_matmul_precision('highest'):
-    value = evaluate(
-      keys.evaluation(run.config['seed'] + replica), run.params_of(replica), run.dataset,
-      lambda line: report(prefix + line), *more)
+  with jax.default_matmul_precision('highest'), devices.all_local():
+    params, *more = devices.everywhere((run.params_of(replica), *more))
+    value = evaluate(keys.evaluation(run.config['seed'] + replica), params, run.dataset,
+                     lambda line: report(prefix + line), *more)
   value, remarks = json_fields.finite(value)
   try:
     found = record.Score.from_json(value)
@@ -238,7 +240,9 @@ def _draw_of(run, space: str) -> Callable:
 
   def draw(key, num):
     key_draw, key_binarise = jax.random.split(key)
-    draws = run.experiment.sample(key_draw, run.params_of(next(turn)), num, None).draws
+    params = devices.everywhere(run.params_of(next(turn)))
+    # Whole on one device again: rows may not divide over the devices any more.
+    draws = jnp.asarray(np.asarray(run.experiment.sample(key_draw, params, num, None).draws))
     return np.asarray(data.binarise_real(key_binarise, draws.reshape(num, -1), space))
 
   return draw
