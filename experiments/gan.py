@@ -153,7 +153,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
   def evaluate(key, params, dataset, report):
     scores = {}
     if conditional:
-      scores = judged.class_scores(key, model, params, dataset, report)
+      scores = judged.class_scores(key, *judged.of_game(model), params, dataset, report)
     elif dataset.name == judged.STACKED:
       scores = judged.stack_scores(key, jax.jit(draw, static_argnums=2), params, dataset, report)
     return likelihood.no_likelihood(
@@ -172,7 +172,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
                                  or decoders.of_generator(evaluate, model, observation,
                                                           annealed_images, annealed_temperatures)),
     pictures=pictures, steps_per_dispatch=500,
-    sample=(judged.of_class(model, shape) if conditional
+    sample=(judged.of_class(*judged.of_game(model), shape) if conditional
             else unlabelled(lambda *args: (draw(*args),) * 2, shape)),
     questions=inference.gan(getattr(model, 'model', model), critic_read(model, spectral_norm)),
     model=model,

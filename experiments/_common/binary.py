@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import jax.numpy as jnp
+
 from gen_models import data
 from gen_models.evaluation import baselines, likelihood
 from gen_models.models import rbm
@@ -20,28 +22,38 @@ def weights_of(dataset: data.Dataset) -> baselines.Weights:
   return baselines.Weights(*(getattr(dataset, s).weights for s in ('train', 'valid', 'test')))
 
 
-def seen(binarisation: str) -> Callable:
-  """Questions.see: rows in [0, 1] binarised as training images are, zeros and ones as they are."""
+def seen(binarisation: str, levels: int = 1) -> Callable:
+  """Questions.see: rows in [0, 1] binarised as training images are, zeros and ones as they are.
+
+  Of binarisation 'levels' the nearest of `levels` + 1 levels.
+  """
+  if binarisation == 'levels':
+    return lambda key, x_ND: jnp.round(levels * x_ND) / levels
   return lambda key, x_ND: data.binarise_real(key, x_ND, binarisation)
 
 
 def baseline_scores(dataset: data.Dataset, binarisation: str, search: bool = True) -> dict:
   """Independent pixels and a mixture of Bernoullis; none for real-valued images.
 
-  Of counts independent Poisson columns.
+  Of counts independent Poisson columns; of levels and letters their shares in each column.
 
   The mixture's size is chosen on validation images of digits, which takes seconds; elsewhere it
   would take minutes, and with search=False it is 100 classes too.
   """
   if binarisation == 'real':
     return {}
-  if binarisation == 'counts':
-    return {'independent Poisson columns': baselines.independent_counts(
-      *(data.fixed_split(dataset, split, 'counts') for split in ('train', 'test')),
-      weights=weights_of(dataset))}
   train, valid, test = (data.fixed_split(dataset, split, binarisation)
                         for split in ('train', 'valid', 'test'))
-  weights = weights_of(dataset)
+  weights, levels = weights_of(dataset), dataset.about.levels
+  if binarisation == 'counts':
+    return {'independent Poisson columns': baselines.independent_counts(
+      train, test, weights=weights)}
+  if binarisation == 'levels':
+    return {'independent pixels': baselines.independent_levels(
+      train, test, levels, weights=weights)}
+  if binarisation == 'categorical':
+    return {'independent columns': baselines.independent_columns(
+      train, test, levels, train_weights_N=weights.train, test_weights_N=weights.test)}
   sizes = {} if search and dataset.name == 'digits' else dict(
     num_classes=(100,), pseudo_counts=(1.0,))
   return {

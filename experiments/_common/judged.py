@@ -1,15 +1,17 @@
-"""Draws of adversarial networks, judged by a classifier that is trained on the data's own classes.
+"""Draws of a model with classes, judged by a classifier that is trained on the data's own classes.
 
 Axis suffixes: N draws, V values of a row, C channels, Q classes.
 """
 
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gen_models import data, indices
+from gen_models.data.binarise import Split
 from gen_models.evaluation import judge
 from gen_models.experiment import Sampler, Samples
 from gen_models.models import gan
@@ -18,32 +20,49 @@ STACKED, DIGITS = 'stacked_digits', 10
 DRAWS_A_CLASS, STACKED_DRAWS, BATCH = 1000, 26_000, 1000
 
 
-def of_class(model: gan.ClassConditional, shape) -> Sampler:
+class Draw(Protocol):
+  """Draws of given classes."""
+
+  def __call__(self, key: jax.Array, params: Any, y_NQ: jax.Array,
+               /) -> tuple[jax.Array, jax.Array]:
+    """(draws, their means), [N, V] each, of one-of-Q classes; the key is consumed."""
+    ...
+
+
+def of_game(model: gan.ClassConditional) -> tuple[Draw, int]:
+  """(draws of a class-conditional game, which have no other means, Q)."""
+  return lambda key, params, y_NQ: (model.draw(key, params, y_NQ),) * 2, model.num_classes
+
+
+def of_class(draw: Draw, num_classes: int, shape) -> Sampler:
   """Experiment.sample: of one class or, where none is asked for, of all classes in turn."""
-  drawn = jax.jit(model.draw)
+  drawn = jax.jit(draw)
 
   def sample(key, params, num, label):
     if label is not None:
-      indices.check('label', label, model.num_classes, 'classes')
-    y_N = np.arange(num) % model.num_classes if label is None else np.full(num, label)
-    x_NV = drawn(key, params, jax.nn.one_hot(y_N, model.num_classes))
-    return Samples(*(x_NV.reshape(num, *shape),) * 2)
+      indices.check('label', label, num_classes, 'classes')
+    y_N = np.arange(num) % num_classes if label is None else np.full(num, label)
+    found = drawn(key, params, jax.nn.one_hot(y_N, num_classes))
+    return Samples(*(x_NV.reshape(num, *shape) for x_NV in found))
 
   return sample
 
 
-def class_scores(key, model: gan.ClassConditional, params, dataset: data.Dataset,
-                 report: Callable[[str], None]) -> dict[str, float]:
-  """The share of 1,000 draws a class of which a classifier says the class that was asked for."""
+def class_scores(key, draw: Draw, num_classes: int, params, dataset: data.Dataset,
+                 report: Callable[[str], None], binarisation: str = 'real') -> dict[str, float]:
+  """The share of 1,000 draws a class of which a classifier says the class that was asked for.
+
+  Of binary images both see binary ones.
+  """
   report('training the classifier that judges the draws')
-  found = _judge(dataset, model.num_classes, lambda x_NV, y_N: (x_NV, y_N))
-  drawn = jax.jit(model.draw)
-  y_NQ = jnp.eye(model.num_classes)
+  found = judge.train(*_rows(dataset, 'train', binarisation), num_classes)
+  drawn = jax.jit(lambda *args: draw(*args)[0])
+  y_NQ = jnp.eye(num_classes)
   right_Q = [found.accuracy(drawn(key_class, params, jnp.tile(y_NQ[y], (DRAWS_A_CLASS, 1))),
                             np.full(DRAWS_A_CLASS, y))
-             for y, key_class in enumerate(jax.random.split(key, model.num_classes))]
+             for y, key_class in enumerate(jax.random.split(key, num_classes))]
   return {'class_accuracy': float(np.mean(right_Q)), 'worst_class_accuracy': float(min(right_Q)),
-          'judge_accuracy': found.accuracy(*_rows(dataset, 'test'))}
+          'judge_accuracy': found.accuracy(*_rows(dataset, 'test', binarisation))}
 
 
 def stack_scores(key, draw: Callable, params, dataset: data.Dataset,
@@ -53,7 +72,7 @@ def stack_scores(key, draw: Callable, params, dataset: data.Dataset,
   The classifier reads one channel. `of_data` are as many stacks of the training digits, made anew.
   """
   report('training the classifier that judges the draws')
-  found = _judge(dataset, DIGITS, _channels)
+  found = judge.train(*_channels(*_rows(dataset, 'train')), DIGITS)
   train_MV, _ = _channels(*_rows(dataset, 'train'))
   key_draw, key_data = jax.random.split(key)
   rows_NC = np.asarray(jax.random.randint(key_data, (STACKED_DRAWS, 3), 0, len(train_MV)))
@@ -66,12 +85,9 @@ def stack_scores(key, draw: Callable, params, dataset: data.Dataset,
           'judge_accuracy': found.accuracy(*_channels(*_rows(dataset, 'test')))}
 
 
-def _judge(dataset: data.Dataset, num_classes: int, read: Callable) -> judge.Judge:
-  return judge.train(*read(*_rows(dataset, 'train')), num_classes)
-
-
-def _rows(dataset: data.Dataset, split: str) -> tuple[np.ndarray, np.ndarray]:
-  return (np.asarray(data.fixed_split(dataset, split, 'real')),
+def _rows(dataset: data.Dataset, split: Split,
+          binarisation: str = 'real') -> tuple[np.ndarray, np.ndarray]:
+  return (np.asarray(data.fixed_split(dataset, split, binarisation)),
           np.asarray(getattr(dataset, split).labels))
 
 

@@ -1,8 +1,9 @@
 """Stored rows as a model sees them: `seen`, under a binarisation that is part of every number.
 
-Of a uint8 pixel x in {0, .., levels} there are four binarisations:
+Of a uint8 pixel x in {0, .., levels} there are five binarisations:
 
-  real        x / levels                       in [0, 1]
+  real        x / levels                       in [0, 1], whose likelihoods are densities
+  levels      x / levels                       the same, whose likelihoods are probabilities
   threshold   1[x / levels >= 1/2]             exactly 1/2 turns on
   dynamic     Bernoulli(x / levels)            drawn afresh at every step
   static      x                                already 0/1: levels == 1
@@ -26,12 +27,15 @@ import numpy as np
 from gen_models.data.specs import BadData, Spec
 from gen_models.models.bits import bernoulli
 
-KINDS = ('static', 'dynamic', 'threshold', 'real')
+KINDS = ('static', 'dynamic', 'threshold', 'real', 'levels')
 VIEWS = (*KINDS, 'categorical', 'counts')
 Levels = int | Spec  # of uint8 images, the value that stands for 1; of any data, what they are
 Split = Literal['train', 'valid', 'test']
-FOR_COUNTS = ('vae takes counts, with --set=binarisation=counts and --set=likelihood=poisson or '
-              'negative_binomial; kind=real in the name of the data makes them real values')
+TAKERS = {  # kind of data -> who takes them
+  'counts': 'vae takes counts, with --set=binarisation=counts and --set=likelihood=poisson or '
+            'negative_binomial; kind=real in the name of the data makes them real values',
+  'categorical': 'rbm and rbm_protein take categorical columns, and so does vae, with '
+                 '--set=binarisation=categorical and --set=likelihood=categorical'}
 
 
 def check_binarisation(kind: str, levels: int) -> None:
@@ -67,7 +71,7 @@ def binarise(key: jax.Array | None, x_BD: jax.Array, kind: str, levels: int) -> 
   check_binarisation(kind, levels)
   if kind == 'static':
     return x_BD.astype(jnp.float32)
-  if kind == 'real':
+  if kind in ('real', 'levels'):
     return x_BD.astype(jnp.float32) / levels
   if kind == 'threshold':
     return (2 * x_BD.astype(jnp.int32) >= levels).astype(jnp.float32)
@@ -97,17 +101,19 @@ def check_view(kind: str, levels: Levels, *, missing: bool = False) -> None:
                   'gaussian_rbm or mixture, which take them')
   if (kind in ('categorical', 'counts')) != (spec.kind in ('categorical', 'counts')) or (
       spec.kind in ('categorical', 'counts') and kind != spec.kind):
-    if spec.kind == 'counts' and kind in KINDS:
-      raise BadData(f'data set {spec.name}: its values are counts, but this model is for '
-                    f'{_of(kind)}: {FOR_COUNTS}')
+    takers = TAKERS.get(spec.kind) if kind in KINDS else None
     raise BadData(f'data set {spec.name}: its values are {spec.kind}, but this model is for '
-                  f'{_of(kind)}: choose an experiment for {spec.kind} data')
+                  f'{_of(kind)}: {takers or f"choose an experiment for {spec.kind} data"}')
   if kind in ('dynamic', 'threshold', 'static') and not spec.intensities:
     raise BadData(f'data set {spec.name}: its values are real, {spec.low:g} to {spec.high:g}, and '
                   f'binarisation {kind!r} needs zeros and ones or intensities in [0, 1]: '
                   'choose a model of real values (rbm, gaussian, mixture with '
                   '--set=components=diagonal, vae with --set=binarisation=real), or save zeros and '
                   'ones')
+  if kind == 'levels' and spec.low is not None:
+    raise BadData(f'data set {spec.name}: its values are real, {spec.low:g} to {spec.high:g}, and '
+                  f'binarisation {kind!r} is of whole levels, as pictures have them: choose '
+                  '--set=binarisation=real')
   if kind == 'static' and spec.kind != 'binary':
     raise BadData(f'data set {spec.name}: its values are intensities in [0, 1], and binarisation '
                   f"'static' is of zeros and ones: save zeros and ones, or choose 'dynamic' or "

@@ -72,6 +72,25 @@ def independent_counts(train_NV, test_NV, *, weights: Weights = Weights(),
   return likelihood.score(log_p_N, kind='exact', binarisation='counts', weights_N=weights.test)
 
 
+def independent_levels(train_NV, test_NV, levels: int, *, weights: Weights = Weights(),
+                       pseudo_rows: float = 1.0) -> dict:
+  """p(x) = prod_i f_i(x_i), f_i the share of each level in column i of the training rows.
+
+  Args:
+    train_NV, test_NV: k / n, k = 0 .. n.
+    levels: n.
+    weights: of rows.
+    pseudo_rows: rows of evenly shared levels that are added to the training rows.
+  """
+  train_VN, test_VN = (np.rint(levels * np.asarray(x)).astype(int).T for x in (train_NV, test_NV))
+  weights_N = np.ones(train_VN.shape[1]) if weights.train is None else np.asarray(weights.train)
+  log_p_N = np.zeros(test_VN.shape[1])
+  for train_N, test_N in zip(train_VN, test_VN, strict=True):
+    counts = np.bincount(train_N, weights_N, levels + 1) + pseudo_rows / (levels + 1)
+    log_p_N += np.log(counts / counts.sum())[test_N]
+  return likelihood.score(log_p_N, kind='exact', binarisation='levels', weights_N=weights.test)
+
+
 def bernoulli_mixture(train_NV, valid_NV, test_NV, *, binarisation: str,
                       num_classes=(20, 40, 80), pseudo_counts=(0.3, 1.0, 3.0),
                       weights: Weights = Weights()) -> dict:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     dbm,
     dbn,
     double_rectified,
+    families,
     feedforward,
     flows,
     gan,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     gibbs,
     joined,
     label_rbm,
+    levels,
     linear_rbm,
     machine,
     mixture,
@@ -42,14 +44,14 @@ if TYPE_CHECKING:
 
 __all__ = [
   'Machine', 'belief_net', 'bits', 'convolutions', 'counts', 'dbm', 'dbn', 'double_rectified',
-  'feedforward', 'flows', 'gan', 'gaussian', 'gibbs', 'joined', 'label_rbm', 'linear_rbm',
-  'machine', 'mixture', 'networks', 'pca', 'posteriors', 'priors', 'rbm', 'rbm_prior', 'residual',
-  'rows', 'tails', 'units', 'vae', 'vq']
+  'families', 'feedforward', 'flows', 'gan', 'gaussian', 'gibbs', 'joined', 'label_rbm',
+  'levels', 'linear_rbm', 'machine', 'mixture', 'networks', 'pca', 'posteriors', 'priors', 'rbm',
+  'rbm_prior', 'residual', 'rows', 'tails', 'units', 'vae', 'vq']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
   ('belief_net', 'bits', 'convolutions', 'counts', 'dbm', 'dbn', 'double_rectified',
-   'feedforward', 'flows', 'gan', 'gaussian', 'gibbs', 'joined', 'label_rbm', 'linear_rbm',
-   'machine', 'mixture', 'networks', 'pca', 'posteriors', 'priors', 'rbm', 'rbm_prior',
-   'residual', 'rows', 'tails', 'units', 'vae', 'vq'),
+   'families', 'feedforward', 'flows', 'gan', 'gaussian', 'gibbs', 'joined', 'label_rbm',
+   'levels', 'linear_rbm', 'machine', 'mixture', 'networks', 'pca', 'posteriors', 'priors', 'rbm',
+   'rbm_prior', 'residual', 'rows', 'tails', 'units', 'vae', 'vq'),
   {'Machine': 'gen_models.models.machine'})

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
-from gen_models.models.vae import Family
+from gen_models.models.families import Family
 
 _MOST, _SHAPES = 15.0, 7.0
 _LEAST_MEAN = 1e-3  # of the outputs of an untrained network

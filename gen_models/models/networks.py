@@ -195,11 +195,23 @@ def init(key, network: nn.Module, num_inputs: int):
   return network.init(key, jnp.zeros((1, num_inputs)))['params']
 
 
-def apply(network: nn.Module, params, x: jax.Array) -> jax.Array:
-  """The network along the last axis of x [.., D], all leading axes as rows of one product."""
+def apply(network: nn.Module, params, x: jax.Array, dtype: Any = None) -> jax.Array:
+  """The network along the last axis of x [.., D], all leading axes as rows of one product.
+
+  Args:
+    network: of vectors.
+    params: of it.
+    x: what it sees.
+    dtype: that the network is computed in, of parameters and x that are rounded to it; its outputs
+      have the dtype of x again. None for theirs.
+  """
   if devices.distributed() and x.ndim > 2:  # with all rows on one axis, they would move
-    return jax.vmap(lambda x: apply(network, params, x))(x)
+    return jax.vmap(lambda x: apply(network, params, x, dtype))(x)
+  given = x.dtype
+  if dtype is not None:
+    params, x = jax.tree.map(lambda v: v.astype(dtype), (params, x))
   y_RF = cast(jax.Array, network.apply({'params': params}, x.reshape(-1, x.shape[-1])))
+  y_RF = y_RF if dtype is None else y_RF.astype(given)
   return y_RF.reshape(*x.shape[:-1], y_RF.shape[-1])
 
 

@@ -30,7 +30,7 @@ def over_rows(b_F: jax.Array, num_rows: int) -> jax.Array:
 
 
 over_rows.defvjp(lambda b_F, num_rows: (over_rows(b_F, num_rows), None),
-                 lambda num_rows, _, d_RF: (jnp.ones(num_rows) @ d_RF,))
+                 lambda num_rows, _, d_RF: (jnp.ones(num_rows, d_RF.dtype) @ d_RF,))
 
 
 def over(b_F: jax.Array, lead: tuple[int, ...]) -> jax.Array:

@@ -3,7 +3,7 @@
   p(x, z) = p(x | z_1) p(z_1 | z_2) .. p(z_L),    q(z | x) = q(z_1 | x) .. q(z_L | z_{L-1})
 
 Each factor is a product of independent units whose parameters a network computes; what the units
-are is a `Family`. The log-weight of a sample is
+are is a `Family` (families.py). The log-weight of a sample is
 
   l = log p(x, z) - log q(z | x),    E_q[l] <= log p(x).
 
@@ -14,6 +14,13 @@ Three parts may be others: p(z_L) a `Prior` (priors.py), the factors of q a `Pos
 
 a Gaussian again, whose precision is the sum of both (Sonderby et al., 2016).
 
+Of Q classes, `num_classes`, rows are [x, one-of-Q class], as label_rbm.attach makes them, and the
+model is that of each class,
+
+  p(x | y) = int p(x | z_1, y) p(z) dz,    q(z | x, y),
+
+whose prior does not depend on y (Sohn, Lee & Yan, 2015).
+
 Densities take parameters and samples as separate arguments, so an estimator may differentiate with
 respect to either. The output of the first encoder for x, its code, is computed once and passed to
 every function that needs it.
@@ -22,193 +29,32 @@ Axis suffixes: B batch, K samples of each, N samples, V visible, Z latent, D uni
 outputs of a network. z is a tuple of L arrays [K, B, Z]. Nats.
 
 Kingma & Welling (2014); Rezende, Mohamed & Wierstra (2014); Burda, Grosse & Salakhutdinov (2016);
-Sonderby, Raiko, Maaloe, Sonderby & Winther (2016), Ladder variational autoencoders.
+Sonderby, Raiko, Maaloe, Sonderby & Winther (2016), Ladder variational autoencoders; Sohn, Lee & Yan
+(2015), Learning structured output representation using deep conditional generative models.
 """
 
-import math
 from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gen_models.models import bits, networks, units
+from gen_models.models import networks
+from gen_models.models.families import (  # noqa: F401, they are names of vae too
+  BINARY,
+  NORMAL,
+  Divergence,
+  Family,
+  Follow,
+  LogProb,
+  Mean,
+  Outputs,
+  Sample,
+  categorical,
+  gaussian,
+  product,
+)
 from gen_models.models.rows import over
-
-
-class LogProb(Protocol):
-  """The density of a family."""
-
-  def __call__(self, outputs: jax.Array, x: jax.Array, /) -> jax.Array:
-    """log p(x), [..] nats, of outputs [.., O] and x [.., D]; leading axes broadcast."""
-    ...
-
-
-class Divergence(Protocol):
-  """The divergence of two members of a family."""
-
-  def __call__(self, q_outputs: jax.Array, p_outputs: jax.Array, /) -> jax.Array:
-    """KL(q || p), [..] nats."""
-    ...
-
-
-class Sample(Protocol):
-  """Draws of a family."""
-
-  def __call__(self, key: jax.Array, outputs: jax.Array, /) -> jax.Array:
-    """x ~ p, [.., D]; differentiable in the outputs where units are continuous."""
-    ...
-
-
-class Mean(Protocol):
-  """Means of a family."""
-
-  def __call__(self, outputs: jax.Array, /) -> jax.Array:
-    """E[x], [.., D]."""
-    ...
-
-
-class Follow(Protocol):
-  """A draw seen as one of a family, its noise held."""
-
-  def __call__(self, outputs: jax.Array, x: jax.Array, /) -> jax.Array:
-    """x again; its derivative along the outputs is that of a sample with the noise of x."""
-    ...
-
-
-class Outputs(Protocol):
-  """Outputs for an untrained network."""
-
-  def __call__(self, mean_D: jax.Array, /) -> jax.Array:
-    """Outputs [O] of which the mean is mean_D."""
-    ...
-
-
-class Family(NamedTuple):
-  """Independent units given the outputs of a network, `num_outputs` numbers for each unit.
-
-  Attributes:
-    num_outputs: O / D.
-    log_prob: (outputs [.., O], x [.., D]) -> [..] nats; leading axes broadcast.
-    kl: (outputs of q, outputs of p) -> KL(q || p), [..] nats.
-    sample: (key, outputs) -> [.., D], differentiable in the outputs where units are continuous.
-    mean: outputs -> E[x], [.., D].
-    outputs: mean_D -> outputs [O] with that mean, for an untrained network.
-    has_path: whether samples can be differentiated in the outputs: units are continuous.
-    follow: (outputs, x) -> x, which moves with the outputs as a sample does; None without a path.
-    num_states: of a discrete unit; one of more than two is that many numbers, one of them 1.
-  """
-
-  num_outputs: int
-  log_prob: LogProb
-  kl: Divergence
-  sample: Sample
-  mean: Mean
-  outputs: Outputs
-  has_path: bool = True
-  follow: Follow | None = None
-  num_states: int | None = None
-
-
-@jax.custom_jvp
-def _softplus(x):
-  """log(1 + exp(x)); without the care for nan and inf of jax.nn's, a third of its cost."""
-  return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
-
-
-# Its pieces have no derivative at 0, it has one half.
-_softplus.defjvps(lambda dx, y, x: jax.nn.sigmoid(x) * dx)
-
-
-def _bernoulli() -> Family:
-  def log_prob(logits, x):
-    return jnp.sum(x * logits - _softplus(logits), axis=-1)
-
-  def kl(q_logits, p_logits):
-    q = jax.nn.sigmoid(q_logits)
-    return jnp.sum(q * (q_logits - p_logits) + _softplus(p_logits) - _softplus(q_logits), axis=-1)
-
-  def sample(key, logits):
-    return bits.bernoulli(key, jax.nn.sigmoid(logits))
-
-  return Family(1, log_prob, kl, sample, jax.nn.sigmoid,
-                lambda mean_D: units.log_odds(mean_D, 0.002), has_path=False, num_states=2)
-
-
-def gaussian(scale: float | None = None, floor: float = 0.0) -> Family:
-  """N(m, s^2). Two outputs a unit, m then t with s = floor + exp(t); or, with `scale`, only m.
-
-  A floor bounds the density where data hardly vary: without it, a pixel that is always 0 is worth
-  as many nats as s allows.
-  """
-  def split(outputs):
-    if scale is not None:
-      return outputs, jnp.full((1,), scale)
-    m, t = jnp.split(outputs, 2, axis=-1)
-    return m, floor + jnp.exp(t)
-
-  def log_prob(outputs, x):
-    m, s = split(outputs)
-    return -jnp.sum(jnp.square((x - m) / s) / 2 + jnp.log(s) + math.log(2 * math.pi) / 2, axis=-1)
-
-  def kl(q_outputs, p_outputs):
-    (m, s), (mp, sp) = split(q_outputs), split(p_outputs)
-    return jnp.sum((jnp.square(s / sp) + jnp.square((m - mp) / sp) - 1) / 2 + jnp.log(sp / s),
-                   axis=-1)
-
-  def sample(key, outputs):
-    m, s = split(outputs)
-    return m + s * jax.random.normal(key, m.shape)
-
-  def follow(outputs, x):
-    m, s = split(outputs)
-    return m + s * jax.lax.stop_gradient((x - m) / s)
-
-  def start(mean_D):
-    return mean_D if scale is not None else jnp.concatenate([mean_D, jnp.zeros_like(mean_D)])
-
-  return Family(1 if scale is not None else 2, log_prob, kl, sample,
-                lambda outputs: split(outputs)[0], start, follow=follow)
-
-
-def categorical(num_states: int) -> Family:
-  """Units of Q states, each Q numbers of which one is 1: p = softmax(Q outputs)."""
-  if num_states < 2:
-    raise ValueError(f'a categorical unit has at least two states, got {num_states}')
-
-  def split(x):
-    if x.shape[-1] % num_states:
-      raise ValueError(f'{x.shape[-1]} numbers are no whole units of {num_states} states')
-    return x.reshape(*x.shape[:-1], -1, num_states)
-
-  def log_prob(outputs, x):
-    return jnp.sum(split(x) * jax.nn.log_softmax(split(outputs)), axis=(-2, -1))
-
-  def kl(q_outputs, p_outputs):
-    log_q, log_p = jax.nn.log_softmax(split(q_outputs)), jax.nn.log_softmax(split(p_outputs))
-    return jnp.sum(jnp.exp(log_q) * (log_q - log_p), axis=(-2, -1))
-
-  def sample(key, outputs):
-    states = jax.random.categorical(key, split(outputs))
-    return jax.nn.one_hot(states, num_states).reshape(outputs.shape)
-
-  def mean(outputs):
-    return jax.nn.softmax(split(outputs)).reshape(outputs.shape)
-
-  return Family(1, log_prob, kl, sample, mean, lambda mean_D: jnp.log(jnp.maximum(mean_D, 0.002)),
-                has_path=False, num_states=num_states)
-
-
-BINARY = _bernoulli()
-NORMAL = gaussian()
-
-
-def product(outputs: jax.Array, others: jax.Array) -> jax.Array:
-  """Outputs of the normalised product of two of `NORMAL`, whose precisions add, [.., 2 D]."""
-  (m, t), (n, u) = jnp.split(outputs, 2, axis=-1), jnp.split(others, 2, axis=-1)
-  log_s = -jnp.logaddexp(-2 * t, -2 * u) / 2
-  return jnp.concatenate([m * jnp.exp(2 * (log_s - t)) + n * jnp.exp(2 * (log_s - u)),
-                          jnp.broadcast_to(log_s, jnp.broadcast_shapes(t.shape, u.shape))], -1)
 
 
 class Prior(Protocol):
@@ -285,6 +131,9 @@ class Model(NamedTuple):
     prior: p(z_L); None for independent units.
     posterior: the factors of q; None for independent units.
     top_down: whether q draws z_L first; see the top of the file.
+    dtype: that encoders and decoders are computed in, such as jnp.bfloat16; parameters, samples,
+      densities and log-weights are float32 all the same. None for float32.
+    num_classes: Q; the first encoder has V + Q inputs, the first decoder Z + Q. 0 for none.
   """
 
   encoders: tuple[nn.Module, ...]
@@ -297,6 +146,8 @@ class Model(NamedTuple):
   prior: Prior | None = None
   posterior: Posterior | None = None
   top_down: bool = False
+  dtype: Any = None
+  num_classes: int = 0
 
   @property
   def has_path(self) -> bool:
@@ -336,9 +187,9 @@ class Model(NamedTuple):
                            self.widths))
     keys = iter(jax.random.split(key, 2 * len(self.widths)))
     encoder = tuple(networks.init(next(keys), net, width) for net, width in zip(
-      self.encoders, (len(mean_V), *self.widths), strict=False))
+      self.encoders, (len(mean_V) + self.num_classes, *self.widths), strict=False))
     decoder = tuple(networks.init(next(keys), net, width) for net, width in zip(
-      self.decoders, self.widths, strict=True))
+      self.decoders, (self.widths[0] + self.num_classes, *self.widths[1:]), strict=True))
     if self.learned_prior:
       prior = jnp.zeros(self.latent.num_outputs * self.widths[-1])
     return Params((*encoder, *layers), decoder, self.likelihood.outputs(mean_V),
@@ -351,6 +202,8 @@ class Model(NamedTuple):
     if self.posterior is not None and not self.has_path:
       raise ValueError('flows and mixtures are posteriors of real latents, and those of this model '
                        'are discrete')
+    if self.num_classes and getattr(self.prior, 'uses_encoder', False):
+      raise ValueError(f'{self.prior} has the encoder see rows without a class: use another prior')
     if not self.top_down:
       return
     if len(self.widths) < 2:
@@ -363,8 +216,17 @@ class Model(NamedTuple):
   # Density.
 
   def log_likelihood(self, params: Params, x_BV, z) -> jax.Array:
-    """log p(x | z_1), [K, B]."""
-    return self.likelihood.log_prob(self._visible(params, z[0]), x_BV)
+    """log p(x | z_1), [K, B]; of rows with a class log p(x | z_1, y)."""
+    z_1 = z[0]
+    if self.num_classes:
+      x_BV, y_BQ = x_BV[..., :-self.num_classes], x_BV[..., -self.num_classes:]
+      z_1 = self.with_class(z_1, y_BQ)
+    return self.likelihood.log_prob(self._visible(params, z_1), x_BV)
+
+  def with_class(self, z_1, y_BQ) -> jax.Array:
+    """[z_1, one-of-Q class], [.., Z + Q], what the first decoder of a model of classes sees."""
+    y = jnp.broadcast_to(y_BQ, (*z_1.shape[:-1], self.num_classes))
+    return jnp.concatenate([z_1, y.astype(z_1.dtype)], axis=-1)
 
   def log_prior(self, params: Params, z) -> jax.Array:
     """log p(z_1 | z_2) + .. + log p(z_L), [K, B]."""
@@ -416,7 +278,10 @@ class Model(NamedTuple):
   def encode(self, params: Params, x_BV) -> jax.Array:
     """The outputs that q(z_1 | x) is made of, [B, O]; from the top, those of all layers' N_l."""
     if self.centred:
-      x_BV = x_BV - jax.lax.stop_gradient(params.center_V)
+      center_V = params.center_V
+      if self.num_classes:
+        center_V = jnp.pad(center_V, (0, self.num_classes))
+      x_BV = x_BV - jax.lax.stop_gradient(center_V)
     return self._encode(params, 0, x_BV)
 
   def prior_outputs(self, params: Params, z) -> list[jax.Array]:
@@ -434,7 +299,7 @@ class Model(NamedTuple):
     return [self._decode(params, i, z_KBZ) for i, z_KBZ in enumerate(z) if i]
 
   def visible_mean(self, params: Params, z_1) -> jax.Array:
-    """E[x | z_1], [.., V]."""
+    """E[x | z_1], [.., V]; of a model of classes z_1 is that of `with_class`."""
     return self.likelihood.mean(self._visible(params, z_1))
 
   def posterior_means(self, params: Params, code_BO, z) -> tuple:
@@ -483,18 +348,17 @@ class Model(NamedTuple):
     return product(own_BO, self._decode(params, i + 1, z[i + 1]))
 
   def _visible(self, params, z_1):
-    outputs = networks.apply(self.decoders[0], params.decoder[0], z_1)
-    return outputs + self._over(params.bias_O, z_1.shape[:-1])
+    return self._decode(params, 0, z_1) + self._over(params.bias_O, z_1.shape[:-1])
 
   def encode_layer(self, params: Params, layer: int, below) -> jax.Array:
     """The outputs that q(z_{layer + 1} | z_layer) is made of; layer is at least 1."""
     return self._encode(params, layer, below)
 
   def _decode(self, params, i, above):
-    return networks.apply(self.decoders[i], params.decoder[i], above)
+    return networks.apply(self.decoders[i], params.decoder[i], above, self.dtype)
 
   def _encode(self, params, i, below):
-    return networks.apply(self.encoders[i], params.encoder[i], below)
+    return networks.apply(self.encoders[i], params.encoder[i], below, self.dtype)
 
   def _top(self, params, lead):
     if not self.learned_prior:
@@ -530,7 +394,7 @@ class Model(NamedTuple):
     return tuple(z)
 
   def sample_visible(self, key, params: Params, z_1) -> jax.Array:
-    """x ~ p(x | z_1), [.., V]."""
+    """x ~ p(x | z_1), [.., V]; z_1 as of `visible_mean`."""
     return self.likelihood.sample(key, self._visible(params, z_1))
 
 

@@ -124,3 +124,14 @@ def test_independent_counts_are_poisson_with_the_training_means():
   twice = baselines.independent_counts(train, test, weights=baselines.Weights(np.full(40, 2.0)))
   assert score['test_nats'] != twice['test_nats'] == pytest.approx(baselines.independent_counts(
     np.repeat(train, 2, axis=0), test)['test_nats'], rel=1e-6)
+
+
+def test_independent_levels_are_the_shares_of_each_level():
+  train, test = (np.random.default_rng(i).integers(0, 4, (40, 3)) for i in range(2))
+  weights = baselines.Weights(np.arange(1.0, 41), None, np.arange(40.0) % 3)
+  score = baselines.independent_levels(train / 3, test / 3, 3, weights=weights)
+  share_3Q = (np.einsum('n,niq->iq', weights.train, np.eye(4)[train]) + 0.25) / (
+    weights.train.sum() + 1)
+  log_p = np.einsum('niq,iq->n', np.eye(4)[test], np.log(share_3Q))
+  assert score['test_nats'] == pytest.approx(np.average(log_p, weights=weights.test), rel=1e-6)
+  assert score['binarisation'] == 'levels' and score['kind'] == 'exact'

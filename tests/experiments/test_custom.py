@@ -8,7 +8,7 @@ import pytest
 import gen_models as gm
 from experiments import gan, gaussian, rbm as any_rbm, rbm_digits, vae
 from gen_models import data
-from gen_models.models import networks, rbm, units
+from gen_models.models import families, networks, rbm, units
 from gen_models.models.machine import Machine
 from tests.training import toy
 
@@ -90,11 +90,11 @@ def test_a_network_is_given_what_it_asks_for_and_held_to_its_widths():
       lambda num_outputs: Linear(num_outputs, nothing=1): 'nothing'}.items():
     with pytest.raises((ValueError, TypeError), match=message):
       networks.custom(wrong, 64, 6)
-  model = vae.build(data.spec('digits'), 'dense', '4', '3', 'bernoulli', 0.1, encoder=Linear)
+  model = vae.build(data.spec('digits'), 'dense', '4', '3', families.BINARY, encoder=Linear)
   assert jax.eval_shape(model.init, jax.random.key(0), np.zeros(64, np.float32)).encoder[0][
     'Dense_0']['kernel'].shape == (64, 6)
   with pytest.raises(ValueError, match='one stochastic layer, not 2'):
-    vae.build(data.spec('digits'), 'dense', '4,4', '3-3', 'bernoulli', 0.1, decoder=Linear)
+    vae.build(data.spec('digits'), 'dense', '4,4', '3-3', families.BINARY, decoder=Linear)
 
 
 def test_a_closed_form_takes_no_estimator():

@@ -3,6 +3,8 @@
 Statistical tests fail for one key in a million if the code is right (oracle.SIGNIFICANCE).
 """
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -186,3 +188,29 @@ def test_hidden_layers_are_given_for_each_stochastic_layer():
     vae.model(V, (3, 2), ((4,),))
   with pytest.raises(ValueError, match='0 stochastic layers'):
     vae.model(V, (), ())
+
+
+def test_networks_in_bfloat16_have_float32_densities_and_gradients():
+  exact = vae.model(V, (5,), ((7,),))
+  rough = exact._replace(dtype=jnp.bfloat16)
+  params, x_BV = example(exact), (some(B, V) > 0).astype(jnp.float32)
+
+  def loss(model):
+    def mean_weight(params, key, x_BV):
+      return jnp.mean(model.log_weights(key, params, x_BV, 100))
+    return mean_weight
+
+  def products(model):
+    """The dtypes of the factors of all products of the program, those of its gradient too."""
+    jaxpr = jax.make_jaxpr(jax.grad(loss(model)))(params, jax.random.key(0), x_BV)
+    return set(re.findall(r'(\w+)\[[^\]]*\] = dot_general', str(jaxpr)))
+
+  assert 'bf16' not in products(exact) and 'bf16' in products(rough)
+  (value, slope), (near, near_slope) = (jax.jit(jax.value_and_grad(loss(model)))(
+    params, jax.random.key(0), x_BV) for model in (exact, rough))
+  assert near.dtype == jnp.float32 and {x.dtype for x in jax.tree.leaves(near_slope)} == {
+    jnp.dtype('float32')}
+  assert near != value
+  np.testing.assert_allclose(near, value, rtol=1e-2)
+  for a, b in zip(jax.tree.leaves(near_slope), jax.tree.leaves(slope), strict=True):
+    np.testing.assert_allclose(a, b, atol=0.03 * np.abs(b).max())

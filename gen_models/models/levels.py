@@ -1,0 +1,179 @@
+"""Families of levels x = k / n, k = 0 .. n, such as grey values, for the visible layer of a model.
+
+  discretised_logistic   p(k) = sum_c pi_c [F_c(k + 1/2) - F_c(k - 1/2)],
+                         F_c(t) = sigma((t/n - m_c) / s_c), but F_c(-1/2) = 0, F_c(n + 1/2) = 1:
+                         the lowest and the highest level take the tails
+  beta_binomial          p(k) = (n over k) B(k + a, n - k + b) / B(a, b),
+
+the second a binomial distribution whose probability is itself drawn from Beta(a, b). Both are
+probabilities of whole levels, not densities, and have no KL in closed form. The channels of a pixel
+share the component of the mixture, and are independent given it; the published form also lets the
+mean of green depend on red, and that of blue on both, with which E[x] has no closed form.
+
+Scales of logistics lie between exp(-7) / 2 and exp(7) / 2, and log a and log b between -7 and 9, so
+that nothing an untrained network says overflows.
+
+Salimans, Karpathy, Chen & Kingma (2017), PixelCNN++; Townsend, Bird & Barber (2019), Practical
+lossless compression with latent variables using bits back coding, has the second.
+
+Axis suffixes: D values, P pixels of C channels each, K components, O outputs. Nats.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.scipy.special import gammaln
+
+from gen_models.models.families import Family
+
+COMPONENTS = 5  # of a mixture where nothing is said; more are hardly better (Salimans et al.)
+_SCALES, _FIRST_SCALE, _SPREAD = 7.0, -2.0, 0.5
+_LEAST_LOG, _MOST_LOG = -7.0, 9.0  # of a and b
+_LEAST_MEAN = 2e-3  # of the outputs of an untrained network
+_STIRLING = 8.0
+
+
+def discretised_logistic(levels: int, components: int = COMPONENTS, channels: int = 1) -> Family:
+  """A mixture of logistic distributions, each cut into levels; 3 K outputs a value.
+
+  They are K log-odds, K means, as in the paper of x in [-1, 1], and K log-scales. The log-odds of a
+  pixel are the sums of those of its channels.
+
+  Args:
+    levels: n, the largest level.
+    components: K.
+    channels: C; values of one pixel are consecutive.
+
+  Raises:
+    ValueError: any of them is less than 1.
+  """
+  for name, least in (('levels', levels), ('components', components), ('channels', channels)):
+    if least < 1:
+      raise ValueError(f'{name} must be at least 1, got {least}')
+  half = 0.5 / levels
+
+  def split(outputs):
+    """log pi [.., K, P, 1], m and log s [.., K, P, C], in the units of x."""
+    if outputs.shape[-1] % (3 * components * channels):
+      raise ValueError(f'{outputs.shape[-1]} outputs are no whole pixels of {channels} channels, '
+                       f'3 x {components} for each')
+    logits, m, t = jnp.moveaxis(
+      outputs.reshape(*outputs.shape[:-1], 3, components, -1, channels), -4, 0)
+    log_pi = jax.nn.log_softmax(jnp.sum(logits, axis=-1, keepdims=True), axis=-3)
+    return log_pi, (1 + m) / 2, jnp.clip(t, -_SCALES, _SCALES) - math.log(2)
+
+  def log_prob(outputs, x):
+    log_pi, m, log_s = split(outputs)
+    x = x.reshape(*x.shape[:-1], 1, -1, channels)
+    above, below = ((x + side * half - m) * jnp.exp(-log_s) for side in (1, -1))
+    lowest, highest = x < half, x > 1 - half
+    # sigma(u) - sigma(v) = sigma(u) sigma(-v) (1 - exp(v - u)), and u - v depends on s only.
+    between = jnp.log(-jnp.expm1(-2 * half * jnp.exp(-log_s)))
+    log_p = (jnp.where(highest, 0.0, jax.nn.log_sigmoid(above))
+             + jnp.where(lowest, 0.0, jax.nn.log_sigmoid(-below))
+             + jnp.where(lowest | highest, 0.0, between))
+    of_components = log_pi[..., 0] + jnp.sum(log_p, axis=-1)
+    return jnp.sum(jax.nn.logsumexp(of_components, axis=-2), axis=-1)
+
+  def mean(outputs):
+    log_pi, m, log_s = split(outputs)
+
+    def add(i, total):  # E[k] = P(k > 0) + .. + P(k > n - 1)
+      edge = (jnp.float32(i) + 0.5) / levels
+      return total + jax.nn.sigmoid((m - edge) * jnp.exp(-log_s))
+
+    total = lax.fori_loop(0, levels, add, jnp.zeros_like(m))
+    return jnp.sum(jnp.exp(log_pi) * total / levels, axis=-3).reshape(*outputs.shape[:-1], -1)
+
+  def sample(key, outputs):
+    key_component, key_x = jax.random.split(key)
+    log_pi, m, log_s = split(outputs)
+    component = jax.random.categorical(key_component, log_pi[..., 0], axis=-2)[..., None, :, None]
+    m, log_s = (jnp.take_along_axis(v, component, axis=-3)[..., 0, :, :] for v in (m, log_s))
+    x = m + jnp.exp(log_s) * jax.random.logistic(key_x, m.shape)
+    return (jnp.clip(jnp.round(levels * x), 0, levels) / levels).reshape(*outputs.shape[:-1], -1)
+
+  def start(mean_D):
+    """Components side by side, moved together until their mean is the one that is asked for."""
+    e_K1 = jnp.linspace(-_SPREAD, _SPREAD, components)[:, None] if components > 1 else (
+      jnp.zeros((1, 1)))
+    mean_D = jnp.clip(mean_D, _LEAST_MEAN, 1 - _LEAST_MEAN)
+    zero_KD = jnp.zeros((components, len(mean_D)))
+
+    def outputs(shift_D):
+      return jnp.concatenate([zero_KD, e_K1 + shift_D, zero_KD + _FIRST_SCALE]).reshape(-1)
+
+    def halve(_, ends):
+      middle_D = (ends[0] + ends[1]) / 2
+      low_D = mean(outputs(middle_D)) < mean_D
+      return jnp.where(low_D, middle_D, ends[0]), jnp.where(low_D, ends[1], middle_D)
+
+    low_D, high_D = lax.fori_loop(0, 30, halve, (zero_KD[0] - 4, zero_KD[0] + 4))
+    return outputs((low_D + high_D) / 2)
+
+  return Family(3 * components, log_prob, _no_kl('discretised logistic'), sample, mean, start,
+                has_path=False)
+
+
+def beta_binomial(levels: int) -> Family:
+  """Beta-binomial values; two outputs each, log a then log b.
+
+  Args:
+    levels: n.
+
+  Raises:
+    ValueError: n is less than 1.
+  """
+  if levels < 1:
+    raise ValueError(f'levels must be at least 1, got {levels}')
+
+  def split(outputs):
+    return jnp.split(jnp.clip(outputs, _LEAST_LOG, _MOST_LOG), 2, axis=-1)
+
+  def log_prob(outputs, x):
+    log_a, log_b = split(outputs)
+    k = levels * x
+    choices = gammaln(levels + 1.0) - gammaln(k + 1) - gammaln(levels - k + 1)
+    a, b = jnp.exp(log_a), jnp.exp(log_b)
+    return jnp.sum(choices + _log_rising(a, k) + _log_rising(b, levels - k)
+                   - _log_rising(a + b, jnp.float32(levels)), axis=-1)
+
+  def mean(outputs):
+    log_a, log_b = split(outputs)
+    return jax.nn.sigmoid(log_a - log_b)
+
+  def sample(key, outputs):
+    """Polya's urn of a and b balls, drawn from n times; each draw adds a ball of its kind."""
+    a, b = map(jnp.exp, split(outputs))
+
+    def draw(i, k):
+      u = jax.random.uniform(jax.random.fold_in(key, i), k.shape)
+      return jnp.where(u * (a + b + jnp.float32(i)) < a + k, k + 1, k)
+
+    return lax.fori_loop(0, levels, draw, jnp.zeros_like(a)) / levels
+
+  def start(mean_D):
+    m_D = jnp.clip(mean_D, _LEAST_MEAN, 1 - _LEAST_MEAN)
+    return jnp.log(2 * jnp.concatenate([m_D, 1 - m_D]))  # a + b = 2, flat where m is one half
+
+  return Family(2, log_prob, _no_kl('beta-binomial'), sample, mean, start, has_path=False)
+
+
+def _log_rising(a: jax.Array, k: jax.Array) -> jax.Array:
+  """log Gamma(a + k) - log Gamma(a), whose terms cancel where a is large; k >= 0."""
+  def tail(x):
+    return 1 / (12 * x) - 1 / (360 * x**3)
+
+  large = jnp.maximum(a, _STIRLING)
+  by_stirling = ((large - 0.5) * jnp.log1p(k / large) + k * (jnp.log(large + k) - 1)
+                 + tail(large + k) - tail(large))
+  small = jnp.minimum(a, _STIRLING)
+  return jnp.where(a > _STIRLING, by_stirling, gammaln(small + k) - gammaln(small))
+
+
+def _no_kl(name: str):
+  def kl(q_outputs, p_outputs):
+    raise ValueError(f'the KL of {name} units has no closed form')
+  return kl
