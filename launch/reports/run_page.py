@@ -8,8 +8,8 @@ from launch.runs.result import Result
 _MANY = 12  # rows of a table that is folded
 _WIDE = 8  # columns of a table of results
 _FOLDED = ('on', 'ESS', 'standard error', 'updates')  # of a wider one, in this order
-_COLUMNS = ('model', 'data', 'test nats', 'kind', 'bracket', 'seeds', 'seconds', 'published',
-            *_FOLDED)
+_COLUMNS = ('model', 'data', 'seen', 'test nats', 'kind', 'bracket', 'seeds', 'seconds',
+            'published', *_FOLDED)
 
 
 def scores(title: str, result: Result) -> markup.Node:

@@ -45,9 +45,10 @@ class Story(NamedTuple):
 
 
 def load() -> list[Line]:
-  """Every committed result of a run, best first within an experiment."""
+  """Every committed result of a run, best first within an experiment, data set and view of it."""
   results = [result_lib.read(path) for path in sorted(RESULTS.glob('*-*.json'))]
-  results.sort(key=lambda r: (r.experiment, r.dataset, -(r.score.headline or 0)))
+  results.sort(key=lambda r: (r.experiment, r.dataset, r.score.binarisation,
+                               -(r.score.headline or 0)))
   return [Line(r.variant or 'defaults', r) for r in results]
 
 
@@ -100,18 +101,27 @@ def train_command(result: Result) -> str:
 
 
 def cells(lines: Sequence[Line]) -> Cells:
-  """A row for each result, then the baselines, after the head; empty columns left out."""
+  """A row for each result, then the baselines, after the head; empty columns left out.
+
+  Where the rows of a data set were seen in several ways, a column says how: only numbers of the
+  same one may be compared.
+  """
   results = [line.result for line in lines]
   rows = [_row(line) for line in lines]
   if len({_machine(r) for r in results}) > 1:
     rows = [row | {'on': _machine(r)} for row, r in zip(rows, results, strict=True)]
-  for dataset in dict.fromkeys(r.dataset for r in results):
-    baselines = _baselines([r for r in results if r.dataset == dataset])
-    rows += [{'model': f'*{name}*', 'data': dataset, **_likelihood(score)}
+  views = list(dict.fromkeys((r.dataset, r.score.binarisation) for r in results))
+  for dataset, seen in views:
+    baselines = _baselines([r for r in results if (r.dataset, r.score.binarisation) == (
+      dataset, seen)])
+    rows += [{'model': f'*{name}*', 'data': dataset, 'seen': seen, **_likelihood(score)}
              for name, score in baselines.items()]
-  if len({r.dataset for r in results}) == 1:
-    for row in rows:
+  datasets = {dataset for dataset, _ in views}
+  for row in rows:
+    if len(datasets) == 1:
       row.pop('data', None)
+    if len(datasets) == len(views):
+      row.pop('seen', None)
   head = [name for name in dict.fromkeys(k for row in rows for k in row)
           if any(row.get(name, numbers.NONE) != numbers.NONE for row in rows)]
   head.sort(key=lambda column: column == 'published')  # it comes last
@@ -131,7 +141,7 @@ def _baselines(results: Sequence[Result]) -> dict[str, Score]:
 def _row(line: Line) -> dict[str, str]:
   """Column -> cell of one result."""
   r, score = line.result, line.result.score
-  row = {'model': line.name, 'data': r.dataset}
+  row = {'model': line.name, 'data': r.dataset, 'seen': score.binarisation}
   if score.test_nats is not None:
     row |= {**_likelihood(score), 'bracket': numbers.sides(score),
             'ESS': numbers.sample_size(score)}

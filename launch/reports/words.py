@@ -48,7 +48,8 @@ def rows(dataset: str) -> str:
 def view(dataset: str, binarisation: str, weighted: bool = False) -> str:
   """'dynamic binarisation' of images; of rows what they are: binary, real, categorical, counts."""
   if rows(dataset) == 'images':
-    return f'{binarisation} binarisation'
+    kind, comma, more = binarisation.partition(', ')
+    return f'{kind} binarisation{comma}{more}'
   kind = {'static': 'binary', 'threshold': 'binary'}.get(binarisation, binarisation)
   return f'{kind}, weighted' if weighted else kind
 

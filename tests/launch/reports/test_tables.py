@@ -59,6 +59,15 @@ def test_every_data_set_has_its_own_baselines():
   assert len([row for row in tables.cells(rows(same, same)) if row[0].startswith('*')]) == 2
 
 
+def test_every_view_of_a_data_set_has_its_own_baselines_and_is_named():
+  first, second = rows(same, lambda row: {'binarisation': 'levels'})
+  table = tables.cells([first, second])
+  assert column(table, 'seen') == [
+    first.result.score.binarisation, 'levels', *[first.result.score.binarisation] * 2,
+    *['levels'] * 2]
+  assert 'seen' not in tables.cells([first])[0]
+
+
 def test_a_sample_size_says_of_how_many_chains():
   mine = rows(lambda row: {'effective_sample_size': 12.3, 'num_chains': 100},
               lambda row: {'effective_sample_size': 12.3, 'num_chains': 1000})
