@@ -37,11 +37,18 @@ gaps of the encoder. Variants without a number are not measured. Published for 3
   conv              convolutional nets 32-64, 10 epochs
   gaussian          p(x | z) Gaussian on real pixels: densities, not comparable
   digits            -17.42 +- 0.08, 5 seeds; 64-64-16 on 8x8 digits, threshold binarisation
-  digits_logistic   grey levels: mixtures of 5 discretised logistics
-  digits_beta_binomial         grey levels: beta-binomials
-  digits_continuous_bernoulli  grey as reals in [0, 1]: densities, not comparable
-  digits_bfloat16   networks in bfloat16, densities in float32
-  digits_conditional  of each class: log p(x | y), draws judged by a classifier
+  digits_bfloat16   -17.44 +- 0.10, 3 seeds; networks in bfloat16, densities in float32, so nothing
+                    is lost; on a CPU it takes 1.4 times as long
+  digits_conditional  -14.61 +- 0.03, 3 seeds, of log p(x | class), so -16.92 of x and class; 94.3 %
+                    of draws are of their class for a classifier that is right about 95.0 % of test
+                    images
+  digits_beta_binomial  -83.52 +- 0.07, 3 seeds; 17 grey levels, 1.883 bits per dimension
+                    (independent pixels -107.85), beta-binomial
+  digits_logistic   -86.04 +- 0.48, 3 seeds; the same, 1.940 bits per dimension, mixtures of 5
+                    discretised logistics; 9000 updates, about where the validation bound of longer
+                    runs is best: they end at -91.0 +- 1.1
+  digits_continuous_bernoulli  152.35 +- 0.29, 3 seeds; grey as reals in [0, 1]: densities, not
+                    comparable, of pixels that are mostly 0 without a limit
   digits_mixture    -16.95 +- 0.06, 3 seeds; the prior a mixture of 50 Gaussians
   digits_vamp       -17.06 +- 0.01, 3 seeds; a VampPrior of 50 pseudo-inputs
   digits_flow       -17.05 +- 0.06, 3 seeds; the prior a flow of 4 couplings

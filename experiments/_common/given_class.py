@@ -60,9 +60,9 @@ def judged_score(key, score: dict, model: vae.Model, params, dataset: data.Datas
                  report: Callable[[str], None]) -> dict:
   """The score of log p(x | y), with the share of draws that a classifier finds in their class.
 
-  It has no baselines: those of the other scores are of log p(x).
+  Its binarisation says so, and it has no baselines: those of other scores are of log p(x).
   """
   shares = judged.class_scores(key, draw(model, dataset.about), model.num_classes, params, dataset,
                                report, score['binarisation'])
-  return {**score, 'scores': {**score['scores'], **shares},
-          'remarks': ['the score is of log p(x | class)']}
+  return {**score, 'binarisation': f'{score["binarisation"]}, given the class',
+          'scores': {**score['scores'], **shares}}

@@ -28,11 +28,13 @@ FURTHER = {
   'autoencoder': (r'PCA ([\d.]+)', ['squared_error_pca']),
   'gan_grid': (r'modes, ([\d.]+), ([\d.]+)', ['high_quality', 'reverse_kl']),
   'linear_rbm': (r'([\d.]+) \+- ([\d.]+) degrees', ['largest_angle', 'largest_angle ±']),
+  'vae': (r'([\d.]+) bits per dimension', ['bits_per_dimension']),
   'rbm_time': (r'\] +(\d+) \+- +(\d+) +([\d,]+) of ([\d,]+)',
                ['seconds_to_target', 'seconds_to_target ±', 'updates_to_target', 'step'])}
 # Variants whose row begins with no headline of their experiment: pattern, scores, their unit.
 OF_VARIANT = {
-  ('gan', 'conditional'): (r'([\d.]+) % of draws', ['class_accuracy'], 100),
+  ('gan', 'conditional'): (r'([\d.]+) %\s+of draws', ['class_accuracy'], 100),
+  ('vae', 'digits_conditional'): (r'([\d.]+) %\s+of draws', ['class_accuracy'], 100),
   ('gan', 'stacked_digits'): (r'(\d+) modes, reverse KL ([\d.]+)', ['modes', 'mode_kl'], 1)}
 
 

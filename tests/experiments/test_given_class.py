@@ -26,7 +26,7 @@ def test_classes_are_trained_scored_judged_drawn_and_asked():
                conditional=True, num_steps=1500, importance_samples=50, progress=False)
   score = run.evaluate()
   assert score['kind'] == 'bound' and not score.get('baselines')
-  assert any('log p(x | class)' in line for line in score['remarks'])
+  assert score['binarisation'] == 'threshold, given the class'
   shares = score['scores']
   assert 0.3 < shares['class_accuracy'] <= 1 and shares['judge_accuracy'] > 0.8
   every, threes = (run.sample(jax.random.key(0), 20, label) for label in (None, 3))
