@@ -8,6 +8,7 @@
 | fashion_mnist   | 50000 / 10000 / 10000 | 28x28x1 | 255    | tfds; the same                      |
 | binarized_mnist | 50000 / 10000 / 10000 | 28x28x1 | 1      | tfds; Larochelle and Murray (2011)  |
 | stacked_digits  | 10000 / 1000 / 1000   | 8x8x3   | 16     | three digits as channels, see below |
+| clusters        | 5000 / 1000 / 2000    | 10x10x1 | 1      | three clusters, see _clusters       |
 
 `spec` says what a data set is, before anything is decoded as far as its format allows; `load` gives
 its rows, `source` its training rows one by one. Records of the tfds sets are read through `tfds`
@@ -109,6 +110,7 @@ FORMATS = {
     'digits': _format((8, 8), 16, (1297, 200, 300)),
     'grid25': _format((2, 2), 255, (100_000, 2500, 2500), 25),
     'stacked_digits': _format((8, 8, 3), 16, (10_000, 1000, 1000), 1000),
+    'clusters': _format((10, 10), 1, (5000, 1000, 2000), 3),
     'mnist': _format((28, 28), 255, _MNIST),
     'fashion_mnist': _format((28, 28), 255, _MNIST),
     'binarized_mnist': _format((28, 28), 1, _MNIST, None),
@@ -417,13 +419,36 @@ def _grid25():
   return Dataset('grid25', train, *_cut(rest, 2500), levels('grid25'), spec('grid25'))
 
 
+def _clusters() -> Dataset:
+  """Rows of 100 bits in three clusters far apart, 60, 30 and 10 % of the rows, labelled 0 to 2.
+
+  The centre of a cluster is a fair coin for each column; of half of its rows, twelve columns that
+  are the cluster's own are the other way round; and every bit is flipped with probability 0.06. Two
+  centres differ in about 50 columns, two rows of a cluster in 17: Gibbs chains of a machine that
+  has learned them hardly ever cross. Of the kind on which Bereux et al. (2025), Fast training and
+  sampling of restricted Boltzmann machines, show where persistent chains fail.
+  """
+  draws = np.random.RandomState(0)
+  centres_KV = draws.randint(2, size=(3, 100))
+  turned_KV = np.stack([draws.permutation(100) < 12 for _ in range(3)])
+  found = {}
+  for split, num in FORMATS['clusters'].rows.items():
+    labels = draws.choice(3, size=num, p=[0.6, 0.3, 0.1]).astype(np.int32)
+    turned_NV = turned_KV[labels] & draws.randint(2, size=(num, 1)).astype(bool)
+    flipped_NV = draws.uniform(size=(num, 100)) < 0.06
+    rows_NV = centres_KV[labels] ^ turned_NV ^ flipped_NV
+    found[split] = Arrays(rows_NV.astype(np.uint8).reshape(-1, 10, 10, 1), labels)
+  return Dataset('clusters', **found, levels=levels('clusters'), spec=spec('clusters'))
+
+
 def points(x_NV):
   """grid25's points [N, 2] of its images as vectors of bytes / 255, [N, 4]."""
   return 10 * (256 * x_NV[:, ::2] + x_NV[:, 1::2]) / 257 - 5
 
 
 # Need no file.
-BUILT_IN = {'digits': _digits, 'grid25': _grid25, 'stacked_digits': stacked_digits}
+BUILT_IN = {'digits': _digits, 'grid25': _grid25, 'stacked_digits': stacked_digits,
+            'clusters': _clusters}
 
 
 def _cut(arrays, at):

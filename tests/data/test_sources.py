@@ -152,7 +152,8 @@ def test_unknown_names_get_near_matches():
   with pytest.raises(ValueError, match="'mnits'; did you mean mnist"):
     load('mnits')
   with pytest.raises(ValueError,
-                     match='known: digits, grid25, stacked_digits, mnist, .*; your own: npz:PATH'):
+                     match='known: digits, grid25, stacked_digits, clusters, mnist, .*; '
+                           'your own: npz:PATH'):
     load('imagenet')
 
 
@@ -219,3 +220,19 @@ def test_a_damaged_array_record_is_named(tiny_mnist, tmp_path, keep):
   with pytest.raises(MissingData, match=rf'{shard.name} is damaged') as e:
     load('mnist', tiny_mnist, tmp_path / 'cache')
   assert '\n' not in str(e.value)
+
+
+def test_clusters_are_as_far_apart_as_said():
+  found = load('clusters')
+  rows_NV = found.train.rows.reshape(5000, 100).astype(float)
+  share_M = np.bincount(found.train.labels) / 5000
+  np.testing.assert_allclose(share_M, [0.6, 0.3, 0.1], atol=0.03)  # 4 standard errors
+  mean_MV = np.stack([rows_NV[found.train.labels == m].mean(0) for m in range(3)])
+  between = np.abs(np.round(mean_MV)[:, None] - np.round(mean_MV)).sum(-1)
+  assert np.all(between[np.triu_indices(3, 1)] > 35)
+  # A column has 6 % flips, those of a cluster's own twelve as many of either kind.
+  own_MV = np.abs(mean_MV - 0.5) < 0.2
+  assert np.all(own_MV.sum(1) == 12)
+  np.testing.assert_allclose(np.minimum(mean_MV, 1 - mean_MV)[~own_MV], 0.06, atol=0.05)
+  again = hashlib.sha256(found.test.rows.tobytes()).hexdigest()[:16]
+  assert again == '369caae9b77e7939'
