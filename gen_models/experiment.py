@@ -81,6 +81,15 @@ class Monitor(Protocol):
     ...
 
 
+class Inherit(Protocol):
+  """The memory of an estimator that takes over what the phase before has left."""
+
+  def __call__(self, key: jax.Array, params: Any, memory: Any, arrays: Any, previous_params: Any,
+               /) -> Any:
+    """The memory, of the same shapes; previous_params are None in the first phase."""
+    ...
+
+
 class Phase(NamedTuple):
   """One training phase; greedy layers and fine-tuning are several phases, one after another.
 
@@ -101,6 +110,9 @@ class Phase(NamedTuple):
       `validate` is: what parameters do not tell by themselves, such as how chains mix. train has
       as many rows as valid.
     alarms: limits of metrics; a run that crosses one says so and continues.
+    inherit: (key, params, memory, arrays, previous_params) -> memory: what the estimator remembers
+      before the first update, made from what its init returned, such as chains that begin as draws
+      of the phase before; None for what init returned.
     at: hyper -> this phase with these float hyperparameters, which may be traced; None where they
       are constants of the program. Bound by training.hyper.bind.
   """
@@ -118,6 +130,7 @@ class Phase(NamedTuple):
   monitor: Monitor | None = None
   alarms: tuple[Alarm, ...] = ()
   at: Callable[[Any], 'Phase'] | None = None
+  inherit: Inherit | None = None
 
 
 class Samples(NamedTuple):

@@ -6,6 +6,7 @@
     device d   u_td    = fold_in(u_t, d)                 under `pmap` only
   start        fold_in(k_i, 2^32 - 2)                    parameters and the estimator's memory
   data         fold_in(k_i, 2^32 - 1)                    order, binarisation, augmentation
+  inherited    fold_in(k_i, 2^32 - 6)                    what is drawn of the phase before
   validation   fold_in(k_i, 2^31 + s)                    s < 2^30, updates over all phases
   monitor      fold_in(k_i, 3 2^30 + s)
   evaluation   fold_in(k_s, 2^32 - 3)                    scores and pictures
@@ -25,7 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 
 _VALIDATION, _MONITOR, _BATCH = 2**31, 3 * 2**30, 2**31
-_ANSWERS, _DRAWS, _EVALUATION, _START, _DATA = (2**32 - n for n in (5, 4, 3, 2, 1))
+_INHERITED, _ANSWERS, _DRAWS, _EVALUATION, _START, _DATA = (
+  2**32 - n for n in (6, 5, 4, 3, 2, 1))
 
 
 def of_run(seed: int, num_seeds: int = 1) -> jax.Array:
@@ -58,6 +60,11 @@ def device(key: jax.Array, index: jax.Array) -> jax.Array:
 def start(key: jax.Array) -> jax.Array:
   """The key of the state before the first update, of the phase's."""
   return _fold(key, _START)
+
+
+def inherited(key: jax.Array) -> jax.Array:
+  """The key of what an estimator's memory draws of the phase before, of the phase's."""
+  return _fold(key, _INHERITED)
 
 
 def data(key: jax.Array) -> jax.Array:

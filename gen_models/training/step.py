@@ -64,6 +64,8 @@ def init_state(key: jax.Array, phase: Phase, arrays, previous_params=None,
   key_params, key_memory = jax.random.split(keys.start(key))
   params = phase.init(key_params, arrays, previous_params)
   memory = phase.estimator.init(key_memory, params)
+  if phase.inherit:
+    memory = phase.inherit(keys.inherited(key), params, memory, arrays, previous_params)
   # The average starts as a copy: the two are donated to the compiled step together.
   average = jax.tree.map(jnp.copy, params) if phase.average else ()
   return TrainState(jnp.int32(0), key, params, phase.optimizer.init(params), memory, average,

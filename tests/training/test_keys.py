@@ -17,10 +17,10 @@ def test_another_number_would_be_another_run():
     'phase': keys.phase(key, 2), 'update': keys.update(key, jnp.int32(5)),
     'device': keys.device(key, jnp.int32(3)), 'start': keys.start(key), 'data': keys.data(key),
     'validation': keys.validation(key, 400), 'monitor': keys.monitor(key, 400),
-    'evaluation': keys.evaluation(7), 'draws': keys.draws(7)}
+    'evaluation': keys.evaluation(7), 'draws': keys.draws(7), 'inherited': keys.inherited(key)}
   numbers = {'phase': 2, 'update': 5, 'device': 3, 'start': 0xFFFF_FFFE, 'data': 0xFFFF_FFFF,
              'validation': 2**31 + 400, 'monitor': 3 * 2**30 + 400, 'evaluation': 0xFFFF_FFFD,
-             'draws': 0xFFFF_FFFC}
+             'draws': 0xFFFF_FFFC, 'inherited': 0xFFFF_FFFA}
   for name, number in numbers.items():
     assert same(found[name], jax.random.fold_in(key, jnp.uint32(number))), name
 

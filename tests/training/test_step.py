@@ -99,3 +99,19 @@ def test_learning_rates_vmap_bit_for_bit():
   for i in range(2):
     alone = jax.jit(train)(rates[i], keys[i], arrays)
     assert toy.same_bits(jax.tree.map(lambda x, i=i: x[i], together), alone)
+
+
+def test_a_phase_may_begin_with_what_the_one_before_has_left():
+  def inherit(key, params, memory, arrays, previous_params):
+    assert previous_params is not None and len(arrays.rows) == 40
+    off = jnp.full_like(memory.chains.v_CV, previous_params.b_V[0]) + jax.random.uniform(key)
+    return memory._replace(chains=memory.chains._replace(v_CV=off))
+
+  phase, key = toy.phase('pcd'), jax.random.key(1)
+  previous = phase.init(key, toy.arrays(), None)
+  plain = parallel.init_states(phase, key, toy.arrays(), previous)
+  handed = parallel.init_states(phase._replace(inherit=inherit), key, toy.arrays(), previous)
+  drawn = jax.random.uniform(jax.random.fold_in(key, jnp.uint32(2**32 - 6)))
+  np.testing.assert_allclose(handed.memory.chains.v_CV, previous.b_V[0] + drawn, rtol=1e-6)
+  assert toy.same_bits(plain._replace(memory=()), handed._replace(memory=()))
+  assert toy.same_bits(plain.memory.chains.h_CH, handed.memory.chains.h_CH)
