@@ -5,6 +5,7 @@ never the module of the same name, whoever imports what first.
 """
 
 from gen_models.estimators.adversarial import Turn, adversarial, turns
+from gen_models.estimators.anchored import anchored
 from gen_models.estimators.augmentations import (
   Adaptive,
   Augmentation,
@@ -155,14 +156,14 @@ from gen_models.estimators.vector_quantised import vector_quantised
 __all__ = [
   'Adaptive', 'Augmentation', 'Coefficients', 'DIVERGENCES', 'Direction', 'Divergence', 'Drawn',
   'Estimator', 'LOSSES', 'Loss', 'Memory', 'Negative', 'Normalisation', 'Normalised', 'PLAIN',
-  'Remembering', 'Rule', 'Turn', 'adaptive', 'adversarial', 'analytic_elbo', 'arm', 'arms',
-  'as_direction', 'as_estimator', 'as_loss', 'as_negative', 'as_penalty', 'as_rule',
-  'balanced_consistency', 'centred', 'checked', 'colour', 'composed', 'connected', 'consistency',
-  'contrastive', 'coupled', 'coupled_posterior', 'cutout', 'deep', 'diff_augment', 'disarm',
-  'discrete', 'discriminative', 'double_control_variates', 'dragan', 'dreg', 'duplicated', 'elbo',
-  'energy', 'enhanced', 'enumerated', 'f_divergence', 'fast_persistent', 'fixed_point', 'flips',
-  'free_bits', 'from_loss', 'generalised_dreg', 'gradient_penalty', 'gumbel', 'gumbel_rao', 'hinge',
-  'imputed', 'iwae', 'jitter', 'kernel_distance', 'lazy', 'least_squares', 'lecam',
+  'Remembering', 'Rule', 'Turn', 'adaptive', 'adversarial', 'analytic_elbo', 'anchored', 'arm',
+  'arms', 'as_direction', 'as_estimator', 'as_loss', 'as_negative', 'as_penalty', 'as_rule',
+  'balanced_consistency', 'centred', 'checked', 'colour', 'composed', 'connected',
+  'consistency', 'contrastive', 'coupled', 'coupled_posterior', 'cutout', 'deep', 'diff_augment',
+  'disarm', 'discrete', 'discriminative', 'double_control_variates', 'dragan', 'dreg', 'duplicated',
+  'elbo', 'energy', 'enhanced', 'enumerated', 'f_divergence', 'fast_persistent', 'fixed_point',
+  'flips', 'free_bits', 'from_loss', 'generalised_dreg', 'gradient_penalty', 'gumbel', 'gumbel_rao',
+  'hinge', 'imputed', 'iwae', 'jitter', 'kernel_distance', 'lazy', 'least_squares', 'lecam',
   'maximum_likelihood', 'mean_field', 'mean_field_posterior', 'measure_valued', 'measured',
   'minimax', 'mmd', 'muprop', 'natural', 'non_saturating', 'normalised', 'nvil', 'on_top', 'ovis',
   'ovis_monte_carlo', 'persistent', 'pseudo_likelihood', 'r1', 'r2', 'ratio_matching', 'rbm_prior',

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gen_models.estimators.anchored import anchored
 from gen_models.estimators.contrastive import contrastive, sparsity
 from gen_models.estimators.directions import centred, enhanced, natural, standardised
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
@@ -91,6 +92,8 @@ ENTRIES = {
     contrastive(rbm, persistent(chains=4), direction=natural(0.02, damping=0.1)), BURN_IN),
   'pt': RBM.entry(contrastive(rbm, tempered(chains=4, rungs=4)), BURN_IN),
   'ptt': RBM.entry(contrastive(rbm, trajectory(chains=4, rungs=3)), BURN_IN),
+  'ptt_anchored': RBM.entry(
+    contrastive(rbm, anchored(chains=4, rungs=3, rank=1, size=2)), BURN_IN),
   'fpcd1': RBM.entry(contrastive(rbm, fast_persistent(chains=4, fast_rate=0.2)), BURN_IN),
   'mean_field': RBM.entry(contrastive(rbm, mean_field()), BURN_IN, deterministic=True),
   'tap': RBM.entry(contrastive(rbm, tap()), BURN_IN, deterministic=True),
