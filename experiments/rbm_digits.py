@@ -35,7 +35,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from experiments._common import binary, boltzmann, custom
+from experiments._common import binary, boltzmann, custom, pretrained
 from gen_models import data, inference
 from gen_models.domains import Decay, Fraction, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import contrastive
@@ -58,6 +58,8 @@ VARIANTS = {
   'fpcd': dict(negative='fpcd', steps=1),
   'pt': dict(negative='pt', rungs=8),
   'ptt': dict(negative='ptt', rungs=8),
+  'pcd_low_rank': dict(negative='pcd', steps=1, pretrain='low_rank'),
+  'ptt_low_rank': dict(negative='ptt', rungs=8, pretrain='low_rank'),
   'coupled': dict(negative='coupled', chains=20),
   'mean_field': dict(negative='mean_field', steps=3),
   'tap': dict(negative='tap', steps=3),
@@ -82,15 +84,20 @@ def experiment(*, num_hidden: Width = 16,
                learning_rate: NonNegative = 0.1, momentum: Decay = 0.0,
                weight_decay: NonNegative = 1e-4, batch_size: PositiveInt = 100,
                num_steps: NumUpdates = 20_000,
-               binarisation: Literal['threshold', 'dynamic'] = 'threshold') -> Experiment:
-  """The learning rate falls linearly to 0; weight decay is on W only."""
-  levels = data.levels('digits')
+               binarisation: Literal['threshold', 'dynamic'] = 'threshold',
+               pretrain: pretrained.Pretrain | None = None,
+               rank: pretrained.Rank | None = None) -> Experiment:
+  """The learning rate falls linearly to 0; weight decay is on W only. With `pretrain` the machine
+  begins as one of rank 2, or `rank`, that a convex fit has found (_common.pretrained).
+  """
+  levels, spec = data.levels('digits'), data.spec('digits')
+  before = pretrained.LowRank(spec, binarisation, rank or 2, num_hidden) if pretrain else None
   if negative in OTHER_LOSSES:
     ours = OTHER_LOSSES[negative](rbm)
   else:
-    phase = boltzmann.negative_phase(negative, chains=chains, steps=steps, rungs=rungs,
-                                     fast_rate=fast_rate)
-    ours = contrastive(rbm, phase, last_half_step=last_half_step,
+    chosen = (before or boltzmann).negative_phase(negative, chains=chains, steps=steps,
+                                                  rungs=rungs, fast_rate=fast_rate)
+    ours = contrastive(rbm, chosen, last_half_step=last_half_step,
                        direction=boltzmann.direction_of(direction, rate))
 
   def init(key, arrays, previous_params):
@@ -100,7 +107,8 @@ def experiment(*, num_hidden: Width = 16,
   def validate(key, params, arrays):
     del key
     v_NV = data.fixed(arrays, binarisation, levels, split='valid')
-    return {'valid_nats': jnp.mean(rbm.log_likelihood(params, v_NV))}
+    log_p = rbm.log_likelihood if isinstance(params, rbm.Params) else pretrained.log_likelihood
+    return {'valid_nats': jnp.mean(log_p(params, v_NV))}
 
   def evaluate(key, params, dataset, report):
     del key, report
@@ -109,15 +117,16 @@ def experiment(*, num_hidden: Width = 16,
     return binary.exact(params, train_NV, test_NV, binarisation) | {
       'baselines': binary.baseline_scores(dataset, binarisation)}
 
+  phase = Phase('rbm', init, custom.chosen(estimator, ours),
+                boltzmann.descent(learning_rate, momentum, weight_decay, num_steps),
+                data.batches(batch_size, binarisation, levels), num_steps, batch_size,
+                check=boltzmann.check, monitor=monitors.of_chains(rbm, binarisation, levels),
+                alarms=monitors.ALARMS)
   return Experiment(
     dataset='digits', binarisation=binarisation,
-    phases=(Phase('rbm', init, custom.chosen(estimator, ours),
-                  boltzmann.descent(learning_rate, momentum, weight_decay, num_steps),
-                  data.batches(batch_size, binarisation, levels), num_steps, batch_size,
-                  check=boltzmann.check, monitor=monitors.of_chains(rbm, binarisation, levels),
-                  alarms=monitors.ALARMS),),
+    phases=before.phases(phase) if before else (phase,),
     evaluate=evaluate, thorough=EXACT, validate=validate, headline='valid_nats',
-    pictures=figures.rbm_filters((8, 8)), sample=unlabelled(gibbs.sampler(rbm), (8, 8)),
+    pictures=figures.rbm_pictures((8, 8)), sample=unlabelled(gibbs.sampler(rbm), (8, 8)),
     questions=inference.boltzmann(rbm, see=binary.seen(binarisation)),
     steps_per_dispatch=200, validate_every=1000,
     model=rbm,
