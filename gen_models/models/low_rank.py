@@ -48,7 +48,7 @@ _NEVER = -1e30  # log P of a point that no state leads to: finite, so that diffe
 _RIDGE = 1e-5  # nats for a squared coefficient
 _DAMPING = np.float32([1e-4, 1e-2, 1.0])  # added to the diagonal of the Hessian
 _LENGTHS = np.float32([1.0, 0.5, 0.2, 0.05])
-_GAIN = 1e-4  # nats, less of which ends an iteration
+_GAIN = 1e-5  # nats, less of which ends an iteration
 _OFFSETS = 15  # half-spaces along each normal
 
 Corner = Callable[[jax.Array], jax.Array]
@@ -324,7 +324,7 @@ def maximise(log_p_S, phi_SF, mean_F, bounded_F, start_F,
   which makes the maximum unique. Newton's method: each step maximises the quadratic expansion,
   damped by several amounts, under the bounds, and the best point of several on the way to each of
   these maxima is the next. Ends
-  where the next gain is less than 1e-4 nats.
+  where the next gain is less than 1e-5 nats.
   """
   def value(theta_F):
     return (theta_F @ mean_F - jax.nn.logsumexp(log_p_S + phi_SF @ theta_F)
