@@ -17,6 +17,8 @@ no likelihood.
   random_init     without pretraining
   digits          0.88, one seed, PCA 1.58; 64-128-64-8 on 8x8 digits
   digits_random   0.68, one seed; the same without pretraining
+  code_2          784-1000-500-250-2: the code is a point of the plane, see the picture of codes
+  digits_2        64-128-64-2 on 8x8 digits, likewise
 
 Cost on 2 CPU cores shared with other work: digits 30 seconds. Variants without a number are not
 measured.
@@ -43,7 +45,7 @@ from gen_models.domains import (
   sizes_of,
 )
 from gen_models.estimators.base import from_loss
-from gen_models.evaluation import figures, likelihood, monitors
+from gen_models.evaluation import charts, figures, likelihood, monitors
 from gen_models.experiment import Experiment, Phase
 from gen_models.models import dbn, feedforward, pca, rbm, units
 from gen_models.models.machine import Machine
@@ -59,6 +61,8 @@ VARIANTS = {
   'random_init': dict(pretrain=False),
   'digits': _DIGITS,
   'digits_random': dict(_DIGITS, pretrain=False),
+  'code_2': dict(layers='1000-500-250-2', learning_rate=3e-3),
+  'digits_2': dict(_DIGITS, layers='128-64-2'),
 }
 
 
@@ -99,15 +103,25 @@ def by_pca(dataset, num_components: int, x_NV) -> jax.Array:
 
 
 def pictures(code: int, key, params, dataset) -> dict:
-  """Two blocks of three rows: images, what comes back through the code, what PCA gives back."""
+  """Two blocks of three rows: images, what comes back through the code, what PCA gives back.
+
+  With a code of two numbers also the codes of test images, beside two principal components.
+  """
   del key
   shape = dataset.about.seen_shape
   x_NV = pixels(dataset.test, dataset.about, 20)
   x_NV = x_NV[np.arange(20) % len(x_NV)]
   rows = np.stack([np.asarray(a).reshape(2, 10, -1) for a in (
     x_NV, reconstruct(params, x_NV), by_pca(dataset, code, x_NV))], axis=1)
-  return {f'images, through the code of {code}, through {code} components of PCA':
-          np.clip(figures.to_grid(rows.reshape(60, -1), shape, 6, 10), 0, 1)}
+  grids = {f'images, through the code of {code}, through {code} components of PCA':
+           np.clip(figures.to_grid(rows.reshape(60, -1), shape, 6, 10), 0, 1)}
+  if code == 2:
+    x_NV = pixels(dataset.test, dataset.about, 5000)
+    components = pca.fit(pixels(dataset.train, dataset.about), 2, dataset.train.weights)
+    grids['codes of test images'] = charts.codes({
+      'autoencoder': feedforward.forward(params.encoder, x_NV),
+      'principal components': pca.project(components, x_NV)}, dataset.test.labels)
+  return grids
 
 
 def experiment(*, dataset: DatasetName = 'mnist',

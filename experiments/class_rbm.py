@@ -105,6 +105,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
   shape = spec.seen_shape
   num_labels = data.classes_of(spec)
   model = label_rbm.model(num_labels)
+  draw = sampler(shape, num_labels)
   rows = data.batches(batch_size, binarisation, spec, with_labels=True)
 
   def batch_at(key, arrays, step):
@@ -137,8 +138,11 @@ def experiment(*, dataset: DatasetName = 'mnist',
       scores={'error_percent': float(error), 'cross_entropy': float(cross_entropy)})
 
   def pictures(key, params, dataset):
-    machine = rbm.Params(params.w_VH[:-num_labels], params.b_V[:-num_labels], params.c_H)
-    return figures.rbm_filters(shape)(key, machine, dataset)
+    machine, shown = params._replace(w_VH=params.w_VH[:-num_labels]), min(num_labels, 20)
+    of_class = np.concatenate([np.asarray(draw(k, params, 8, y).means).reshape(8, -1)
+                               for y, k in enumerate(jax.random.split(key, shown))])
+    return {**figures.rbm_filters(shape)(key, machine, dataset),
+            'samples of each class': figures.to_grid(of_class, shape, shown, 8)}
 
   def see(params, arrays, split):
     x_NF = data.fixed(arrays, binarisation, spec, split=split)
@@ -161,7 +165,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
                   # A machine trained for p(y | x) need not be a good model of images.
                   alarms=monitors.ALARMS if objective == 'joint' else monitors.UNIT_ALARMS),),
     evaluate=evaluate, validate=validate, headline='valid_minus_cross_entropy', pictures=pictures,
-    sample=sampler(shape, num_labels), steps_per_dispatch=200,
+    sample=draw, steps_per_dispatch=200,
     questions=inference.class_rbm(num_labels, see=seen(binarisation)),
     model=model,
     protocol='error on all test images, last parameters')

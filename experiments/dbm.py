@@ -45,6 +45,7 @@ import math
 from typing import Literal
 
 import jax
+import numpy as np
 
 from experiments._common import binary, boltzmann, custom, deep_boltzmann
 from experiments._common.deep_boltzmann import MOST_ENUMERATED
@@ -106,15 +107,26 @@ def sampler(model: dbm.DBM, shape, gibbs_steps: int, warm_steps: int):
   return sample
 
 
-def pictures(model: dbm.DBM, shape, spec: data.Spec):
-  """Experiment.pictures: for each layer, the inputs that its units answer to most."""
+def pictures(model: dbm.DBM, shape, spec: data.Spec, gibbs_steps: int, warm_steps: int):
+  """Experiment.pictures: what maximises each layer's units, chains and, with classes, samples."""
+  apart = max(1, gibbs_steps // 10)
+
   def of_layers(key, params, dataset):
-    del key
     mean_V = data.mean_image(dataset.train, spec)
-    return {f'inputs that maximise layer {k + 1}': figures.maximising_inputs(
+    grids = {f'inputs that maximise layer {k + 1}': figures.maximising_inputs(
       lambda v_BV, k=k: model.layer_inputs(params, model.posterior(params, v_BV))[k], mean_V,
       model.sizes[k + 1], shape)
-            for k in range(len(model.sizes) - 1 - (model.num_labels > 0))}
+             for k in range(len(model.sizes) - 1 - (model.num_labels > 0))}
+    key_start, key_chains, key_classes = jax.random.split(key, 3)
+    chains = jax.jit(model.chains, static_argnums=(2, 3))(key_start, params, 8, warm_steps)
+    grids[f'a chain a row, every {apart} Gibbs steps'] = figures.strips(
+      key_chains, model.machine, model.fold(params), chains, shape, every=apart)
+    if model.num_labels:
+      sample, shown = sampler(model, shape, gibbs_steps, warm_steps), min(model.num_labels, 20)
+      of_class = np.concatenate([np.asarray(sample(k, params, 8, y).means).reshape(8, -1)
+                                 for y, k in enumerate(jax.random.split(key_classes, shown))])
+      grids['samples of each class'] = figures.to_grid(of_class, shape, shown, 8)
+    return grids
 
   return of_layers
 
@@ -186,7 +198,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
     evaluate=evaluate, thorough=EXACT if exact else functools.partial(evaluate, thorough=True),
     validate=deep_boltzmann.validator(model, binarisation, spec),
     headline='valid_accuracy' if labels else 'valid_bound_quick',
-    pictures=pictures(model, shape, spec),
+    pictures=pictures(model, shape, spec, gibbs_steps, warm_steps),
     sample=sampler(model, shape, gibbs_steps, warm_steps), model=model, steps_per_dispatch=100,
     questions=inference.dbm(model, see=binary.seen(binarisation)), num_validations=10,
     protocol='mean-field bound, log Z by AIS both ways over all layers, or exact; trained on the '

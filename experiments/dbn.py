@@ -101,12 +101,15 @@ def sampler(shape, gibbs_steps: int) -> Callable:
 
 
 def pictures(shape, gibbs_steps: int, num_classes: int) -> Callable:
-  """Experiment.pictures: filters, chains as they go on and, with classes, samples of each."""
+  """Experiment.pictures: filters, what maximises units, chains, with classes samples of each."""
   sample, apart = sampler(shape, gibbs_steps), max(1, gibbs_steps // 10)
 
   def of_layers(key, params, dataset):
-    del dataset
-    grids = filters(params, shape)
+    mean_V = data.mean_image(dataset.train, dataset.about)
+    grids = filters(params, shape) | {
+      f'inputs that maximise layer {k + 1}': figures.maximising_inputs(
+        lambda v_BV, k=k: dbn.log_odds(params, v_BV)[k], mean_V, len(layer.c_H), shape)
+      for k, layer in enumerate(params.layers) if k > 0}
     _, x_SCV = mixing.followed(jax.random.fold_in(key, 1), params, 8, gibbs_steps, 10 * apart, 10)
     strips_CSV = np.swapaxes(np.asarray(x_SCV), 0, 1)
     grids[f'a chain a row, every {apart} Gibbs steps'] = figures.to_grid(

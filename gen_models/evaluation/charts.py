@@ -49,6 +49,26 @@ def scatter(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], x_label: str = 
   return _picture(figure)
 
 
+def codes(panels: Mapping[str, np.ndarray], label_N=None, most: int = 5000) -> np.ndarray:
+  """Rows as points of the plane, one panel for each name [N, 2], coloured by class where known.
+
+  The axes have no ticks: a code may be stretched and turned at will.
+  """
+  figure, axes = _figure(4.6 * len(panels) + 0.5, 4.4, columns=len(panels))
+  for ax, (name, z_N2) in zip(axes[0], panels.items(), strict=True):
+    z_N2 = np.asarray(z_N2)[:most]
+    of = None if label_N is None else np.asarray(label_N)[:most]
+    for i, label in enumerate([None] if of is None else np.unique(of)):
+      here = slice(None) if of is None else of == label
+      colour = _INK if of is None else f'C{i % 10}'
+      ax.plot(*z_N2[here].T, '.', color=colour, markersize=3, alpha=0.6, rasterized=True,
+              label=None if of is None else str(label))
+    ax.set(title=name, xticks=[], yticks=[])
+  if label_N is not None:
+    axes[0, -1].legend(frameon=False, markerscale=3, loc='center left', bbox_to_anchor=(1.0, 0.5))
+  return _picture(figure)
+
+
 def distribution(curves: Mapping[str, np.ndarray], x_label: str, least: float = 1e-4) -> np.ndarray:
   """p(k) of each name on a logarithmic scale, the first one as points, down to `least`."""
   figure, axes = _figure(5.2, 3.4)

@@ -10,6 +10,7 @@ import numpy as np
 
 from gen_models.evaluation.samples import squared_distances
 from gen_models.experiment import Pictures
+from gen_models.models import gibbs, rbm
 
 
 def tile(grid, gap: int = 1, background: float = 0.5) -> np.ndarray:
@@ -125,5 +126,37 @@ def rbm_filters(shape, *, rows: int = 8, columns: int = 8) -> Pictures:
     filters = 0.5 + filters / (2 * jnp.percentile(jnp.abs(filters), 99.5))
     across = min(columns, len(filters))
     return {'filters': np.clip(to_grid(filters, shape, len(filters) // across, across), 0, 1)}
+
+  return pictures
+
+
+def strips(key, model: gibbs.Model, params, chains: gibbs.Chains, shape, *, every: int = 100,
+           columns: int = 10) -> np.ndarray:
+  """A grid with a chain in each row: E[v | h] of its states, `every` Gibbs steps apart.
+
+  Where a row changes from one kind of image to another the chain mixes; the first column is where
+  the chains begin. Of machines whose visible layer is wider than an image, its first units.
+  """
+  size = int(np.prod(shape))
+
+  @jax.jit
+  def follow(key, params, chains):
+    def body(chains, key):
+      mean_CV = model.visible_mean(params, chains.h_CH)[:, :size]
+      return gibbs.run(key, model, params, chains, every), mean_CV
+    return jax.lax.scan(body, chains, jax.random.split(key, columns))[1]
+
+  x_SCV = np.asarray(follow(key, params, chains))
+  rows = x_SCV.shape[1]
+  return to_grid(np.swapaxes(x_SCV, 0, 1).reshape(rows * columns, size), shape, rows, columns)
+
+
+def rbm_pictures(shape, *, every: int = 100) -> Pictures:
+  """(key, params, dataset) -> the filters of an RBM, and eight chains from its visible biases."""
+  def pictures(key, params, dataset):
+    key_start, key_chains = jax.random.split(key)
+    chains = gibbs.init_chains(key_start, rbm, params, 8)
+    return {**rbm_filters(shape)(key, params, dataset), f'a chain a row, every {every} Gibbs steps':
+            strips(key_chains, rbm, params, chains, shape, every=every)}
 
   return pictures

@@ -426,6 +426,19 @@ class DBM:
     """
     machine, folded = self.machine, self.fold(params)
     key_init, key_warm, key_gibbs, key_last = jax.random.split(key, 4)
+    chains = self._warm(key_init, key_warm, folded, num, num_warm)
+    chains = gibbs.run(key_gibbs, machine, folded, chains, num_steps)
+    size = self.sizes[0]
+    return (machine.sample_visible(key_last, folded, chains.h_CH)[:, :size],
+            machine.visible_mean(folded, chains.h_CH)[:, :size])
+
+  def chains(self, key, params: Params, num: int, num_warm: int = 1000) -> gibbs.Chains:
+    """Chains of the folded machine where those of `sample` are once the weights have grown."""
+    return self._warm(*jax.random.split(key), self.fold(params), num, num_warm)
+
+  def _warm(self, key_init, key_warm, folded, num: int, num_warm: int) -> gibbs.Chains:
+    """From W = 0, `num_warm` Gibbs steps while W grows evenly to what it is."""
+    machine = self.machine
     chains = gibbs.init_chains(key_init, machine, folded._replace(
       w_VH=jnp.zeros_like(folded.w_VH)), num)
 
@@ -435,11 +448,7 @@ class DBM:
       return gibbs.step(key, machine, cold, chains), None
 
     betas = (jnp.arange(num_warm, dtype=jnp.float32) + 1) / max(num_warm, 1)
-    chains, _ = lax.scan(warm, chains, (jax.random.split(key_warm, num_warm), betas))
-    chains = gibbs.run(key_gibbs, machine, folded, chains, num_steps)
-    size = self.sizes[0]
-    return (machine.sample_visible(key_last, folded, chains.h_CH)[:, :size],
-            machine.visible_mean(folded, chains.h_CH)[:, :size])
+    return lax.scan(warm, chains, (jax.random.split(key_warm, num_warm), betas))[0]
 
 
 class _Upper(NamedTuple):

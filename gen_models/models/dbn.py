@@ -222,14 +222,18 @@ def means(params: AnyParams, v_BV) -> tuple:
 
   The top layer sees p(y | v), `label_given_visible`, in the place of a label.
   """
-  top = params.layers[-1]
-  h, x_BV = [], v_BV
+  return tuple(jax.nn.sigmoid(y_BH) for y_BH in log_odds(params, v_BV))
+
+
+def log_odds(params: AnyParams, v_BV) -> tuple:
+  """c + h_{l-1} W of `means`, the log-odds of the units of every layer, each [B, H]."""
+  found, x_BV = [], v_BV
   for layer in recognition(params):
-    x_BV = rbm.hidden_mean(layer, x_BV)
-    h.append(x_BV)
+    found.append(rbm.hidden_input(layer, x_BV))
+    x_BV = jax.nn.sigmoid(found[-1])
   if num_labels_of(params):
     x_BV = jnp.concatenate([x_BV, label_given_visible(params, v_BV)], axis=-1)
-  return (*h, rbm.hidden_mean(top, x_BV))
+  return (*found, rbm.hidden_input(params.layers[-1], x_BV))
 
 
 def reconstruct(params: AnyParams, v_BV) -> jax.Array:

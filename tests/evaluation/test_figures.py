@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_models.evaluation import figures
-from gen_models.models import rbm
+from gen_models.evaluation import charts, figures
+from gen_models.models import gibbs, rbm
 
 
 def test_tile_puts_every_image_in_its_place():
@@ -73,3 +73,26 @@ def test_fewer_filters_than_columns_make_one_short_row():
   filters = make(jax.random.key(3), params, None)['filters']
   assert filters.shape == (1, 2, 2, 3)
   assert np.all((filters >= 0) & (filters <= 1))
+
+
+def test_strips_show_what_chains_do():
+  # Units that never leave their state, beside ones without input: the first two pixels stay.
+  params = rbm.Params(jnp.array([[40.0], [40.0], [0.0], [0.0]]), jnp.array([-20.0, -20.0, 0, 0]),
+                      jnp.array([-40.0]))
+  h_CH = jnp.array([[0.0], [1.0], [1.0]])
+  chains = gibbs.Chains(jnp.zeros((3, 4)), h_CH)
+  grid = figures.strips(jax.random.key(0), rbm, params, chains, (2, 2), every=3, columns=5)
+  assert grid.shape == (3, 5, 2, 2)
+  np.testing.assert_allclose(grid[:, :, 0], np.broadcast_to(h_CH[:, None], (3, 5, 2)), atol=1e-6)
+  np.testing.assert_allclose(grid[:, :, 1], 0.5)
+  # Of a wider machine, the first pixels.
+  narrow = figures.strips(jax.random.key(0), rbm, params, chains, (1, 2), every=3, columns=5)
+  np.testing.assert_allclose(narrow, grid[:, :, :1], atol=1e-6)
+
+
+def test_codes_are_drawn_for_classes_and_without():
+  z_N2 = np.random.default_rng(0).normal(size=(30, 2))
+  for label_N in (np.arange(30) % 3, None):
+    picture = charts.codes({'a': z_N2, 'b': 2 * z_N2}, label_N)
+    assert picture.shape[:2] == (1, 1) and picture.shape[4] == 3
+    assert picture.min() >= 0 and picture.max() == 1 and picture.min() < 0.5

@@ -118,7 +118,7 @@ SHORT = dict(gibbs_steps=3, warm_steps=3, posterior_steps=3, importance_samples=
                {'importance_nats', 'importance_ess', 'bound_nats', 'error_percent'},
                marks=pytest.mark.slow),
   (classifier, dict(layers='8'), {'error_percent', 'valid_error_percent', 'cross_entropy'}),
-  (autoencoder, dict(layers='8-3'), {'squared_error', 'squared_error_pca'})])
+  (autoencoder, dict(layers='8-2'), {'squared_error', 'squared_error_pca'})])
 def test_scores_validation_pictures_and_samples_on_digits(module, values, keys):
   binarisation = {} if module is autoencoder else dict(binarisation='threshold')
   experiment = module.experiment(dataset='digits', num_steps=2, **binarisation, **values)
