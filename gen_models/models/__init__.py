@@ -46,13 +46,13 @@ if TYPE_CHECKING:
 __all__ = [
   'Machine', 'belief_net', 'bits', 'convolutions', 'counts', 'dbm', 'dbn', 'double_rectified',
   'families', 'feedforward', 'flows', 'gan', 'gaussian', 'gibbs', 'joined', 'label_rbm',
-  'levels', 'linear_rbm', 'low_rank', 'machine', 'mixture', 'networks', 'pca', 'posteriors', 'priors',
-  'rbm', 'rbm_prior', 'residual', 'rows', 'tails', 'units', 'vae', 'vq']
+  'levels', 'linear_rbm', 'low_rank', 'machine', 'mixture', 'networks', 'pca', 'posteriors',
+  'priors', 'rbm', 'rbm_prior', 'residual', 'rows', 'tails', 'units', 'vae', 'vq']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
   ('belief_net', 'bits', 'convolutions', 'counts', 'dbm', 'dbn', 'double_rectified',
    'families', 'feedforward', 'flows', 'gan', 'gaussian', 'gibbs', 'joined', 'label_rbm',
-   'levels', 'linear_rbm', 'low_rank', 'machine', 'mixture', 'networks', 'pca', 'posteriors', 'priors',
-   'rbm', 'rbm_prior', 'residual', 'rows', 'tails', 'units', 'vae', 'vq'),
+   'levels', 'linear_rbm', 'low_rank', 'machine', 'mixture', 'networks', 'pca', 'posteriors',
+   'priors', 'rbm', 'rbm_prior', 'residual', 'rows', 'tails', 'units', 'vae', 'vq'),
   {'Machine': 'gen_models.models.machine'})
