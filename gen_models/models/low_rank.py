@@ -30,7 +30,6 @@ Axis suffixes: N rows, C draws, V visible, H hidden, D directions, S points of t
 half-spaces, F coefficients of the effective machine. Nats.
 """
 
-import itertools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -300,9 +299,9 @@ def half_spaces(z_ND) -> tuple[jax.Array, jax.Array]:
   """
   num_directions = z_ND.shape[1]
   most = 2 if num_directions <= 2 else 1
-  n_DK = np.asarray([
-    n for n in itertools.product(range(-most, most + 1), repeat=num_directions)
-    if math.gcd(*n) == 1 and n > tuple(-x for x in n)], np.float32).T
+  every = np.indices((2 * most + 1,) * num_directions).reshape(num_directions, -1).T - most
+  n_DK = np.float32([n for n in every.tolist()
+                     if math.gcd(*n) == 1 and n > [-x for x in n]]).T
   n_DK /= np.linalg.norm(n_DK, axis=0)
   x_NK = z_ND @ n_DK
   low_K, high_K = jnp.min(x_NK, axis=0), jnp.max(x_NK, axis=0)
