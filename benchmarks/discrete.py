@@ -21,13 +21,11 @@ import numpy as np
 import optax
 from absl import app, flags
 
-from benchmarks import timing
+from benchmarks import ours, timing
 from benchmarks.rbm import images_of
 from benchmarks.timing import Contender, Task
-from gen_models import data, estimators
-from gen_models.experiment import Phase
+from gen_models import estimators
 from gen_models.models import belief_net, vae
-from gen_models.training import parallel
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'torch', 'threadpoolctl')
 
@@ -62,20 +60,8 @@ def start(s: Setting) -> vae.Params:
 
 
 def our_trainer(s: Setting) -> Trainer:
-  params = start(s)
-  phase = Phase('belief_net', lambda key, arrays, previous: params,
-                estimators.discrete(s.model, estimators.disarm()), optax.adam(s.learning_rate),
-                data.batches(s.batch_size, 'static', 1), s.steps, s.batch_size)
-  runner = parallel.runner(phase)
-  arrays = runner.place_arrays(data.Arrays(s.x_NV))
-  state = runner.place(parallel.init_states(phase, jax.random.key(1), arrays))
-
-  def run():
-    nonlocal state
-    state, metrics = runner.dispatch(state, arrays, s.steps)
-    jax.block_until_ready((state, metrics))
-
-  return Trainer(Contender('ours', run), lambda: jax.device_get(state.params))
+  return Trainer(*ours.trained(s, start(s), estimators.discrete(s.model, estimators.disarm()),
+                               optax.adam))
 
 
 def torch_trainer(s: Setting) -> Trainer | None:

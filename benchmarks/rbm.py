@@ -24,14 +24,11 @@ import numpy as np
 import optax
 from absl import app, flags
 
-from benchmarks import timing
+from benchmarks import ours, timing
 from benchmarks.timing import Contender, Task
-from gen_models import data
 from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.negative import persistent, reconstruction
-from gen_models.experiment import Phase
 from gen_models.models import gibbs, rbm
-from gen_models.training import parallel
 
 PACKAGES = ('jax', 'jaxlib', 'optax', 'numpy', 'scikit-learn', 'rbms', 'torch', 'threadpoolctl')
 
@@ -82,20 +79,8 @@ def start(s: Setting) -> rbm.Params:
 
 
 def our_trainer(s: Setting, negative) -> Trainer:
-  params = start(s)
-  phase = Phase('rbm', lambda key, arrays, previous: params, contrastive(rbm, negative),
-                optax.sgd(s.learning_rate),
-                data.batches(s.batch_size, 'static', 1), s.steps, s.batch_size)
-  runner = parallel.runner(phase)
-  arrays = runner.place_arrays(data.Arrays(s.x_NV))
-  state = runner.place(parallel.init_states(phase, jax.random.key(1), arrays))
-
-  def run():
-    nonlocal state
-    state, metrics = runner.dispatch(state, arrays, s.steps)
-    jax.block_until_ready((state, metrics))
-
-  return Trainer(Contender('ours', run), lambda: jax.device_get(tuple(state.params)))
+  contender, params = ours.trained(s, start(s), contrastive(rbm, negative), optax.sgd)
+  return Trainer(contender, lambda: tuple(params()))
 
 
 def our_sampler(s: Setting) -> Sampler:

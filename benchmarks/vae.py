@@ -27,13 +27,11 @@ import numpy as np
 import optax
 from absl import app, flags
 
-from benchmarks import timing
+from benchmarks import ours, timing
 from benchmarks.rbm import images_of
 from benchmarks.timing import Contender, Task
-from gen_models import data, estimators
-from gen_models.experiment import Phase
+from gen_models import estimators
 from gen_models.models import vae
-from gen_models.training import parallel
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'torch', 'pythae', 'threadpoolctl')
 
@@ -95,20 +93,8 @@ def our_iwae(s: Setting) -> Trainer:
 
 
 def _ours(s: Setting, estimator) -> Trainer:
-  params = start(s)
-  phase = Phase('vae', lambda key, arrays, previous: params, estimator,
-                optax.adam(s.learning_rate),
-                data.batches(s.batch_size, 'static', 1), s.steps, s.batch_size)
-  runner = parallel.runner(phase)
-  arrays = runner.place_arrays(data.Arrays(s.x_NV))
-  state = runner.place(parallel.init_states(phase, jax.random.key(1), arrays))
-
-  def run():
-    nonlocal state
-    state, metrics = runner.dispatch(state, arrays, s.steps)
-    jax.block_until_ready((state, metrics))
-
-  return Trainer(Contender('ours', run), lambda: layers_of(jax.device_get(state.params)))
+  contender, params = ours.trained(s, start(s), estimator, optax.adam)
+  return Trainer(contender, lambda: layers_of(params()))
 
 
 # Peers.
