@@ -49,15 +49,18 @@ from gen_models.domains import (
   Width,
   sizes_of,
 )
+from gen_models.estimators.base import Estimator
 from gen_models.evaluation import likelihood
 from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import vq
 
+TEMPERATURE = 0.5  # of Gumbel-softmax
 VARIANTS = {
   'digits': dict(),
   'digits_categorical': dict(prior='categorical'),
   'digits_gradient': dict(codebook='gradient'),
   'digits_32_bits': dict(positions=8, codes=16),
+  'digits_gumbel': dict(quantiser='gumbel', kl_weight=0.3),
 }
 
 
@@ -65,6 +68,8 @@ def experiment(*, dataset: DatasetName = 'digits',
                binarisation: Literal['dynamic', 'threshold', 'static'] = 'threshold',
                positions: PositiveInt = 2, codes: Width = 32, width: Width = 4,
                hidden: OptionalLayers = '100',
+               quantiser: Literal['nearest', 'gumbel'] | None = None,
+               temperature: Positive | None = None, kl_weight: NonNegative | None = None,
                codebook: Literal['averages', 'gradient'] = 'averages', decay: Decay = 0.99,
                commitment: NonNegative = 0.25, estimator: custom.Estimator | None = None,
                prior: Literal['autoregressive', 'categorical'] = 'autoregressive',
@@ -74,7 +79,9 @@ def experiment(*, dataset: DatasetName = 'digits',
                prior_steps: NumUpdates | None = None) -> Experiment:
   """positions, codes and width: L, Q and D. hidden: layers of the encoder, mirrored in the decoder.
 
-  decay is that of the averages, commitment and an estimator of one's own are of the first phase.
+  quantiser: gumbel has the encoder draw codes, relaxed at `temperature` (None for 0.5), their KL
+  weighted by kl_weight (None for 1), and reads neither codebook nor commitment. decay is that of
+  the averages, commitment and an estimator of one's own are of the first phase.
   pseudo_count: rows by which the categorical prior is smoothed; weight_decay and prior_rate are of
   the autoregressive one, fitted by prior_steps updates of Adam, num_steps unless given. Longer than
   45 lines because two training phases are composed.
@@ -82,7 +89,11 @@ def experiment(*, dataset: DatasetName = 'digits',
   spec = data.spec(dataset)
   model = vq.model(math.prod(spec.seen_shape), positions, codes, width, sizes_of(hidden),
                    autoregressive=prior == 'autoregressive')
-  ours = estimators.vector_quantised(model, commitment, decay if codebook == 'averages' else None)
+  averages = codebook == 'averages' and quantiser != 'gumbel'
+  ours = (drawn(model, temperature, kl_weight) if quantiser == 'gumbel' else
+          estimators.vector_quantised(model, commitment, decay if averages else None))
+  if quantiser != 'gumbel' and (temperature is not None or kl_weight is not None):
+    raise ValueError('temperature and kl_weight are read with quantiser=gumbel only')
 
   def init(key, arrays, previous_params):
     if previous_params is not None:
@@ -95,7 +106,7 @@ def experiment(*, dataset: DatasetName = 'digits',
   networks = Phase(
     'networks', init, custom.chosen(estimator, ours),
     descent(optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps)),
-            optax.sgd(1.0) if codebook == 'averages' else None),
+            optax.sgd(1.0) if averages else None),
     data.batches(batch_size, binarisation, spec), num_steps, batch_size)
   fitted = networks._replace(name='prior', **(
     of_rows(model, binarisation, spec, pseudo_count) if prior == 'categorical' else
@@ -133,6 +144,13 @@ def experiment(*, dataset: DatasetName = 'digits',
     sample=unlabelled(sample, spec.seen_shape), steps_per_dispatch=500,
     questions=inference.vq(model, see=seen(binarisation)), model=model,
     protocol='log p(x | z(x)) + log p(z(x)), a lower bound without chance')
+
+
+def drawn(model: vq.Model, temperature, kl_weight) -> Estimator:
+  """The gradient of an encoder that draws codes; None for the usual numbers."""
+  relaxation = estimators.gumbel(TEMPERATURE if temperature is None else temperature)
+  return estimators.vector_quantised_gumbel(model, relaxation,
+                                            1.0 if kl_weight is None else kl_weight)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -151,7 +151,7 @@ from gen_models.estimators.variational import (
   variational,
   warm_up,
 )
-from gen_models.estimators.vector_quantised import vector_quantised
+from gen_models.estimators.vector_quantised import vector_quantised, vector_quantised_gumbel
 
 __all__ = [
   'Adaptive', 'Augmentation', 'Coefficients', 'DIVERGENCES', 'Direction', 'Divergence', 'Drawn',
@@ -171,5 +171,6 @@ __all__ = [
   'relativistic', 'relativistic_average', 'relax', 'relaxed', 'rloo', 'rws', 'scaled',
   'score_matching', 'sleep', 'sparse_groups', 'sparsity', 'spectral_norm', 'standardised', 'stl',
   'straight_through', 'straight_through_gumbel', 'tap', 'tempered', 'top_k', 'trajectory',
-  'translation', 'turns', 'tvo', 'up_down', 'variational', 'vector_quantised', 'vimco',
-  'wake_sleep', 'warm_up', 'wasserstein', 'weighted', 'zero_centred']
+  'translation', 'turns', 'tvo', 'up_down', 'variational', 'vector_quantised',
+  'vector_quantised_gumbel', 'vimco', 'wake_sleep', 'warm_up', 'wasserstein', 'weighted',
+  'zero_centred']

@@ -126,10 +126,19 @@ class Model(NamedTuple):
 
   def quantise(self, params: Params, e_BLD) -> jax.Array:
     """z_l = argmin_q |e_l - c_q|^2, [B, L]; of equally near codes the first."""
+    return jnp.argmin(self._distances(params, e_BLD), axis=-1)
+
+  def code_log_odds(self, params: Params, e_BLD) -> jax.Array:
+    """t_lq = -|e_l - c_q|^2 + |e_l|^2, [B, L, Q], of an encoder that draws z_l ~ softmax(t_l).
+
+    Its most probable codes are those of `quantise`.
+    """
+    return -self._distances(params, e_BLD)
+
+  def _distances(self, params, e_BLD):
+    """|e_l - c_q|^2 - |e_l|^2, the last of which is the same for all codes."""
     c_QD = params.codes_QD
-    # |e|^2 is the same for all codes.
-    distance_BLQ = jnp.sum(c_QD**2, axis=-1) - 2 * e_BLD @ c_QD.T
-    return jnp.argmin(distance_BLQ, axis=-1)
+    return jnp.sum(c_QD**2, axis=-1) - 2 * e_BLD @ c_QD.T
 
   def visible_mean(self, params: Params, z_BL) -> jax.Array:
     """E[x | z], [B, V]."""

@@ -1,7 +1,8 @@
 """A vector-quantised autoencoder of 4 visible units, 2 positions and 3 codes of 2 numbers.
 
 The loss is written out once more, its nearest codes found by a loop over all pairs of codes; its
-derivative is the one that there is, which is none through the choice of codes.
+derivative is the one that there is, which is none through the choice of codes. Of an encoder that
+draws its codes the expectation is a sum over all pairs.
 """
 
 import itertools
@@ -45,6 +46,25 @@ def vq_loss(params, x_BV):
 VQ = Problem('vq', PARAMS, BINARY_BATCH, vq_loss,
              'vector-quantised autoencoder, 4 visible units, 2 of 3 codes (vq.MODEL)',
              '-log p(x | z(x)), distance of codes and commitment')
-PROBLEMS = (VQ,)
-ENTRIES = {'vq_straight_through': VQ.entry(
-  v.vector_quantised(MODEL, COMMITMENT), deterministic=True)}
+
+def drawn_loss(params, x_BV):
+  """mean_b E_q[-log p(x | c_z)] + KL(q(z | x) || uniform), q a softmax of squared distances."""
+  e_BLD = affine(params.encoder, x_BV).reshape(len(x_BV), 2, 2)
+  distance_BLQ = jnp.sum((e_BLD[:, :, None] - params.codes_QD)**2, axis=-1)
+  log_q_BLQ = jax.nn.log_softmax(-distance_BLQ)
+  total_B = jnp.zeros(len(x_BV))
+  for pair in itertools.product(range(3), repeat=2):
+    log_q_B = log_q_BLQ[:, 0, pair[0]] + log_q_BLQ[:, 1, pair[1]]
+    c_D = jnp.concatenate([params.codes_QD[k] for k in pair])
+    log_x_B = bernoulli_sum(affine(params.decoder, c_D) + params.bias_O, x_BV)
+    total_B += jnp.exp(log_q_B) * (log_q_B + 2 * jnp.log(3.0) - log_x_B)
+  return jnp.mean(total_B)
+
+
+VQ_DRAWN = Problem('vq_drawn', PARAMS, BINARY_BATCH, drawn_loss,
+                   'vector-quantised autoencoder whose encoder draws codes (vq.MODEL)',
+                   'minus the ELBO')
+PROBLEMS = (VQ, VQ_DRAWN)
+ENTRIES = {
+  'vq_straight_through': VQ.entry(v.vector_quantised(MODEL, COMMITMENT), deterministic=True),
+  'vq_gumbel': VQ_DRAWN.entry(v.vector_quantised_gumbel(MODEL))}

@@ -8,7 +8,7 @@ import pytest
 
 from gen_models import estimators
 from gen_models.problems import catalogue
-from gen_models.problems.vq import COMMITMENT, MODEL, PARAMS, VQ
+from gen_models.problems.vq import COMMITMENT, MODEL, PARAMS, VQ, VQ_DRAWN
 
 pytestmark = pytest.mark.usefixtures('strict_promotion')
 
@@ -72,3 +72,30 @@ def test_codes_are_moving_averages_of_their_outputs_and_stay_without_any():
   memory = estimator.init(jax.random.key(0), far)
   grads, _, _ = jax.jit(estimator.grad)(jax.random.key(1), far, memory, VQ.batch)
   np.testing.assert_array_equal(grads.codes_QD[0], 0)
+
+
+@pytest.mark.slow
+def test_an_encoder_that_draws_codes_is_unbiased_along_the_decoder_where_samples_are_codes():
+  """Hard samples: only the path through them is biased, and the parts of q add up."""
+  estimator = estimators.vector_quantised_gumbel(MODEL, estimators.straight_through_gumbel())
+  keys = jax.random.split(jax.random.key(0), 4000)
+
+  @jax.jit
+  def both(params, x_BV):
+    grads, _, metrics = jax.vmap(lambda key: estimator.grad(key, params, None, x_BV))(keys)
+    return (grads.decoder, grads.bias_O), metrics, jax.grad(VQ_DRAWN.loss)(params, x_BV)
+
+  (decoder, bias), metrics, exact = both(PARAMS, VQ_DRAWN.batch)
+  for a, b in zip(jax.tree.leaves((decoder, bias)), jax.tree.leaves((exact.decoder, exact.bias_O)),
+                  strict=True):
+    error = np.asarray(a).std(0) / np.sqrt(len(keys))
+    assert np.all(np.abs(np.asarray(a).mean(0) - b) < 6 * error + 1e-5)
+  loss = np.asarray(metrics['distortion'] + metrics['rate'])
+  assert abs(loss.mean() - VQ_DRAWN.loss(PARAMS, VQ_DRAWN.batch)) < 6 * loss.std() / np.sqrt(4000)
+  assert 1 <= metrics['perplexity'][0] <= 3
+
+
+def test_the_most_probable_codes_are_the_nearest():
+  e_BLD = MODEL.encode(PARAMS, VQ.batch)
+  np.testing.assert_array_equal(np.argmax(MODEL.code_log_odds(PARAMS, e_BLD), axis=-1),
+                                MODEL.quantise(PARAMS, e_BLD))

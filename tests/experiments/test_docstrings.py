@@ -33,8 +33,8 @@ FURTHER = {
                ['seconds_to_target', 'seconds_to_target ±', 'updates_to_target', 'step'])}
 # Variants whose row begins with no headline of their experiment: pattern, scores, their unit.
 OF_VARIANT = {
-  ('gan', 'conditional'): (r'([\d.]+) %\s+of draws', ['class_accuracy'], 100),
-  ('vae', 'digits_conditional'): (r'([\d.]+) %\s+of draws', ['class_accuracy'], 100),
+  ('gan', 'conditional'): (r'([\d.]+) % of draws', ['class_accuracy'], 100),
+  ('vae', 'digits_conditional'): (r'([\d.]+) % of draws', ['class_accuracy'], 100),
   ('gan', 'stacked_digits'): (r'(\d+) modes, reverse KL ([\d.]+)', ['modes', 'mode_kl'], 1)}
 
 
