@@ -18,12 +18,14 @@ some seconds.
   digits              -19.11 +- 0.10   3 seeds, autoregressive prior
   digits_categorical  -19.46 +- 0.06   3 seeds, the same networks
   digits_gradient     -19.67 +- 0.26   3 seeds; the codebook by gradient
+  digits_gumbel       -19.83 +- 0.06   3 seeds; the encoder draws codes, Gumbel-softmax, KL x 0.3
   digits_32_bits      -27.49 +- 0.31   3 seeds; 8 positions of 16 codes
 
 An encoder that is no distribution pays for every bit that it says. With 32 bits the training bound
-is far above the test bound, which falls below that of independent pixels (-25.19). The number of
-positions and codes and the commitment were chosen by trials of one seed that printed test nats, so
-the first row is a little flattered.
+is far above the test bound, which falls below that of independent pixels (-25.19). The decoder of
+`digits_gumbel` is trained between codes and scored at them. The number of positions and codes and
+the commitment were chosen by trials of one seed that printed test nats, so the first row is a
+little flattered; the weight of the KL by the validation bound of one seed.
 """
 
 import functools
