@@ -6,7 +6,7 @@
   python -m launch.audit --estimator=mine.py:score --problem=mine.py:PROBLEM
   python -m launch.audit --problem=vae                         # all of one problem
   python -m launch.audit --all --keep                          # and the page of all of them
-  python -m launch.audit --along=runs/sbn --estimator=linear_rloo,linear_disarm
+  python -m launch.audit --along=runs/sbn --estimator=digits,digits_disarm
 
 With --along estimators are variants of the run's experiment, or settings such as
 `gradient=relax;samples=1`, measured at each checkpoint that the run keeps. Without it, an estimator
@@ -109,7 +109,7 @@ def along(workdir: pathlib.Path, out: pathlib.Path):
   names = [name for value in _ESTIMATOR.value for name in value.split(',') if name]
   if not names:
     raise errors.UsageError("--along wants estimators: variants of the run's experiment, or "
-                            'settings, --estimator=linear_rloo,gradient=disarm')
+                            'settings, --estimator=digits,gradient=disarm')
   runs = [load.load(workdir, step) for step in load.steps(workdir)]
   if len(runs[0].experiment.phases) != 1 or len(runs[0].seeds) != 1:
     raise errors.UsageError(f'{workdir}: --along is for runs of one training phase and one seed')
