@@ -1,4 +1,4 @@
-"""Sigmoid belief networks: gradient estimators of discrete latents side by side (Dong et al., 2020).
+"""Sigmoid belief networks: gradient estimators of discrete latents (Dong et al., 2020).
 
   python -m launch.train --experiment=belief_net --variant=digits_disarm --workdir=runs/sbn
   python -m launch.evaluate --workdir=runs/sbn

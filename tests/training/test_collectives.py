@@ -16,7 +16,7 @@ EXPECTED = {
   'rbm_digits': ONE, 'rbm_digits:centred': ONE, 'rbm_mnist': ONE,
   'gaussian_rbm': ONE, 'linear_rbm': ONE,
   'dbn:digits': ONE, 'autoencoder:digits': ONE, 'classifier:digits': ONE,
-  'vae:digits': ONE, 'vae:iwae5': ONE, 'vae:two_layers_iwae5': ONE,
+  'vae:digits': ONE, 'vae:iwae5': ONE, 'vae:digits_two_layers': ONE,
   'belief_net:digits_disarm': ONE, 'gan_grid': ONE,
   # Chains at neighbouring rungs swap; their axis is folded into that of the chains.
   'rbm_mnist:pt': {'all-reduce': 1, 'all-gather': 2},
