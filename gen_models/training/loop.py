@@ -256,8 +256,7 @@ def _check_data(run: _Run, position: Position) -> None:
     if Position(index, phase.num_steps) <= position:
       continue
     if run.layout.how != 'replicas':
-      parallel.check_chains(
-        state, run.key.ndim, len(run.layout.devices or jax.devices()) // run.layout.model)
+      parallel.check_chains(state, run.key.ndim, parallel.num_groups(run.layout))
     if phase.check and run.stream is None:
       key, params = run.key, state.params
       if run.replicated:

@@ -103,11 +103,7 @@ def runner(phase: Phase, how: str = 'sharded', *, devices=None, replicated: bool
       groups of `model`; from `place`, chains that do not divide over the devices.
   """
   devices = list(jax.devices() if devices is None else devices)
-  if model != 1 and how != 'sharded':
-    raise ValueError(f"the units of a layer are split over devices by 'sharded', not by {how!r}")
-  if len(devices) % model:
-    raise ValueError(f'{len(devices)} devices are no whole groups of {model} that share the units '
-                     'of a layer')
+  num_groups(Layout(how, sequential, devices, model))
   if how != 'sharded' and len({device.process_index for device in devices}) > 1:
     raise ValueError(f'{how!r} is for the devices of one process; '
                      "several processes need 'sharded'")
@@ -119,6 +115,22 @@ def runner(phase: Phase, how: str = 'sharded', *, devices=None, replicated: bool
     return _sequential(phase, devices) if sequential else _replicas(phase, devices)
   raise ValueError(f"a step is distributed by 'sharded', 'pmap' or, with replicas, 'replicas', "
                    f'not {how!r}')
+
+
+def num_groups(layout: Layout) -> int:
+  """Of devices that share the units of a layer, over which batch and chains are split.
+
+  Raises:
+    ValueError: devices that are no whole groups, or a layout that does not split units.
+  """
+  if layout.model != 1 and layout.how != 'sharded':
+    raise ValueError("the units of a layer are split over devices by 'sharded', not by "
+                     f'{layout.how!r}')
+  count = len(jax.devices() if layout.devices is None else layout.devices)
+  if count % layout.model:
+    raise ValueError(f'{count} devices are no whole groups of {layout.model} that share the units '
+                     'of a layer (--model_devices)')
+  return count // layout.model
 
 
 def _require_divisible(what: str, size: int, num_devices: int):
