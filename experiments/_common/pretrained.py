@@ -77,9 +77,9 @@ class LowRank:
     return first, phase._replace(init=begin, inherit=inherit)
 
   def fit(self, rows: whole.Rows) -> low_rank.Params:
-    """low_rank.fit."""
+    """low_rank.fit with half of the hidden units: the others are free to learn what it lacks."""
     return low_rank.fit(rows.x_NV, self.rank, SIZES[self.rank], self.num_hidden,
-                        weights_N=rows.weights_N)
+                        num_used=-(-self.num_hidden // 2), weights_N=rows.weights_N)
 
   def _rows(self, key, arrays, step) -> whole.Rows:
     del key, step

@@ -212,8 +212,8 @@ def sample(key, of: Draws, num: int) -> jax.Array:
 # Training.
 
 
-def fit(x_NV, rank: int, size: int, num_hidden: int, *, weights_N=None,
-        num_iterations: int = 30) -> Params:
+def fit(x_NV, rank: int, size: int, num_hidden: int, *, num_used: int | None = None,
+        weights_N=None, num_iterations: int = 30) -> Params:
   """The machine along the leading principal directions of rows: `fit_effective`, `softened`.
 
   Args:
@@ -222,6 +222,7 @@ def fit(x_NV, rank: int, size: int, num_hidden: int, *, weights_N=None,
     size: points along each; the more, the closer integers are to the directions, and with more
       than V every unit can move.
     num_hidden: H; units that are not needed have W = 0.
+    num_used: at most so many have W other than 0; None for all.
     weights_N: of the rows.
     num_iterations: of Newton's method, at most.
 
@@ -229,17 +230,18 @@ def fit(x_NV, rank: int, size: int, num_hidden: int, *, weights_N=None,
     ValueError: rank out of range, or a lattice that is too large.
   """
   options = dict(weights_N=weights_N, num_iterations=num_iterations)
-  return softened(fit_effective(x_NV, rank, size, num_hidden, **options), x_NV, size, **options)
+  effective = fit_effective(x_NV, rank, size, num_hidden, num_used=num_used, **options)
+  return softened(effective, x_NV, size, **options)
 
 
-def fit_effective(x_NV, rank: int, size: int, num_hidden: int, *, weights_N=None,
-                  num_iterations: int = 30) -> Params:
+def fit_effective(x_NV, rank: int, size: int, num_hidden: int, *, num_used: int | None = None,
+                  weights_N=None, num_iterations: int = 30) -> Params:
   """The effective machine (corner=jax.nn.relu) of greatest likelihood; arguments as of `fit`.
 
   U are the principal directions as integers, b the log-odds of the columns' means and a maximum
   along U. The half-spaces are at first all of `half_spaces`; in rounds of fits, of which each
   maximises a concave function, those with the least q_j E[max(n_j.y - t_j, 0)] are left out, until
-  `num_hidden` are left.
+  `num_used`, or as many as hidden units, are left.
   """
   x_NV = jnp.asarray(x_NV, jnp.float32)
   u_VD = rounded(pca.fit(x_NV, rank, weights_N).u_VR, size)
@@ -253,7 +255,7 @@ def fit_effective(x_NV, rank: int, size: int, num_hidden: int, *, weights_N=None
   normal_DJ, offset_J = half_spaces(z_ND)
   mean_F = mean_rows(features(z_ND, normal_DJ, offset_J), weights_N)
   phi_SF = features(z_SD, normal_DJ, offset_J)
-  kept = min(num_hidden, len(offset_J))
+  kept = min(num_hidden if num_used is None else num_used, len(offset_J))
 
   def fit_and_prune(carry, num):
     theta_F, there_F = carry
