@@ -17,20 +17,22 @@ Variants without a number are not measured. Cost: 2 minutes for three seeds on a
 which the fit takes 10 seconds.
 """
 
+import functools
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments._common import binary, boltzmann, custom, pretrained
+from experiments._common import binary, boltzmann, custom, pretrained, whole
 from gen_models import data, inference
 from gen_models.domains import NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.maximum_likelihood import maximum_likelihood
 from gen_models.evaluation import figures, monitors
 from gen_models.experiment import EXACT, Experiment, Phase, unlabelled
-from gen_models.models import gibbs, rbm
+from gen_models.models import gibbs, low_rank, rbm, units
+from gen_models.samplers import tempering
 
 VARIANTS = {
   'pcd': dict(),
@@ -38,7 +40,7 @@ VARIANTS = {
   'pt': dict(negative='pt'),
   'ptt': dict(negative='ptt'),
   'ptt_low_rank': dict(negative='ptt', pretrain='low_rank'),
-  'exact': dict(negative='exact'),
+  'exact': dict(negative='exact', learning_rate=0.2, num_steps=3000),
   'low_rank': dict(pretrain='low_rank', num_steps=1, learning_rate=0.0),
 }
 
@@ -60,18 +62,55 @@ def nearest(x_NV, centre_MV) -> jax.Array:
   return jnp.argmin(jnp.sum(centre_MV**2, axis=1) - 2 * x_NV @ centre_MV.T, axis=1)
 
 
-@jax.jit
-def visited(key, params: rbm.Params, v_CV, centre_MV) -> jax.Array:
-  """Mean number of clusters that a chain visits in 1,000 Gibbs steps from v; scalar."""
-  key_h, key_gibbs = jax.random.split(key)
+@functools.partial(jax.jit, static_argnames='num_steps')
+def visited(key, params_R: rbm.Params, v_CV, centre_MV, draws: low_rank.Draws | None = None,
+            num_steps: int = 1000) -> jax.Array:
+  """Mean number of clusters that a chain at the last rung has been in after `num_steps`; scalar.
 
-  def body(chains, key):
-    chains = gibbs.step(key, rbm, params, chains)
-    return chains, jax.nn.one_hot(nearest(chains.v_CV, centre_MV), len(centre_MV))
+  Args:
+    key: consumed.
+    params_R: the rungs of a ladder, the model last.
+    v_CV: where all rungs begin.
+    centre_MV: centres of the clusters.
+    draws: of the first rung, which is then drawn from exactly at every step.
+    num_steps: Gibbs steps of all rungs, with swaps.
+  """
+  key_h, key_steps = jax.random.split(key)
+  v_RCV = jnp.broadcast_to(v_CV, (len(params_R.w_VH), *v_CV.shape))
+  keys = jax.random.split(key_h, len(v_RCV))
+  ladder = tempering.Ladder(v_RCV, jax.vmap(rbm.sample_hidden, (0, 0, 0))(keys, params_R, v_RCV))
 
-  chains = gibbs.Chains(v_CV, rbm.sample_hidden(key_h, params, v_CV))
-  _, seen_TCM = jax.lax.scan(body, chains, jax.random.split(key_gibbs, 1000))
+  def body(ladder, key):
+    key_v, key_h, key_step = jax.random.split(key, 3)
+    if draws is not None:
+      first, new_CV = jax.tree.map(lambda x: x[0], params_R), low_rank.sample(
+        key_v, draws, len(v_CV))
+      ladder = tempering.Ladder(ladder.v_RCV.at[0].set(new_CV), ladder.h_RCH.at[0].set(
+        rbm.sample_hidden(key_h, first, new_CV)))
+    ladder, _ = tempering.step(key_step, params_R, ladder)
+    return ladder, jax.nn.one_hot(nearest(ladder.v_RCV[-1], centre_MV), len(centre_MV))
+
+  _, seen_TCM = jax.lax.scan(body, ladder, jax.random.split(key_steps, num_steps))
   return jnp.mean(jnp.sum(jnp.max(seen_TCM, axis=0), axis=-1))
+
+
+def mixing(key, params: rbm.Params, low: low_rank.Params, base_V, v_CV, centre_MV
+           ) -> dict[str, float]:
+  """Clusters that chains from v visit in 1,000 steps: of three by independent draws.
+
+  By Gibbs steps; on 20 rungs of temperature; and on 20 rungs along the straight line from the
+  machine of low rank, which is drawn from exactly.
+  """
+  keys, share_R = jax.random.split(key, 3), jnp.linspace(0, 1, 20)
+  size = pretrained.SIZES[low.u_VD.shape[1]]
+  of = jax.jit(lambda low: low_rank.draws(low, low_rank.lattice(low, size)))(low)
+  along_R = jax.tree.map(lambda a, b: a + share_R.reshape(-1, *(1,) * a.ndim) * (b - a),
+                         low_rank.machine(low), params)
+  return {name: float(visited(key, rungs_R, v_CV, centre_MV, draws))
+          for key, (name, rungs_R, draws) in zip(keys, (
+            ('visited_gibbs', tempering.stacked([params, params]), None),
+            ('visited_temperatures', tempering.scaled(params, base_V, np.linspace(0, 1, 20)), None),
+            ('visited_trajectory', along_R, of)), strict=True)}
 
 
 def experiment(*, num_hidden: Width = 12,
@@ -107,12 +146,13 @@ def experiment(*, num_hidden: Width = 12,
     label_N, of_test_N = dataset.train.labels, dataset.test.labels
     centre_MV = jnp.stack([train_NV[label_N == m].mean(0) for m in range(spec.num_classes)])
     share_M = np.asarray(shares(params, centre_MV))
+    low = jax.jit(pretrained.LowRank(spec, 'static', rank, num_hidden).fit)(whole.Rows(train_NV))
     of_test_M = np.bincount(of_test_N, minlength=spec.num_classes) / len(of_test_N)
     return binary.exact(params, train_NV, test_NV, 'static') | {
       'baselines': binary.baseline_scores(dataset, 'static', search=False),
       'scores': {
         'shares_distance': float(np.abs(share_M - of_test_M).sum() / 2),
-        'clusters_visited': float(visited(key, params, test_NV[:200], centre_MV))}}
+        **mixing(key, params, low, units.log_odds(train_NV.mean(0)), test_NV[:100], centre_MV)}}
 
   phase = Phase('rbm', init, custom.chosen(estimator, ours),
                 boltzmann.descent(learning_rate, 0.0, weight_decay, num_steps),

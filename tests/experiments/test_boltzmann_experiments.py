@@ -6,14 +6,18 @@ Thresholds lie several times the scatter of seeds away from what was measured; k
 import os
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import class_rbm, gaussian_rbm, rbm_bias, rbm_centring, rbm_digits
+from experiments import class_rbm, gaussian_rbm, rbm_bias, rbm_centring, rbm_clusters, rbm_digits
 from gen_models import data
 from gen_models.data import sources
+from gen_models.models import low_rank
+from gen_models.samplers import tempering
 from gen_models.training import loop, record, step as step_lib
 from gen_models.training.hooks import Hooks
+from tests import oracle
 from tests.launch.commands import run
 
 
@@ -201,3 +205,29 @@ def test_plain_gradients_of_flipped_mnist_lag_behind(mnist):
     _, lines, _ = fitted(experiment, mnist)
     nats[direction] = lines[-1][1]['valid_nats']
   assert nats['plain'] < nats['centred'] - 5
+
+
+# Two modes that Gibbs steps never leave, all on and all off; W has rank 1.
+STUCK = low_rank.Params(jnp.ones((6, 1)), jnp.full((1, 6), 3.0), jnp.full(6, -9.2),
+                        jnp.full(6, -9.0))
+CENTRES = jnp.array([[0.0] * 6, [1.0] * 6])
+
+
+def test_shares_of_clusters_are_the_enumerated_ones():
+  params = low_rank.machine(STUCK)
+  joint = oracle.rbm_joint(params)
+  v_AV, p_A = joint.v_AV, joint.p_AS.sum(1)
+  expected = p_A @ (v_AV.sum(1) > 3)  # hardly any state lies between
+  np.testing.assert_allclose(rbm_clusters.shares(params, CENTRES), [1 - expected, expected],
+                             atol=2e-3)
+  assert 0.2 < expected < 0.3
+
+
+@pytest.mark.slow
+def test_clusters_are_crossed_on_the_ladder_that_is_drawn_from_and_not_by_gibbs_steps():
+  params, v_CV = low_rank.machine(STUCK), jnp.zeros((20, 6))
+  draws = low_rank.draws(STUCK, low_rank.lattice(STUCK, 7))
+  rungs_R = tempering.stacked([params, params])
+  stay, cross = (rbm_clusters.visited(jax.random.key(0), rungs_R, v_CV, CENTRES, of, 50)
+                 for of in (None, draws))
+  assert stay == 1 and cross == 2
