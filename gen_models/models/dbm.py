@@ -434,7 +434,8 @@ class DBM:
 
   def chains(self, key, params: Params, num: int, num_warm: int = 1000) -> gibbs.Chains:
     """Chains of the folded machine where those of `sample` are once the weights have grown."""
-    return self._warm(*jax.random.split(key), self.fold(params), num, num_warm)
+    key_init, key_warm = jax.random.split(key)
+    return self._warm(key_init, key_warm, self.fold(params), num, num_warm)
 
   def _warm(self, key_init, key_warm, folded, num: int, num_warm: int) -> gibbs.Chains:
     """From W = 0, `num_warm` Gibbs steps while W grows evenly to what it is."""

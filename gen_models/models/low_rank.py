@@ -45,8 +45,8 @@ from gen_models.models.rows import mean_rows
 MAX_POINTS = 2**22  # of a lattice; the walk back needs V times as many numbers
 _NEVER = -1e30  # log P of a point that no state leads to: finite, so that differences are
 _RIDGE = 1e-5  # nats for a squared coefficient
-_DAMPING = np.float32([1e-4, 1e-2, 1.0])  # added to the diagonal of the Hessian
-_LENGTHS = np.float32([1.0, 0.5, 0.2, 0.05])
+_DAMPING = np.array([1e-4, 1e-2, 1.0], np.float32)  # added to the diagonal of the Hessian
+_LENGTHS = np.array([1.0, 0.5, 0.2, 0.05], np.float32)
 _GAIN = 1e-5  # nats, less of which ends an iteration
 _OFFSETS = 15  # half-spaces along each normal
 
@@ -265,7 +265,7 @@ def fit_effective(x_NV, rank: int, size: int, num_hidden: int, *, num_used: int 
     return (theta_F, jnp.append(jnp.ones(rank), (order_J < num).astype(jnp.float32))), None
 
   # The last round fits those that the one before has left.
-  num_R = np.int32([min(n, len(offset_J)) for n in (4 * kept, 2 * kept, kept, kept)])
+  num_R = np.asarray([min(n, len(offset_J)) for n in (4 * kept, 2 * kept, kept, kept)], np.int32)
   theta_F, left_F = lax.scan(fit_and_prune, (jnp.zeros_like(mean_F), jnp.ones_like(mean_F)),
                              num_R)[0]
   left_H = lax.top_k(left_F[rank:], kept)[1]
@@ -302,8 +302,8 @@ def half_spaces(z_ND) -> tuple[jax.Array, jax.Array]:
   num_directions = z_ND.shape[1]
   most = 2 if num_directions <= 2 else 1
   every = np.indices((2 * most + 1,) * num_directions).reshape(num_directions, -1).T - most
-  n_DK = np.float32([n for n in every.tolist()
-                     if math.gcd(*n) == 1 and n > [-x for x in n]]).T
+  n_DK = np.asarray([n for n in every.tolist() if math.gcd(*n) == 1 and n > [-x for x in n]],
+                    np.float32).T
   n_DK /= np.linalg.norm(n_DK, axis=0)
   x_NK = z_ND @ n_DK
   low_K, high_K = jnp.min(x_NK, axis=0), jnp.max(x_NK, axis=0)
