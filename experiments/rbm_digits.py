@@ -23,6 +23,8 @@ over 5 seeds. Independent pixels score -25.19, a mixture of 80 products of Berno
   fpcd        -18.19 +- 0.10   fast weights drive the chains
   pt          -18.21 +- 0.06   tempered chains that swap, over temperatures
   ptt         -18.21 +- 0.06   the same, along the run
+  pcd_low_rank -18.16 +- 0.09  pcd that begins at a convex fit of rank 2, no better for it
+  ptt_low_rank                 ptt likewise, its first rung drawn from exactly; not measured
   coupled     -19.10 +- 0.31   unbiased, no burn-in, noisy: 20 chains, met after about 20 steps
   tap         -19.65 +- 0.20   no sampling: fixed points of second order
   mean_field  -28.45 +- 3.09   and of first order; the run warns that its chains have left the data

@@ -5,7 +5,7 @@ is exact. The phase of the RBM begins as that machine, its chains as draws of it
 """
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,14 @@ import optax
 
 from experiments._common import boltzmann, whole
 from gen_models import data
+from gen_models.domains import Interval
 from gen_models.estimators.anchored import anchored, begun
 from gen_models.estimators.negative import Negative
 from gen_models.experiment import Phase
 from gen_models.models import low_rank, rbm
 
 Pretrain = Literal['low_rank']
-Rank = Literal[1, 2, 3]
+Rank = Annotated[int, Interval(1, 3)]
 SIZES = {1: 1024, 2: 128, 3: 32}  # rank -> points of the lattice along each direction
 
 
