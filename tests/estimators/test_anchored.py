@@ -32,6 +32,7 @@ def memory_of(negative, start, num=0):
   return jax.jit(make)(jax.random.key(num))
 
 
+@pytest.mark.slow
 def test_chains_begin_as_draws_and_the_ladder_leads_to_the_model():
   num = 2**13
   p_start_A = oracle.rbm_joint(low_rank.machine(START)).p_AS.sum(1)
