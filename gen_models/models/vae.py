@@ -203,12 +203,14 @@ class Model(NamedTuple):
       raise ValueError('flows and mixtures are posteriors of real latents, and those of this model '
                        'are discrete')
     if self.num_classes and getattr(self.prior, 'uses_encoder', False):
-      raise ValueError(f'{self.prior} has the encoder see rows without a class: use another prior')
+      raise ValueError(f'{self.prior} has the encoder see rows without a class: '
+                       'leave prior out, or take mixture or flow')
     if not self.top_down:
       return
     if len(self.widths) < 2:
       raise ValueError('inference from the top adds what comes from above to what comes from x, '
-                       'and of one stochastic layer nothing is above: give it several layers')
+                       'and of one stochastic layer nothing is above: give it several layers, '
+                       'such as latents 16-8 with hidden 64-64,32-32')
     if self.latent is not NORMAL or self.posterior is not None:
       raise ValueError('inference from the top multiplies Gaussians of learned scale, and the '
                        'layers of this model are others')
@@ -270,8 +272,8 @@ class Model(NamedTuple):
       raise ValueError(f'the KL of {len(self.widths)} stochastic layers has no closed form')
     for part in (self.prior, self.posterior):
       if part is not None:
-        raise ValueError(f'the KL of {part} has no closed form: use a bound that samples it, elbo '
-                         'or another rule on log-weights')
+        raise ValueError(f'the KL of {part} has no closed form: use a bound that samples it, '
+                         'bound=elbo or another rule on log-weights')
 
   # Conditionals.
 

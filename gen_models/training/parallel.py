@@ -128,8 +128,8 @@ def num_groups(layout: Layout) -> int:
                      f'{layout.how!r}')
   count = len(jax.devices() if layout.devices is None else layout.devices)
   if count % layout.model:
-    raise ValueError(f'{count} devices are no whole groups of {layout.model} that share the units '
-                     'of a layer (--model_devices)')
+    raise ValueError(f'--model_devices={layout.model} does not divide the number of devices, '
+                     f'{count}: give a divisor of it')
   return count // layout.model
 
 

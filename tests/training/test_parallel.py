@@ -179,7 +179,7 @@ def test_chains_that_do_not_divide_are_refused():
 
 
 def test_devices_that_are_no_whole_groups_are_refused():
-  with pytest.raises(ValueError, match='no whole groups of 2'):
+  with pytest.raises(ValueError, match='=2 does not divide the number of devices, 1'):
     parallel.runner(toy.phase(), model=2, devices=jax.devices()[:1])
   with pytest.raises(ValueError, match="not by 'pmap'"):
     parallel.runner(toy.phase(), 'pmap', model=2)
