@@ -102,8 +102,9 @@ def check_view(kind: str, levels: Levels, *, missing: bool = False) -> None:
   if (kind in ('categorical', 'counts')) != (spec.kind in ('categorical', 'counts')) or (
       spec.kind in ('categorical', 'counts') and kind != spec.kind):
     takers = TAKERS.get(spec.kind) if kind in KINDS else None
+    mend = takers or f'take another binarisation, or an experiment for {spec.kind} data'
     raise BadData(f'data set {spec.name}: its values are {spec.kind}, but this model is for '
-                  f'{_of(kind)}: {takers or f"choose an experiment for {spec.kind} data"}')
+                  f'{_of(kind)}: {mend}')
   if kind in ('dynamic', 'threshold', 'static') and not spec.intensities:
     raise BadData(f'data set {spec.name}: its values are real, {spec.low:g} to {spec.high:g}, and '
                   f'binarisation {kind!r} needs zeros and ones or intensities in [0, 1]: '
