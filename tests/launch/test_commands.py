@@ -56,11 +56,12 @@ def test_evaluate_prints_one_json_object_and_keeps_it_though_its_page_fails(trai
 def test_report_is_one_page_with_its_pictures(trained):
   path = pathlib.Path(run('report', f'--workdir={trained}').stdout.splitlines()[-1])
   page = path.read_text()
-  assert page.count('data:image/png;base64,') == 6
+  assert page.count('data:image/png;base64,') == 7
   assert 'http' not in page.replace('http-equiv', '')
   names = {p.name for p in (trained / 'figures').glob('*.png')}
   assert names == {'curves.png', 'curves_all.png', 'filters.png', 'data.png', 'samples.png',
-                   'samples_and_their_nearest_training_images.png'}
+                   'samples_and_their_nearest_training_images.png',
+                   'a_chain_a_row_every_100_Gibbs_steps.png'}
 
 
 def test_the_same_command_again_changes_nothing(trained):
