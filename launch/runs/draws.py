@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from gen_models import indices, inference
+from gen_models import devices, indices, inference
 from gen_models.experiment import Samples
 from gen_models.training import keys
 from launch import errors
@@ -57,11 +57,15 @@ def draw(run: Run, num: int, *, seed: int = 0, replica: int = 0, label: int | No
   spec = run.spec
   if label is not None and spec.num_classes is not None:
     indices.check('--label', label, spec.num_classes, f'classes in {spec.name}')
-  sample, key, params = run.experiment.sample, keys.draws(seed), run.params_of(replica)
-  if chains:
-    sample = _by_chains(run, replica, chains)
+  sample = _by_chains(run, replica, chains) if chains else run.experiment.sample
   assert sample is not None  # as the caller has seen
   _require_memory(num, run.spec.seen_shape)
+  with devices.all_local():
+    return _drawn(sample, keys.draws(seed), devices.everywhere(run.params_of(replica)), num, label)
+
+
+def _drawn(sample, key, params, num: int, label: int | None) -> Samples:
+  """Draws in batches, as `draw` says."""
   if num <= BATCH:
     return Samples(*map(np.asarray, sample(key, params, num, label)))
   made: Any = None
@@ -118,7 +122,7 @@ def _by_chains(run: Run, replica: int, chains: Chains):
   def sample(key, params, num, label):
     try:
       return Samples(*(np.asarray(x).reshape(num, *shape)
-                       for x in drawn(key, params, memory, num, label)))
+                       for x in drawn(key, params, devices.everywhere(memory), num, label)))
     except ValueError as e:
       raise errors.UsageError(str(e)) from None
 

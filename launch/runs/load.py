@@ -114,9 +114,9 @@ class Run:
     """
     if self.experiment.sample is None:
       raise errors.UsageError(f'{self.config["experiment"]} trains no model that can be drawn from')
-    with jax_setup.numerics():
-      return Samples(*map(np.asarray, self.experiment.sample(key, self.params_of(replica), num,
-                                                             label)))
+    with jax_setup.numerics(), devices.all_local():
+      params = devices.everywhere(self.params_of(replica))
+      return Samples(*map(np.asarray, self.experiment.sample(key, params, num, label)))
 
   @errors.in_python()
   def ask(self, what: str, rows: Any, **options: Any) -> dict[str, np.ndarray]:
