@@ -59,7 +59,7 @@ comparisons below are on 8x8 digits, where they take a minute. Published for 328
   digits_posterior_mixture  -17.51 +- 0.06, 3 seeds; the posterior a mixture of 4 Gaussians
   digits_two_layers -17.30 +- 0.04, 3 seeds; latents 16-8, hidden layers 64-64 and 32-32
   digits_ladder     -16.86 +- 0.08, 3 seeds; the same, q from the top, KL warmed up over 6000
-                    updates, without which it ends at -18.5 +- 0.9
+                    updates, as its authors do
 
 Any variant takes another prior, posterior or direction of inference
 (experiments/_common/latent_parts.py): --set=prior=vamp --set=posterior=iaf, or
