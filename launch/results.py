@@ -2,11 +2,13 @@
 
   python -m launch.results --add=runs/mnist     # after launch.evaluate; one --add for every seed
   python -m launch.results --story=runs/story   # the table and the picture of launch.story
+  python -m launch.results --sweep=runs/losses --score=frechet_pixels  # of a scored launch.sweep
   python -m launch.results                      # writes RESULTS.md and README's marked tables
 """
 
 import dataclasses
 import pathlib
+import re
 import shlex
 
 from absl import flags
@@ -14,7 +16,7 @@ from absl import flags
 from gen_models import files
 from launch import errors
 from launch.cli import app, registry
-from launch.reports import documents, tables
+from launch.reports import documents, swept, tables
 from launch.runs import result as result_lib
 from launch.runs.result import Result
 
@@ -23,6 +25,11 @@ _ADD = flags.DEFINE_multi_string('add', [], 'Run directory whose result to keep;
 _STORY = flags.DEFINE_multi_string('story', [], 'Directory of a launch.story whose table and '
                                    'picture to keep; repeatable.')
 
+_SWEEP = flags.DEFINE_string('sweep', None, 'Directory of a scored launch.sweep whose grid to '
+                             'keep, under the name of the directory.')
+_SCORE = flags.DEFINE_multi_string('score', [], 'A score to keep of every point of --sweep; '
+                                 'repeatable. Default: test_nats.')
+
 
 def main(argv):
   app.no_arguments(argv)
@@ -30,9 +37,13 @@ def main(argv):
     raise errors.UsageError(f'{tables.ROOT} is not a checkout of the repository, in which results '
                             'are kept')
   tables.RESULTS.mkdir(exist_ok=True)
+  if _SCORE.value and not _SWEEP.value:
+    raise errors.UsageError('--score is of the points of a --sweep=DIR')
   add(_ADD.value)
   for directory in _STORY.value:
     keep_story(pathlib.Path(directory))
+  if _SWEEP.value:
+    keep_sweep(pathlib.Path(_SWEEP.value), _SCORE.value)
   files.write_text(tables.ROOT / 'RESULTS.md', documents.results())
   readme = tables.ROOT / 'README.md'
   files.write_text(readme, documents.insert(files.read_text(readme)))
@@ -82,6 +93,21 @@ def keep_story(directory: pathlib.Path) -> None:
     'command': f'python -m launch.story --story={name} --workdir=runs/{name} --seed={seeds[0]} '
                f'--seeds={len(seeds)}', 'rows': rows})
   files.write_bytes(tables.RESULTS / f'{name}.png', files.read_bytes(directory / 'story.png'))
+
+
+def keep_sweep(directory: pathlib.Path, scores) -> None:
+  """The grid of a sweep, under the name of its directory.
+
+  Raises:
+    UsageError: as swept.gather; or the name is that of an experiment, a story, or no name.
+  """
+  name = directory.resolve().name
+  if name in (*registry.names(), *registry.stories()) or not re.fullmatch('[a-z0-9_]+', name):
+    raise errors.UsageError(f'--sweep={directory}: a sweep is kept under the name of its '
+                            'directory, which has small letters, digits and _ and is no '
+                            f'experiment: {name!r}')
+  files.write_json(tables.RESULTS / f'sweep_{name}.json',
+                   swept.to_json(swept.gather(directory, scores)))
 
 
 def _made(result: Result) -> dict:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from gen_models import files
-from launch.reports import markup, tables
+from launch.reports import markup, swept, tables
 from launch.runs.result import Result
 
 ABOUT = tables.RESULTS / 'about.md'
@@ -21,15 +21,16 @@ def results() -> str:
   """The whole of RESULTS.md."""
   first, *sections = files.read_text(ABOUT).split('\n## ')
   words = dict(section.split('\n', 1) for section in sections)
-  lines, stories = tables.load(), tables.stories()
-  names = dict.fromkeys([*words, *stories, *(line.result.experiment for line in lines)])
+  lines, stories, sweeps = tables.load(), tables.stories(), swept.load()
+  names = dict.fromkeys([*words, *stories, *(line.result.experiment for line in lines), *sweeps])
   parts = [first.strip()]
   for name in names:
-    story, mine = stories.get(name), tables.of_experiment(name, lines)
-    if story or mine:
+    mine = tables.of_experiment(name, lines)
+    body = (_of_story(stories[name]) if name in stories else
+            of_sweep(sweeps[name]) if name in sweeps else _of_experiment(mine) if mine else '')
+    if body:
       parts.append('\n\n'.join(part for part in (
-        f'## {name}', words.get(name, '').strip(),
-        _of_story(story) if story else _of_experiment(mine)) if part))
+        f'## {name}', words.get(name, '').strip(), body) if part))
   return '\n\n'.join(parts) + '\n'
 
 
@@ -42,6 +43,17 @@ def _of_story(story: tables.Story) -> str:
 def _of_experiment(mine: Sequence[tables.Line]) -> str:
   return '\n\n'.join([tables.head(mine), markup.markdown(tables.cells(mine)),
                       _folded([f'# {line.name}\n{commands(line.result)}' for line in mine])])
+
+
+def of_sweep(sweep: swept.Sweep) -> str:
+  """The body of the section of a sweep."""
+  if len(sweep.axes) == 1:
+    shown = [markup.markdown(swept.scores_cells(sweep))]
+  else:
+    shown = [f'{title}:\n\n{markup.markdown(swept.cells(sweep, score))}'
+             for score, title in swept.titles(sweep).items()]
+  return '\n\n'.join([swept.head(sweep), *shown,
+                      _folded([f'{command}\n' for command in sweep.commands])])
 
 
 def _folded(blocks: Sequence[str]) -> str:

@@ -165,7 +165,7 @@ def _likelihood(score: Score) -> dict[str, str]:
 
 def notes(lines: Sequence[Line]) -> str:
   """The note below a table of `cells`: images, machines, the meaning of seconds."""
-  return (f'{_images(lines)}; {_machines(lines)}. Seconds are wall time of training, all seeds '
+  return (f'{images(lines)}; {machines(lines)}. Seconds are wall time of training, all seeds '
           'together')
 
 
@@ -174,10 +174,11 @@ def head(lines: Sequence[Line]) -> str:
   counts = sorted({len(line.result.seeds) for line in lines})
   seeds = f'{counts[0]} to {counts[-1]} seeds' if len(counts) > 1 else (
     f'{counts[0]} seed{"s" * (counts[0] > 1)}')
-  return f'{_images(lines)}; {seeds}; {_machines(lines)}.'
+  return f'{images(lines)}; {seeds}; {machines(lines)}.'
 
 
-def _images(lines: Sequence[Line]) -> str:
+def images(lines: Sequence[Line]) -> str:
+  """What was scored: of each data set its name, how it was seen, how many images."""
   first_of_each = {(r.dataset, r.score.binarisation): r for _, r in reversed(lines)}.values()
   return '; '.join(f'{r.dataset}, {view_of(r)}, {r.score.num_images:,} test {words.rows(r.dataset)}'
                    for r in first_of_each)
@@ -189,7 +190,8 @@ def view_of(result: Result) -> str:
                     bool(result.score.details.get('weighted')))
 
 
-def _machines(lines: Sequence[Line]) -> str:
+def machines(lines: Sequence[Line]) -> str:
+  """The machines that trained them."""
   return ' and '.join(sorted({_machine_and_jax(line.result) for line in lines}))
 
 

@@ -1,0 +1,100 @@
+"""Grids of sweeps, kept and shown."""
+
+import json
+
+import pytest
+
+from launch import errors
+from launch.reports import documents, swept
+from launch.runs import directory as rundir
+from tests.launch.reports.handmade import run
+
+COMMAND = ('sweep.py --experiment=rbm_digits --variants=pcd --set=learning_rate=0.1,0.03 '
+           '--set=gradient=cd,pcd --seeds=2 --workdir=/home/a/b --programs=1')
+
+
+def grid(directory, rates=(0.1, 0.03), widths=(16, 32), **changes):
+  """Runs at each rate and width, two seeds; nats are -10 rate - width / 16 - seed."""
+  for rate in rates:
+    for width in widths:
+      for seed in (0, 1):
+        folder = directory / f'pcd,learning_rate={rate},num_hidden={width}' / f'seed{seed}'
+        run(folder, seed, -10 * rate - width / 16 - seed, learning_rate=rate, num_hidden=width,
+            batch_size=width * 2, **changes)
+        value = json.loads((folder / 'result.json').read_text())
+        value['trained'] = value['trained'] | {'command': COMMAND}
+        (folder / 'result.json').write_text(json.dumps(value))
+  return directory
+
+
+def test_the_axes_are_what_differs_and_is_not_determined_by_another(tmp_path):
+  sweep = swept.gather(grid(tmp_path / 'rates'))
+  assert sweep.axes == {'num_hidden': [16, 32], 'learning_rate': [0.03, 0.1]}  # no batch_size
+  assert len(sweep.cells) == 4 and all(cell.seeds == [0, 1] for cell in sweep.cells)
+
+
+def test_a_cell_is_the_mean_and_the_spread_over_seeds_and_the_best_is_bold(tmp_path):
+  table = swept.cells(swept.gather(grid(tmp_path / 'rates')), 'test_nats')
+  assert table == [['num_hidden', '0.03', '0.1'],
+                   ['16', '**−1.8 ± 0.71**', '−2.5 ± 0.71'],
+                   ['32', '−2.8 ± 0.71', '−3.5 ± 0.71']]
+
+
+def test_scores_of_draws_say_what_is_better_and_what_real_images_have(tmp_path):
+  sweep = swept.gather(grid(tmp_path / 'rates'), ['frechet', 'error_percent'])
+  assert swept.titles(sweep) == {
+    'frechet': 'Fréchet distance; lower is better; training images 0.1',
+    'error_percent': 'error percent'}
+  # Both seeds of every point have the same scores, so every mean is the best.
+  assert {c for row in swept.cells(sweep, 'frechet')[1:] for c in row[1:]} == {'**0.6 ± 0.71**'}
+  assert {c for row in swept.cells(sweep, 'error_percent')[1:] for c in row[1:]} == {'2.5 ± 0.71'}
+
+
+def test_what_was_kept_reads_back_and_is_a_section(tmp_path):
+  sweep = swept.gather(grid(tmp_path / 'rates'), ['frechet'])
+  path = tmp_path / 'sweep_rates.json'
+  path.write_text(json.dumps(swept.to_json(sweep)))
+  assert swept.cells(swept.read(path), 'frechet') == swept.cells(sweep, 'frechet')
+  text = documents.of_sweep(swept.read(path))
+  assert '| num_hidden | 0.03 | 0.1 |' in text and '8 runs, 80 seconds of training' in text
+  assert '--workdir=runs/rates' in text and '/home' not in text and '--programs' not in text
+
+
+def test_frozen_runs_are_counted_and_not_averaged(tmp_path):
+  directory = grid(tmp_path / 'rates')
+  for seed in (0, 1):
+    folder = directory / 'pcd,learning_rate=0.1,num_hidden=32' / f'seed{seed}'
+    (folder / 'result.json').unlink()
+    (folder / rundir.FAILED).write_text('loss is nan\n')
+  one = directory / 'pcd,learning_rate=0.1,num_hidden=16' / 'seed1'
+  (one / 'result.json').unlink()
+  (one / rundir.FAILED).write_text('loss is nan\n')
+  table = swept.cells(swept.gather(directory), 'test_nats')
+  assert table[1][2] == '−2, 1 of 2 frozen' and table[2][2] == '2 of 2 frozen'
+
+
+def test_one_axis_has_its_scores_side_by_side(tmp_path):
+  sweep = swept.gather(grid(tmp_path / 'rates', widths=(16,)), ['test_nats', 'error_percent'])
+  assert swept.scores_cells(sweep)[0] == ['learning_rate', 'test nats', 'error percent']
+  assert len(swept.scores_cells(sweep)) == 3
+
+
+@pytest.mark.parametrize('spoil, words', [
+  (lambda d: (next(d.glob('*/seed1/result.json'))).unlink(), 'is not scored'),
+  (lambda d: [p.unlink() for p in d.glob('*/seed*/config.json')], 'no run of a launch.sweep'),
+])
+def test_what_is_no_scored_sweep_is_refused(spoil, words, tmp_path):
+  directory = grid(tmp_path / 'rates', widths=(16,))
+  spoil(directory)
+  with pytest.raises(errors.UsageError, match=words):
+    swept.gather(directory)
+
+
+def test_a_score_that_is_not_there_is_named_with_those_that_are(tmp_path):
+  with pytest.raises(errors.UsageError, match=r"no score 'kid'; it has error_percent, frechet"):
+    swept.gather(grid(tmp_path / 'rates', widths=(16,)), ['kid'])
+
+
+def test_one_point_is_no_grid(tmp_path):
+  with pytest.raises(errors.UsageError, match='all runs are of one point'):
+    swept.gather(grid(tmp_path / 'rates', rates=(0.1,), widths=(16,)))
