@@ -71,7 +71,7 @@ from gen_models.domains import (
   PositiveInt,
   sizes_of,
 )
-from gen_models.evaluation import importance
+from gen_models.evaluation import importance, posteriors
 from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import belief_net, vae
 
@@ -133,7 +133,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
       **importance.bound(
         key_bound, model, params, test_NV, binarisation=binarisation, report=report,
         num_samples=importance_samples, weights_N=dataset.test.weights,
-        scores={'elbo': mean_bound(key_elbo, model, params, test_NV, 1, dataset.test.weights),
+        scores={**posteriors.scores(key_elbo, model, params, test_NV, dataset.test.weights),
                 'train_elbo': mean_bound(
                   key_train, model, params, train_NV, 1, dataset.train.weights)}),
       'split': 'test', 'baselines': baseline_scores(dataset, binarisation)}

@@ -54,7 +54,12 @@ from gen_models.domains import (
   Width,
   sizes_of,
 )
-from gen_models.evaluation import importance, monitors, rbm_prior as rbm_prior_scores
+from gen_models.evaluation import (
+  importance,
+  monitors,
+  posteriors,
+  rbm_prior as rbm_prior_scores,
+)
 from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import belief_net, gibbs, rbm, rbm_prior, units, vae
 from gen_models.models.rows import mean_rows
@@ -128,12 +133,12 @@ def experiment(*, dataset: DatasetName = 'digits',
       scored = functools.partial(rbm_prior_scores.score, key_bound, model, params, test_NV, z,
                                  searched)
       log_z = max(z.lower.log_partition, z.upper.log_partition)
-    elbo, train_elbo = (mean_bound(key, model, params, x_NV, 1, arrays.weights) - log_z
-                        for key, x_NV, arrays in ((key_elbo, test_NV, dataset.test),
-                                                  (key_train, train_NV, dataset.train)))
+    train_elbo = mean_bound(key_train, model, params, train_NV, 1, dataset.train.weights) - log_z
     return {**scored(binarisation=binarisation, num_samples=importance_samples, report=report,
                      weights_N=dataset.test.weights,
-                     scores={'elbo': elbo, 'train_elbo': train_elbo}),
+                     scores={**posteriors.scores(key_elbo, model, params, test_NV,
+                                                 dataset.test.weights, log_z),
+                             'train_elbo': train_elbo}),
             'split': 'test', 'baselines': baseline_scores(dataset, binarisation)}
 
   def validate(key, params, arrays):

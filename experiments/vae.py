@@ -84,7 +84,7 @@ import optax
 
 from experiments._common import custom, decoders, given_class, latent_parts, likelihoods
 from experiments._common.binary import baseline_scores, seen
-from experiments._common.latent import grid, initialiser, mean_bound, reconstructions
+from experiments._common.latent import grid, initialiser, reconstructions
 from gen_models import data, estimators
 from gen_models.domains import (
   DatasetName,
@@ -217,8 +217,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
       num_samples=importance_samples, report=report, weights_N=dataset.test.weights,
       scores={**{f'active_units_{i + 1}': float(jnp.sum(v_Z > posteriors.ACTIVE))
                  for i, v_Z in enumerate(active)},
-              'elbo': mean_bound(key_elbo, model, params, test_NV,
-                                 weights_N=dataset.test.weights)})
+              **posteriors.scores(key_elbo, model, params, test_NV, dataset.test.weights)})
     score = {**likelihoods.with_bits(score, spec, binarisation), 'split': 'test'}
     if conditional:
       return given_class.judged_score(jax.random.fold_in(key, 1), score, model, params, dataset,

@@ -131,7 +131,8 @@ def experiment(*, dataset: DatasetName = 'digits',
       weights_N=weights_N, scores={
         'uniform_nats': float(data.mean(uniform_N, weights_N)),
         'train_bound': float(data.mean(train_N, dataset.train.weights)),
-        'rate': -float(data.mean(codes_N, weights_N))}),
+        'rate': -float(data.mean(codes_N, weights_N)),
+        'distortion': -float(data.mean(log_p_N - codes_N, weights_N))}),
       'split': 'test', 'baselines': baseline_scores(dataset, binarisation)}
 
   def sample(key, params, num):

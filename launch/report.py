@@ -3,6 +3,7 @@
   python -m launch.report runs/rates --out=runs/rates.html
   python -m launch.report experiments/results --out=runs/results.html
   python -m launch.report runs/bias --metrics='bias_*,noise_*' --out=runs/bias.html
+  python -m launch.report runs/beta --against=rate,distortion --out=runs/beta.html
   python -m launch.report --workdir=runs/digits
 
 Every DIR is a run directory, or holds some at any depth, as that of a sweep does; runs that differ
@@ -27,6 +28,9 @@ _PICTURES = flags.DEFINE_integer('pictures', 12, 'Configurations of each experim
                                  'and filters are drawn.', lower_bound=0)
 _METRICS = flags.DEFINE_list('metrics', [], 'Metrics whose curves are shown at once, * for any '
                              'characters; default the headline of each experiment.')
+_AGAINST = flags.DEFINE_list('against', [], 'Two scores X,Y that are drawn against one another, '
+                             'runs that differ in one number joined in its order; default rate '
+                             'and distortion of a sweep that has them.')
 _DATA_DIR = shared.data_dir()
 
 
@@ -42,7 +46,7 @@ def main(argv):
   if out.suffix != '.html':
     raise errors.UsageError(f'--out={out}: name a .html')
   print(report.of_directories(directories, out, _DATA_DIR.value, _PICTURES.value,
-                              _METRICS.value))
+                              _METRICS.value, _AGAINST.value))
 
 
 if __name__ == '__main__':

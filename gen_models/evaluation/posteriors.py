@@ -7,10 +7,14 @@ q is the encoder's, q* the best member of its family for this x, found by gradie
 parameters (Cremer, Li & Duvenaud, 2018). Over images
 
   -ELBO = rate + distortion,    rate = E[KL(q(z | x) || p(z))],    distortion = -E[log p(x | z)]
-  rate  = I_q(x; z) + KL(q(z) || p(z)),    q(z) = (1/N) sum_n q(z | x_n)
+  rate  = I_q(x; z) + KL(q(z) || p(z)),    q(z) = E[q(z | x)]
 
-I_q is of x drawn from the N images themselves, and at most log N (Hoffman & Johnson, 2016; Alemi et
-al., 2018). A unit is active where Var_x[E_q[z | x]] > 0.01 (Burda, Grosse & Salakhutdinov, 2016).
+so the rate is at least the mutual information I_q (Hoffman & Johnson, 2016; Alemi et al., 2018).
+q(z) is an average over all data, of which N images x_n are at hand. With their mean in its place,
+E[log q(z | x_n) - log q(z)] is low in expectation, and at most log N, where x_n is among the images
+averaged over; it is high in expectation where x_n is left out (Poole, Ozair, van den Oord, Alemi &
+Tucker, 2019, On variational bounds of mutual information). A unit is active where
+Var_x[E_q[z | x]] > 0.01 (Burda, Grosse & Salakhutdinov, 2016).
 
 Axis suffixes: N images, B batch, K samples of each, O outputs of the encoder, Z latents. Nats.
 """
@@ -24,9 +28,12 @@ import numpy as np
 import optax
 from jax import lax
 
+from gen_models import devices
+from gen_models.evaluation import importance
 from gen_models.models import vae
 
 ACTIVE = 0.01
+_MOST_IMAGES, _DRAWS = 2000, 3000  # of mutual information: images, and draws of all together
 _STEP, _TRIES = 0.03, 8  # of Adam on the outputs of the encoder; samples for a gradient
 
 
@@ -91,23 +98,97 @@ def optimised(key, model: vae.Model, params, x_NV, num_steps: int = 500) -> jax.
   return lax.scan(step, (code_NO, optimizer.init(code_NO)), jax.random.split(key, num_steps))[0][0]
 
 
-@functools.partial(jax.jit, static_argnames=('model', 'num_samples'))
-def mutual_information(key, model: vae.Model, params, x_NV, num_samples: int = 10) -> jax.Array:
-  """E_q[log q(z_1 | x) - log q(z_1)] of each image, [N]; their mean is I_q(x; z_1).
+class Information(NamedTuple):
+  """E_q[log q(z | x) - log q(z)] of each image, [N], whose mean is I_q(x; z), from two sides.
 
-  Where q draws from the top, z_L stands for z_1: the layer that depends on x alone.
+  Attributes:
+    least_N: q(z) is the mean of q(z | x_n) over all N images: exact for x drawn from these images,
+      low in expectation for the distribution that they are draws of; the mean is at most log N.
+    most_N: the mean over the N - 1 others: high in expectation, and far too high where the codes of
+      images lie apart. nan of a single image.
   """
-  i, code_NO = model.first(params, model.encode(params, x_NV))
-  layer = model.layer(params, i)
+
+  least_N: jax.Array
+  most_N: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=('model', 'num_samples'))
+def mutual_information(key, model: vae.Model, params, x_NV, num_samples: int = 10,
+                       weights_N=None) -> Information:
+  """Mutual information of images and the latents of all layers; time grows as N^2.
+
+  Args:
+    key: consumed.
+    model: with its encoder.
+    params: of the model.
+    x_NV: images.
+    num_samples: draws from q(z | x) of each image.
+    weights_N: of the images in q(z); None for equal ones.
+  """
+  code_NO = model.encode(params, x_NV)
+  num = len(x_NV)
+  p_N = jnp.full(num, 1 / num) if weights_N is None else weights_N / jnp.sum(weights_N)
 
   def of_image(args):
-    key, code_O = args
-    z_KZ = layer.sample(key, jnp.broadcast_to(code_O, (num_samples, *code_O.shape)))
-    log_q_KN = layer.log_prob(code_NO, z_KZ[:, None])
-    log_mean_K = jax.nn.logsumexp(log_q_KN, axis=-1) - jnp.log(len(x_NV))
-    return jnp.mean(layer.log_prob(code_O, z_KZ) - log_mean_K)
+    key, i = args
+    z = model.sample_posterior(key, params, code_NO[i][None], num_samples)
+    log_q_KN = model.log_posterior(params, code_NO, z)
+    log_others_KN = jnp.where(jnp.arange(num) == i, -jnp.inf, log_q_KN)
+    return (jnp.mean(log_q_KN[:, i] - jax.nn.logsumexp(log_q_KN, axis=-1, b=p_N)),
+            jnp.mean(log_q_KN[:, i] - jax.nn.logsumexp(log_others_KN, axis=-1, b=p_N)
+                     + jnp.log1p(-p_N[i])))
 
-  return lax.map(of_image, (jax.random.split(key, len(x_NV)), code_NO))
+  return Information(*lax.map(of_image, (jax.random.split(key, num), jnp.arange(num))))
+
+
+@functools.partial(jax.jit, static_argnames='model')
+def _one_sample(key, model, params, x_NV) -> Terms:
+  """The terms of the ELBO with the samples of importance.log_likelihoods(.., num_samples=1)."""
+  images = min(importance.ROWS, len(x_NV))
+  num_groups = -(-len(x_NV) // images)
+  rows = jnp.minimum(jnp.arange(num_groups * images), len(x_NV) - 1).reshape(num_groups, images)
+
+  def group(of, shared):
+    (key, rows_B), (params, x_NV) = of, shared
+    x_BV = x_NV[rows_B]
+    return _terms(jax.random.fold_in(key, 0), model, params, x_BV, model.encode(params, x_BV), 1)
+
+  found = devices.mapped(group, (jax.random.split(key, num_groups), rows), (params, x_NV))
+  return jax.tree.map(lambda x: x.reshape(-1)[:len(x_NV)], found)
+
+
+def scores(key, model: Any, params, x_NV, weights_N=None,
+           log_partition: float = 0.0) -> dict[str, float]:
+  """What else is known of a model with an encoder: named scores of test images, nats.
+
+  One sample of each image gives the ELBO and its parts, so that elbo = -(rate + distortion) to
+  rounding. The mutual information is that of at most 2000 images, evenly from the first to the
+  last, because its time grows with their square.
+
+  Args:
+    key: consumed; `elbo` is what importance.log_likelihoods has for it with one sample.
+    model: a vae.Model, or one of its kind, such as a rbm_prior.Model.
+    params: of the model.
+    x_NV: test images.
+    weights_N: of the images; None for equal ones.
+    log_partition: log Z where the model's log p(z) leaves it out, or its upper side.
+
+  Returns:
+    'elbo', 'rate', 'distortion'; 'mutual_information' from below, and 'mutual_information_upper',
+    the lesser of the rate and of the estimate from above.
+  """
+  x_NV = jnp.asarray(x_NV, jnp.float32)
+  found = _one_sample(key, model, params, x_NV)
+  rate = _mean(found.divergence_N, weights_N) + log_partition
+  distortion = -_mean(found.log_likelihood_N, weights_N)
+  some = np.unique(np.linspace(0, len(x_NV) - 1, min(len(x_NV), _MOST_IMAGES)).astype(int))
+  weights_N = None if weights_N is None else np.asarray(weights_N, np.float32)[some]
+  mutual = mutual_information(jax.random.fold_in(key, 2**31), model, params, x_NV[some],
+                              max(1, _DRAWS // len(some)), weights_N)
+  most = [rate] if len(some) == 1 else [rate, _mean(mutual.most_N, weights_N)]
+  return {'elbo': -(rate + distortion), 'rate': rate, 'distortion': distortion,
+          'mutual_information': _mean(mutual.least_N, weights_N),
+          'mutual_information_upper': min(most)}
 
 
 def record(key, model: vae.Model, params, x_NV, log_p: float, *, num_samples: int = 1000,
@@ -130,7 +211,7 @@ def record(key, model: vae.Model, params, x_NV, log_p: float, *, num_samples: in
   x_NV = jnp.asarray(x_NV, jnp.float32)
   code_NO = model.encode(params, x_NV)
   found = terms(key_terms, model, params, x_NV, code_NO, num_samples)
-  mutual_N = mutual_information(key_mutual, model, params, x_NV)
+  mutual_N = mutual_information(key_mutual, model, params, x_NV).least_N
   units = active_units(key_units, model, params, x_NV)
   entry = {
     'elbo': _mean(found.elbo_N), 'rate': _mean(found.divergence_N),
@@ -148,8 +229,8 @@ def record(key, model: vae.Model, params, x_NV, log_p: float, *, num_samples: in
     'approximation_gap': log_p - _mean(best.elbo_N)}
 
 
-def _mean(value_N) -> float:
-  return float(np.mean(np.asarray(value_N, np.float64)))
+def _mean(value_N, weights_N=None) -> float:
+  return float(np.average(np.asarray(value_N, np.float64), weights=weights_N))
 
 
 def _error(value_N) -> float | None:

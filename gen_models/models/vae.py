@@ -322,11 +322,6 @@ class Model(NamedTuple):
       return self.latent
     return self.posterior.of(params.encoder[len(self.encoders) + i], self.widths[i])
 
-  def first(self, params: Params, code_BO) -> tuple[int, jax.Array]:
-    """(i, outputs [B, O]) of the layer that q draws first, which depends on x alone."""
-    i = self._order[0]
-    return i, self._outputs(params, code_BO, i, ())
-
   def top_outputs(self, params: Params, inputs) -> jax.Array:
     """The outputs that q(z_L | ..) is made of, of what the top is encoded from: x, or z_{L-1}."""
     if len(self.widths) == 1 or self.top_down:

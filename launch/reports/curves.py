@@ -4,7 +4,7 @@ import fnmatch
 import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ MOST_PANELS = 30  # of one picture
 _MOST_METRICS = 5000  # of one run
 _MOST_NAMES = 24  # in a legend
 _LARGEST = 64 * 2**20  # bytes of a metrics.jsonl
-_INK = '#85858c'  # read on white and on black
+INK = '#85858c'  # read on white and on black
 
 
 class Curve(NamedTuple):
@@ -89,30 +89,46 @@ def draw(rows: Mapping[str, Mapping[str, Curve]], names: Sequence[str], path: pa
   figure, axes = plt.subplots(lines, columns, squeeze=False, layout='constrained',
                               figsize=(3.9 * columns, 2.8 * lines) if not one
                               else (9.5, 3.6) if len(rows) > 1 else (4.6, 3.1))
-  colours = (plt.get_cmap('tab10')(np.arange(len(rows))) if len(rows) <= 10
-             else plt.get_cmap('turbo')(np.linspace(0.05, 0.95, len(rows))))
   handles = {}
   for axis in axes.flat[len(names):]:
     axis.axis('off')
   for axis, name in zip(axes.flat, names):
-    for colour, (label, curves) in zip(colours, rows.items()):
+    for colour, (label, curves) in zip(colours(len(rows)), rows.items()):
       if name in curves:
         handles.setdefault(label, _plot(axis, curves[name], colour))
-    _dress(axis, name)
+    dress(axis, name, 'parameter updates', words.unit(name))
   if len(rows) > 1:
-    shown = list(handles)[:_MOST_NAMES]
-    names_shown = [_name(label) for label in shown]
-    if len(handles) > len(shown):
-      names_shown[-1] += f' … and {len(handles) - len(shown)} more'
-    legend = figure.legend([handles[label] for label in shown], names_shown,
-                           loc='outside right upper', fontsize=8, frameon=False, labelcolor=_INK)
-    for text in legend.get_texts():
-      text.set_parse_math(False)
-  dpi = 150 if one and len(rows) == 1 else 110  # about as many pixels, whatever the size
+    legend(figure, handles)
+  # About as many pixels, whatever the size.
+  save(figure, path, 150 if one and len(rows) == 1 else 110)
+  return path
+
+
+def colours(num: int) -> np.ndarray:
+  """Colours that can be told from one another, [num, 4]."""
+  from matplotlib import pyplot as plt
+  return (plt.get_cmap('tab10')(np.arange(num)) if num <= 10
+          else plt.get_cmap('turbo')(np.linspace(0.05, 0.95, num)))
+
+
+def legend(figure, handles: Mapping[str, Any]) -> None:
+  """Names of lines beside the panels, the first of many."""
+  shown = list(handles)[:_MOST_NAMES]
+  names = [_name(label) for label in shown]
+  if len(handles) > len(shown):
+    names[-1] += f' … and {len(handles) - len(shown)} more'
+  made = figure.legend([handles[label] for label in shown], names, loc='outside right upper',
+                       fontsize=8, frameon=False, labelcolor=INK)
+  for text in made.get_texts():
+    text.set_parse_math(False)
+
+
+def save(figure, path: pathlib.Path, dpi: int) -> None:
+  """Writes a figure as PNG on a transparent ground, and closes it."""
+  from matplotlib import pyplot as plt
   with files.replacing(path, binary=True) as file:
     figure.savefig(file, dpi=dpi, transparent=True, format='png')
   plt.close(figure)
-  return path
 
 
 def _plot(axis, curve: Curve, colour):
@@ -124,15 +140,15 @@ def _plot(axis, curve: Curve, colour):
   return line
 
 
-def _dress(axis, name: str) -> None:
-  """Title, units, and colours that can be read on both grounds."""
+def dress(axis, name: str, x: str, y: str) -> None:
+  """Title, names of both axes, and colours that can be read on both grounds."""
   # A $ in a name would be read as mathematics, and refused where it is none.
-  axis.set_title(_name(name), fontsize=10, color=_INK, parse_math=False)
-  axis.set_xlabel('parameter updates', fontsize=9, color=_INK)
-  axis.set_ylabel(words.unit(name), fontsize=9, color=_INK)
-  axis.tick_params(labelsize=8, colors=_INK)
+  axis.set_title(_name(name), fontsize=10, color=INK, parse_math=False)
+  axis.set_xlabel(x, fontsize=9, color=INK, parse_math=False)
+  axis.set_ylabel(y, fontsize=9, color=INK, parse_math=False)
+  axis.tick_params(labelsize=8, colors=INK)
   for spine in axis.spines.values():
-    spine.set_color(_INK)
+    spine.set_color(INK)
   axis.spines[['top', 'right']].set_visible(False)
   axis.patch.set_alpha(0)
 

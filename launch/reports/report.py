@@ -10,7 +10,7 @@ from typing import NamedTuple
 from gen_models import files
 from launch import errors
 from launch.cli import hyperparameters, jax_setup, registry
-from launch.reports import collect, comparison, curves, markup, run_page, tables
+from launch.reports import collect, comparison, curves, markup, run_page, tables, tradeoff, words
 from launch.reports.markup import plural, tag
 from launch.runs import directory as rundir, load, pictures
 
@@ -31,14 +31,17 @@ class Report:
     pictures: rows of each experiment whose pictures are drawn.
     metrics: patterns of the metrics whose curves are shown at once; none: the headline's.
     folder: of its files, when it is that of one run: then names need no prefix.
+    against: two scores that are drawn against one another; None: tradeoff.USUAL of a sweep.
   """
 
   def __init__(self, out: pathlib.Path, data_dir: str | None = None, pictures: int = 12,
-               metrics: Sequence[str] = (), folder: pathlib.Path | None = None):
+               metrics: Sequence[str] = (), folder: pathlib.Path | None = None,
+               against: tuple[str, str] | None = None):
     self.out, self.files = out, folder or out.with_name(f'{out.stem}_files')
     self._single = folder is not None
     self._data_dir, self._pictures, self._room = data_dir, pictures, TOTAL
     self._metrics, self._taken, self._data_shown = metrics, set(), set()
+    self._against = against
 
   def write(self, found: collect.Found, title: str) -> pathlib.Path:
     """Writes everything and returns the path of the page."""
@@ -95,8 +98,8 @@ class Report:
       'section', tag('h2', _short(name)) if headed else None,
       tag('p', name, class_='soft') if name != _short(name) else None,
       tag('p', about.doc) if about.doc else None,
-      tag('div', tag('div', shown), drawn.first, class_='side'), drawn.rest, _remarks(remarks),
-      details, id=ident, data_experiment=name)
+      tag('div', tag('div', shown), drawn.first, class_='side'), drawn.rest,
+      self._tradeoff(name, rows), _remarks(remarks), details, id=ident, data_experiment=name)
 
   def _table(self, name: str, cells: tables.Cells, caption: str,
              results: bool = False) -> markup.Node:
@@ -145,6 +148,19 @@ class Report:
       rest.insert(0, markup.folded('All metrics of training', self._image(
         path, '', f'Every metric{count}.{how}')))
     return _Drawn(first, rest)
+
+  def _tradeoff(self, name: str, rows: Sequence[collect.Row]) -> markup.Node:
+    """Two scores against one another, where they were named or a sweep has the usual ones."""
+    x, y = self._against or tradeoff.USUAL
+    found = tradeoff.lines(rows, x, y)
+    if not (found if self._against else tradeoff.is_curve(found)):
+      return None
+    stem = self._free(f'{self._stem(name)}{slug(f"{y} against {x}")}')
+    tradeoff.write_csv(found, x, y, self.files / f'{stem}.csv')
+    seeds = any(len(point.x_S) > 1 for line in found for point in line.points)
+    how = ' A pale dot is a seed, the line leads through their means.' if seeds else ''
+    return self._image(tradeoff.draw(found, x, y, self.files / f'{stem}.png'), '',
+                       f'{words.score(y)} against {words.score(x)}.{how}')
 
   def _row(self, row: collect.Row, sole: bool) -> markup.Node:
     """Pictures and scores of one configuration; pictures are those of the first seed."""
@@ -345,8 +361,17 @@ def of_run(workdir: str | os.PathLike, data_dir: str | None = None) -> pathlib.P
 
 def of_directories(directories: Sequence[str | os.PathLike], out: str | os.PathLike,
                    data_dir: str | None = None, pictures: int = 12,
-                   metrics: Sequence[str] = ()) -> pathlib.Path:
-  """Gathers and writes; raises as collect.gather, and UsageError for a metric that no run has."""
+                   metrics: Sequence[str] = (), against: Sequence[str] = ()) -> pathlib.Path:
+  """Gathers and writes; raises as collect.gather, and UsageError for names that no run has.
+
+  Args:
+    directories: of runs, at any depth.
+    out: the page.
+    data_dir: of prepared data.
+    pictures: configurations of each experiment whose pictures are drawn.
+    metrics: patterns of metrics whose curves are shown at once.
+    against: two scores, X and Y, that are drawn against one another.
+  """
   directories, out = list(map(pathlib.Path, directories)), pathlib.Path(out)
   found = collect.gather(directories)
   if metrics:
@@ -356,10 +381,11 @@ def of_directories(directories: Sequence[str | os.PathLike], out: str | os.PathL
       if not curves.matching(names, [pattern]):
         raise errors.UsageError(f'--metrics={pattern}: no run has such a metric; they have '
                                 f'{", ".join(names) or "none"}')
+  scores = tradeoff.pair(against, found.rows)
   jax_setup.setup()
   out.parent.mkdir(parents=True, exist_ok=True)
   title = ' and '.join(dict.fromkeys(_short(row.experiment) for row in found.rows)) or (
     'Audits' if found.audits else 'Stories')
   if len(title) > 80:
     title = f'{len({row.experiment for row in found.rows})} experiments'
-  return Report(out, data_dir, pictures, metrics).write(found, title)
+  return Report(out, data_dir, pictures, metrics, against=scores).write(found, title)

@@ -17,6 +17,9 @@ _HEADS = {
   'sliced W2': 'sliced Wasserstein distance, pixels', 'MMD²': 'squared MMD, features',
   'precision': 'precision, features', 'recall': 'recall, features',
   'coverage': 'coverage, features', 'nearest z': 'z of nearest training image'}
+NATS = frozenset((  # scores in nats whose names do not tell
+  'rate', 'distortion', 'mutual_information', 'mutual_information_upper', 'amortisation_gap',
+  'approximation_gap'))
 _BETTER = {'lower': 'lower is better', 'higher': 'higher is better',
            'floor': 'the nearer to real images the better'}
 

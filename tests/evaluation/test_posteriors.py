@@ -9,7 +9,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from gen_models.evaluation import decoders, posteriors
+from gen_models.evaluation import decoders, importance, posteriors
 from gen_models.evaluation.decoders import Settings
 from gen_models.problems import variational as problems
 
@@ -65,16 +65,47 @@ def test_the_parts_of_the_bound_are_those_of_the_linear_gaussian_model():
   assert entry['active_units'] == [1]
 
 
+def test_scores_of_images_bracket_what_the_encoder_says_of_their_distribution():
+  """Of a linear encoder with one scale and normal data everything is known of q(z), too."""
+  w_D = np.array([1.2, -0.5])
+  params = PARAMS._replace(encoder=({'Dense_0': {
+    'w_DF': jnp.stack([jnp.asarray(w_D, jnp.float32), jnp.zeros(2)], axis=1),
+    'b_F': jnp.array([0.2, -1.0])}},))
+  rng, mean_V, cov_VV = np.random.default_rng(1), np.array([0.3, -0.1]), np.array(
+    [[1.0, 0.4], [0.4, 0.8]])
+  x_NV = np.float32(rng.multivariate_normal(mean_V, cov_VV, 400))
+  found = posteriors.scores(jax.random.key(0), MODEL, params, x_NV)
+  assert found['elbo'] == pytest.approx(-found['rate'] - found['distortion'], abs=1e-9)
+  log_l_1N = importance.log_likelihoods(jax.random.key(0), MODEL.log_weights, params, x_NV, 1)[0]
+  assert found['elbo'] == pytest.approx(float(np.mean(log_l_1N)), abs=1e-5)
+  between, within = w_D @ cov_VV @ w_D, np.exp(-2.0)
+  information = 0.5 * np.log1p(between / within)
+  rate = information + divergence(w_D @ mean_V + 0.2, between + within, 0.0, 1.0)
+  assert found['rate'] == pytest.approx(rate, abs=0.15)  # of 400 draws; 4 standard errors
+  # Within 0.1 of the truth from either side: two standard errors, and what 400 images leave open.
+  assert information - 0.1 < found['mutual_information'] < information + 0.07
+  assert found['mutual_information'] < found['mutual_information_upper'] < information + 0.1
+  part = posteriors.scores(jax.random.key(0), MODEL, params, x_NV, log_partition=2.0)
+  assert part['rate'] == pytest.approx(found['rate'] + 2)
+
+
 @pytest.mark.slow
 def test_mutual_information_agrees_with_quadrature_and_with_separate_codes_is_log_n():
   exact = known()
-  found_N = posteriors.mutual_information(jax.random.key(1), MODEL, PARAMS, IMAGES, 5000)
+  found_N = posteriors.mutual_information(jax.random.key(1), MODEL, PARAMS, IMAGES,
+                                          5000).least_N
   assert float(found_N.mean()) == pytest.approx(mutual_information(exact['m_N'], exact['s_N']),
                                                 abs=0.02)
+  # Weights count images: of weight 0 they are not there.
+  weighted_N = posteriors.mutual_information(jax.random.key(1), MODEL, PARAMS, IMAGES, 5000,
+                                             jnp.repeat(jnp.array([2.0, 0.0]), NUM // 2))
+  some_N = posteriors.mutual_information(jax.random.key(2), MODEL, PARAMS, IMAGES[:NUM // 2], 5000)
+  for one_N, other_N in zip(weighted_N, some_N, strict=True):
+    np.testing.assert_allclose(one_N[:NUM // 2], other_N, atol=0.1)
   layer = PARAMS.encoder[0]['Dense_0']
   apart = PARAMS._replace(encoder=({'Dense_0': {
     'w_DF': layer['w_DF'], 'b_F': layer['b_F'] - jnp.array([0.0, 12.0])}},))
-  found_N = posteriors.mutual_information(jax.random.key(1), MODEL, apart, IMAGES)
+  found_N = posteriors.mutual_information(jax.random.key(1), MODEL, apart, IMAGES).least_N
   assert float(found_N.mean()) == pytest.approx(np.log(NUM), abs=0.01)
 
 

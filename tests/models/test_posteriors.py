@@ -114,4 +114,3 @@ def test_inference_from_the_top_adds_precisions():
                              rtol=1e-5)
   means = LADDER.mean_path(params, jnp.float32(code_B4))
   np.testing.assert_allclose(means[1][:, 0], code_B4[:, 2], rtol=1e-6)
-  assert LADDER.first(params, jnp.float32(code_B4))[0] == 1
