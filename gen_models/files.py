@@ -182,6 +182,15 @@ def read_json(path: str | os.PathLike, largest: int = LARGEST_TEXT) -> Any:
     raise ValueError('nested too deeply') from None
 
 
+def cache_directory() -> pathlib.Path:
+  """$XDG_CACHE_HOME/gen_models, else ~/.cache/gen_models: what can be made again.
+
+  Raises:
+    RuntimeError: there is no home directory.
+  """
+  return pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'gen_models'
+
+
 def is_regular(path: str | os.PathLike) -> bool:
   """Whether there is a regular file; a link to one is none."""
   try:

@@ -15,12 +15,9 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from gen_models import files, indices
-from gen_models.inference import asking
-from gen_models.training import metrics
-from launch import errors
+from gen_models import files, indices, inference, training
+from launch import errors, runs
 from launch.cli import app, flags as shared
-from launch.runs import answers, load, rows as rows_lib
 
 _WORKDIR = shared.workdir('Run directory made by launch.train.')
 _WHAT = flags.DEFINE_string('what', None, 'features, log_likelihood, reconstruction, imputation, '
@@ -54,13 +51,13 @@ def main(argv):
   out = pathlib.Path(_OUT.value)
   if out.suffix != '.npz':
     raise errors.UsageError(f'--out={out}: name a .npz for the answers')
-  run = load.run(_WORKDIR.value, _CHECKPOINT.value, _DATA_DIR.value)
+  run = runs.load.run(_WORKDIR.value, _CHECKPOINT.value, _DATA_DIR.value)
   indices.check('--replica', _REPLICA.value, run.config['seeds'], 'seeds in this run')
   options = _options(_WHAT.value)
-  answers.check(run, _WHAT.value, _REPLICA.value, **options)
-  rows = rows_lib.read(_DATA.value, run.spec, data_dir=_DATA_DIR.value)
-  with metrics.Progress(len(rows), unit='rows') as progress:
-    found = answers.answer(
+  runs.answers.check(run, _WHAT.value, _REPLICA.value, **options)
+  rows = runs.rows.read(_DATA.value, run.spec, data_dir=_DATA_DIR.value)
+  with training.metrics.Progress(len(rows), unit='rows') as progress:
+    found = runs.answers.answer(
       run, _WHAT.value, rows, seed=_SEED.value, replica=_REPLICA.value,
       unnormalised=_UNNORMALISED.value, batch_size=_BATCH_SIZE.value,
       report=lambda num: progress.update(num, {}), **options)
@@ -74,7 +71,7 @@ def _options(what: str) -> dict[str, int]:
   """The options that were given; raises UsageError where the question does not take one."""
   given = {'layer': _LAYER, 'num_draws': _DRAWS, 'num_steps': _STEPS, 'num_samples': _SAMPLES}
   options = {name: flag.value for name, flag in given.items() if flag.value is not None}
-  takes = asking.OPTIONS.get(what, given)
+  takes = inference.asking.OPTIONS.get(what, given)
   for name in options:
     if name not in takes:
       able = ', '.join(f'--{given[other].name}' for other in takes) or 'none'

@@ -22,8 +22,8 @@ import sys
 
 from absl import flags
 
-from launch import errors
-from launch.cli import app, flags as shared, jax_setup
+from launch import errors, measure, reports, runs
+from launch.cli import app, flags as shared, jax_setup, registry
 
 _ESTIMATOR = flags.DEFINE_multi_string(
   'estimator', [], 'Name, names with commas between, or path.py:name; repeatable.')
@@ -62,8 +62,7 @@ def main(argv):
   if _ALONG.value:
     along(pathlib.Path(_ALONG.value), out)
     return
-  from launch.measure import audit
-  from launch.reports import audit as report, side_by_side
+  audit, report = measure.audit, reports.audit
   compare = _COMPARE.value if _COMPARE.value is not None else not _JSON.value
   references = [name for value in _ESTIMATOR.value for name in value.split(',') if name]
   cases = audit.cases(references, _PROBLEM.value, _ALL.value, compare, _BURN_IN.value)
@@ -84,7 +83,7 @@ def main(argv):
   if not _JSON.value:
     print(f'\n{out}', flush=True)
   if _KEEP.value:
-    for path in side_by_side.write(side_by_side.record(
+    for path in reports.side_by_side.write(reports.side_by_side.record(
         audit.as_dict(row) for row in rows if row.case.name in audit.problems.ENTRIES)):
       print(path, file=sys.stderr)
   wrong = audit.disagreements(rows)
@@ -100,35 +99,32 @@ def along(workdir: pathlib.Path, out: pathlib.Path):
   import jax.numpy as jnp
 
   from gen_models.training import keys
-  from launch.cli import registry
-  from launch.measure import along as measured
-  from launch.reports import audit as report
-  from launch.runs import load
   if _PROBLEM.value or _ALL.value or _CSV.value:
     raise errors.UsageError('--along takes --estimator, --draws, --burn_in, --seed, --json, --out')
   names = [name for value in _ESTIMATOR.value for name in value.split(',') if name]
   if not names:
     raise errors.UsageError("--along wants estimators: variants of the run's experiment, or "
                             'settings, --estimator=digits,gradient=disarm')
-  runs = [load.load(workdir, step) for step in load.steps(workdir)]
-  if len(runs[0].experiment.phases) != 1 or len(runs[0].seeds) != 1:
+  found = [runs.load.load(workdir, step) for step in runs.load.steps(workdir)]
+  if len(found[0].experiment.phases) != 1 or len(found[0].seeds) != 1:
     raise errors.UsageError(f'{workdir}: --along is for runs of one training phase and one seed')
-  entry = registry.load_recorded(runs[0].config['experiment'], workdir / 'config.json')
-  phase, arrays = runs[0].experiment.phases[0], runs[0].dataset.train
+  entry = registry.load_recorded(found[0].config['experiment'], workdir / 'config.json')
+  phase, arrays = found[0].experiment.phases[0], found[0].dataset.train
   key = jax.random.key(_SEED.value)
-  points = [measured.Point(run.step, run.state.params,
-                           phase.batch_at(keys.data(key), arrays, jnp.int32(run.step)))
-            for run in runs]
-  named = measured.estimators(entry, runs[0].config['hyperparameters'], names, points[0].params)
-  rows = measured.measure(named, points, _DRAWS.value or 256, _BURN_IN.value or 0, _SEED.value,
-                          lambda line: print(line, file=sys.stderr, flush=True))
+  points = [measure.along.Point(run.step, run.state.params,
+                                phase.batch_at(keys.data(key), arrays, jnp.int32(run.step)))
+            for run in found]
+  named = measure.along.estimators(entry, found[0].config['hyperparameters'], names,
+                                   points[0].params)
+  rows = measure.along.measure(named, points, _DRAWS.value or 256, _BURN_IN.value or 0, _SEED.value,
+                               lambda line: print(line, file=sys.stderr, flush=True))
   if _JSON.value:
     for row in rows:
-      print(report.along_json(row))
+      print(reports.audit.along_json(row))
   else:
-    print(report.along_table(rows))
+    print(reports.audit.along_table(rows))
   if _OUT.value or not _JSON.value:
-    report.along_picture(rows, out)
+    reports.audit.along_picture(rows, out)
     print(f'\n{out}', file=sys.stderr, flush=True)
 
 

@@ -11,9 +11,8 @@ import pathlib
 
 from absl import flags
 
+from launch import reports, runs
 from launch.cli import app, flags as shared
-from launch.reports import tables
-from launch.runs import score as score_lib
 
 _WORKDIR = shared.workdir('Run directory made by launch.train.')
 _SET = shared.overrides('name=value: a hyperparameter that only the score reads, such as '
@@ -36,17 +35,16 @@ flags.register_validator('sample_space', lambda value: value in _SPACES or ':' i
 def main(argv):
   app.no_arguments(argv)
   workdir = pathlib.Path(_WORKDIR.value)
-  result = score_lib.score(workdir, _CHECKPOINT.value, _DATA_DIR.value, _SAMPLE_SPACE.value,
-                           lambda line: print(line, flush=True), _SET.value, _THOROUGH.value)
-  print(tables.of_result(result), flush=True)
+  result = runs.score.score(workdir, _CHECKPOINT.value, _DATA_DIR.value, _SAMPLE_SPACE.value,
+                            lambda line: print(line, flush=True), _SET.value, _THOROUGH.value)
+  print(reports.tables.of_result(result), flush=True)
   if page := _PAGE.value and app.extra('the page of the run', _page, workdir):
     print(f'page: {page}', flush=True)
   print(json.dumps(result.to_json()), flush=True)
 
 
 def _page(workdir):
-  from launch.reports import report  # after the score is on disk: it loads much
-  return report.of_run(workdir, _DATA_DIR.value)
+  return reports.report.of_run(workdir, _DATA_DIR.value)
 
 
 if __name__ == '__main__':

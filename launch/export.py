@@ -12,15 +12,15 @@ import pathlib
 
 from absl import flags
 
-from gen_models import export, indices
-from launch import errors
+import gen_models as gm
+from gen_models import indices
+from launch import errors, runs
 from launch.cli import app, flags as shared
-from launch.runs import load
 
 _WORKDIR = shared.workdir('Run directory made by launch.train.')
 _OUT = flags.DEFINE_string('out', None, 'A .safetensors: the parameters of all seeds. A .jax: the '
                            'function --what.', required=True)
-_WHAT = flags.DEFINE_enum('what', 'sample', ['sample', *export.QUESTIONS],
+_WHAT = flags.DEFINE_enum('what', 'sample', ['sample', 'features', 'reconstruction', 'classes'],
                           'The function of a .jax: key -> draws, or (key, rows) -> answers.')
 _NUM = flags.DEFINE_integer('num', 64, 'Number of draws, and of rows where a model has to '
                             'know how many, as a variational autoencoder does.', lower_bound=1)
@@ -36,13 +36,13 @@ def main(argv):
   out = pathlib.Path(_OUT.value)
   if out.suffix not in ('.safetensors', '.jax'):
     raise errors.UsageError(f'--out={out}: name a .safetensors (parameters) or a .jax (a function)')
-  run = load.run(_WORKDIR.value, _CHECKPOINT.value, _DATA_DIR.value)
+  run = runs.load.run(_WORKDIR.value, _CHECKPOINT.value, _DATA_DIR.value)
   if out.suffix == '.safetensors':
-    export.to_safetensors(run, out)
+    gm.export.to_safetensors(run, out)
   else:
     indices.check('--replica', _REPLICA.value, len(run.seeds), 'seeds in this run')
-    platforms = export.to_jax(run, out, _WHAT.value, num=_NUM.value, replica=_REPLICA.value,
-                              label=_LABEL.value)
+    platforms = gm.export.to_jax(run, out, _WHAT.value, num=_NUM.value, replica=_REPLICA.value,
+                                 label=_LABEL.value)
     print(f'{_WHAT.value} for {", ".join(platforms)}')
   print(out)
 

@@ -13,13 +13,13 @@ import sys
 from absl import app
 from absl.flags import argparse_flags
 
-from gen_models.data import sources
+import gen_models as gm  # its data, and with them JAX, when they are asked for
 
 
 def main(args: argparse.Namespace) -> int:
   try:
     print(_prepare(args.name, args.data_dir, args.cache_dir))
-  except (ValueError, RuntimeError, sources.MissingData) as error:
+  except (ValueError, RuntimeError, gm.data.MissingData) as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
   return 0
@@ -27,12 +27,12 @@ def main(args: argparse.Namespace) -> int:
 
 def _prepare(name, data_dir, cache_dir):
   """One line that says what stands; ValueError, RuntimeError or MissingData say why not."""
-  sources.check_name(name, sources.names())
+  gm.data.sources.check_name(name, gm.data.names())
   try:
-    return _summary(sources.load(name, data_dir, cache_dir), 'is ready')
-  except sources.MissingData:
-    folder = sources.find_data_dir(data_dir)
-    if sources.PREPARED[name].path(name, folder).exists():
+    return _summary(gm.data.load(name, data_dir, cache_dir), 'is ready')
+  except gm.data.MissingData:
+    folder = gm.data.sources.find_data_dir(data_dir)
+    if gm.data.sources.PREPARED[name].path(name, folder).exists():
       raise  # prepared, but not in a form to read: the message says what to do
   lacking = [module for module in ('tensorflow', 'importlib_resources')
              if importlib.util.find_spec(module) is None]
@@ -43,12 +43,12 @@ def _prepare(name, data_dir, cache_dir):
     _download(name, folder)
   except Exception as error:
     raise RuntimeError(f'cannot download {name}: {" ".join(str(error).split())[:300]}') from error
-  return _summary(sources.load(name, data_dir, cache_dir), f'was prepared in {folder}')
+  return _summary(gm.data.load(name, data_dir, cache_dir), f'was prepared in {folder}')
 
 
 def _download(name, folder):
   import tensorflow_datasets as tfds  # slow to import; here because most calls find the data ready
-  builder = tfds.builder(f'{name}:{sources.PREPARED[name].version}', data_dir=folder,
+  builder = tfds.builder(f'{name}:{gm.data.sources.PREPARED[name].version}', data_dir=folder,
                          file_format='array_record')
   builder.download_and_prepare(file_format='array_record')
 
@@ -61,7 +61,7 @@ def _summary(dataset, what):
 def _parse(argv):
   parser = argparse_flags.ArgumentParser(prog='python -m launch.prepare', description=__doc__,
                                          formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('name', help=f'one of {", ".join(sources.names())}')
+  parser.add_argument('name', help='mnist, fashion_mnist or binarized_mnist')
   parser.add_argument('--data_dir', help='default $TFDS_DATA_DIR, else ~/tensorflow_datasets')
   parser.add_argument('--cache_dir', help='default $XDG_CACHE_HOME/gen_models')
   return parser.parse_args(argv[1:])

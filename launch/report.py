@@ -17,9 +17,8 @@ import pathlib
 
 from absl import flags
 
-from launch import errors
+from launch import errors, reports
 from launch.cli import app, flags as shared
-from launch.reports import report
 
 _WORKDIR = shared.workdir('One run directory: writes its report.html.', required=False)
 _OUT = flags.DEFINE_string('out', 'report.html', 'The page; its files lie beside it in '
@@ -40,13 +39,13 @@ def main(argv):
     raise errors.UsageError('name either directories or --workdir: python -m launch.report DIR '
                             '[DIR ...] --out=report.html, or --workdir=DIR')
   if _WORKDIR.value:
-    print(report.of_run(pathlib.Path(_WORKDIR.value), _DATA_DIR.value))
+    print(reports.report.of_run(pathlib.Path(_WORKDIR.value), _DATA_DIR.value))
     return
   out = pathlib.Path(_OUT.value)
   if out.suffix != '.html':
     raise errors.UsageError(f'--out={out}: name a .html')
-  print(report.of_directories(directories, out, _DATA_DIR.value, _PICTURES.value,
-                              _METRICS.value, _AGAINST.value))
+  print(reports.report.of_directories(directories, out, _DATA_DIR.value, _PICTURES.value,
+                                      _METRICS.value, _AGAINST.value))
 
 
 if __name__ == '__main__':

@@ -14,9 +14,8 @@ import shlex
 from absl import flags
 
 from gen_models import files
-from launch import errors
+from launch import errors, reports
 from launch.cli import app, registry
-from launch.reports import documents, swept, tables
 from launch.runs import result as result_lib
 from launch.runs.result import Result
 
@@ -33,10 +32,10 @@ _SCORE = flags.DEFINE_multi_string('score', [], 'A score to keep of every point 
 
 def main(argv):
   app.no_arguments(argv)
-  if not (tables.ROOT / 'setup.cfg').exists():
-    raise errors.UsageError(f'{tables.ROOT} is not a checkout of the repository, in which results '
-                            'are kept')
-  tables.RESULTS.mkdir(exist_ok=True)
+  if not (reports.tables.ROOT / 'setup.cfg').exists():
+    raise errors.UsageError(f'{reports.tables.ROOT} is not a checkout of the repository, in which '
+                            'results are kept')
+  reports.tables.RESULTS.mkdir(exist_ok=True)
   if _SCORE.value and not _SWEEP.value:
     raise errors.UsageError('--score is of the points of a --sweep=DIR')
   add(_ADD.value)
@@ -44,9 +43,9 @@ def main(argv):
     keep_story(pathlib.Path(directory))
   if _SWEEP.value:
     keep_sweep(pathlib.Path(_SWEEP.value), _SCORE.value)
-  files.write_text(tables.ROOT / 'RESULTS.md', documents.results())
-  readme = tables.ROOT / 'README.md'
-  files.write_text(readme, documents.insert(files.read_text(readme)))
+  files.write_text(reports.tables.ROOT / 'RESULTS.md', reports.documents.results())
+  readme = reports.tables.ROOT / 'README.md'
+  files.write_text(readme, reports.documents.insert(files.read_text(readme)))
 
 
 def add(directories) -> None:
@@ -75,24 +74,25 @@ def add(directories) -> None:
     added.setdefault((result.experiment, result.variant), []).append(result)
   for (experiment, variant), results in added.items():
     kept = keep(result_lib.merge(results))  # refuses a variant that does not exist
-    files.write_json(tables.RESULTS / f'{experiment}-{variant or "defaults"}.json',
+    files.write_json(reports.tables.RESULTS / f'{experiment}-{variant or "defaults"}.json',
                      kept.to_json())
 
 
 def keep_story(directory: pathlib.Path) -> None:
   """table.json with how it was made, and story.png, under the name of the experiment."""
   rows = files.read_json(directory / 'table.json')
-  lines = tables.story_lines(rows)
+  lines = reports.tables.story_lines(rows)
   name = f'story_{lines[0].result.dataset}'
   if name not in registry.stories():  # it becomes the name of a file
     raise errors.UsageError(f'{directory / "table.json"}: there is no {name}')
   for row, line in zip(rows, lines, strict=True):
     row |= {'made': _made(result_lib.read(directory / line.name / 'result.json'))}
   seeds = lines[0].result.seeds
-  files.write_json(tables.RESULTS / f'{name}.json', {
+  files.write_json(reports.tables.RESULTS / f'{name}.json', {
     'command': f'python -m launch.story --story={name} --workdir=runs/{name} --seed={seeds[0]} '
                f'--seeds={len(seeds)}', 'rows': rows})
-  files.write_bytes(tables.RESULTS / f'{name}.png', files.read_bytes(directory / 'story.png'))
+  files.write_bytes(reports.tables.RESULTS / f'{name}.png',
+                    files.read_bytes(directory / 'story.png'))
 
 
 def keep_sweep(directory: pathlib.Path, scores) -> None:
@@ -106,8 +106,8 @@ def keep_sweep(directory: pathlib.Path, scores) -> None:
     raise errors.UsageError(f'--sweep={directory}: a sweep is kept under the name of its '
                             'directory, which has small letters, digits and _ and is no '
                             f'experiment: {name!r}')
-  files.write_json(tables.RESULTS / f'sweep_{name}.json',
-                   swept.to_json(swept.gather(directory, scores)))
+  files.write_json(reports.tables.RESULTS / f'sweep_{name}.json',
+                   reports.swept.to_json(reports.swept.gather(directory, scores)))
 
 
 def _made(result: Result) -> dict:
@@ -127,7 +127,7 @@ def keep(result: Result) -> Result:
     for seed in result.score.per_seed))
   return dataclasses.replace(
     result, score=score, made=_made(result), trained=None, environment=None,
-    command=tables.train_command(result))
+    command=reports.tables.train_command(result))
 
 
 # What is kept of a seed besides its likelihood and its other scores.

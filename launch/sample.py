@@ -17,9 +17,8 @@ import numpy as np
 from absl import flags
 
 from gen_models import files, indices
-from launch import errors
+from launch import errors, runs
 from launch.cli import app, flags as shared
-from launch.runs import draws, load, pictures, rows as rows_lib
 
 _WORKDIR = shared.workdir('Run directory made by launch.train.')
 _NUM = flags.DEFINE_integer('num', 64, 'Number of draws. Of more than 5000 the first ones do '
@@ -53,7 +52,7 @@ def main(argv):
   out = pathlib.Path(_OUT.value)
   if out.suffix not in ('.png', '.npz'):
     raise errors.UsageError(f'--out={out}: name a .png (a grid) or a .npz (arrays)')
-  run = load.run(_WORKDIR.value, _CHECKPOINT.value, _DATA_DIR.value)
+  run = runs.load.run(_WORKDIR.value, _CHECKPOINT.value, _DATA_DIR.value)
   indices.check('--replica', _REPLICA.value, run.config['seeds'], 'seeds in this run')
   if run.experiment.sample is None:
     raise errors.UsageError(f'{run.config["experiment"]} trains no model that draws')
@@ -63,18 +62,18 @@ def main(argv):
     with files.replacing(out, binary=True) as file:
       np.savez_compressed(file, draws=samples.draws, means=samples.means)
   else:
-    pictures.write_png(_picture(samples, run.spec), out)
+    runs.pictures.write_png(_picture(samples, run.spec), out)
   print(out)
 
 
 def _picture(samples, spec):
   """A grid of images; of other rows a raster, a sequence logo or colours."""
   if spec.is_image:
-    return pictures.square(samples.means, _COLUMNS.value)
+    return runs.pictures.square(samples.means, _COLUMNS.value)
   if _COLUMNS.value is not None:
     raise errors.UsageError(f'--columns are those of a grid of images, and rows of {spec.name} are '
                             'none: leave it out')
-  return pictures.chart(samples.draws, spec, 'draws of the model')
+  return runs.pictures.chart(samples.draws, spec, 'draws of the model')
 
 
 def _samples(run):
@@ -87,15 +86,15 @@ def _samples(run):
     if wrong := [name for name, was_given in given.items() if was_given]:
       raise errors.UsageError(f'--clamp and {wrong[0]}: a draw is conditioned on values alone; '
                               'give one of the two')
-    rows = rows_lib.read(f'npz:{_CLAMP.value}', run.spec, '--clamp')
-    return draws.clamped(run, _NUM.value, rows, num_steps=_STEPS.value, **options)
+    rows = runs.rows.read(f'npz:{_CLAMP.value}', run.spec, '--clamp')
+    return runs.draws.clamped(run, _NUM.value, rows, num_steps=_STEPS.value, **options)
   chains = None
   if _STEPS.value is not None or _TEMPERATURE.value != 1 or persistent:
-    chains = draws.Chains(_STEPS.value or 1000, _TEMPERATURE.value, persistent)
+    chains = runs.draws.Chains(_STEPS.value or 1000, _TEMPERATURE.value, persistent)
     start = 'the chains of training' if persistent else 'the biases'
     print(f'{chains.num_steps} Gibbs steps from {start}'
           + (f' at temperature {chains.temperature:g}' if chains.temperature != 1 else ''))
-  return draws.draw(run, _NUM.value, label=_LABEL.value, chains=chains, **options)
+  return runs.draws.draw(run, _NUM.value, label=_LABEL.value, chains=chains, **options)
 
 
 if __name__ == '__main__':

@@ -19,11 +19,9 @@ import sys
 from absl import flags
 
 from gen_models import files
-from launch import errors
+from launch import errors, reports, runs
 from launch.cli import app, flags as shared, stories
 from launch.processes import child
-from launch.reports import comparison, tables
-from launch.runs import numbers, result as result_lib
 
 _WORKDIR = shared.workdir('Directory of the story: created, or resumed if it exists.')
 _STORY = flags.DEFINE_string('story', 'story_digits', 'Name of a file in experiments/, or a path.')
@@ -45,14 +43,14 @@ def main(argv):
                               + errors.near(family, list(story.families)))
   for family in _ONLY.value or story.families:
     launch(story, family, workdir / family)
-  lines = [tables.Line(family, result_lib.read(workdir / family / 'result.json'))
+  lines = [reports.tables.Line(family, runs.result.read(workdir / family / 'result.json'))
            for family in story.families if (workdir / family / 'result.json').exists()]
-  files.write_json(workdir / 'table.json', [comparison.row(*line) for line in lines])
-  picture = app.extra('the picture of the families', comparison.picture, workdir,
+  files.write_json(workdir / 'table.json', [reports.comparison.row(*line) for line in lines])
+  picture = app.extra('the picture of the families', reports.comparison.picture, workdir,
                       [line.name for line in lines], workdir / 'story.png')
-  page = app.extra('the page of the story', comparison.write, workdir, story.name, lines,
+  page = app.extra('the page of the story', reports.comparison.write, workdir, story.name, lines,
                    story.doc)
-  print(numbers.plain(tables.text(tables.story_cells(lines, every=True))))
+  print(runs.numbers.plain(reports.tables.text(reports.tables.story_cells(lines, every=True))))
   print('\n'.join(str(path) for path in (workdir / 'table.json', page, picture) if path))
 
 

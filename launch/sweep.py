@@ -26,10 +26,9 @@ import sys
 from absl import flags
 
 from gen_models import indices
-from launch import backends, errors
+from launch import backends, errors, sweeps
 from launch.cli import app, console, flags as shared, hyperparameters, registry
 from launch.processes import distributed
-from launch.sweeps import plan, runner
 
 _EXPERIMENT = shared.experiment()
 _ESTIMATOR = shared.estimator()
@@ -74,7 +73,7 @@ def main(argv):
                             'processes share it by --programs, not by GEN_MODELS_DISTRIBUTED')
   entry = registry.load(_EXPERIMENT.value, _ESTIMATOR.value)
   searched = _SEARCH.value != 'grid'
-  axes = plan.axes(entry, _SET.value, ranges=searched)
+  axes = sweeps.plan.axes(entry, _SET.value, ranges=searched)
   variants = _variants(entry)
   seeds = range(_SEED.value, _SEED.value + _SEEDS.value)
   # What all points share is no part of their names.
@@ -82,7 +81,7 @@ def main(argv):
   axes = {k: v for k, v in axes.items() if k not in fixed}
   if searched and not axes:
     raise errors.UsageError(f'--search={_SEARCH.value} needs --set=name=low..high, or =a,b,c')
-  sweep = runner.Sweep(
+  sweep = sweeps.runner.Sweep(
     entry, pathlib.Path(_WORKDIR.value), data_dir=_DATA_DIR.value,
     sequential={'auto': None, 'vmap': False, 'sequential': True}[_REPLICAS.value],
     max_replicas=_MAX_REPLICAS.value, save_minutes=_SAVE_MINUTES.value,
@@ -92,16 +91,15 @@ def main(argv):
     if elsewhere:
       # One search is one task: what it asks for next depends on what it has seen.
       sys.exit(backends.submit(backends.command('launch.sweep'), _WORKDIR.value))
-    from launch.sweeps import search  # optuna is an extra
     if not backends.DRY_RUN.value:
       console.record(_WORKDIR.value)
-    done = search.run(sweep, variants, axes, fixed, seeds, trials=_TRIALS.value,
-                      batch=_BATCH.value, seed=_SEARCH_SEED.value,
-                      dry_run=backends.DRY_RUN.value)
+    done = sweeps.search.run(sweep, variants, axes, fixed, seeds, trials=_TRIALS.value,
+                             batch=_BATCH.value, seed=_SEARCH_SEED.value,
+                             dry_run=backends.DRY_RUN.value)
   else:
-    choices = list(plan.draws(axes, _TRIALS.value, _SEARCH_SEED.value) if searched
-                   else plan.grid(axes))
-    points = plan.points(entry, variants, choices, seeds, fixed)
+    choices = list(sweeps.plan.draws(axes, _TRIALS.value, _SEARCH_SEED.value) if searched
+                   else sweeps.plan.grid(axes))
+    points = sweeps.plan.points(entry, variants, choices, seeds, fixed)
     programs = sweep.programs(points)
     print(sweep.describe(programs), flush=True)
     if elsewhere:

@@ -16,10 +16,9 @@ import sys
 
 from absl import flags
 
-from launch import backends
+from launch import backends, reports, runs
 from launch.cli import app, console, flags as shared, hyperparameters, jax_setup, registry
 from launch.processes import distributed, supervisor
-from launch.runs import directory as rundir, warm_start
 
 _EXPERIMENT = shared.experiment()
 _VARIANT = shared.variant()
@@ -54,37 +53,35 @@ def main(argv):
   if not elsewhere:
     jax_setup.setup()
     distributed.join()
-  rundir.remember_data(pathlib.Path(_WORKDIR.value))
+  runs.directory.remember_data(pathlib.Path(_WORKDIR.value))
   entry = registry.load(_EXPERIMENT.value, _ESTIMATOR.value)
   values = hyperparameters.resolve(entry, _VARIANT.value, _SET.value)
   entry.experiment(**values)  # raises where the values themselves are wrong
   workdir = pathlib.Path(_WORKDIR.value)
-  config = rundir.configuration(entry, _VARIANT.value, values, _SEED.value, _SEEDS.value)
+  config = runs.directory.configuration(entry, _VARIANT.value, values, _SEED.value, _SEEDS.value)
   if elsewhere:
     if (workdir / 'config.json').exists():
-      if _FROM.value and (origin_there := rundir.read_config(workdir).get('from')):
+      if _FROM.value and (origin_there := runs.directory.read_config(workdir).get('from')):
         config['from'] = origin_there  # compared where the run is resumed
       # Another run is refused now, not in the queue.
-      rundir.claim(workdir, config, _ACCEPT_CODE.value)
+      runs.directory.claim(workdir, config, _ACCEPT_CODE.value)
     elif _FROM.value and backends.WHERE.value == 'slurm':  # its jobs see the files of this machine
-      rundir.read_config(pathlib.Path(_FROM.value))
+      runs.directory.read_config(pathlib.Path(_FROM.value))
     sys.exit(backends.submit(backends.command('launch.train'), workdir))
-  # Errors of the command are reported before the directory is claimed for it; and bad flags were
-  # answered before anything slow is loaded.
-  from launch.runs import training
-  experiment, dataset = training.prepare(entry, config, _DATA_DIR.value,
-                                         limit=training.HEAD if _STREAM.value else None)
+  # Errors of the command are reported before the directory is claimed for it.
+  experiment, dataset = runs.training.prepare(
+    entry, config, _DATA_DIR.value, limit=runs.training.HEAD if _STREAM.value else None)
   # Of several processes only the first writes files and prints.
-  lock = (rundir.lock(workdir) if distributed.is_first()
+  lock = (runs.directory.lock(workdir) if distributed.is_first()
           else contextlib.nullcontext(lambda: None))
   with lock as require:
     if _FROM.value:
-      config['from'] = warm_start.find(pathlib.Path(_FROM.value), workdir, config, experiment,
-                                       dataset.train)
-    begun = distributed.is_first() and rundir.claim(workdir, config, _ACCEPT_CODE.value)
-    remark = rundir.other_devices(workdir) if begun else None
+      config['from'] = runs.warm_start.find(pathlib.Path(_FROM.value), workdir, config,
+                                            experiment, dataset.train)
+    begun = distributed.is_first() and runs.directory.claim(workdir, config, _ACCEPT_CODE.value)
+    remark = runs.directory.other_devices(workdir) if begun else None
     if distributed.is_first():
-      rundir.record_start(workdir)
+      runs.directory.record_start(workdir)
       console.record(workdir)
       if not begun:
         for line in dataset.remarks:
@@ -106,8 +103,7 @@ def main(argv):
 
 
 def _page(workdir):
-  from launch.reports import report  # imports what draws, which training has no use for
-  return report.of_run(workdir, _DATA_DIR.value)
+  return reports.report.of_run(workdir, _DATA_DIR.value)
 
 
 def _page_separately(workdir):
@@ -123,14 +119,13 @@ def train(experiment, dataset, config, workdir, begun, remark, require):
   from gen_models.training import keys, loop, parallel
   from gen_models.training.hooks import Hooks
   from gen_models.training.record import Diverged
-  from launch.runs import training
 
   stream = data.source(experiment.dataset, _DATA_DIR.value) if _STREAM.value else None
   key = keys.of_run(config['seed'], config['seeds'])
-  checkpoints = rundir.open_checkpoints(workdir, config, experiment,
-                                        save_interval_minutes=_SAVE_MINUTES.value, require=require)
+  checkpoints = runs.directory.open_checkpoints(
+    workdir, config, experiment, save_interval_minutes=_SAVE_MINUTES.value, require=require)
   with checkpoints:
-    start = training.start(experiment, dataset.train, key, config, checkpoints)
+    start = runs.training.start(experiment, dataset.train, key, config, checkpoints)
     step = start[1] if start else 0
     if distributed.is_first() and (begun or start):
       print(f'resuming {workdir} at step {step}', flush=True)
@@ -145,15 +140,15 @@ def train(experiment, dataset, config, workdir, begun, remark, require):
       with stop as should_stop:
         return fit(hooks=Hooks(on_metrics=lambda step, values: distributed.heartbeat(step),
                                should_stop=should_stop))
-    reporting = training.reporting(experiment, config, workdir, step,
-                                   on_step=distributed.heartbeat)
+    reporting = runs.training.reporting(experiment, config, workdir, step,
+                                        on_step=distributed.heartbeat)
     with stop as should_stop, reporting as hooks:
       try:
         return fit(hooks=hooks._replace(should_stop=should_stop))
       except Diverged as e:
         checkpoints.wait()  # what it offers may be under way
         mine = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
-        raise Diverged(f'{e}:\n{warm_start.offer(config, workdir, mine)}') from e
+        raise Diverged(f'{e}:\n{runs.warm_start.offer(config, workdir, mine)}') from e
 
 
 if __name__ == '__main__':

@@ -15,7 +15,7 @@ import pytest
 import gen_models as gm
 from gen_models.models import gan, gibbs, rbm
 from launch.runs.load import Run
-from tests.launch.commands import refused, run as command
+from tests.launch.commands import ROOT, refused, run as command
 from tests.launch.standing import standing
 
 PARAMS = rbm.init(jax.random.key(0), 6, 3, jnp.full(6, 0.3))
@@ -190,3 +190,9 @@ def test_a_part_that_other_platforms_lack_leaves_the_first(tmp_path, monkeypatch
   monkeypatch.setattr(export, 'export', only_alone)
   assert gm.export.write(jnp.sin, tmp_path / 'a.jax', gm.export.rows(2)) == ('cpu',)
   assert gm.export.from_jax(pathlib.Path(tmp_path / 'a.jax'))(jnp.zeros((3, 2))).shape == (3, 2)
+
+
+def test_the_command_offers_every_function_that_is_exported():
+  # Written out there, because --help is answered without JAX.
+  command = (ROOT / 'launch' / 'export.py').read_text()
+  assert repr(['sample', *gm.export.QUESTIONS]) in command

@@ -173,6 +173,44 @@ def test_no_two_files_of_launch_import_each_other_in_a_circle():
     walk(name, ())
 
 
+class WithoutFunctions(ast.NodeTransformer):
+  """Leaves of a module what runs when it is imported."""
+
+  def visit_FunctionDef(self, node):
+    return ast.Pass()
+
+  def visit_If(self, node):
+    return ast.Pass() if ast.unparse(node.test) == 'TYPE_CHECKING' else node
+
+
+def loaded_at_once(name: str) -> set[str]:
+  """Full names of all modules that are loaded with a module of ours.
+
+  They are what it imports outside of functions, what that imports there, and the packages that all
+  of them lie in.
+  """
+  found, waiting = set(), [name]
+  while waiting:
+    name = waiting.pop()
+    if name in found:
+      continue
+    found.add(name)
+    if name.split('.')[0] in OURS:
+      path = ROOT / name.replace('.', '/')
+      path = path / '__init__.py' if path.is_dir() else path.with_suffix('.py')
+      waiting += imports(ast.unparse(WithoutFunctions().visit(ast.parse(path.read_text()))))
+      waiting += [name.rpartition('.')[0]] * ('.' in name)
+  return found
+
+
+def test_a_command_answers_help_and_wrong_flags_without_jax():
+  slow = {'jax', 'flax', 'optax', 'orbax', 'scipy', 'sklearn', 'matplotlib'}
+  for path in (ROOT / 'launch').glob('[a-z]*.py'):
+    found = loaded_at_once(f'launch.{path.stem}')
+    assert not slow & {name.split('.')[0] for name in found}, path
+  assert slow & {name.split('.')[0] for name in loaded_at_once('launch.runs.load')}
+
+
 @pytest.mark.parametrize('line, name', [
   ('from gen_models import estimators', 'gen_models.estimators'),
   ('from gen_models.estimators import contrastive', 'gen_models.estimators.contrastive'),

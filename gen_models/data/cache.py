@@ -22,7 +22,7 @@ def root(cache_dir: str | os.PathLike | None = None) -> pathlib.Path:
   """The directory given, else $XDG_CACHE_HOME/gen_models, else ~/.cache/gen_models."""
   if cache_dir:
     return pathlib.Path(cache_dir).expanduser()
-  return pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'gen_models'
+  return files.cache_directory()
 
 
 def read(folder: pathlib.Path, origin: dict | None) -> dict[str, np.ndarray] | None:

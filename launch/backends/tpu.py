@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
+from gen_models import files
 from launch import errors
 from launch.backends import gcloud_schema, shell, tpu_slices
 from launch.cli import environment
@@ -179,8 +180,7 @@ def plan(command, workdir: str, options: Options, *, env=None) -> Plan:
   def ssh(worker, text):
     return on('tpu-vm', 'ssh', name, *place, f'--worker={worker}', f'--command={text}')
 
-  cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
-  archive = cache / 'gen_models' / 'tpu' / name
+  archive = files.cache_directory() / 'tpu' / name
   fetch = [] if shared else [ssh(0, _PACK), on('tpu-vm', 'scp', f'{name}:gen_models/run.tar.gz',
                                                str(archive / 'run.tar.gz'), *place, '--worker=0')]
   return Plan(

@@ -12,6 +12,7 @@ from typing import Any
 
 from absl import logging
 
+from gen_models import files
 from launch import errors
 from launch.cli import environment
 
@@ -80,9 +81,8 @@ def _cache() -> str | None:
   """The directory of compiled programs, None where there can be none."""
   why, cache = 'there is no home directory', None
   try:
-    cache = os.environ.get('JAX_COMPILATION_CACHE_DIR') or str(
-      pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
-      / 'gen_models' / 'jax')
+    cache = (os.environ.get('JAX_COMPILATION_CACHE_DIR')
+             or str(files.cache_directory() / 'jax'))
     pathlib.Path(cache).mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=cache).close()
     return cache

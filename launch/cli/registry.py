@@ -10,12 +10,14 @@ import importlib
 import pathlib
 import pkgutil
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import experiments
-from gen_models.experiment import Published
-from launch.cli import estimators, references, user_files
+from launch.cli import references, user_files
 from launch.errors import UsageError, near
+
+if TYPE_CHECKING:
+  from gen_models.experiment import Published
 
 
 class Entry(NamedTuple):
@@ -37,7 +39,7 @@ class Entry(NamedTuple):
   variants: dict[str, dict[str, Any]]
   doc: str
   code: dict[str, str] = {}
-  published: dict[str, Published] = {}
+  published: 'dict[str, Published]' = {}
   estimator: str | None = None
   scoring: tuple[str, ...] = ()
 
@@ -100,6 +102,7 @@ def load_recorded(name: str, where: pathlib.Path, estimator: str | None = None) 
 
 def _with_estimator(entry: Entry, reference: references.Reference) -> Entry:
   """The experiment with the estimator `path.py:name` in the place of its own."""
+  from launch.cli import estimators  # late: a command answers to bad flags before JAX is loaded
   @functools.wraps(entry.experiment)
   def experiment(**values):
     built = entry.experiment(**values)
