@@ -9,8 +9,11 @@ from collections.abc import Sequence
 
 from absl import flags
 
+import experiments
+import gen_models
+import launch
 from launch import errors
-from launch.cli import app, flags as shared, hyperparameters, registry, stories
+from launch.cli import app, flags as shared, hyperparameters, registry, stories, text_cache
 
 _EXPERIMENT = flags.DEFINE_string('experiment', None, 'Only this one, with its whole docstring.')
 _SET = shared.overrides('name=value: checked, and shown in the place of the default; with '
@@ -24,12 +27,19 @@ def main(argv):
   else:
     if _SET.value:
       raise errors.UsageError(f'--set={_SET.value[0]} is for one experiment: give --experiment')
-    print('\n\n'.join(describe(registry.load(name)) for name in registry.names()))
-    print('\nstories (python -m launch.story --story=name)')
-    for name in registry.stories():
-      families = stories.load(name).families
-      print(f'  {name}  ' + ', '.join(f'{family}: {" ".join(filter(None, made))}'
-                                      for family, made in families.items()))
+    sources = [*experiments.__path__, *gen_models.__path__, *launch.__path__]
+    print(text_cache.text('list', sources, everything))
+
+
+def everything() -> str:
+  """All experiments and stories that come with the project, as text."""
+  parts = [describe(registry.load(name)) + '\n' for name in registry.names()]
+  parts.append('stories (python -m launch.story --story=name)')
+  for name in registry.stories():
+    families = stories.load(name).families
+    parts.append(f'  {name}  ' + ', '.join(f'{family}: {" ".join(filter(None, made))}'
+                                           for family, made in families.items()))
+  return '\n'.join(parts)
 
 
 def describe(entry: registry.Entry, whole: bool = False, overrides: Sequence[str] = ()) -> str:

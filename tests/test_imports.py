@@ -1,6 +1,7 @@
 """Imports point one way. The law is the table below; the imports are read, not run."""
 
 import ast
+import importlib
 import pathlib
 import re
 
@@ -201,6 +202,12 @@ def loaded_at_once(name: str) -> set[str]:
       waiting += imports(ast.unparse(WithoutFunctions().visit(ast.parse(path.read_text()))))
       waiting += [name.rpartition('.')[0]] * ('.' in name)
   return found
+
+
+@pytest.mark.parametrize('package', ['measure', 'reports', 'runs', 'sweeps'])
+def test_a_package_of_launch_offers_all_its_modules(package):
+  modules = {path.stem for path in (ROOT / 'launch' / package).glob('*.py')} - {'__init__'}
+  assert set(importlib.import_module(f'launch.{package}').__all__) == modules
 
 
 def test_a_command_answers_help_and_wrong_flags_without_jax():
