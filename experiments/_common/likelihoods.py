@@ -17,6 +17,7 @@ from gen_models.models import counts, families, levels
 Name = Literal['bernoulli', 'gaussian', 'gaussian_fixed', 'continuous_bernoulli',
                'discretised_logistic', 'beta_binomial', 'categorical', 'poisson',
                'negative_binomial']
+Channels = Literal['coupled', 'independent']  # given z and the component of their mixture
 OF_VIEW = {  # binarisation -> what it is of, likelihoods
   'counts': ('counts', ('poisson', 'negative_binomial')),
   'levels': ('levels', ('discretised_logistic', 'beta_binomial')),
@@ -41,8 +42,8 @@ def require(spec: data.Spec, binarisation: str, likelihood: str) -> None:
                        'does not have: --set=likelihood=gaussian')
 
 
-def by_name(spec: data.Spec, likelihood: str, scale: Any = 0.1,
-            components: int | None = None) -> families.Family:
+def by_name(spec: data.Spec, likelihood: str, scale: Any = 0.1, components: int | None = None,
+            channels: Channels | None = None) -> families.Family:
   """The family that `likelihood` names.
 
   Args:
@@ -50,19 +51,24 @@ def by_name(spec: data.Spec, likelihood: str, scale: Any = 0.1,
     likelihood: one of Name.
     scale: of gaussian_fixed, and the least of gaussian.
     components: of discretised_logistic; None for 5.
+    channels: whether those of a pixel are coupled, of discretised_logistic; None for coupled.
 
   Raises:
-    ValueError: components of a likelihood that has none.
+    ValueError: components or channels of a likelihood that has none, or of data in one channel.
   """
-  if components is not None and likelihood != 'discretised_logistic':
-    raise ValueError(f'likelihood_components={components} is read with '
-                     'likelihood=discretised_logistic only')
+  for name, value in (('likelihood_components', components), ('likelihood_channels', channels)):
+    if value is not None and likelihood != 'discretised_logistic':
+      raise ValueError(f'{name}={value} is read with likelihood=discretised_logistic only')
+  if channels is not None and channels_of(spec) == 1:
+    raise ValueError(f'likelihood_channels={channels} is of colour, and data set {spec.name} has '
+                     'one channel: leave it out')
   return {
     'bernoulli': lambda: families.BINARY, 'gaussian': lambda: families.gaussian(floor=scale),
     'gaussian_fixed': lambda: families.gaussian(scale),
     'continuous_bernoulli': lambda: families.CONTINUOUS_BERNOULLI,
     'discretised_logistic': lambda: levels.discretised_logistic(
-      spec.levels, components or levels.COMPONENTS, channels_of(spec)),
+      spec.levels, components or levels.COMPONENTS, channels_of(spec),
+      coupled=channels != 'independent'),
     'beta_binomial': lambda: levels.beta_binomial(spec.levels),
     'categorical': lambda: families.categorical(spec.levels),
     'poisson': lambda: counts.POISSON, 'negative_binomial': lambda: counts.NEGATIVE_BINOMIAL,

@@ -7,8 +7,10 @@
 
 the second a binomial distribution whose probability is itself drawn from Beta(a, b). Both are
 probabilities of whole levels, not densities, and have no KL in closed form. The channels of a pixel
-share the component of the mixture, and are independent given it; the published form also lets the
-mean of green depend on red, and that of blue on both, with which E[x] has no closed form.
+share the component of the mixture, and within it the mean of a channel depends on the values of
+those before it, that of green on red, that of blue on both:
+
+  m_ci = m0_ci + sum_{j < i} a_cij (x_j - 1/2),    -1 < a_cij < 1.
 
 Scales of logistics lie between exp(-7) / 2 and exp(7) / 2, and log a and log b between -7 and 9, so
 that nothing an untrained network says overflows.
@@ -16,13 +18,15 @@ that nothing an untrained network says overflows.
 Salimans, Karpathy, Chen & Kingma (2017), PixelCNN++; Townsend, Bird & Barber (2019), Practical
 lossless compression with latent variables using bits back coding, has the second.
 
-Axis suffixes: D values, P pixels of C channels each, K components, O outputs. Nats.
+Axis suffixes: D values, P pixels of C channels each, K components, O outputs, S states of some
+channels. Nats.
 """
 
 import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.scipy.special import gammaln
 
@@ -33,70 +37,139 @@ _SCALES, _FIRST_SCALE, _SPREAD = 7.0, -2.0, 0.5
 _LEAST_LOG, _MOST_LOG = -7.0, 9.0  # of a and b
 _LEAST_MEAN = 2e-3  # of the outputs of an untrained network
 _STIRLING = 8.0
+_MOST_STATES = 1000  # of the channels before the last, up to which E[x] sums over them
 
 
-def discretised_logistic(levels: int, components: int = COMPONENTS, channels: int = 1) -> Family:
-  """A mixture of logistic distributions, each cut into levels; 3 K outputs a value.
+def discretised_logistic(levels: int, components: int = COMPONENTS, channels: int = 1,
+                         coupled: bool = True) -> Family:
+  """A mixture of logistic distributions, each cut into levels.
 
-  They are K log-odds, K means, as in the paper of x in [-1, 1], and K log-scales. The log-odds of a
-  pixel are the sums of those of its channels.
+  3 K outputs a value: K log-odds, K means, as in the paper of x in [-1, 1], and K log-scales; the
+  log-odds of a pixel are the sums of those of its channels. Coupled channels have K (C - 1) / 2
+  more a value, rounded up, whose tanh are the a_cij of a pixel in the order of the rows of a; of an
+  even C some are left over. One channel is the same with and without.
+
+  E[x] of coupled channels is a sum over all values of the earlier channels where there are few, as
+  of 17 levels in three colours. Of 256 levels `mean` is the centre of the draws: it sets earlier
+  channels to their expectations, channel by channel within each component. That is E[x] so far as
+  the expected level is linear in m: where neither tail of a logistic reaches below 0 or above 1.
 
   Args:
     levels: n, the largest level.
     components: K.
     channels: C; values of one pixel are consecutive.
+    coupled: whether later channels depend on earlier ones within a component.
 
   Raises:
-    ValueError: any of them is less than 1.
+    ValueError: any number is less than 1.
   """
   for name, least in (('levels', levels), ('components', components), ('channels', channels)):
     if least < 1:
       raise ValueError(f'{name} must be at least 1, got {least}')
   half = 0.5 / levels
+  coupled = coupled and channels > 1
+  blocks = 3 + (channels // 2 if coupled else 0)  # outputs of a value and component
 
   def split(outputs):
-    """log pi [.., K, P, 1], m and log s [.., K, P, C], in the units of x."""
-    if outputs.shape[-1] % (3 * components * channels):
-      raise ValueError(f'{outputs.shape[-1]} outputs are no whole pixels of {channels} channels, '
-                       f'3 x {components} for each')
-    logits, m, t = jnp.moveaxis(
-      outputs.reshape(*outputs.shape[:-1], 3, components, -1, channels), -4, 0)
-    log_pi = jax.nn.log_softmax(jnp.sum(logits, axis=-1, keepdims=True), axis=-3)
-    return log_pi, (1 + m) / 2, jnp.clip(t, -_SCALES, _SCALES) - math.log(2)
+    """log pi [.., K, P, 1], m0 and log s [.., K, P, C], in the units of x, and a [.., K, P, C, C].
 
-  def log_prob(outputs, x):
-    log_pi, m, log_s = split(outputs)
-    x = x.reshape(*x.shape[:-1], 1, -1, channels)
+    a is None where channels are not coupled.
+    """
+    if outputs.shape[-1] % (blocks * components * channels):
+      raise ValueError(f'{outputs.shape[-1]} outputs are no whole pixels of {channels} channels, '
+                       f'{blocks} x {components} for each')
+    logits, m, t, *rest = jnp.moveaxis(
+      outputs.reshape(*outputs.shape[:-1], blocks, components, -1, channels), -4, 0)
+    log_pi = jax.nn.log_softmax(jnp.sum(logits, axis=-1, keepdims=True), axis=-3)
+    m, log_s = (1 + m) / 2, jnp.clip(t, -_SCALES, _SCALES) - math.log(2)
+    if not coupled:
+      return log_pi, m, log_s, None
+    rows, columns = np.tril_indices(channels, -1)
+    a = jnp.zeros((*m.shape, channels)).at[..., rows, columns].set(
+      jnp.tanh(jnp.concatenate(rest, axis=-1)[..., :len(rows)]))
+    return log_pi, m, log_s, a
+
+  def shift(a_i, x):
+    """What the channels before i, x [.., i], add to the mean of i; a_i [.., C] is its row."""
+    return jnp.sum(a_i[..., :x.shape[-1]] * (x - 0.5), axis=-1)
+
+  def log_levels(m, log_s, x):
+    """log p(x) of each value given its component."""
     above, below = ((x + side * half - m) * jnp.exp(-log_s) for side in (1, -1))
     lowest, highest = x < half, x > 1 - half
     # sigma(u) - sigma(v) = sigma(u) sigma(-v) (1 - exp(v - u)), and u - v depends on s only.
     between = jnp.log(-jnp.expm1(-2 * half * jnp.exp(-log_s)))
-    log_p = (jnp.where(highest, 0.0, jax.nn.log_sigmoid(above))
-             + jnp.where(lowest, 0.0, jax.nn.log_sigmoid(-below))
-             + jnp.where(lowest | highest, 0.0, between))
-    of_components = log_pi[..., 0] + jnp.sum(log_p, axis=-1)
+    return (jnp.where(highest, 0.0, jax.nn.log_sigmoid(above))
+            + jnp.where(lowest, 0.0, jax.nn.log_sigmoid(-below))
+            + jnp.where(lowest | highest, 0.0, between))
+
+  def log_prob(outputs, x):
+    log_pi, m, log_s, a = split(outputs)
+    x = x.reshape(*x.shape[:-1], 1, -1, channels)
+    if a is not None:
+      m = m + jnp.einsum('...ij,...j->...i', a, x - 0.5)
+    of_components = log_pi[..., 0] + jnp.sum(log_levels(m, log_s, x), axis=-1)
     return jnp.sum(jax.nn.logsumexp(of_components, axis=-2), axis=-1)
 
-  def mean(outputs):
-    log_pi, m, log_s = split(outputs)
-
-    def add(i, total):  # E[k] = P(k > 0) + .. + P(k > n - 1)
+  def expected(m, log_s):
+    """E[k] = P(k > 0) + .. + P(k > n - 1) of single logistics."""
+    def add(i, total):
       edge = (jnp.float32(i) + 0.5) / levels
       return total + jax.nn.sigmoid((m - edge) * jnp.exp(-log_s))
 
-    total = lax.fori_loop(0, levels, add, jnp.zeros_like(m))
+    return lax.fori_loop(0, levels, add, jnp.zeros_like(m))
+
+  def expected_given(m, log_s, a, i):
+    """E[k_i] in each component, the sum over all values of the channels before it; [.., K, P]."""
+    def add(total, x_i):
+      x = jnp.broadcast_to(x_i, (*m.shape[:-1], i))
+      means = m[..., :i + 1] + jnp.stack(
+        [shift(a[..., j, :], x[..., :j]) for j in range(i + 1)], axis=-1)
+      p = jnp.exp(jnp.sum(log_levels(means[..., :i], log_s[..., :i], x), axis=-1))
+      return total + p * expected(means[..., i], log_s[..., i]), None
+
+    states_iS = np.indices((levels + 1,) * i).reshape(i, (levels + 1)**i)
+    states_Si = np.float32(states_iS.T / levels)
+    return lax.scan(add, jnp.zeros_like(m[..., 0]), states_Si)[0]
+
+  def mean(outputs):
+    log_pi, m, log_s, a = split(outputs)
+    if a is None:
+      total = expected(m, log_s)
+    elif (levels + 1)**(channels - 1) <= _MOST_STATES:
+      total = jnp.stack([expected_given(m, log_s, a, i) for i in range(channels)], axis=-1)
+    else:
+      total = m[..., :0]
+      for i in range(channels):
+        k_i = expected(m[..., i] + shift(a[..., i, :], total / levels), log_s[..., i])
+        total = jnp.concatenate([total, k_i[..., None]], axis=-1)
     return jnp.sum(jnp.exp(log_pi) * total / levels, axis=-3).reshape(*outputs.shape[:-1], -1)
 
   def sample(key, outputs):
     key_component, key_x = jax.random.split(key)
-    log_pi, m, log_s = split(outputs)
+    log_pi, m, log_s, a = split(outputs)
     component = jax.random.categorical(key_component, log_pi[..., 0], axis=-2)[..., None, :, None]
     m, log_s = (jnp.take_along_axis(v, component, axis=-3)[..., 0, :, :] for v in (m, log_s))
-    x = m + jnp.exp(log_s) * jax.random.logistic(key_x, m.shape)
-    return (jnp.clip(jnp.round(levels * x), 0, levels) / levels).reshape(*outputs.shape[:-1], -1)
+    noise = jnp.exp(log_s) * jax.random.logistic(key_x, m.shape)
+    if a is None:
+      x = nearest(m + noise)
+    else:
+      a = jnp.take_along_axis(a, component[..., None], axis=-4)[..., 0, :, :, :]
+      x = m[..., :0]
+      for i in range(channels):
+        x_i = nearest(m[..., i] + shift(a[..., i, :], x) + noise[..., i])
+        x = jnp.concatenate([x, x_i[..., None]], axis=-1)
+    return x.reshape(*outputs.shape[:-1], -1)
+
+  def nearest(x):
+    """The nearest level."""
+    return jnp.clip(jnp.round(levels * x), 0, levels) / levels
 
   def start(mean_D):
     """Components side by side, moved together until their mean is the one that is asked for."""
+    if coupled:  # with all a at 0 channels are not
+      alone = discretised_logistic(levels, components, channels, coupled=False).outputs(mean_D)
+      return jnp.concatenate([alone, jnp.zeros((blocks - 3) * components * len(mean_D))])
     e_K1 = jnp.linspace(-_SPREAD, _SPREAD, components)[:, None] if components > 1 else (
       jnp.zeros((1, 1)))
     mean_D = jnp.clip(mean_D, _LEAST_MEAN, 1 - _LEAST_MEAN)
@@ -113,7 +186,7 @@ def discretised_logistic(levels: int, components: int = COMPONENTS, channels: in
     low_D, high_D = lax.fori_loop(0, 30, halve, (zero_KD[0] - 4, zero_KD[0] + 4))
     return outputs((low_D + high_D) / 2)
 
-  return Family(3 * components, log_prob, _no_kl('discretised logistic'), sample, mean, start,
+  return Family(blocks * components, log_prob, _no_kl('discretised logistic'), sample, mean, start,
                 has_path=False)
 
 

@@ -40,7 +40,13 @@ def test_components_are_those_of_a_mixture():
   built = vae.experiment(**TINY, binarisation='levels', likelihood='discretised_logistic',
                          likelihood_components=3)
   assert built.model.likelihood.num_outputs == 9
+  with pytest.raises(ValueError, match='digits has one channel'):
+    vae.experiment(**TINY, binarisation='levels', likelihood='discretised_logistic',
+                   likelihood_channels='independent')
   colour = Spec('p', (4, 4, 3), 'real', 255)
+  coupled, apart = (likelihoods.by_name(colour, 'discretised_logistic', channels=channels)
+                    for channels in (None, 'independent'))
+  assert (coupled.num_outputs, apart.num_outputs) == (20, 15)
   assert likelihoods.together(colour, 'discretised_logistic') == 3
   assert likelihoods.together(colour, 'beta_binomial') == 1
   assert likelihoods.together(LETTERS, 'categorical') == 3

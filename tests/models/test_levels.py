@@ -19,8 +19,10 @@ pytestmark = pytest.mark.usefixtures('strict_promotion')
 # Of one pixel: family, its levels, its channels.
 CASES = {'grey': (levels.discretised_logistic(16, 3), 16, 1),
          'colour': (levels.discretised_logistic(3, 2, 3), 3, 3),
+         'two_channels': (levels.discretised_logistic(4, 2, 2), 4, 2),
          'beta_binomial': (levels.beta_binomial(16), 16, 1)}
-every_family = pytest.mark.parametrize('name', CASES)
+every_family = pytest.mark.parametrize('name', [
+  pytest.param(name, marks=pytest.mark.slow) if name == 'two_channels' else name for name in CASES])
 
 
 def states(n: int, channels: int) -> np.ndarray:
@@ -56,17 +58,44 @@ def test_probabilities_sum_to_one_and_give_the_mean_at_any_outputs(name):
   np.testing.assert_allclose(np.einsum('rs,rso->ro', p_RS, slope_RSO)[:6], 0, atol=1e-4)
 
 
-def test_a_mixture_is_made_of_differences_of_logistics():
-  family, n, channels = CASES['colour']
-  outputs_RO, x_SC = some_outputs(family, channels), states(n, channels)
-  logits_RKC, m_RKC, t_RKC = np.moveaxis(np.float64(outputs_RO).reshape(-1, 3, 2, 3), 1, 0)
-  law = scipy.stats.logistic((1 + m_RKC[:, None]) / 2, np.exp(t_RKC[:, None]) / 2)
+@pytest.mark.parametrize('coupled', [False, True])
+def test_a_mixture_is_made_of_differences_of_logistics(coupled):
+  """Within a component a channel's mean moves with tanh times those before it, x in [-1, 1]."""
+  n, channels, blocks = 3, 3, 3 + coupled
+  family, x_SC = levels.discretised_logistic(n, 2, channels, coupled), states(n, channels)
+  outputs_RO = some_outputs(family, channels)
+  logits_RKC, m_RKC, t_RKC, *more = np.moveaxis(
+    np.float64(outputs_RO).reshape(-1, blocks, 2, channels), 1, 0)
+  m_RSKC = np.repeat(m_RKC[:, None], len(x_SC), axis=1)
+  if coupled:
+    a, b, c = np.moveaxis(np.tanh(more[0]), -1, 0)[:, :, None]  # green by red; blue by red, green
+    red_S1, green_S1, _ = np.float64(2 * x_SC.T[..., None] - 1)
+    m_RSKC[..., 1] += a * red_S1
+    m_RSKC[..., 2] += b * red_S1 + c * green_S1
+  law = scipy.stats.logistic((1 + m_RSKC) / 2, np.exp(t_RKC[:, None]) / 2)
   edges = np.where(x_SC < 0.1, -np.inf, x_SC - 0.5 / n), np.where(x_SC > 0.9, np.inf,
                                                                   x_SC + 0.5 / n)
   p_RSKC = law.cdf(edges[1][:, None]) - law.cdf(edges[0][:, None])
   pi_RK = scipy.special.softmax(logits_RKC.sum(-1), axis=-1)  # one component of all channels
   np.testing.assert_allclose(jax.jit(family.log_prob)(outputs_RO[:, None], x_SC), np.log(
-    np.einsum('rk,rsk->rs', pi_RK, p_RSKC.prod(-1))), rtol=1e-4)
+    np.einsum('rk,rsk->rs', pi_RK, p_RSKC.prod(-1))), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_of_many_levels_the_mean_is_the_centre_of_the_draws(monkeypatch):
+  """Equal to E[x] between the ends, and not where a tail goes beyond them."""
+  logits_3, m_3, a_3 = np.float32([0.3, -0.2, 0.1]), np.float32([0.2, -0.1, 0.15]), np.ones(3)
+
+  def outputs(log_scale, m_3):
+    return np.concatenate([logits_3, -logits_3, m_3, -m_3, np.full(6, log_scale), a_3,
+                           -a_3]).astype(np.float32)
+
+  inside_and_outside_2O = np.stack([outputs(-3.0, m_3), outputs(-0.5, 4 * m_3)])
+  exact_2C = jax.jit(levels.discretised_logistic(16, 2, 3).mean)(inside_and_outside_2O)
+  monkeypatch.setattr(levels, '_MOST_STATES', 0)
+  centre_2C = jax.jit(levels.discretised_logistic(16, 2, 3).mean)(inside_and_outside_2O)
+  np.testing.assert_allclose(centre_2C[0], exact_2C[0], atol=1e-4)
+  assert np.abs(centre_2C[1] - exact_2C[1]).max() > 3e-3
 
 
 @pytest.mark.parametrize('n', [16, 255])
@@ -128,5 +157,5 @@ def test_what_makes_no_sense_is_refused():
     levels.discretised_logistic(255, 0)
   with pytest.raises(ValueError, match='levels must be at least 1'):
     levels.beta_binomial(0)
-  with pytest.raises(ValueError, match='no whole pixels of 3 channels, 3 x 2 for each'):
+  with pytest.raises(ValueError, match='no whole pixels of 3 channels, 4 x 2 for each'):
     CASES['colour'][0].mean(jnp.zeros(12))
