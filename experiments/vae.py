@@ -80,12 +80,18 @@ from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from experiments._common import custom, decoders, given_class, latent_parts, likelihoods
+from experiments._common import (
+  custom,
+  decoders,
+  given_class,
+  latent_parts,
+  latent_pictures,
+  likelihoods,
+)
 from experiments._common.binary import baseline_scores, seen
-from experiments._common.latent import grid, initialiser, reconstructions
+from experiments._common.latent import initialiser, reconstructions
 from gen_models import data, estimators
 from gen_models.domains import (
   DatasetName,
@@ -236,8 +242,9 @@ def experiment(*, dataset: DatasetName = 'mnist',
   def pictures(key, params, dataset):
     if conditional:
       return given_class.pictures(key, model, params, dataset)
-    return {**reconstructions(key, model, params, dataset, binarisation),
-            **walks(key, model, params, dataset, binarisation)}
+    key_back, key_latents = jax.random.split(key)
+    return {**reconstructions(key_back, model, params, dataset, binarisation),
+            **latent_pictures.pictures(key_latents, model, params, dataset, binarisation)}
 
   return Experiment(
     dataset=dataset, binarisation=binarisation,
@@ -357,22 +364,3 @@ def adam(learning_rate, beta1, epsilon, second_moment_start) -> optax.GradientTr
 
   return optax.chain(optax.GradientTransformation(init, scale.update),
                      optax.scale_by_learning_rate(learning_rate))
-
-
-def walks(key, model: vae.Model, params, dataset, binarisation: str, steps: int = 9) -> dict:
-  """Traversals of z_1 along its most active units, and interpolations between test images."""
-  x_NV = data.fixed_split(dataset, 'test', binarisation)
-  code_NO = model.encode(params, x_NV)
-  z = model.sample_posterior(key, params, code_NO, 1)
-  mean_NZ, z_NZ = model.posterior_means(params, code_NO, z)[0], z[0][0]
-  ends_PZ, others_PZ = mean_NZ[np.arange(16) % len(mean_NZ)].reshape(2, 8, -1)
-  t_T = jnp.linspace(0, 1, steps)
-  lines_PTZ = ends_PZ[:, None] + t_T[:, None] * (others_PZ - ends_PZ)[:, None]
-
-  strongest_U = jnp.argsort(-jnp.var(mean_NZ, axis=0))[:8]
-  values_TU = jnp.mean(z_NZ, axis=0)[strongest_U] + (
-    6 * t_T - 3)[:, None] * jnp.std(z_NZ, axis=0)[strongest_U]
-  walks_UTZ = jnp.stack([jnp.tile(mean_NZ[0], (steps, 1)).at[:, unit].set(values_TU[:, i])
-                          for i, unit in enumerate(strongest_U)])
-  return {name: grid(model.visible_mean(params, z.reshape(-1, z.shape[-1])), dataset, steps)
-          for name, z in (('interpolations', lines_PTZ), ('traversals', walks_UTZ))}
