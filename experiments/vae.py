@@ -155,7 +155,8 @@ PUBLISHED = {
 def experiment(*, dataset: DatasetName = 'mnist',
                binarisation: Literal['dynamic', 'threshold', 'static', 'real', 'levels', 'counts',
                                      'categorical'] = 'dynamic',
-               nets: Literal['dense', 'conv'] = 'dense', hidden: LayerGroups = '200-200',
+               nets: Literal['dense', 'residual', 'conv', 'conv_residual'] = 'dense',
+               hidden: LayerGroups = '200-200',
                latents: Layers = '50',
                likelihood: likelihoods.Name = 'bernoulli', scale: Positive = 0.1,
                likelihood_components: PositiveInt | None = None,
@@ -180,8 +181,9 @@ def experiment(*, dataset: DatasetName = 'mnist',
                importance_samples: PositiveInt = 5000,
                annealed_images: PositiveInt | None = None,
                annealed_temperatures: PositiveInt | None = None) -> Experiment:
-  """hidden: widths between x and z_1, a comma, those between z_1 and z_2, ..; conv has its own.
+  """hidden: widths between x and z_1, a comma, those between z_1 and z_2, ..
 
+  Of nets conv and conv_residual, convolutions stand in the place of the first of these groups.
   scale is the standard deviation of gaussian_fixed, and the least that gaussian learns;
   likelihood_components are those of discretised_logistic, None for 5, and likelihood_channels says
   whether its colours are coupled, None if they are. beta rises from 0 over
@@ -272,14 +274,13 @@ def build(spec: data.Spec, nets: str, hidden: str, latents: str, family: vae.Fam
   """The model that `nets` names, its visible layer of `family`, with a user's networks if given.
 
   Raises:
-    ValueError: convolutions of what are no pictures, or have a class; networks of one stochastic
-      layer for a model of several; networks of a user's of other widths; parts that do not go
-      together.
+    ValueError: convolutions of what are no pictures, or have a class; a network of a user's for
+      several stochastic layers, or of other widths; parts that do not go together.
   """
-  widths = sizes_of(latents)
-  if nets == 'dense':
-    model = vae.model(spec.num_visible, widths,
-                      tuple(sizes_of(part) for part in hidden.split(',')), likelihood=family,
+  widths, groups = sizes_of(latents), tuple(sizes_of(part) for part in hidden.split(','))
+  convolutional, residual = nets.startswith('conv'), nets.endswith('residual')
+  if not convolutional:
+    model = vae.model(spec.num_visible, widths, groups, likelihood=family, residual=residual,
                       num_classes=num_classes, **parts._asdict())
     return custom_nets(model, spec, encoder, decoder)
   if not spec.is_image:
@@ -288,15 +289,20 @@ def build(spec: data.Spec, nets: str, hidden: str, latents: str, family: vae.Fam
   if num_classes:
     raise ValueError('conditional: an encoder of pictures has no place for a class: '
                      '--set=nets=dense')
-  if len(widths) != 1:
-    raise ValueError(f'convolutional nets have one stochastic layer, not {len(widths)}')
+  if len(widths) == 1:
+    groups = ((),)
+  # All between x and z_1 is replaced.
+  model = vae.model(spec.num_visible, widths, ((), *groups[1:]), likelihood=family,
+                    residual=residual, **parts._asdict())
   *sides, channels = spec.shape
-  up = networks.FromPixels(convolutions.Encoder(
-    (32, 64), vae.num_outputs(vae.NORMAL, parts.posterior, widths[0])), spec.seen_shape)
-  down = networks.ToPixels(
-    convolutions.Decoder((64, 32), tuple(sides), channels * family.num_outputs), channels)
-  model = vae.Model((up,), (down,), family, vae.NORMAL, widths, **parts._asdict())
-  model.check()
+  out = None if parts.top_down else vae.num_outputs(vae.NORMAL, parts.posterior, widths[0])
+  blocks = int(residual)  # at each size of the images
+  up = networks.FromPixels(convolutions.Encoder((32, 64), out, blocks=blocks), spec.seen_shape)
+  down = networks.ToPixels(convolutions.Decoder(
+    (64, 32), tuple(sides), channels * family.num_outputs, blocks=blocks), channels)
+  first = networks.Stacked(up, model.encoders[0]) if parts.top_down else up
+  model = model._replace(encoders=(first, *model.encoders[1:]),
+                         decoders=(down, *model.decoders[1:]))
   return custom_nets(model, spec, encoder, decoder)
 
 

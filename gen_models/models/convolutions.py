@@ -2,8 +2,10 @@
 
   halve:   y[i, j, :] = sum_{k,l < 4} x[2i + k - 1, 2j + l - 1, :] . w[k, l]      (zero outside)
   double:  the transpose of it, y[2i + k - 1, 2j + l - 1, :] += x[i, j, :] . w[k, l]
+  keep:    y[i, j, :] = sum_{k,l < 3} x[i + k - 1, j + l - 1, :] . w[k, l]        (zero outside)
 
-the 4x4 kernels with stride 2 of Radford, Metz & Chintala (2016). They are written two ways with the
+the 4x4 kernels with stride 2 of Radford, Metz & Chintala (2016), and the 3x3 ones of residual
+blocks (He et al., 2016), which may stand between them. They are written two ways with the
 same parameters. `products`: a kernel of stride 2 is a 2x2 kernel over blocks of 2x2 pixels, so a
 layer is one matrix product and a few shifted copies. `lax`: XLA's own convolutions, which its CPU
 compiler runs 50 times slower inside a loop (training loops over updates) than outside it; what is
@@ -62,6 +64,38 @@ def double(x_BMNC, w_44CD, form: Form = 'products') -> jax.Array:
   return y.reshape(batch, 2 * rows + 2, 2 * columns + 2, -1)[:, 1:-1, 1:-1]
 
 
+def keep(x_BYXC, w_33CD, form: Form = 'products') -> jax.Array:
+  """3x3 convolution of stride 1, [B, Y, X, C] -> [B, Y, X, D]."""
+  if form == 'lax':
+    return lax.conv_general_dilated(x_BYXC, w_33CD, (1, 1), ((1, 1), (1, 1)),
+                                    dimension_numbers=_DIMENSIONS)
+  batch, rows, columns, channels = x_BYXC.shape
+  x = jnp.pad(x_BYXC, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  x = jnp.concatenate([x[:, i:rows + i, j:columns + j] for i in range(3) for j in range(3)],
+                      axis=-1)
+  return (x.reshape(-1, 9 * channels) @ w_33CD.reshape(9 * channels, -1)).reshape(
+    batch, rows, columns, -1)
+
+
+class Block(nn.Module):
+  """x -> x + keep(f(keep(f(x)) + b)) + c, f leaky ReLU; the second kernel is 0 at the start.
+
+  Attributes: as of Encoder.
+  """
+
+  stddev: float | None = None
+  form: Form = 'products'
+
+  @nn.compact
+  def __call__(self, x_BYXC):
+    size = x_BYXC.shape[-1]
+    h = keep(jax.nn.leaky_relu(x_BYXC, 0.2),
+             self.param('first', weights(self.stddev), (3, 3, size, size)), self.form)
+    h = jax.nn.leaky_relu(shift(self, 'bias_0', h), 0.2)
+    h = keep(h, self.param('second', nn.initializers.zeros, (3, 3, size, size)), self.form)
+    return x_BYXC + shift(self, 'bias_1', h)
+
+
 class Linear(networks.Dense):
   """x -> x.W + b of [R, C], W drawn by `weights`, b = 0."""
 
@@ -85,21 +119,23 @@ class BatchNorm(nn.Module):
 
 
 class Encoder(nn.Module):
-  """[B, Y, X, C] -> [B, K]: halve, [normalise], leaky ReLU for each of `features`; then dense.
+  """[B, Y, X, C] -> [B, K]: halve, [normalise, blocks], leaky ReLU for each of `features`; dense.
 
   Attributes:
     features: channels after each halving.
-    out: K.
+    out: K; None for no dense layer, and all values of the last image.
     batch_norm: whether all layers but the first are normalised over the batch.
     stddev: weights start as N(0, stddev^2); None: scaled to keep variances (He et al., 2015).
     form: how convolutions are computed, see above.
+    blocks: `Block`s after each halving.
   """
 
   features: tuple[int, ...] = (64, 128)
-  out: int = 1
+  out: int | None = 1
   batch_norm: bool = False
   stddev: float | None = None
   form: Form = 'products'
+  blocks: int = 0
 
   @nn.compact
   def __call__(self, x_BYXC):
@@ -111,12 +147,15 @@ class Encoder(nn.Module):
         x = BatchNorm(name=f'norm_{i}')(x)
       else:
         x = shift(self, f'bias_{i}', x)
+      x = with_blocks(x, self, i)
       x = jax.nn.leaky_relu(x, 0.2)
+    if self.out is None:
+      return x.reshape(len(x), -1)
     return Linear(self.out, weights=weights(self.stddev, 1.0), name='out')(x.reshape(len(x), -1))
 
 
 class Decoder(nn.Module):
-  """[B, Z] -> [B, Y, X, K]: dense, then [normalise], leaky ReLU, double for each of `features`.
+  """[B, Z] -> [B, Y, X, K]: dense; [normalise, blocks], leaky ReLU, double for each of `features`.
 
   The first image has shape / 2^len(features), rounded up; the last is cropped to `shape`.
 
@@ -125,6 +164,7 @@ class Decoder(nn.Module):
     shape: (Y, X).
     out: K.
     batch_norm, stddev, form: as of Encoder, but every layer except the last is normalised.
+    blocks: `Block`s before each doubling.
   """
 
   features: tuple[int, ...] = (128, 64)
@@ -133,6 +173,7 @@ class Decoder(nn.Module):
   batch_norm: bool = False
   stddev: float | None = None
   form: Form = 'products'
+  blocks: int = 0
 
   @nn.compact
   def __call__(self, z_BZ):
@@ -144,10 +185,18 @@ class Decoder(nn.Module):
         x = BatchNorm(name=f'norm_{i}')(x)
       elif i:
         x = shift(self, f'bias_{i}', x)
+      x = with_blocks(x, self, i)
       # Each pixel sees 4 of the 16 taps: the fan-in is a quarter of that of the kernel's shape.
       w_44CD = self.param(f'double_{i}', weights(self.stddev, 8.0), (4, 4, x.shape[-1], size))
       x = double(jax.nn.leaky_relu(x, 0.2), w_44CD, self.form)
     return shift(self, 'bias', x)[:, :self.shape[0], :self.shape[1]]
+
+
+def with_blocks(x: jax.Array, net: Encoder | Decoder, i: int) -> jax.Array:
+  """The residual blocks of stage i; within a call of the net."""
+  for j in range(net.blocks):
+    x = Block(net.stddev, net.form, name=f'block_{i}_{j}')(x)
+  return x
 
 
 def weights(stddev: float | None, scale: float = 2.0) -> Initializer:

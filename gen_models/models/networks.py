@@ -1,6 +1,7 @@
 """Networks: functions from vectors to vectors, with parameters.
 
-  MLP:  x -> W_n f( .. f(W_1 x + b_1) .. ) + b_n
+  MLP:       x -> W_n f( .. f(W_1 x + b_1) .. ) + b_n
+  Residual:  h -> h + W_2 f(W_1 f(h) + b_1) + b_2, one after another, W_2 = 0 at the start
 
 The model that owns a network defines what its outputs mean. A vector that is an image is one in
 the order [Y, X, C], rows, columns, channels, everywhere.
@@ -96,6 +97,50 @@ class Ladder(nn.Module):
         x_RD = self.activation(Dense(width)(x_RD))
       y_RO.append(Dense(out)(x_RD))
     return jnp.concatenate(y_RO, axis=-1)
+
+
+class Residual(nn.Module):
+  """Residual blocks in groups, one above the other, and linear outputs of every group side by side.
+
+  A block stands for each width, before it a linear map where what comes from below is of another,
+  and always before the first; outputs are W f(h) + b. At the start blocks are the identity (He,
+  Zhang, Ren & Sun, 2016, Identity mappings in deep residual networks; Zhang, Dauphin & Ma, 2019).
+
+  Attributes:
+    outs: outputs of each group.
+    groups: widths of the blocks of each; without any width in a first group its outputs are linear.
+    activation: f.
+    output_bias: whether outputs have one.
+  """
+
+  outs: tuple[int, ...]
+  groups: tuple[tuple[int, ...], ...]
+  activation: Activation = jnp.tanh
+  output_bias: bool = True
+
+  @nn.compact
+  def __call__(self, x_RD):
+    h, seen, y_RO = x_RD, x_RD, []
+    for i, (out, widths) in enumerate(zip(self.outs, self.groups, strict=True)):
+      for j, width in enumerate(widths):
+        if seen is x_RD or h.shape[-1] != width:
+          h = Dense(width, name=f'to_{i}_{j}')(seen)
+        inner = Dense(width, name=f'first_{i}_{j}')(self.activation(h))
+        h = h + Dense(width, weights=nn.initializers.zeros, name=f'second_{i}_{j}')(
+          self.activation(inner))
+        seen = self.activation(h)
+      y_RO.append(Dense(out, self.output_bias, name=f'out_{i}')(seen))
+    return jnp.concatenate(y_RO, axis=-1)
+
+
+class Stacked(nn.Module):
+  """x -> above(below(x))."""
+
+  below: nn.Module
+  above: nn.Module
+
+  def __call__(self, x_RD):
+    return self.above(self.below(x_RD))
 
 
 Shape = tuple[int, int] | tuple[int, int, int]  # (Y, X), which is one channel, or (Y, X, C)

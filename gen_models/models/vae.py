@@ -402,12 +402,14 @@ def num_outputs(latent: Family, posterior: Posterior | None, width: int) -> int:
 
 def model(num_visible: int, widths: tuple[int, ...], hidden: tuple[tuple[int, ...], ...], *,
           likelihood: Family = BINARY, latent: Family = NORMAL,
-          activation: networks.Activation = jnp.tanh, **options) -> Model:
+          activation: networks.Activation = jnp.tanh, residual: bool = False,
+          **options) -> Model:
   """Dense networks, mirrored: hidden[l] between layer l and layer l + 1, widest end first.
 
   widths=(100, 50), hidden=((200, 200), (100, 100)) is x - 200 - 200 - z_1 - 100 - 100 - z_2, and
   back. With top_down the way up is one network, x - 200 - 200 - 100 - 100, whose hidden layers of
-  each group give the N_l of z_l. `options` are those of Model.
+  each group give the N_l of z_l. `residual`: each hidden layer is a block of networks.Residual.
+  `options` are those of Model.
 
   Raises:
     ValueError: not one tuple of hidden layers for each stochastic layer; parts that do not go
@@ -416,13 +418,18 @@ def model(num_visible: int, widths: tuple[int, ...], hidden: tuple[tuple[int, ..
   if not widths or len(widths) != len(hidden):
     raise ValueError(f'{len(widths)} stochastic layers, but hidden layers for {len(hidden)}')
   outs = tuple(num_outputs(latent, options.get('posterior'), width) for width in widths)
+
+  def net(out: int, features: tuple[int, ...], bias: bool = True) -> nn.Module:
+    return (networks.Residual((out,), (features,), activation, bias) if residual
+            else networks.MLP(out, features, activation, bias))
+
   if options.get('top_down'):
-    encoders: tuple[nn.Module, ...] = (networks.Ladder(outs, tuple(hidden), activation),)
+    ladder = networks.Residual if residual else networks.Ladder
+    encoders: tuple[nn.Module, ...] = (ladder(outs, tuple(hidden), activation),)
   else:
-    encoders = tuple(networks.MLP(out, features, activation)
-                     for out, features in zip(outs, hidden, strict=True))
+    encoders = tuple(net(out, features) for out, features in zip(outs, hidden, strict=True))
   below = (likelihood.num_outputs * num_visible, *(latent.num_outputs * w for w in widths[:-1]))
-  decoders = tuple(networks.MLP(out, features[::-1], activation, output_bias=i > 0)
+  decoders = tuple(net(out, features[::-1], i > 0)
                    for i, (out, features) in enumerate(zip(below, hidden, strict=True)))
   built = Model(encoders, decoders, likelihood, latent, tuple(widths), **options)
   built.check()

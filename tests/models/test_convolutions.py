@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gen_models.models import convolutions
-from gen_models.models.convolutions import BatchNorm, Decoder, Encoder, double, halve
+from gen_models.models.convolutions import BatchNorm, Block, Decoder, Encoder, double, halve, keep
 
 pytestmark = pytest.mark.usefixtures('strict_promotion', 'whole_programs')
 
@@ -49,6 +49,20 @@ def test_double_is_the_sum_of_the_docstring(shape, form):
   for (i, j), (k, m), (row, column) in taps(big):
     expected[:, row, column] += x[:, i, j] @ w[k, m]
   np.testing.assert_allclose(double(x, w, form), expected, atol=1e-4)
+
+
+def test_keep_is_the_sum_of_the_docstring_and_blocks_start_as_the_identity():
+  x, w = normal(0, 2, 6, 5, 3), normal(1, 3, 3, 3, 4)
+  padded, expected = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), np.zeros((2, 6, 5, 4))
+  for i, j, k, m in itertools.product(range(6), range(5), range(3), range(3)):
+    expected[:, i, j] += padded[:, i + k, j + m] @ w[k, m]
+  for form in FORMS:
+    np.testing.assert_allclose(keep(x, w, form), expected, atol=1e-4)
+  block = Block()
+  params = block.init(jax.random.key(0), x)['params']
+  np.testing.assert_array_equal(block.apply({'params': params}, x), x)
+  slope = jax.grad(lambda p: jnp.sum(jnp.sin(block.apply({'params': p}, x))))(params)
+  assert np.any(slope['second']) and not np.any(slope['first'])
 
 
 @pytest.mark.parametrize('layer', [halve, double])

@@ -37,6 +37,33 @@ def test_weights_start_with_variance_two_over_all_units_and_biases_at_zero():
     np.testing.assert_array_equal(params[name]['b_F'], 0)
 
 
+def test_residual_blocks_start_as_the_identity_and_groups_have_outputs_of_their_own():
+  net = networks.Residual((3, 2), ((5, 5), (4,)))
+  x_RD = np.random.default_rng(0).normal(size=(6, 7)).astype(np.float32)
+  params = jax.tree.map(np.array, networks.init(jax.random.key(0), net, 7))
+
+  def affine(name, x):
+    return x @ params[name]['w_DF'] + params[name]['b_F']
+
+  def block(name, h):
+    return h + affine(f'second_{name}', np.tanh(affine(f'first_{name}', np.tanh(h))))
+
+  assert not params['second_0_1']['w_DF'].any()
+  for start in (True, False):
+    low = affine('to_0_0', x_RD)
+    if not start:
+      for name in ('0_0', '0_1', '1_0'):
+        params[f'second_{name}']['w_DF'] += 0.3
+      low = block('0_1', block('0_0', low))
+    high = affine('to_1_0', np.tanh(low))
+    high = high if start else block('1_0', high)
+    expected = np.concatenate([affine('out_0', np.tanh(low)), affine('out_1', np.tanh(high))], -1)
+    np.testing.assert_allclose(networks.apply(net, params, x_RD), expected, atol=1e-5)
+  linear = networks.Residual((3,), ((),), output_bias=False)
+  assert jax.tree.map(np.shape, networks.init(jax.random.key(0), linear, 7)) == {
+    'out_0': {'w_DF': (7, 3)}}
+
+
 def test_leading_axes_are_rows():
   network = networks.MLP(3, (4,), networks.leaky_relu)
   params = networks.init(jax.random.key(2), network, 5)
