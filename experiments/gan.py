@@ -1,4 +1,4 @@
-"""Adversarial networks on MNIST: losses and penalties compared, and the classical recipe.
+"""Adversarial networks on MNIST and 8x8 digits: losses, penalties, classes, augmentations, colour.
 
   python -m launch.train --experiment=gan --variant=rpgan_r1_r2 --workdir=runs/gan
   python -m launch.evaluate --workdir=runs/gan
@@ -8,15 +8,10 @@ Pixels are real values in [0, 1]. There is no likelihood, unless noise is added 
 (Wu et al., 2017). Scores compare draws with test images, mean +- standard deviation over seeds
 (Frechet distance of pixels; precision; recall).
 An update moves one player; the learning rate falls along a cosine to 0 and the generator that is
-scored is a moving average, except for dcgan, which is Radford, Metz & Chintala (2016) as published:
-normalised networks, N(0, 0.02^2) weights, Adam 2e-4 with beta1 0.5, no decay, no average.
+scored is a moving average.
 
-  non_saturating  with R1 (Mescheder, Geiger & Nowozin, 2018)
-  hinge           with R1
-  wgan_gp         five critic moves for one of the generator
-  rpgan_r1_r2     relativistic in pairs, R1 + R2 (Huang et al., 2024)
-  dcgan           the classical recipe
-  spectral        hinge, spectral normalisation (Miyato et al., 2018)
+  rpgan_r1_r2     5.303; 0.647; 0.869, one seed, dynamically binarised; relativistic in pairs, R1 +
+                  R2 (Huang et al., 2024), convolutions
   conditional     94.7 % of draws are of their class, 3 seeds; rpgan_r1_r2 of each class, with a
                   projection critic (Miyato & Koyama, 2018)
   digits          0.221; 0.964; 0.897, 3 seeds (training images 0.202; 0.973; 0.976); rpgan_r1_r2 on
@@ -27,26 +22,21 @@ normalised networks, N(0, 0.02^2) weights, Adam 2e-4 with beta1 0.5, no decay, n
                   2020)
   digits_adaptive  0.250; 0.959; 0.883, 3 seeds; the same, as much as it needs (Karras et
                   al., 2020)
-  stacked_digits        1000 modes, reverse KL 0.046, 3 seeds; three digits as colours,
-                        rpgan_r1_r2 with dense networks of 512
-  stacked_digits_gan    non-saturating, no penalty
-  stacked_digits_pacgan4  its critic sees packs of 4
-  cifar10               DCGAN on prepared CIFAR-10 (`tfds:cifar10`)
-  cifar10_sn_resnet     hinge, spectral normalisation, residual networks (Miyato et al., 2018)
-  cifar10_biggan        the same of each class, conditional normalisation, projection (Brock et al.,
-                        2019), of the critic's matrices only divided by singular values
-  cifar10_r3gan         relativistic in pairs, R1 + R2, grouped residual networks (Huang et al.)
+  stacked_digits  1000 modes, reverse KL 0.046, 3 seeds; three digits as colours, rpgan_r1_r2 with
+                  dense networks of 512
 
-The variants on CIFAR-10 are for accelerators. Learning rates, moments, batches and moves are those
-published; what differs is that an update moves one player, that rates fall along a cosine to 0, and
-that R3GAN's weight and beta2 are constant (there 0.05 to 0.005, and 0.9 to 0.99) and its images not
-augmented. --set=precision=bfloat16 is the precision of the convolutions of residual networks.
+The other losses and penalties are --set=loss= and --set=penalty= (experiments/_common/games.py);
+gan_losses in RESULTS.md has five losses with five penalties on digits, three seeds a cell. The
+recipe of Radford, Metz & Chintala (2016) as published, with normalised networks, N(0, 0.02^2)
+weights, no decay and no average, is --set=nets=dcgan --set=loss=non_saturating --set=penalty=none
+--set=learning_rate=2e-4 --set=beta1=0.5 --set=beta2=0.999 --set=decay=none --set=average=0. Colour
+photographs, and the networks for them, are in gan_cifar10.
 
 Further scores of class-conditional variants: the share of 1,000 draws a class of which a classifier
 says that class. Of stacked digits: the classes among 26,000 draws, of 1000, and the reverse KL of
-their shares in nats (0.024 for as many stacks of the training digits). Variants without a number
-are not measured. Cost: conditional 74 and stacked_digits 20 seconds of an H200, three seeds
-together; digits 40 seconds of 2 CPU cores shared with other work.
+their shares in nats (0.024 for as many stacks of the training digits). Cost: conditional 74 and
+stacked_digits 20 seconds of an H200, three seeds together; digits 5 minutes of a CPU core for three
+seeds, rpgan_r1_r2 33 minutes.
 """
 
 import math
@@ -78,18 +68,8 @@ SCORING = ('observation', 'annealed_images', 'annealed_temperatures')  # of the 
 RESIDUAL = ('sn_resnet', 'biggan', 'r3gan')
 _DIGITS = dict(dataset='digits', nets='dense', width=256)
 _STACKED = dict(dataset='stacked_digits', nets='dense', width=512)
-_CIFAR10 = dict(dataset='tfds:cifar10', penalty='none', num_latents=128)
-_SN_RESNET = dict(_CIFAR10, nets='sn_resnet', width=128, loss='hinge', spectral_norm=True,
-                  learning_rate=2e-4)
 VARIANTS = {
-  'non_saturating': dict(loss='non_saturating', penalty='r1'),
-  'hinge': dict(loss='hinge', penalty='r1'),
-  'wgan_gp': dict(loss='wasserstein', penalty='wgan_gp', weight=10.0, critic_steps=5,
-                  num_steps=60_000),
   'rpgan_r1_r2': dict(),
-  'dcgan': dict(loss='non_saturating', penalty='none', nets='dcgan', learning_rate=2e-4, beta1=0.5,
-                beta2=0.999, decay='none', average=0.0),
-  'spectral': dict(loss='hinge', penalty='none', spectral_norm=True),
   'conditional': dict(conditional=True),
   'digits': _DIGITS,
   'digits_conditional': dict(_DIGITS, conditional=True),
@@ -98,13 +78,6 @@ VARIANTS = {
   'stacked_digits': _STACKED,
   'stacked_digits_gan': dict(_STACKED, loss='non_saturating', penalty='none'),
   'stacked_digits_pacgan4': dict(_STACKED, loss='non_saturating', penalty='none', packing=4),
-  'cifar10': dict(_CIFAR10, loss='non_saturating', nets='dcgan', width=64, learning_rate=2e-4,
-                  beta1=0.5, beta2=0.999, decay='none', average=0.0, num_steps=200_000),
-  'cifar10_sn_resnet': dict(_SN_RESNET, beta2=0.9, critic_steps=5, num_steps=600_000),
-  'cifar10_biggan': dict(_SN_RESNET, nets='biggan', conditional=True, batch_size=50, width=64,
-                         beta2=0.999, critic_steps=4, average=0.9999, num_steps=500_000),
-  'cifar10_r3gan': dict(dataset='tfds:cifar10', nets='r3gan', width=768, weight=0.05,
-                        learning_rate=2e-4, batch_size=512, average=0.9999, num_steps=780_000),
 }
 
 
