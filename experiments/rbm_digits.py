@@ -24,7 +24,6 @@ over 5 seeds. Independent pixels score -25.19, a mixture of 80 products of Berno
   pt          -18.21 +- 0.06   tempered chains that swap, over temperatures
   ptt         -18.21 +- 0.06   the same, along the run
   pcd_low_rank -18.16 +- 0.09  pcd that begins at a convex fit of rank 2, no better for it
-  ptt_low_rank                 ptt likewise, its first rung drawn from exactly; not measured
   coupled     -19.10 +- 0.31   unbiased, no burn-in, noisy: 20 chains, met after about 20 steps
   tap         -19.65 +- 0.20   no sampling: fixed points of second order
   mean_field  -28.45 +- 3.09   and of first order; the run warns that its chains have left the data
@@ -61,7 +60,6 @@ VARIANTS = {
   'pt': dict(negative='pt', rungs=8),
   'ptt': dict(negative='ptt', rungs=8),
   'pcd_low_rank': dict(negative='pcd', steps=1, pretrain='low_rank'),
-  'ptt_low_rank': dict(negative='ptt', rungs=8, pretrain='low_rank'),
   'coupled': dict(negative='coupled', chains=20),
   'mean_field': dict(negative='mean_field', steps=3),
   'tap': dict(negative='tap', steps=3),
