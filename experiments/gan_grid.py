@@ -3,28 +3,23 @@
   python -m launch.train --experiment=gan_grid --variant=rpgan_r1_r2 --workdir=runs/grid
   python -m launch.evaluate --workdir=runs/grid
 
-100,000 points of the modes {-4, -2, 0, 2, 4}^2, sigma 0.05. Protocol of gan and pacgan, as in the
-authors' code: generator 4 x 400 with batch normalisation and ReLU, critic 3 x 200 maxout of 5,
-weights N(0, 0.02^2), 2 latents, Adam 1e-4 with beta1 0.8, both players moved at every update, 400
-epochs of 1000 batches of 100 packs. (Here draws are normalised over their own batch; there, by
-running averages.) The others have dense networks of 128 and a learning rate that falls along a
-cosine to 0, and a moving average of the generator is scored.
+100,000 points of the modes {-4, -2, 0, 2, 4}^2, sigma 0.05. Without a variant it is the protocol of
+GAN and PacGAN as in the authors' code: generator 4 x 400 with batch normalisation and ReLU, critic
+3 x 200 maxout of 5, weights N(0, 0.02^2), 2 latents, Adam 1e-4 with beta1 0.8, both players moved
+at every update, 400 epochs of 1000 batches of 100 packs, --set=packing=4 of four points each.
+(Here draws are normalised over their own batch; there, by running averages.) The variants have
+dense networks of 128 and a learning rate that falls along a cosine to 0, and a moving average of
+the generator is scored.
 
 Score, of 2,500 draws, mean +- standard deviation over seeds: modes found, share of draws within 3
 sigma of a mode (0.989 for the data), reverse KL of the modes' shares in nats (0.005 for the data).
 Published, 10 runs: GAN 17.3 +- 0.8, 0.948, 0.70; PacGAN4 24.8 +- 0.2, 0.936, 0.04.
 
-  gan          the published protocol
-  pacgan2      its critic sees packs of 2
-  pacgan3      its critic sees packs of 3
-  pacgan4      its critic sees packs of 4
   rpgan_r1_r2  25.0 modes, 0.974, 0.010, one seed; relativistic in pairs, R1 + R2
   gan_r1       25.0 modes, 0.977, 0.007, ten seeds; non-saturating, R1
-  wgan_gp      five critic moves for one of the generator
-  spectral     hinge, spectral normalisation
 
-Variants without a number are not measured. Cost of rpgan_r1_r2: 270 seconds of one core; of the ten
-seeds of gan_r1, 46 seconds of an H200.
+Any loss and penalty of experiments/_common/games.py may be set beside a variant. Cost of
+rpgan_r1_r2: 270 seconds of one core; of the ten seeds of gan_r1, 46 seconds of an H200.
 """
 
 from typing import Literal
@@ -38,7 +33,7 @@ from gen_models import data, inference
 from gen_models.data.sources import points
 from gen_models.domains import Decay, NonNegative, NonNegativeInt, NumUpdates, PositiveInt, Width
 from gen_models.evaluation import likelihood, modes
-from gen_models.experiment import Experiment, Phase, Published
+from gen_models.experiment import Experiment, Phase
 from gen_models.models import gan
 
 MODES_MD = np.array([(x, y) for x in range(-4, 5, 2) for y in range(-4, 5, 2)], np.float32)
@@ -47,19 +42,8 @@ SIGMA, NUM_DRAWS = 0.05, 2500
 SMALL = dict(nets='small', learning_rate=1e-3, beta1=0.0, decay='cosine', average=0.999,
              batch_size=256, weight=0.03, num_steps=80_000)
 VARIANTS = {
-  'gan': dict(),
-  'pacgan2': dict(packing=2),
-  'pacgan3': dict(packing=3),
-  'pacgan4': dict(packing=4),
   'rpgan_r1_r2': dict(SMALL, loss='relativistic', penalty='r1_r2'),
   'gan_r1': dict(SMALL, penalty='r1'),
-  'wgan_gp': dict(SMALL, loss='wasserstein', penalty='wgan_gp', critic_steps=5, num_steps=200_000),
-  'spectral': dict(SMALL, loss='hinge', spectral_norm=True),
-}
-_PACGAN = 'Lin et al., 2018'
-PUBLISHED = {
-  'gan': Published('17.3 modes, 0.948, 0.70', _PACGAN),
-  'pacgan4': Published('24.8 modes, 0.936, 0.04', _PACGAN),
 }
 
 
