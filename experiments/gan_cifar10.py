@@ -24,8 +24,8 @@ on an accelerator.
 
 from typing import Literal
 
-from experiments import gan
-from experiments._common.games import AnyLoss, AnyPenalty
+from experiments._common import image_games
+from experiments._common.games import AnyLoss, AnyPenalty, game
 from gen_models.domains import (
   DatasetName,
   Decay,
@@ -49,8 +49,7 @@ VARIANTS = {
 }
 
 
-def experiment(*, dataset: DatasetName = 'tfds:cifar10',
-               nets: Literal['dcgan', 'sn_resnet', 'biggan', 'r3gan'] = 'r3gan',
+def experiment(*, dataset: DatasetName = 'tfds:cifar10', nets: image_games.Nets = 'r3gan',
                width: Width = 768, num_latents: Width = 64, loss: AnyLoss = 'relativistic',
                penalty: AnyPenalty = 'r1_r2', weight: NonNegative = 0.05,
                critic_steps: NonNegativeInt = 1, learning_rate: NonNegative = 2e-4,
@@ -58,13 +57,17 @@ def experiment(*, dataset: DatasetName = 'tfds:cifar10',
                decay: Literal['cosine', 'none'] = 'cosine', average: Decay = 0.9999,
                batch_size: PositiveInt = 512, num_steps: NumUpdates = 780_000,
                conditional: bool | None = None, lazy: PositiveInt | None = None,
-               spectral_norm: bool | None = None,
-               augment: Literal['diff_augment', 'adaptive'] | None = None,
+               spectral_norm: bool | None = None, augment: image_games.Augment | None = None,
                precision: Literal['bfloat16'] | None = None) -> Experiment:
   """As gan's; the defaults are those of r3gan, whose critic has the width."""
-  return gan.experiment(
-    dataset=dataset, nets=nets, width=width, num_latents=num_latents, loss=loss, penalty=penalty,
-    weight=weight, critic_steps=critic_steps, learning_rate=learning_rate, beta1=beta1,
-    beta2=beta2, decay=decay, average=average, batch_size=batch_size, num_steps=num_steps,
-    conditional=conditional, lazy=lazy, spectral_norm=spectral_norm, augment=augment,
-    precision=precision)
+  spec = image_games.spec_of(dataset)
+  model = image_games.players(
+    image_games.build(nets, spec, width, num_latents, 'products', precision, conditional), spec,
+    None, None, conditional=conditional, packing=None)
+  ours, optimizer = game(
+    model, loss, penalty, weight, critic_steps, learning_rate=learning_rate, beta1=beta1,
+    beta2=beta2, decay=decay, num_steps=num_steps, lazy=lazy, spectral_norm=spectral_norm,
+    augment=image_games.augmentation(augment, spec, conditional))
+  return image_games.composed(
+    spec, model, ours, optimizer, batch_size=batch_size, num_steps=num_steps, average=average,
+    spectral_norm=spectral_norm)

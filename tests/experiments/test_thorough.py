@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+import re
 
 import jax
 import numpy as np
@@ -112,7 +113,8 @@ def test_no_bracket_is_without_and_exact_scores_say_so():
       bracket = 'bracket(' in text or 'machines.scored(' in text
       assert bracket == (name in BRACKETS), name
       others = (*DECODERS, 'vq_vae')  # a bound of a single code, and says so
-      assert ('thorough=' in text) == (name in (*exact, *BRACKETS, *others)), name
+      scored = re.search(r'(thorough|density)=', text) is not None
+      assert scored == (name in (*exact, *BRACKETS, *others)), name
 
 
 @pytest.mark.parametrize('make', [
