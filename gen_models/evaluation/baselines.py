@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 
 from gen_models.evaluation import likelihood
 from gen_models.models import gaussian, mixture
@@ -64,6 +63,7 @@ def independent_counts(train_NV, test_NV, *, weights: Weights = Weights(),
     weights: of rows.
     pseudo_rows: rows of the mean count of all columns that are added to the training rows.
   """
+  import scipy.special  # slow to import, and used for counts only
   train_NV, test_NV = (np.asarray(x, np.float64) for x in (train_NV, test_NV))
   weights_N = np.ones(len(train_NV)) if weights.train is None else np.asarray(weights.train)
   typical = max(float(np.average(train_NV.mean(1), weights=weights_N)), 1e-6)

@@ -31,7 +31,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
@@ -87,17 +86,30 @@ class Checkpoints(contextlib.AbstractContextManager):
     self._best_metric, self._sign = best_metric, 1 if best_mode == 'max' else -1
     self._ranked_after, self._read_only, self._require = ranked_after, read_only, require
     self._saved_at = time.monotonic()
-    self._manager = ocp.CheckpointManager(
-      self.directory,
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=self, read_only=read_only, cleanup_tmp_directories=True,
-        save_root_metadata=False, lightweight_initialize=True))  # orbax keeps no metrics here
     self._scores = {}
     for step in self.all_steps():
       try:
         self._score(step, self._manifest(step)['metrics'])
       except (_Damage, ForeignCheckpoint):  # reported if this step is ever restored
         continue
+
+  @functools.cached_property
+  def _manager(self):
+    """Orbax's, made when there is a checkpoint to read or to write.
+
+    To import orbax takes a quarter of a second, and the first metrics of a new run need none of it.
+    """
+    ocp = _orbax()
+    return ocp.CheckpointManager(
+      self.directory,
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=self, read_only=self._read_only, cleanup_tmp_directories=True,
+        save_root_metadata=False, lightweight_initialize=True))  # orbax keeps no metrics here
+
+  @property
+  def _is_unused(self) -> bool:
+    """Whether nothing was read or written so far."""
+    return '_manager' not in vars(self)
 
   def due(self) -> bool:
     """Whether the save interval has passed; process 0's clock decides for all."""
@@ -140,6 +152,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     self._score(step, manifest['metrics'])
     # Orbax refuses arrays of size zero: their kind in the manifest is all there is to them.
     stored = {path: x for path, x in arrays.items() if x.size}
+    ocp = _orbax()
     with self._saving():
       self._manager.save(step, force=True, args=ocp.args.Composite(
         state=ocp.args.PyTreeSave(stored), manifest=ocp.args.JsonSave(manifest)))
@@ -181,6 +194,8 @@ class Checkpoints(contextlib.AbstractContextManager):
 
   def wait(self) -> None:
     """Blocks until what was saved is on disk; raises SaveFailed where that went wrong."""
+    if self._is_unused:
+      return
     with self._saving():
       self._manager.wait_until_finished()
 
@@ -189,6 +204,8 @@ class Checkpoints(contextlib.AbstractContextManager):
 
   def close(self) -> None:
     """Waits and releases the threads; raises SaveFailed as `wait`."""
+    if self._is_unused:
+      return
     with self._saving():
       self._manager.close()
 
@@ -207,6 +224,8 @@ class Checkpoints(contextlib.AbstractContextManager):
 
   def all_steps(self) -> list[int]:
     """Steps in the directory, ascending."""
+    if self._is_unused and not self.directory.exists():
+      return []
     return sorted(self._manager.all_steps())
 
   def fingerprint(self, step: int) -> str:
@@ -243,14 +262,14 @@ class Checkpoints(contextlib.AbstractContextManager):
 
   def _item(self, step, **args):
     try:
-      return self._manager.restore(step, args=ocp.args.Composite(**args))
+      return self._manager.restore(step, args=_orbax().args.Composite(**args))
     except Exception as e:  # whatever the reader of a broken file may stumble over
       text = ' '.join(str(e).split())
       raise _Damage(f'{next(iter(args))}: {type(e).__name__}: {text[:160]}') from e
 
   def _manifest(self, step) -> dict:
     """The manifest of a step, whole and of this format."""
-    manifest = self._item(step, manifest=ocp.args.JsonRestore())['manifest']
+    manifest = self._item(step, manifest=_orbax().args.JsonRestore())['manifest']
     if not isinstance(manifest, dict):
       raise _Damage('manifest: not a JSON object')
     if manifest.pop('sha256', None) != _sha256(manifest) or manifest.get('step') != step:
@@ -271,6 +290,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     leaves = _leaves(example)
     expected = {path: _kind(leaf) for path, leaf in leaves.items()}
     self._compare(step, {path: x['kind'] for path, x in saved.items()}, expected, 'leaf ')
+    ocp = _orbax()
     raw = {path: jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
            for path, leaf in leaves.items()}
     stored = {p: ocp.RestoreArgs(restore_type=np.ndarray) for p, x in raw.items() if x.size}
@@ -309,6 +329,12 @@ class Checkpoints(contextlib.AbstractContextManager):
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices('damaged checkpoints renamed')
     self._manager.reload()
+
+
+def _orbax() -> Any:
+  """The module orbax.checkpoint, imported when it is first needed."""
+  import orbax.checkpoint
+  return orbax.checkpoint
 
 
 class _Damage(Exception):
