@@ -71,8 +71,9 @@ def lines(rows: Sequence[collect.Row], x: str, y: str) -> list[Line]:
     if len(group) == 1 or swept is None:
       found += [Line(row.name, None, [Point(None, x_S, y_S)]) for row, x_S, y_S in group]
       continue
-    points = sorted((Point(float(row.config['hyperparameters'][swept]), x_S, y_S)
-                     for row, x_S, y_S in group), key=lambda point: point.value)
+    group.sort(key=lambda one: one[0].config['hyperparameters'][swept])
+    points = [Point(float(row.config['hyperparameters'][swept]), x_S, y_S)
+              for row, x_S, y_S in group]
     name = ', '.join(word for word in group[0][0].name.split(', ')
                      if not word.startswith(f'{swept}='))
     found.append(Line(name, swept, points))

@@ -9,8 +9,8 @@ from experiments import vae
 TWO = dict(latents='3-2', hidden='6-6,4')
 
 
-@pytest.mark.parametrize('inference', [None, 'ladder'])
-@pytest.mark.parametrize('nets', ['dense', 'residual', 'conv', 'conv_residual'])
+@pytest.mark.parametrize('nets, inference', [
+  ('residual', 'ladder'), ('conv', None), ('conv', 'ladder'), ('conv_residual', None)])
 def test_every_net_goes_through_several_stochastic_layers(nets, inference):
   model = vae.experiment(dataset='digits', nets=nets, inference=inference, **TWO).model
   assert len(model.encoders) == (1 if inference else 2) and len(model.decoders) == 2

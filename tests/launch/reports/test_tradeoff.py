@@ -4,18 +4,20 @@ import csv
 import json
 
 import numpy as np
+import pytest
 
+from launch import errors
 from launch.reports import collect, report, tradeoff
 from launch.runs.result import Result
-from tests.launch.commands import refused
 from tests.launch.reports import handmade
 
 
 def row(name, rate, distortion, **hyperparameters):
   """A row of as many seeds as there are rates."""
   value = handmade.result(0, -18.0, dict(experiment='vae', variant='digits', hyperparameters={}))
-  value |= {'seeds': list(range(len(rate))), 'per_seed': [
-    {'scores': {'rate': x, 'distortion': y}} for x, y in zip(rate, distortion)]}
+  of_seeds = [{'rate': x, 'distortion': y} for x, y in zip(rate, distortion)]
+  value |= {'seeds': list(range(len(rate))), 'scores': of_seeds[0],
+            'per_seed': [{'scores': scores} for scores in of_seeds]}
   config = {'variant': 'digits', 'hyperparameters': hyperparameters}
   return collect.Row('vae', name, config, value['seeds'], Result.from_json(value),
                      value['seeds'], [], [])
@@ -38,23 +40,27 @@ def test_rows_are_joined_in_the_order_of_what_was_swept():
   assert [line.swept for line in tradeoff.lines(huge, 'rate', 'distortion')] == [None] * 3
 
 
-def test_a_page_draws_what_is_asked_for_and_what_is_unknown_is_refused(tmp_path):
+@pytest.mark.slow
+def test_a_page_has_the_curve_of_a_sweep(tmp_path):
   for i, rate in enumerate((0.1, 0.2, 0.3)):
-    directory = handmade.run(tmp_path / 'runs' / str(i), learning_rate=rate, nats=-18.0 - i)
+    directory = handmade.run(tmp_path / 'runs' / str(i), learning_rate=rate)
     result = json.loads((directory / 'result.json').read_text())
     result['scores'] |= {'rate': 3.0 - i, 'distortion': 15.0 + 2 * i}
     (directory / 'result.json').write_text(json.dumps(result))
-  usual = report.of_directories([tmp_path / 'runs'], tmp_path / 'a.html', pictures=0).read_text()
-  assert 'distortion against rate.' in usual and 'pale dot' not in usual
-  page = report.of_directories([tmp_path / 'runs'], tmp_path / 'b.html', pictures=0,
-                               against=['rate', 'test_nats']).read_text()
-  assert 'test nats against rate.' in page
-  with open(tmp_path / 'b_files' / 'rbm_digits_test_nats_against_rate.csv', newline='') as file:
+  page = report.of_directories([tmp_path / 'runs'], tmp_path / 'a.html', pictures=0).read_text()
+  assert 'distortion against rate.' in page and 'pale dot' not in page
+  with open(tmp_path / 'a_files' / 'rbm_digits_distortion_against_rate.csv', newline='') as file:
     head, *body = csv.reader(file)
-  assert head == ['row', 'hyperparameter', 'value', 'rate', 'test_nats']
-  assert [line[2:] for line in body] == [['0.1', '3', '-18'], ['0.2', '2', '-19'],
-                                         ['0.3', '1', '-20']]
-  text = refused('report', tmp_path / 'runs', '--against=rate,bits', f'--out={tmp_path}/c.html')
-  assert 'no run has the score bits' in text and 'distortion' in text
-  text = refused('report', tmp_path / 'runs', '--against=rate', f'--out={tmp_path}/c.html')
-  assert 'name two scores' in text
+  assert head == ['row', 'hyperparameter', 'value', 'rate', 'distortion']
+  assert [line[1:] for line in body] == [['learning_rate', '0.1', '3', '15'], [
+    'learning_rate', '0.2', '2', '17'], ['learning_rate', '0.3', '1', '19']]
+
+
+def test_scores_are_two_that_some_run_has():
+  rows = [row('digits', [1.0], [20.0], beta=4)]
+  assert tradeoff.pair([], rows) is None
+  assert tradeoff.pair(['rate', 'test_nats'], rows) == ('rate', 'test_nats')
+  for words, message in ((['rate', 'bits'], 'no run has the score bits; .*distortion'),
+                         (['rate'], 'name two scores'), (['rate', 'rate'], 'name two scores')):
+    with pytest.raises(errors.UsageError, match=message):
+      tradeoff.pair(words, rows)
