@@ -23,6 +23,7 @@ channels. Nats.
 """
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,35 +67,46 @@ def discretised_logistic(levels: int, components: int = COMPONENTS, channels: in
   for name, least in (('levels', levels), ('components', components), ('channels', channels)):
     if least < 1:
       raise ValueError(f'{name} must be at least 1, got {least}')
-  half = 0.5 / levels
-  coupled = coupled and channels > 1
-  blocks = 3 + (channels // 2 if coupled else 0)  # outputs of a value and component
+  mixture = _Logistics(levels, components, channels, coupled and channels > 1)
+  return Family(mixture.blocks * components, mixture.log_prob, _no_kl('discretised logistic'),
+                mixture.sample, mixture.mean, mixture.start, has_path=False)
 
-  def split(outputs):
+
+class _Logistics(NamedTuple):
+  """The functions of `discretised_logistic`; its arguments."""
+
+  levels: int
+  components: int
+  channels: int
+  coupled: bool
+
+  @property
+  def blocks(self) -> int:
+    """Outputs of a value and component."""
+    return 3 + (self.channels // 2 if self.coupled else 0)
+
+  def split(self, outputs):
     """log pi [.., K, P, 1], m0 and log s [.., K, P, C], in the units of x, and a [.., K, P, C, C].
 
     a is None where channels are not coupled.
     """
-    if outputs.shape[-1] % (blocks * components * channels):
-      raise ValueError(f'{outputs.shape[-1]} outputs are no whole pixels of {channels} channels, '
-                       f'{blocks} x {components} for each')
-    logits, m, t, *rest = jnp.moveaxis(
-      outputs.reshape(*outputs.shape[:-1], blocks, components, -1, channels), -4, 0)
+    if outputs.shape[-1] % (self.blocks * self.components * self.channels):
+      raise ValueError(f'{outputs.shape[-1]} outputs are no whole pixels of {self.channels} '
+                       f'channels, {self.blocks} x {self.components} for each')
+    logits, m, t, *rest = jnp.moveaxis(outputs.reshape(
+      *outputs.shape[:-1], self.blocks, self.components, -1, self.channels), -4, 0)
     log_pi = jax.nn.log_softmax(jnp.sum(logits, axis=-1, keepdims=True), axis=-3)
     m, log_s = (1 + m) / 2, jnp.clip(t, -_SCALES, _SCALES) - math.log(2)
-    if not coupled:
+    if not self.coupled:
       return log_pi, m, log_s, None
-    rows, columns = np.tril_indices(channels, -1)
-    a = jnp.zeros((*m.shape, channels)).at[..., rows, columns].set(
+    rows, columns = np.tril_indices(self.channels, -1)
+    a = jnp.zeros((*m.shape, self.channels)).at[..., rows, columns].set(
       jnp.tanh(jnp.concatenate(rest, axis=-1)[..., :len(rows)]))
     return log_pi, m, log_s, a
 
-  def shift(a_i, x):
-    """What the channels before i, x [.., i], add to the mean of i; a_i [.., C] is its row."""
-    return jnp.sum(a_i[..., :x.shape[-1]] * (x - 0.5), axis=-1)
-
-  def log_levels(m, log_s, x):
+  def log_levels(self, m, log_s, x):
     """log p(x) of each value given its component."""
+    half = 0.5 / self.levels
     above, below = ((x + side * half - m) * jnp.exp(-log_s) for side in (1, -1))
     lowest, highest = x < half, x > 1 - half
     # sigma(u) - sigma(v) = sigma(u) sigma(-v) (1 - exp(v - u)), and u - v depends on s only.
@@ -103,91 +115,98 @@ def discretised_logistic(levels: int, components: int = COMPONENTS, channels: in
             + jnp.where(lowest, 0.0, jax.nn.log_sigmoid(-below))
             + jnp.where(lowest | highest, 0.0, between))
 
-  def log_prob(outputs, x):
-    log_pi, m, log_s, a = split(outputs)
-    x = x.reshape(*x.shape[:-1], 1, -1, channels)
+  def log_prob(self, outputs, x):
+    """See families.LogProb."""
+    log_pi, m, log_s, a = self.split(outputs)
+    x = x.reshape(*x.shape[:-1], 1, -1, self.channels)
     if a is not None:
       m = m + jnp.einsum('...ij,...j->...i', a, x - 0.5)
-    of_components = log_pi[..., 0] + jnp.sum(log_levels(m, log_s, x), axis=-1)
+    of_components = log_pi[..., 0] + jnp.sum(self.log_levels(m, log_s, x), axis=-1)
     return jnp.sum(jax.nn.logsumexp(of_components, axis=-2), axis=-1)
 
-  def expected(m, log_s):
+  def expected(self, m, log_s):
     """E[k] = P(k > 0) + .. + P(k > n - 1) of single logistics."""
     def add(i, total):
-      edge = (jnp.float32(i) + 0.5) / levels
+      edge = (jnp.float32(i) + 0.5) / self.levels
       return total + jax.nn.sigmoid((m - edge) * jnp.exp(-log_s))
 
-    return lax.fori_loop(0, levels, add, jnp.zeros_like(m))
+    return lax.fori_loop(0, self.levels, add, jnp.zeros_like(m))
 
-  def expected_given(m, log_s, a, i):
-    """E[k_i] in each component, the sum over all values of the channels before it; [.., K, P]."""
+  def expected_by_states(self, m, log_s, a, i: int):
+    """E[k_i] in each component, [.., K, P]: the sum over all values of the channels before it."""
     def add(total, x_i):
       x = jnp.broadcast_to(x_i, (*m.shape[:-1], i))
       means = m[..., :i + 1] + jnp.stack(
-        [shift(a[..., j, :], x[..., :j]) for j in range(i + 1)], axis=-1)
-      p = jnp.exp(jnp.sum(log_levels(means[..., :i], log_s[..., :i], x), axis=-1))
-      return total + p * expected(means[..., i], log_s[..., i]), None
+        [_shift(a[..., j, :], x[..., :j]) for j in range(i + 1)], axis=-1)
+      p = jnp.exp(jnp.sum(self.log_levels(means[..., :i], log_s[..., :i], x), axis=-1))
+      return total + p * self.expected(means[..., i], log_s[..., i]), None
 
-    states_iS = np.indices((levels + 1,) * i).reshape(i, (levels + 1)**i)
-    states_Si = np.float32(states_iS.T / levels)
+    states_iS = np.indices((self.levels + 1,) * i).reshape(i, (self.levels + 1)**i)
+    states_Si = np.float32(states_iS.T / self.levels)
     return lax.scan(add, jnp.zeros_like(m[..., 0]), states_Si)[0]
 
-  def mean(outputs):
-    log_pi, m, log_s, a = split(outputs)
+  def mean(self, outputs):
+    """See families.Mean, and discretised_logistic."""
+    log_pi, m, log_s, a = self.split(outputs)
     if a is None:
-      total = expected(m, log_s)
-    elif (levels + 1)**(channels - 1) <= _MOST_STATES:
-      total = jnp.stack([expected_given(m, log_s, a, i) for i in range(channels)], axis=-1)
+      k = self.expected(m, log_s)
+    elif (self.levels + 1)**(self.channels - 1) <= _MOST_STATES:
+      k = jnp.stack([self.expected_by_states(m, log_s, a, i) for i in range(self.channels)],
+                    axis=-1)
     else:
-      total = m[..., :0]
-      for i in range(channels):
-        k_i = expected(m[..., i] + shift(a[..., i, :], total / levels), log_s[..., i])
-        total = jnp.concatenate([total, k_i[..., None]], axis=-1)
-    return jnp.sum(jnp.exp(log_pi) * total / levels, axis=-3).reshape(*outputs.shape[:-1], -1)
+      k = m[..., :0]
+      for i in range(self.channels):
+        k_i = self.expected(m[..., i] + _shift(a[..., i, :], k / self.levels), log_s[..., i])
+        k = jnp.concatenate([k, k_i[..., None]], axis=-1)
+    return jnp.sum(jnp.exp(log_pi) * k / self.levels, axis=-3).reshape(*outputs.shape[:-1], -1)
 
-  def sample(key, outputs):
+  def sample(self, key, outputs):
+    """See families.Sample."""
     key_component, key_x = jax.random.split(key)
-    log_pi, m, log_s, a = split(outputs)
+    log_pi, m, log_s, a = self.split(outputs)
     component = jax.random.categorical(key_component, log_pi[..., 0], axis=-2)[..., None, :, None]
     m, log_s = (jnp.take_along_axis(v, component, axis=-3)[..., 0, :, :] for v in (m, log_s))
     noise = jnp.exp(log_s) * jax.random.logistic(key_x, m.shape)
     if a is None:
-      x = nearest(m + noise)
+      x = self.nearest(m + noise)
     else:
       a = jnp.take_along_axis(a, component[..., None], axis=-4)[..., 0, :, :, :]
       x = m[..., :0]
-      for i in range(channels):
-        x_i = nearest(m[..., i] + shift(a[..., i, :], x) + noise[..., i])
+      for i in range(self.channels):
+        x_i = self.nearest(m[..., i] + _shift(a[..., i, :], x) + noise[..., i])
         x = jnp.concatenate([x, x_i[..., None]], axis=-1)
     return x.reshape(*outputs.shape[:-1], -1)
 
-  def nearest(x):
+  def nearest(self, x):
     """The nearest level."""
-    return jnp.clip(jnp.round(levels * x), 0, levels) / levels
+    return jnp.clip(jnp.round(self.levels * x), 0, self.levels) / self.levels
 
-  def start(mean_D):
+  def start(self, mean_D):
     """Components side by side, moved together until their mean is the one that is asked for."""
-    if coupled:  # with all a at 0 channels are not
-      alone = discretised_logistic(levels, components, channels, coupled=False).outputs(mean_D)
-      return jnp.concatenate([alone, jnp.zeros((blocks - 3) * components * len(mean_D))])
-    e_K1 = jnp.linspace(-_SPREAD, _SPREAD, components)[:, None] if components > 1 else (
+    if self.coupled:  # with all a at 0 channels are not
+      alone = self._replace(coupled=False).start(mean_D)
+      return jnp.concatenate(
+        [alone, jnp.zeros((self.blocks - 3) * self.components * len(mean_D))])
+    e_K1 = jnp.linspace(-_SPREAD, _SPREAD, self.components)[:, None] if self.components > 1 else (
       jnp.zeros((1, 1)))
     mean_D = jnp.clip(mean_D, _LEAST_MEAN, 1 - _LEAST_MEAN)
-    zero_KD = jnp.zeros((components, len(mean_D)))
+    zero_KD = jnp.zeros((self.components, len(mean_D)))
 
     def outputs(shift_D):
       return jnp.concatenate([zero_KD, e_K1 + shift_D, zero_KD + _FIRST_SCALE]).reshape(-1)
 
     def halve(_, ends):
       middle_D = (ends[0] + ends[1]) / 2
-      low_D = mean(outputs(middle_D)) < mean_D
+      low_D = self.mean(outputs(middle_D)) < mean_D
       return jnp.where(low_D, middle_D, ends[0]), jnp.where(low_D, ends[1], middle_D)
 
     low_D, high_D = lax.fori_loop(0, 30, halve, (zero_KD[0] - 4, zero_KD[0] + 4))
     return outputs((low_D + high_D) / 2)
 
-  return Family(blocks * components, log_prob, _no_kl('discretised logistic'), sample, mean, start,
-                has_path=False)
+
+def _shift(a_i: jax.Array, x: jax.Array) -> jax.Array:
+  """What the channels before i, x [.., i], add to the mean of i; a_i [.., C] is its row of a."""
+  return jnp.sum(a_i[..., :x.shape[-1]] * (x - 0.5), axis=-1)
 
 
 def beta_binomial(levels: int) -> Family:

@@ -91,9 +91,10 @@ def test_of_many_levels_the_mean_is_the_centre_of_the_draws(monkeypatch):
                            -a_3]).astype(np.float32)
 
   inside_and_outside_2O = np.stack([outputs(-3.0, m_3), outputs(-0.5, 4 * m_3)])
-  exact_2C = jax.jit(levels.discretised_logistic(16, 2, 3).mean)(inside_and_outside_2O)
+  family = levels.discretised_logistic(16, 2, 3)
+  exact_2C = jax.jit(lambda outputs: family.mean(outputs))(inside_and_outside_2O)
   monkeypatch.setattr(levels, '_MOST_STATES', 0)
-  centre_2C = jax.jit(levels.discretised_logistic(16, 2, 3).mean)(inside_and_outside_2O)
+  centre_2C = jax.jit(lambda outputs: family.mean(outputs))(inside_and_outside_2O)
   np.testing.assert_allclose(centre_2C[0], exact_2C[0], atol=1e-4)
   assert np.abs(centre_2C[1] - exact_2C[1]).max() > 3e-3
 
