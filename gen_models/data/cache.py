@@ -39,10 +39,12 @@ def read(folder: pathlib.Path, origin: dict | None) -> dict[str, np.ndarray] | N
       return None
     arrays = {}
     for name, digest in manifest['sha256'].items():
-      content = (folder / f'{name}.npy').read_bytes()
-      if hashlib.sha256(content).hexdigest() != digest:
-        raise ValueError(f'{name}.npy does not match its sha256')
-      arrays[name] = np.load(io.BytesIO(content), allow_pickle=False)
+      with open(folder / f'{name}.npy', 'rb') as file:
+        # Read twice, once from memory: a copy of the whole file would take longer, and its size.
+        if hashlib.file_digest(file, 'sha256').hexdigest() != digest:
+          raise ValueError(f'{name}.npy does not match its sha256')
+        file.seek(0)
+        arrays[name] = np.load(file, allow_pickle=False)
     return arrays
   except FileNotFoundError as error:
     if (folder / _MANIFEST).exists():
