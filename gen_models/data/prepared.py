@@ -1,5 +1,6 @@
 """The official tfds sets that the project names: where they lie, and their records as arrays."""
 
+import io
 import json
 import os
 import pathlib
@@ -108,12 +109,20 @@ def _decode(path, name, splits):
     raise _damaged(path / 'dataset_info.json or features.json', name, e) from e
   for split in splits:
     try:
-      source = builder.as_data_source(split)
+      # For each record tfds looks up again how to decode it, which takes as long as to decode it.
+      source = builder.as_data_source(split, decoders={'image': tfds.decode.SkipDecoding()})
       records = list(in_order(source))
-      arrays[f'{split}-images'] = np.stack([record['image'] for record in records])
+      arrays[f'{split}-images'] = np.stack([_pixels(record['image']) for record in records])
       if 'label' in records[0]:
         arrays[f'{split}-labels'] = np.array([record['label'] for record in records], np.int32)
     except Exception as e:  # the reader of records has its own
       shards = sorted(path.glob(f'*-{split}.array_record*')) or [path / f'*-{split}.array_record']
       raise _damaged(' or '.join(map(str, shards)), name, e) from e
   return arrays
+
+
+def _pixels(encoded: bytes) -> np.ndarray:
+  """A grey picture, uint8 [height, width, 1]."""
+  from PIL import Image  # needed only on a cache miss, as tfds
+  with Image.open(io.BytesIO(encoded)) as picture:
+    return np.asarray(picture, np.uint8)[..., None]
