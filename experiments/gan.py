@@ -14,6 +14,7 @@ scored is a moving average.
                   R2 (Huang et al., 2024), convolutions
   conditional     94.7 % of draws are of their class, 3 seeds; rpgan_r1_r2 of each class, with a
                   projection critic (Miyato & Koyama, 2018)
+  conditional_dense  96.4 % of draws are of their class, one seed; dense networks of 512
   digits          0.221; 0.964; 0.897, 3 seeds (training images 0.202; 0.973; 0.976); rpgan_r1_r2 on
                   8x8 digits, dense networks of 256
   digits_conditional  0.202; 0.982; 0.929, 3 seeds; the same of each class, 99.1 % of draws are of
@@ -61,6 +62,7 @@ _STACKED = dict(dataset='stacked_digits', nets='dense', width=512)
 VARIANTS = {
   'rpgan_r1_r2': dict(),
   'conditional': dict(conditional=True),
+  'conditional_dense': dict(conditional=True, nets='dense', width=512),
   'digits': _DIGITS,
   'digits_conditional': dict(_DIGITS, conditional=True),
   'digits_diff_augment': dict(_DIGITS, augment='diff_augment'),
