@@ -42,6 +42,8 @@ def _digest(packages: Iterable[str]) -> str:
   digest = hashlib.sha256(sys.version.encode())
   for package in packages:
     for path in sorted(pathlib.Path(package).rglob('*.py')):
+      if not path.is_file():  # the lock of an editor is a link to nothing
+        continue
       content = path.read_bytes()
       digest.update(f'{path.relative_to(package)} {len(content)}\n'.encode())
       digest.update(content)

@@ -28,6 +28,7 @@ def test_the_text_is_made_again_when_a_source_changes_and_only_then(tmp_path, mo
   (sources / 'below' / 'c.py').rename(sources / 'below' / 'd.py')
   assert text() == 'made 4'
   (sources / 'notes.txt').write_text('')
+  (sources / '.#a.py').symlink_to('someone@somewhere')  # a lock of Emacs
   assert text() == 'made 4'
 
 
