@@ -113,6 +113,7 @@ from gen_models.models import convolutions, counts, networks, vae
 DIGITS = dict(dataset='digits', binarisation='threshold', hidden='64-64', latents='16',
               num_steps=30_000)
 DIGITS_TWO = DIGITS | dict(latents='16-8', hidden='64-64,32-32')
+DIGITS_LADDER = DIGITS_TWO | dict(inference='ladder', warm_up=6000)
 SCORING = ('importance_samples', 'annealed_images', 'annealed_temperatures')  # of the score
 VARIANTS = {
   'vae': dict(),
@@ -143,7 +144,8 @@ VARIANTS = {
   'digits_coupling': DIGITS | dict(posterior='coupling', flow_steps=4),
   'digits_posterior_mixture': DIGITS | dict(posterior='mixture'),
   'digits_two_layers': DIGITS_TWO,
-  'digits_ladder': DIGITS_TWO | dict(inference='ladder', warm_up=6000),
+  'digits_ladder': DIGITS_LADDER,
+  'digits_residual': DIGITS_LADDER | dict(nets='residual'),
 }
 _BURDA = 'Burda et al., 2016'
 PUBLISHED = {
