@@ -89,8 +89,9 @@ def load() -> dict[str, Sweep]:
 def read(path: pathlib.Path) -> Sweep:
   """A committed sweep; raises OSError, or Malformed for what is none."""
   try:
-    value = files.read_json(path)
-    return Sweep(**{**value, 'cells': [Cell(**cell) for cell in value['cells']]})
+    value: dict[str, Any] = dict(files.read_json(path))
+    value['cells'] = [Cell(**cell) for cell in value['cells']]
+    return Sweep(**value)
   except (TypeError, KeyError, ValueError) as e:
     raise Malformed(f'{path} is no sweep that launch.results kept: {e}') from None
 
@@ -138,7 +139,8 @@ def gather(directory: pathlib.Path, scores: Sequence[str] = ()) -> Sweep:
     experiment, _commands(scored, directory.name), axes,
     {name: of_draws[name].better if name in of_draws else 'higher' if name == _NATS else ''
      for name in scores},
-    {name: statistics.fmean(r.samples[name].floor for r in scored) for name in of_draws},
+    {name: statistics.fmean(float(r.samples[name].floor or 0) for r in scored)
+     for name in of_draws if of_draws[name].floor is not None},
     tables.images(lines).split('; '), sorted({min(r.step for r in scored),
                                               max(r.step for r in scored)}),
     round(sum(r.train_seconds or 0 for r in scored)), tables.machines(lines).split(' and '),
@@ -197,11 +199,12 @@ def _values(result: Result, scores: Sequence[str], directory: pathlib.Path) -> d
   there = {**result.score.scores, **{name: s.value for name, s in result.samples.items()}}
   if result.score.headline is not None:
     there[_NATS] = result.score.headline
+  known = {name: value for name, value in there.items() if value is not None}
   for name in scores:
-    if there.get(name) is None:
+    if name not in known:
       raise errors.UsageError(f'a run of {directory} has no score {name!r}; it has '
-                              f'{", ".join(sorted(there))}')
-  return {name: there[name] for name in scores}
+                              f'{", ".join(sorted(known))}')
+  return {name: known[name] for name in scores}
 
 
 def _cell(axes, members: Sequence[_Run], values, scores) -> Cell:
