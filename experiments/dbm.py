@@ -20,7 +20,7 @@ weights grow from zero, then more at the machine itself: they never see an image
   digits             -18.27 +- 0.19, 3 seeds; 64-16-32 on 8x8 digits, threshold
   digits_plain       -21.88 +- 0.51, 3 seeds; the same, not centred: most hidden units saturate
   digits_pretrained  -17.89 +- 0.09, 3 seeds; the same, pretrained and not centred
-  digits_pt          tempered chains that swap
+  digits_pt          -18.15 +- 0.11, 3 seeds; tempered chains that swap
   digits_coupled     both phases by coupled chains
   digits_deep        -18.26 +- 0.19, 3 seeds; 64-16-32-4: the upper layers end unused too
   digits_labelled    64-12-24, a label at the top
