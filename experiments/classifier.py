@@ -62,21 +62,13 @@ from gen_models.models import dbn, feedforward, rbm
 from gen_models.models.rows import mean_rows
 
 _DIGITS = dict(dataset='digits', layers='128-128', num_steps=4000)
-
-
-def _few(prefix: str, numbers, common: dict) -> dict:
-  """Variants of so many labels, each with pretraining and without."""
-  return {f'{prefix}{num}{"" if pretrain else "_random"}': dict(
-    common, num_labelled=num, **({} if pretrain else {'pretrain': False}))
-    for num in numbers for pretrain in (True, False)}
-
-
 VARIANTS = {
   'pretrained': {},
   'random_init': dict(pretrain=False),
   'digits': _DIGITS,
   'digits_random': dict(_DIGITS, pretrain=False),
-  **_few('digits_labels_', (100, 300), _DIGITS),
+  'digits_labels_100': dict(_DIGITS, num_labelled=100),
+  'digits_labels_100_random': dict(_DIGITS, num_labelled=100, pretrain=False),
 }
 _QUOTED = 'Salakhutdinov & Hinton, 2009, who quote them'
 PUBLISHED = {

@@ -6,8 +6,8 @@
 Positive phase by mean field, negative phase by persistent chains, the gradient centred, the data
 dynamically binarised, batch 100, the learning rate falling linearly to 0; trained on 50,000 images.
 With pretraining each layer is an RBM first, by the recipe with doubled weights
-(gen_models.models.dbm.compose), one training phase for each. `coupled` draws both phases by pairs
-of chains until they meet: no mean field and no bias.
+(gen_models.models.dbm.compose), one training phase for each. --set=positive=coupled
+--set=negative=coupled draws both phases by pairs of chains until they meet: no mean field, no bias.
 
 Score: the mean-field bound in test nats of all test images, binarised once, with the larger side of
 log Z, annealed over all layers at once; beside it an importance-weighted bound, which is higher,
@@ -21,7 +21,6 @@ weights grow from zero, then more at the machine itself: they never see an image
   digits_plain       -21.88 +- 0.51, 3 seeds; the same, not centred: most hidden units saturate
   digits_pretrained  -17.89 +- 0.09, 3 seeds; the same, pretrained and not centred
   digits_pt          -18.15 +- 0.11, 3 seeds; tempered chains that swap
-  digits_coupled     both phases by coupled chains
   digits_deep        -18.26 +- 0.19, 3 seeds; 64-16-32-4: the upper layers end unused too
   digits_labelled    -18.45 +- 0.07, 3 seeds; 64-12-24, a label at the top, 25.2 % errors
 
@@ -76,7 +75,6 @@ VARIANTS = {
   'digits_plain': dict(_DIGITS, centring=None),
   'digits_pretrained': dict(_DIGITS, centring=None, pretrain=True),
   'digits_pt': dict(_DIGITS, negative='pt', rungs=8, chains=20),
-  'digits_coupled': dict(_DIGITS, positive='coupled', negative='coupled', chains=20),
   'digits_deep': dict(_DIGITS, layers='16-32-4'),
   'digits_labelled': dict(_DIGITS, layers='12-24', labels=True),
 }
