@@ -21,7 +21,7 @@ from launch.runs import directory as rundir, numbers, result as result_lib
 from launch.runs.result import Malformed, Result
 
 _NATS = 'test_nats'
-_OF_NO_GRID = ('--workdir', '--data_dir', '--programs', '--save_every_minutes', '--dry_run')
+_OF_NO_GRID = ('--workdir', '--data_dir', '--save_every_minutes')
 
 
 class Cell(NamedTuple):
@@ -240,8 +240,9 @@ def cells(sweep: Sweep, score: str) -> tables.Cells:
   rows = [[_text(value), *(_shown(at.get(json.dumps([value, *column])), score, best)
                            for column in columns)] for value in sweep.axes[down]]
   title = words.score(score) if score != _NATS else 'test nats'
-  return [[down, *([', '.join(map(_text, column)) for column in columns] if across else [title])],
-          *rows]
+  heads = [', '.join(_text(value, axis) for axis, value in zip(across, column, strict=True))
+           for column in columns]
+  return [[down, *(heads if across else [title])], *rows]
 
 
 def scores_cells(sweep: Sweep) -> tables.Cells:
@@ -263,15 +264,18 @@ def _shown(cell: Cell | None, score: str, best: float | None) -> str:
   frozen = f'{cell.frozen} of {cell.frozen + len(values)} frozen' if cell.frozen else ''
   if not values:
     return frozen
-  mean = statistics.fmean(values)
-  text = numbers.significant(mean, 4)
+  mean, in_nats = statistics.fmean(values), words.unit(score) == 'nats'
+  text = numbers.fixed(mean) if in_nats else numbers.significant(mean, 4)
   if len(values) > 1:
-    text += f' ± {numbers.significant(statistics.stdev(values), 2)}'
+    spread = statistics.stdev(values)
+    text += f' ± {numbers.fixed(spread) if in_nats else numbers.significant(spread, 2)}'
   return (f'**{text}**' if mean == best else text) + (f', {frozen}' if frozen else '')
 
 
-def _text(value) -> str:
-  return numbers.NONE if value in (None, '') else str(references.short(value))
+def _text(value, axis: str = '') -> str:
+  """A value, with the name of its axis where it is empty or a bare number."""
+  text = numbers.NONE if value in (None, '') else str(references.short(value))
+  return text if isinstance(value, str) and value or not axis else f'{axis} {text}'
 
 
 def head(sweep: Sweep) -> str:
