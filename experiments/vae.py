@@ -74,7 +74,7 @@ of pictures, whose scores are probabilities, in bits per dimension too, and cont
 reals in [0, 1], a density. In colour discretised_logistic lets green depend on red and blue on both
 (--set=likelihood_channels=independent does not).
 
-Cost of an update on one core: 1.6 ms with k = 1, 2.8 with k = 5, so 24 and 43 minutes for 364
+Cost of an update on one core: 1.6 ms with k = 1, 2.7 with k = 5, so 24 and 41 minutes for 364
 epochs; the bound of 10,000 images 240 seconds.
 """
 
