@@ -145,7 +145,7 @@ def draw(found: Sequence[Line], x: str, y: str, path: pathlib.Path) -> pathlib.P
 
 
 def _label(name: str) -> str:
-  unit = 'nats' if name in words.NATS else words.unit(name)
+  unit = words.unit(name)
   return f'{words.score(name)}, {unit}' if unit else words.score(name)
 
 

@@ -17,7 +17,7 @@ _HEADS = {
   'sliced W2': 'sliced Wasserstein distance, pixels', 'MMD²': 'squared MMD, features',
   'precision': 'precision, features', 'recall': 'recall, features',
   'coverage': 'coverage, features', 'nearest z': 'z of nearest training image'}
-NATS = frozenset((  # scores in nats whose names do not tell
+_NATS = frozenset((  # scores in nats whose names do not tell
   'rate', 'distortion', 'mutual_information', 'mutual_information_upper', 'amortisation_gap',
   'approximation_gap'))
 _BETTER = {'lower': 'lower is better', 'higher': 'higher is better',
@@ -58,9 +58,9 @@ def view(dataset: str, binarisation: str, weighted: bool = False) -> str:
 
 
 def unit(metric: str) -> str:
-  """The unit of a metric of training, '' where its name does not tell."""
+  """The unit of a metric or a score, '' where nothing tells."""
   words = re.split(r'[^a-z0-9]+', metric.lower())
-  if {'nats', 'elbo', 'iwae', 'bound', 'likelihood'} & set(words):
+  if metric in _NATS or {'nats', 'elbo', 'iwae', 'bound', 'likelihood'} & set(words):
     return 'nats'
   if 'percent' in words:
     return '%'
