@@ -19,7 +19,7 @@ over seeds, in pixels and in the features of a small network, or in those of a p
 whose weights are at hand: launch.evaluate --sample_space=inception:FILE. The data must be prepared,
 see docs/howto/data.md. No variant has been trained yet, so none has a number; the test suite runs
 moves of each on pictures of that shape. Training prints moves a second, so --set=num_steps=1000
-says what the whole costs.
+says how many seconds the whole costs.
 """
 
 from typing import Literal
