@@ -35,7 +35,7 @@ from typing import Literal
 
 import optax
 
-from experiments._common import custom, machines
+from experiments._common import custom, kept, machines
 from gen_models import inference
 from gen_models.domains import DatasetName, NonNegative, NumUpdates, PositiveInt, Width
 from gen_models.evaluation import baselines, charts, moments
@@ -52,6 +52,7 @@ VARIANTS = {
 }
 
 
+@kept.of_data
 def baseline_scores(dataset) -> dict:
   """Scores of densities that are exact, on the same bins."""
   (train, valid, test), weights = zip(*(machines.seen(arrays, dataset.about) for arrays in (

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
+from experiments._common import kept
 from gen_models import data
 from gen_models.evaluation import baselines, likelihood
 from gen_models.models import rbm
@@ -32,6 +33,7 @@ def seen(binarisation: str, levels: int = 1) -> Callable:
   return lambda key, x_ND: data.binarise_real(key, x_ND, binarisation)
 
 
+@kept.of_data
 def baseline_scores(dataset: data.Dataset, binarisation: str, search: bool = True) -> dict:
   """Independent pixels and a mixture of Bernoullis; none for real-valued images.
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments._common import kept
 from experiments._common.holes import whole_rows
 from gen_models import data
 from gen_models.data.binarise import Split
@@ -99,6 +100,7 @@ def evaluate(log_density: Callable, params, dataset: data.Dataset) -> dict:
   return {**test, 'split': 'test', 'train_nats': train_nats, 'baselines': baseline_scores(dataset)}
 
 
+@kept.of_data
 def baseline_scores(dataset: data.Dataset) -> dict:
   """The baseline of densities: one full Gaussian, its shrinkage chosen on validation images."""
   spec = dataset.about

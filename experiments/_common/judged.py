@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments._common import kept
 from gen_models import data, indices
 from gen_models.data.binarise import Split
 from gen_models.evaluation import judge
@@ -55,7 +56,7 @@ def class_scores(key, draw: Draw, num_classes: int, params, dataset: data.Datase
   Of binary images both see binary ones.
   """
   report('training the classifier that judges the draws')
-  found = judge.train(*_rows(dataset, 'train', binarisation), num_classes)
+  found = _judge(dataset, num_classes, binarisation)
   drawn = jax.jit(lambda *args: draw(*args)[0])
   y_NQ = jnp.eye(num_classes)
   right_Q = [found.accuracy(drawn(key_class, params, jnp.tile(y_NQ[y], (DRAWS_A_CLASS, 1))),
@@ -72,7 +73,7 @@ def stack_scores(key, draw: Callable, params, dataset: data.Dataset,
   The classifier reads one channel. `of_data` are as many stacks of the training digits, made anew.
   """
   report('training the classifier that judges the draws')
-  found = judge.train(*_channels(*_rows(dataset, 'train')), DIGITS)
+  found = _judge_of_channels(dataset)
   train_MV, _ = _channels(*_rows(dataset, 'train'))
   key_draw, key_data = jax.random.split(key)
   rows_NC = np.asarray(jax.random.randint(key_data, (STACKED_DRAWS, 3), 0, len(train_MV)))
@@ -83,6 +84,16 @@ def stack_scores(key, draw: Callable, params, dataset: data.Dataset,
   return {**judge.coverage(y_M.reshape(3, -1).T @ [100, 10, 1], DIGITS**3),
           **{f'{name}_of_data': value for name, value in of_data.items()},
           'judge_accuracy': found.accuracy(*_channels(*_rows(dataset, 'test')))}
+
+
+@kept.of_data
+def _judge(dataset: data.Dataset, num_classes: int, binarisation: str) -> judge.Judge:
+  return judge.train(*_rows(dataset, 'train', binarisation), num_classes)
+
+
+@kept.of_data
+def _judge_of_channels(dataset: data.Dataset) -> judge.Judge:
+  return judge.train(*_channels(*_rows(dataset, 'train')), DIGITS)
 
 
 def _rows(dataset: data.Dataset, split: Split,
