@@ -48,6 +48,19 @@ def test_grid25_is_its_mixture():
   assert 7 < expected < 8 and all(abs(n - expected) < 2 * expected**0.5 for n in (7, 6))
 
 
+def test_ring8_is_its_mixture():
+  data = load('ring8')
+  assert [len(a.images) for a in (data.train, data.valid, data.test)] == [100_000, 2500, 2500]
+  x_ND = sources.points(data.train.images.reshape(-1, 4) / 255)
+  assert np.bincount(data.train.labels).min() > 12_000 and data.train.labels.max() == 7
+  turn_N = 2 * np.pi * data.train.labels / 8
+  rest_ND = x_ND - np.stack([np.cos(turn_N), np.sin(turn_N)], axis=1)
+  # Standard errors: 3.2e-5 of the mean, 2.2e-5 of the deviation; resolution 1.5e-4.
+  np.testing.assert_allclose(rest_ND.mean(0), 0, atol=2e-4)
+  np.testing.assert_allclose(rest_ND.std(0), 0.01, atol=2e-4)
+  assert np.abs(rest_ND).max() < 0.06
+
+
 @pytest.mark.parametrize('name', sources.BUILT_IN)
 def test_the_format_known_beforehand_is_that_of_the_data(name):
   data = load(name)
@@ -152,7 +165,7 @@ def test_unknown_names_get_near_matches():
   with pytest.raises(ValueError, match="'mnits'; did you mean mnist"):
     load('mnits')
   with pytest.raises(ValueError,
-                     match='known: digits, grid25, stacked_digits, clusters, mnist, .*; '
+                     match='known: digits, grid25, ring8, stacked_digits, clusters, mnist, .*; '
                            'your own: npz:PATH'):
     load('imagenet')
 
