@@ -8,7 +8,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
-BENCHMARKS ?= rbm vae gan gan_grid discrete evaluation seeds start memory
+BENCHMARKS ?= rbm vae gan gan_grid discrete evaluation target seeds start memory
 
 .PHONY: demo story test test-all lint docs bench clean
 

@@ -19,8 +19,8 @@ from gen_models import files
 
 HERE = pathlib.Path(__file__).parent
 RESULTS, README = HERE / 'results', HERE / 'README.md'
-_ORDER = ('rbm', 'vae', 'gan', 'discrete', 'gan_grid', 'evaluation', 'seeds', 'start', 'memory',
-          'growth', 'accelerator')  # what is not among them comes last
+_ORDER = ('rbm', 'vae', 'gan', 'discrete', 'gan_grid', 'evaluation', 'target', 'seeds', 'start',
+          'memory', 'growth', 'accelerator')  # what is not among them comes last
 _TITLES = {'growth': 'Weak scaling, estimated.',
            'profile': 'Where an update spends its time.'}
 _HEAD = """# Speed

@@ -19,7 +19,7 @@ least half as far as ours: nobody is timed doing nothing, or something else.
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -75,10 +75,12 @@ def layers_of(params: vae.Params) -> list:
 
 
 def params_of(layers) -> vae.Params:
-  """The inverse of layers_of."""
-  e0, e1, d0, d1 = [{'w_DF': jnp.asarray(w_DF), 'b_F': jnp.asarray(b_F)} for w_DF, b_F in layers]
-  bias_O = d1.pop('b_F')
-  return vae.Params(({'Dense_0': e0, 'Dense_1': e1},), ({'Dense_0': d0, 'Dense_1': d1},), bias_O)
+  """The inverse of layers_of, of nets of equal depth."""
+  dense = [{'w_DF': jnp.asarray(w_DF), 'b_F': jnp.asarray(b_F)} for w_DF, b_F in layers]
+  bias_O = dense[-1].pop('b_F')
+  encoder, decoder = ({f'Dense_{i}': layer for i, layer in enumerate(half)}
+                      for half in (dense[:len(dense) // 2], dense[len(dense) // 2:]))
+  return vae.Params((encoder,), (decoder,), bias_O)
 
 
 # Ours.
@@ -100,24 +102,36 @@ def _ours(s: Setting, estimator) -> Trainer:
 # Peers.
 
 
-def _torch_nets(s: Setting):
-  """(torch, encoder to [m, log s], decoder to logits, their layers as NumPy), or None."""
+class Nets(NamedTuple):
+  """Nets of torch that begin as ours do, and their layers as NumPy arrays."""
+
+  torch: Any
+  encoder: Any  # to [m, log s]
+  decoder: Any  # to logits
+  layers: Callable[[], list]
+
+
+def torch_nets(params: vae.Params, activation: str = 'ReLU') -> Nets | None:
+  """Dense nets of torch with the parameters of ours, of equal depth; None without torch."""
   if (torch := timing.peer('torch')) is None:
     return None
   linears = []
-  for w_DF, b_F in jax.device_get(layers_of(start(s))):
+  for w_DF, b_F in jax.device_get(layers_of(params)):
     linears.append(torch.nn.Linear(*w_DF.shape))
     linears[-1].load_state_dict({'weight': torch.tensor(w_DF.T), 'bias': torch.tensor(b_F)})
-  encoder, decoder = (torch.nn.Sequential(first, torch.nn.ReLU(), last)
-                      for first, last in (linears[:2], linears[2:]))
-  return torch, encoder, decoder, lambda: [
-    (layer.weight.detach().numpy().T, layer.bias.detach().numpy()) for layer in linears]
+
+  def stacked(half):
+    between = [layer for linear in half for layer in (linear, getattr(torch.nn, activation)())]
+    return torch.nn.Sequential(*between[:-1])
+
+  depth = len(linears) // 2
+  return Nets(torch, stacked(linears[:depth]), stacked(linears[depth:]), lambda: [
+    (layer.weight.detach().numpy().T, layer.bias.detach().numpy()) for layer in linears])
 
 
-def torch_trainer(s: Setting) -> Trainer | None:
-  if (found := _torch_nets(s)) is None:
-    return None
-  torch, encoder, decoder, layers = found
+def torch_loss(nets: Nets) -> Callable:
+  """Minus the ELBO of a batch, one sample and the KL in closed form; handwritten."""
+  torch, encoder, decoder, _ = nets
   bce = torch.nn.functional.binary_cross_entropy_with_logits
 
   def loss(x_BV):
@@ -127,13 +141,20 @@ def torch_trainer(s: Setting) -> Trainer | None:
     kl = ((s_BZ.square() + m_BZ.square() - 1) / 2 - t_BZ).sum()
     return (bce(logits_BV, x_BV, reduction='sum') + kl) / len(x_BV)
 
-  return Trainer(_torch_loop(s, torch, loss, encoder, decoder), layers)
+  return loss
+
+
+def torch_trainer(s: Setting) -> Trainer | None:
+  if (nets := torch_nets(start(s))) is None:
+    return None
+  return Trainer(_torch_loop(s, nets.torch, torch_loss(nets), nets.encoder, nets.decoder),
+                 nets.layers)
 
 
 def torch_iwae(s: Setting) -> Trainer | None:
-  if (found := _torch_nets(s)) is None:
+  if (nets := torch_nets(start(s))) is None:
     return None
-  torch, encoder, decoder, layers = found
+  torch, encoder, decoder, layers = nets
   bce = torch.nn.functional.binary_cross_entropy_with_logits
 
   def loss(x_BV):
@@ -164,19 +185,29 @@ def _torch_loop(s: Setting, torch, loss, *nets) -> Contender:
 
 def _pythae_trainer(s: Setting, directory: str):
   """(pythae's BaseTrainer of the common model, its layers), or None."""
-  if (found := _torch_nets(s)) is None or (trainers := timing.peer('pythae.trainers')) is None:
+  if (nets := torch_nets(start(s))) is None or (trainers := timing.peer('pythae.trainers')) is None:
     return None
-  logging.disable(logging.INFO)  # what it says of every epoch, in several copies
   from pythae.data.datasets import BaseDataset
+  config = trainers.BaseTrainerConfig(
+    output_dir=directory, num_epochs=1, learning_rate=s.learning_rate, no_cuda=True,
+    per_device_train_batch_size=s.batch_size, optimizer_cls='Adam')
+  images = BaseDataset(nets.torch.tensor(s.x_NV, dtype=nets.torch.float32),
+                       nets.torch.zeros(len(s.x_NV)))
+  model = pythae_model(nets, s.x_NV.shape[1], s.num_latent)
+  return trainers.BaseTrainer(model, images, training_config=config), nets.layers
+
+
+def pythae_model(nets: Nets, num_visible: int, num_latent: int):
+  """pythae's VAE of Bernoulli pixels with these nets."""
+  logging.disable(logging.INFO)  # what it says of every epoch, in several copies
   from pythae.models import VAE, VAEConfig
   from pythae.models.base.base_utils import ModelOutput
   from pythae.models.nn import BaseDecoder, BaseEncoder
-  torch, encoder, decoder, layers = found
 
   class Encoder(BaseEncoder):
     def __init__(self):
       super().__init__()
-      self.net = encoder
+      self.net = nets.encoder
 
     def forward(self, x_BV):
       m_BZ, t_BZ = self.net(x_BV).chunk(2, dim=1)
@@ -185,18 +216,13 @@ def _pythae_trainer(s: Setting, directory: str):
   class Decoder(BaseDecoder):
     def __init__(self):
       super().__init__()
-      self.net = decoder
+      self.net = nets.decoder
 
     def forward(self, z_BZ):
       return ModelOutput(reconstruction=self.net(z_BZ).sigmoid())
 
-  model = VAE(VAEConfig(input_dim=(s.x_NV.shape[1],), latent_dim=s.num_latent,
-                        reconstruction_loss='bce'), Encoder(), Decoder())
-  config = trainers.BaseTrainerConfig(
-    output_dir=directory, num_epochs=1, learning_rate=s.learning_rate, no_cuda=True,
-    per_device_train_batch_size=s.batch_size, optimizer_cls='Adam')
-  images = BaseDataset(torch.tensor(s.x_NV, dtype=torch.float32), torch.zeros(len(s.x_NV)))
-  return trainers.BaseTrainer(model, images, training_config=config), layers
+  return VAE(VAEConfig(input_dim=(num_visible,), latent_dim=num_latent,
+                       reconstruction_loss='bce'), Encoder(), Decoder())
 
 
 def pythae_epoch(s: Setting, directory: str) -> Trainer | None:

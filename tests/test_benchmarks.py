@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import accelerator, evaluation, memory, tables, timing
+from benchmarks import accelerator, evaluation, memory, tables, target, timing
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = {
@@ -19,6 +19,9 @@ SMALL = {
   'gan_grid': ['--iterations=5', '--rounds=1', '--batch=8', '--width=8'],
   'start': ['--rounds=1'],
   'vae': ['--images=200', '--rounds=1', '--batch=20', '--hidden=50', '--latent=5', '--samples=2'],
+  'target': ['--dataset=digits', '--targets=-40,-40', '--budget=100', '--every=0.1',
+             '--rbm_hidden=20', '--vae_hidden=20,20', '--latent=5', '--updates=2000',
+             '--temperatures=20', '--samples=5'],
   'evaluation': ['--rounds=1', '--draws=500', '--images=3', '--temperatures=100'],
   'gan': ['--iterations=5', '--rounds=1', '--batch=8', '--channels=4,8', '--learning_rate=0.005']}
 
@@ -140,3 +143,25 @@ def test_peak_memory_is_that_of_the_work():
 def test_a_contender_that_computes_something_else_is_not_shown():
   with pytest.raises(RuntimeError, match='other computes something else than ours'):
     evaluation._check_equal({'ours': {'recall': 0.5}, 'other': {'recall': 0.9}}, 0.2)
+
+
+def test_a_race_ends_at_the_target_or_with_the_time_and_scoring_is_off_the_clock(monkeypatch):
+  now = [0.0]
+  monkeypatch.setattr(target.time, 'perf_counter', lambda: now[0])
+
+  def train(clock, seconds=1.0, pieces=100):
+    for done in range(pieces):
+      now[0] += seconds
+      clock(lambda done=done: done + 1)
+
+  def score(done):
+    now[0] += 50.0  # longer than all of training
+    return -100.0 + done
+
+  racer = target.Racer('a racer', train)
+  # Scored after 3, 6, .. seconds: -92 is passed after 8 of them.
+  assert target.race(racer, score, -92.0, 60.0, 3.0) == dict.fromkeys(('median', 'min', 'max'), 9.0)
+  lost = target.race(racer, score, -50.0, 20.0, 3.0, ours=5.0)
+  assert lost == {'value': 'not in 20 s, 4.00×, best -80.0 nats', 'seconds': 20.0, 'nats': -80.0}
+  with pytest.raises(RuntimeError, match='a racer ended before its target and its time'):
+    target.race(racer._replace(train=lambda clock: train(clock, pieces=2)), score, 0.0, 60.0, 3.0)
