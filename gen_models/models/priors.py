@@ -57,8 +57,8 @@ class Mixture(NamedTuple):
   def log_prob(self, model: vae.Model, params: vae.Params, z) -> jax.Array:
     """log sum_k pi_k p_k(z), [..]."""
     prior = params.prior_O
-    return jax.nn.logsumexp(jax.nn.log_softmax(prior.logits_K) + model.latent.log_prob(
-      prior.outputs_KO, z[..., None, :]), axis=-1)
+    return jax.nn.logsumexp(jax.nn.log_softmax(prior.logits_K) + model.latent.log_probs(
+      prior.outputs_KO, z), axis=-1)
 
   def sample(self, key, model: vae.Model, params: vae.Params, num: int) -> jax.Array:
     """A component for each draw, then its units, [num, Z]."""
@@ -104,7 +104,7 @@ class Vamp(NamedTuple):
     """log (1/K) sum_k q(z | u_k), [..]."""
     code_KO = model.top_outputs(params, params.prior_O)
     layer = model.layer(params, len(model.widths) - 1)
-    log_q = layer.log_prob(code_KO, z[..., None, :])
+    log_q = layer.log_probs(code_KO, z)
     return jax.nn.logsumexp(log_q, axis=-1) - jnp.log(jnp.float32(self.num_components))
 
   def sample(self, key, model: vae.Model, params: vae.Params, num: int) -> jax.Array:

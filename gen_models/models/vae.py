@@ -81,6 +81,10 @@ class Conditional(NamedTuple):
   sample: Sample
   mean: Mean
 
+  def log_probs(self, outputs_KO, x) -> jax.Array:
+    """As Family.log_probs."""
+    return self.log_prob(outputs_KO, x[..., None, :])
+
 
 class Posterior(Protocol):
   """The factors of q in the place of independent units. Latents are real, samples have a path."""

@@ -99,3 +99,44 @@ def test_the_path_has_the_slope_of_the_mean():
     MEAN(e_R - np.float32(h)))) / (2 * h)
   z = (slopes_NR.mean(0) - expected) / (slopes_NR.std(0) / np.sqrt(num) + 1e-4)
   assert np.abs(z).max() < 6
+
+
+EACH = {'normal': families.NORMAL, 'fixed scale': families.gaussian(0.3),
+        'floor': families.gaussian(floor=0.05), 'binary': families.BINARY,
+        'categorical': families.categorical(3)}
+
+
+@pytest.mark.parametrize('family', EACH.values(), ids=EACH)
+def test_densities_of_many_rows_of_outputs_are_those_of_each(family):
+  draws, width = np.random.default_rng(5), 6 * family.num_outputs
+  outputs_KO, outputs_dot = (jnp.float32(draws.standard_normal((7, width))) for _ in range(2))
+  x_MND, x_dot = (jnp.float32(draws.standard_normal((2, 5, 6))) for _ in range(2))
+
+  def one_by_one(outputs_KO, x):
+    return jnp.stack([family.log_prob(o_O, x) for o_O in outputs_KO], axis=-1)
+
+  args, tangents = (outputs_KO, x_MND), (outputs_dot, x_dot)
+  for ours, other in zip(jax.jvp(family.log_probs, args, tangents),
+                         jax.jvp(one_by_one, args, tangents)):
+    np.testing.assert_allclose(ours, other, rtol=2e-5, atol=2e-5)
+  gradient, hessian = (
+    [derivative(lambda *args, fn=fn: jnp.sum(jax.nn.logsumexp(fn(*args), axis=-1)), args)
+     for fn in (family.log_probs, one_by_one)]
+    for derivative in (lambda fn, args: jax.grad(fn, (0, 1))(*args),
+                       lambda fn, args: jax.jvp(jax.grad(fn, (0, 1)), args, tangents)[1]))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *gradient)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3), *hessian)
+
+
+def test_gradients_of_narrow_gaussians_are_right_to_half_a_per_cent():
+  """Rows 3 apart with standard deviations of 0.01, and far from 0: points a few of them away."""
+  m_KD, s = jnp.float32(100 + np.random.default_rng(0).uniform(-1.5, 1.5, (20, 8))), 0.01
+  e_KD = np.float64(np.random.default_rng(1).standard_normal((20, 8)))
+  outputs_KO = jnp.concatenate([m_KD, jnp.full_like(m_KD, np.log(s))], axis=1)
+  x_KD = m_KD + s * np.float32(e_KD)
+  gradient_KO, dx_KD = jax.grad(lambda o, x: jnp.sum(jnp.diagonal(families.NORMAL.log_probs(o, x))),
+                                (0, 1))(outputs_KO, x_KD)
+  e_KD = np.float64(x_KD - m_KD) / s  # of the points as float32 has them
+  np.testing.assert_allclose(gradient_KO[:, :8], e_KD / s, rtol=5e-3, atol=5e-3 / s)
+  np.testing.assert_allclose(dx_KD, -e_KD / s, rtol=5e-3, atol=5e-3 / s)
+  np.testing.assert_allclose(gradient_KO[:, 8:], e_KD**2 - 1, rtol=5e-3, atol=5e-3)
