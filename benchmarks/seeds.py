@@ -3,9 +3,10 @@
   python -m benchmarks.seeds --seeds=5 --json=seeds.json
 
 Of the variants of rbm_digits the times are those of loop.fit, compilation included, without
-validation. Of the sweeps of 32 seeds at 4 learning rates they are those of one update of all 128
-replicas: an RBM 784-500 with PCD-1 and a VAE 784-500-20, batch 100 and 128, compiled before;
-sequential replicas share the compiled program of a single run.
+validation; --variants=none leaves them out. Of the sweeps of 32 seeds at 4 learning rates they are
+those of one update of all 128 replicas: an RBM 784-500 with PCD-1 and a VAE 784-500-20, batch 100
+and 128, compiled before; sequential replicas share the compiled program of a single run, and one
+replica alone is shown beside them.
 """
 
 import functools
@@ -39,11 +40,15 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
   num_seeds, num_rates = map(int, _SWEEP.value)
-  timing.measure('seeds', tasks(_VARIANTS.value or rbm_digits.VARIANTS, num_seeds, num_rates),
+  timing.measure('seeds', tasks(variants_of(_VARIANTS.value), num_seeds, num_rates),
                  rounds=_ROUNDS.value, packages=('jax', 'jaxlib'), path=_JSON.value,
                  ours='one program',
                  protocol=f'{_SEEDS.value} seeds of `rbm_digits`, {_STEPS.value:,} updates each, '
                  f'compilation included; {_ROUNDS.value} interleaved rounds after a warm-up')
+
+
+def variants_of(given: list[str]) -> list[str]:
+  return [] if given == ['none'] else given or list(rbm_digits.VARIANTS)
 
 
 def tasks(variants, num_seeds: int, num_rates: int) -> Iterator[Task]:
@@ -89,10 +94,11 @@ def sweep(name: str, x_NV, method, params, batch: int, num_seeds: int, num_rates
   hyper = {'rate': jnp.repeat(0.01 * 2.0 ** -jnp.arange(num_rates), num_seeds)}
   keys = jax.vmap(jax.random.key)(jnp.arange(num))
 
-  def contender(name: str, sequential: bool) -> Contender:
+  def contender(name: str, sequential: bool, num: int = num) -> Contender:
     runner = parallel.runner(phase, 'replicas', replicated=True, sequential=sequential)
     arrays = runner.place_arrays(data.Arrays(x_NV))
-    states = parallel.init_states(phase, keys, data.Arrays(x_NV), None, hyper)
+    states = parallel.init_states(phase, keys[:num], data.Arrays(x_NV), None,
+                                  jax.tree.map(lambda x: x[:num], hyper))
     state = runner.place(states)
 
     def run():
@@ -103,7 +109,8 @@ def sweep(name: str, x_NV, method, params, batch: int, num_seeds: int, num_rates
     return Contender(name, run)
 
   return Task(f'{num_seeds} seeds at {num_rates} learning rates, {name}, one update of all', [
-    contender('one program', False), contender('one after another', True)], steps)
+    contender('one program', False), contender('one after another', True),
+    contender('one of them alone', True, 1)], steps)
 
 
 def fit(experiment, dataset, together: bool):
