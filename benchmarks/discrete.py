@@ -64,8 +64,8 @@ def our_trainer(s: Setting) -> Trainer:
                                optax.adam))
 
 
-def torch_trainer(s: Setting) -> Trainer | None:
-  if (torch := timing.peer('torch')) is None:
+def torch_trainer(s: Setting, compiled: bool = False) -> Trainer | None:
+  if (torch := timing.peer('torch')) is None or compiled and timing.torch_compile() is None:
     return None
   params = jax.device_get(start(s))
   encoder, decoder = params.encoder[0]['Dense_0'], params.decoder[0]['Dense_0']
@@ -80,8 +80,7 @@ def torch_trainer(s: Setting) -> Trainer | None:
   def log_bernoulli(logits, x):
     return (x * logits - softplus(logits)).sum(-1)
 
-  def update(x_BV):
-    optimizer.zero_grad()
+  def loss(x_BV):
     logits_BZ = (x_BV - centre_V) @ w_VZ + b_Z
     held_BZ = logits_BZ.detach()
     m_BZ, u_BZ = held_BZ.sigmoid(), torch.rand_like(held_BZ)
@@ -90,19 +89,23 @@ def torch_trainer(s: Setting) -> Trainer | None:
     f_2B = log_p_2B.detach() - log_bernoulli(held_BZ, z_2BZ)
     along_BZ = ((f_2B[0] - f_2B[1])[:, None] * (z_2BZ[0] - z_2BZ[1])
                 * torch.maximum(m_BZ, 1 - m_BZ) / 2)
-    (-(log_p_2B.mean(0) + (along_BZ * logits_BZ).sum(-1)).mean()).backward()
-    optimizer.step()
+    return -(log_p_2B.mean(0) + (along_BZ * logits_BZ).sum(-1)).mean()
+
+  minimised = torch.compile(loss) if compiled else loss
 
   def run():
     for rows_B in torch.randperm(len(x_NV)).view(-1, s.batch_size):
-      update(x_NV[rows_B])
+      optimizer.zero_grad()
+      minimised(x_NV[rows_B]).backward()
+      optimizer.step()
 
   def found():
     w, b, v, c, prior = (jnp.asarray(x.detach().numpy()) for x in leaves)
     return params._replace(encoder=({'Dense_0': {'w_DF': w, 'b_F': b}},),
                            decoder=({'Dense_0': {'w_DF': v}},), bias_O=c, prior_O=prior)
 
-  return Trainer(Contender('torch eager', run, 'a handwritten loop'), found)
+  return Trainer(Contender('torch.compile' if compiled else 'torch eager', run,
+                           'a handwritten loop'), found)
 
 
 def products(s: Setting) -> tuple:
@@ -134,7 +137,7 @@ def check_learnt(trainers: list[Trainer], s: Setting) -> None:
 
 def tasks(s: Setting) -> Iterator[Task]:
   """An epoch."""
-  trainers = [t for t in (our_trainer(s), torch_trainer(s)) if t]
+  trainers = [t for t in (our_trainer(s), torch_trainer(s), torch_trainer(s, True)) if t]
   yield Task(f'One epoch of DisARM, {s.x_NV.shape[1]}-{s.num_latent}, batch {s.batch_size}, '
              f'{len(s.x_NV):,} images',
              [t.contender for t in trainers] + timing.floors(*products(s)), 1,

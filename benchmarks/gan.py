@@ -156,8 +156,9 @@ def naive_trainer(s: Setting, rolled: bool) -> Trainer:
                  lambda x_BV: np.asarray(model.critic(state[0], x_BV)))
 
 
-def torch_trainer(s: Setting, channels_last: bool) -> Trainer | None:
-  if (torch := timing.peer('torch')) is None:
+def torch_trainer(s: Setting, channels_last: bool = False,
+                  compiled: bool = False) -> Trainer | None:
+  if (torch := timing.peer('torch')) is None or compiled and timing.torch_compile() is None:
     return None
   nn, (first, second) = torch.nn, s.channels
 
@@ -178,6 +179,7 @@ def torch_trainer(s: Setting, channels_last: bool) -> Trainer | None:
     generator, critic = (net.to(memory_format=torch.channels_last) for net in (generator, critic))
   adams = [torch.optim.Adam(net.parameters(), s.learning_rate, betas=(0.5, 0.999))
            for net in (generator, critic)]
+  generate, judge = (torch.compile(net) if compiled else net for net in (generator, critic))
   x_N1YX = torch.tensor(s.x_NV, dtype=torch.float32).view(-1, 1, SIDE, SIDE)
   softplus = nn.functional.softplus
 
@@ -188,10 +190,10 @@ def torch_trainer(s: Setting, channels_last: bool) -> Trainer | None:
 
   def iteration():
     x_B1YX = x_N1YX[torch.randint(len(x_N1YX), (s.batch_size,))]
-    fake_B1YX = generator(torch.randn(s.batch_size, s.num_latents))
-    move(adams[1], (softplus(-critic(2 * x_B1YX - 1))
-                    + softplus(critic(2 * fake_B1YX.detach() - 1))).mean())
-    move(adams[0], softplus(-critic(2 * fake_B1YX - 1)).mean())
+    fake_B1YX = generate(torch.randn(s.batch_size, s.num_latents))
+    move(adams[1], (softplus(-judge(2 * x_B1YX - 1))
+                    + softplus(judge(2 * fake_B1YX.detach() - 1))).mean())
+    move(adams[0], softplus(-judge(2 * fake_B1YX - 1)).mean())
 
   def run():
     for _ in range(s.iterations):
@@ -206,7 +208,8 @@ def torch_trainer(s: Setting, channels_last: bool) -> Trainer | None:
     return critic(2 * torch.tensor(np.array(x_BV)).view(-1, 1, SIDE, SIDE) - 1)[:, 0].numpy()
 
   name, note = (('torch, NHWC', 'torch eager in memory_format channels_last') if channels_last else
-                ('torch eager', 'the same samples for both players, drawn once'))
+                ('torch.compile' if compiled else 'torch eager',
+                 'the same samples for both players, drawn once'))
   return Trainer(Contender(name, run, note), decode, log_odds)
 
 
@@ -338,7 +341,8 @@ def define_flags() -> None:
 def tasks(s: Setting, rolled: bool) -> Iterator[Task]:
   """An iteration of all."""
   trainers = [our_trainer(s), our_trainer(s, alternating=False),
-              torch_trainer(s, False), torch_trainer(s, True), naive_trainer(s, False),
+              torch_trainer(s), torch_trainer(s, channels_last=True),
+              torch_trainer(s, compiled=True), naive_trainer(s, False),
               naive_trainer(s, True) if rolled else None]
   trainers = [t for t in trainers if t]
   untrained = check_same(trainers, s)

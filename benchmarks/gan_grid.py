@@ -82,8 +82,8 @@ def our_trainer(s: Setting) -> Trainer:
                  lambda x_BD: np.asarray(model.critic(state.params, x_BD)))
 
 
-def torch_trainer(s: Setting) -> Trainer | None:
-  if (torch := timing.peer('torch')) is None:
+def torch_trainer(s: Setting, compiled: bool = False) -> Trainer | None:
+  if (torch := timing.peer('torch')) is None or compiled and timing.torch_compile() is None:
     return None
   nn, softplus = torch.nn, torch.nn.functional.softplus
 
@@ -101,15 +101,16 @@ def torch_trainer(s: Setting) -> Trainer | None:
   adams = [torch.optim.Adam(n.parameters(), s.learning_rate, betas=(0.5, 0.999))
            for n in (generator, critic)]
   x_ND = torch.tensor(s.x_ND, dtype=torch.float32) / 255
+  generate, judge = (torch.compile(n) if compiled else n for n in (generator, critic))
 
   def iteration():
     for adam in adams:
       adam.zero_grad()
     real_BD = x_ND[torch.randint(len(x_ND), (s.batch_size,))]
-    fake_BD = generator(torch.randn(s.batch_size, 2))
-    (softplus(-critic(real_BD)) + softplus(critic(fake_BD.detach()))).mean().backward()
+    fake_BD = generate(torch.randn(s.batch_size, 2))
+    (softplus(-judge(real_BD)) + softplus(judge(fake_BD.detach()))).mean().backward()
     critic.requires_grad_(False)
-    softplus(-critic(fake_BD)).mean().backward()
+    softplus(-judge(fake_BD)).mean().backward()
     critic.requires_grad_(True)
     for adam in adams:
       adam.step()
@@ -122,7 +123,8 @@ def torch_trainer(s: Setting) -> Trainer | None:
   def log_odds(x_BD):
     return critic(torch.tensor(np.array(x_BD)))[:, 0].numpy()
 
-  return Trainer(Contender('torch eager', run, 'a handwritten loop'), log_odds)
+  return Trainer(Contender('torch.compile' if compiled else 'torch eager', run,
+                           'a handwritten loop'), log_odds)
 
 
 def products(s: Setting) -> tuple:
@@ -149,7 +151,7 @@ def products(s: Setting) -> tuple:
 
 def tasks(s: Setting) -> Iterator[Task]:
   """An iteration of all."""
-  trainers = [t for t in (our_trainer(s), torch_trainer(s)) if t]
+  trainers = [t for t in (our_trainer(s), torch_trainer(s), torch_trainer(s, True)) if t]
   x_BD = s.x_ND[:500].astype(np.float32) / 255
   before_B = trainers[0].critic(x_BD)
   for trainer in trainers:

@@ -74,6 +74,19 @@ def peer(module: str):
     return None
 
 
+@functools.cache
+def torch_compile() -> Callable | None:
+  """torch.compile; None after a line that says why, where it does not work here."""
+  if (torch := peer('torch')) is None:
+    return None
+  try:
+    torch.compile(lambda x: x + 1)(torch.zeros(2))
+  except RuntimeError as error:
+    print(f'skipped: torch.compile ({str(error).strip().splitlines()[0]})', flush=True)
+    return None
+  return torch.compile
+
+
 def use_all_cores() -> int:
   """Gives every library in this process as many threads as there are cores; returns how many."""
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()

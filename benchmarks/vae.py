@@ -144,15 +144,14 @@ def torch_loss(nets: Nets) -> Callable:
   return loss
 
 
-def torch_trainer(s: Setting) -> Trainer | None:
-  if (nets := torch_nets(start(s))) is None:
+def torch_trainer(s: Setting, compiled: bool = False) -> Trainer | None:
+  if (nets := torch_nets(start(s))) is None or compiled and timing.torch_compile() is None:
     return None
-  return Trainer(_torch_loop(s, nets.torch, torch_loss(nets), nets.encoder, nets.decoder),
-                 nets.layers)
+  return Trainer(_torch_loop(s, nets, torch_loss(nets), compiled), nets.layers)
 
 
-def torch_iwae(s: Setting) -> Trainer | None:
-  if (nets := torch_nets(start(s))) is None:
+def torch_iwae(s: Setting, compiled: bool = False) -> Trainer | None:
+  if (nets := torch_nets(start(s))) is None or compiled and timing.torch_compile() is None:
     return None
   torch, encoder, decoder, layers = nets
   bce = torch.nn.functional.binary_cross_entropy_with_logits
@@ -166,12 +165,16 @@ def torch_iwae(s: Setting) -> Trainer | None:
     log_prior_less_q_KB = (t_BZ + (noise_KBZ.square() - z_KBZ.square()) / 2).sum(-1)
     return -torch.logsumexp(log_px_KB + log_prior_less_q_KB, 0).mean()
 
-  return Trainer(_torch_loop(s, torch, loss, encoder, decoder), layers)
+  return Trainer(_torch_loop(s, nets, loss, compiled), layers)
 
 
-def _torch_loop(s: Setting, torch, loss, *nets) -> Contender:
+def _torch_loop(s: Setting, nets: Nets, loss: Callable, compiled: bool) -> Contender:
   """An epoch that minimises `loss` of a batch by Adam."""
-  optimizer = torch.optim.Adam([p for net in nets for p in net.parameters()], s.learning_rate)
+  torch = nets.torch
+  optimizer = torch.optim.Adam([*nets.encoder.parameters(), *nets.decoder.parameters()],
+                               s.learning_rate)
+  if compiled:
+    loss = torch.compile(loss)
   x_NV = torch.tensor(s.x_NV, dtype=torch.float32)
 
   def run():
@@ -180,7 +183,8 @@ def _torch_loop(s: Setting, torch, loss, *nets) -> Contender:
       loss(x_NV[rows_B]).backward()
       optimizer.step()
 
-  return Contender('torch eager', run, 'a handwritten loop; permutation and gather on tensors')
+  return Contender('torch.compile' if compiled else 'torch eager', run,
+                   'a handwritten loop; permutation and gather on tensors')
 
 
 def _pythae_trainer(s: Setting, directory: str):
@@ -311,14 +315,14 @@ def tasks(s: Setting) -> Iterator[Task]:
   """An epoch of the bound with one sample, and of IWAE on fewer images."""
   size = f'{s.x_NV.shape[1]}-{s.num_hidden}-{s.num_latent}, batch {s.batch_size}'
   with tempfile.TemporaryDirectory() as directory:
-    trainers = [our_trainer(s), torch_trainer(s), pythae_epoch(s, directory),
-                pythae_train(s, directory)]
+    trainers = [our_trainer(s), torch_trainer(s), torch_trainer(s, True),
+                pythae_epoch(s, directory), pythae_train(s, directory)]
     trainers = [t for t in trainers if t]
     yield Task(f'One epoch, {size}, {len(s.x_NV):,} images',
                [t.contender for t in trainers] + timing.floors(*elbo_products(s)), 1,
                lambda: check_learnt(trainers, s))
   few = s._replace(x_NV=s.x_NV[:max(1, s.steps // 20) * s.batch_size])
-  samplers = [t for t in (our_iwae(few), torch_iwae(few)) if t]
+  samplers = [t for t in (our_iwae(few), torch_iwae(few), torch_iwae(few, True)) if t]
   yield Task(f'One update of IWAE, {size}, {s.num_samples} samples',
              [t.contender for t in samplers] + timing.floors(*iwae_products(few)), few.steps,
              lambda: check_learnt(samplers, few))
