@@ -28,6 +28,7 @@ def main(args: argparse.Namespace) -> int:
 def _prepare(name, data_dir, cache_dir):
   """One line that says what stands; ValueError, RuntimeError or MissingData say why not."""
   gm.data.sources.check_name(name, gm.data.names())
+  name = gm.data.sources.STACKS.get(name, name)
   try:
     return _summary(gm.data.load(name, data_dir, cache_dir), 'is ready')
   except gm.data.MissingData:

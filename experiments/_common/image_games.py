@@ -11,6 +11,7 @@ import numpy as np
 from experiments._common import custom, decoders, judged
 from experiments._common.games import critic_read, init
 from gen_models import data, estimators, inference
+from gen_models.data.builtin import STACKS
 from gen_models.evaluation import figures, likelihood
 from gen_models.experiment import Experiment, Phase, unlabelled
 from gen_models.models import gan, label_rbm, residual
@@ -44,7 +45,7 @@ def composed(spec: data.Spec, model: gan.Model | gan.ClassConditional, ours, opt
     scores = {}
     if conditional:
       scores = judged.class_scores(key, *judged.of_game(model), params, dataset, report)
-    elif dataset.name == judged.STACKED:
+    elif dataset.name in STACKS:
       scores = judged.stack_scores(key, jax.jit(draw, static_argnums=2), params, dataset, report)
     return likelihood.no_likelihood(
       'adversarial networks are drawn from, not evaluated', num_images=len(dataset.test.rows),

@@ -17,8 +17,9 @@ from gen_models.evaluation import judge
 from gen_models.experiment import Sampler, Samples
 from gen_models.models import gan
 
-STACKED, DIGITS = 'stacked_digits', 10
+DIGITS = 10
 DRAWS_A_CLASS, STACKED_DRAWS, BATCH = 1000, 26_000, 1000
+MOST_STACKS = 20_000  # whose channels train the classifier
 
 
 class Draw(Protocol):
@@ -74,7 +75,7 @@ def stack_scores(key, draw: Callable, params, dataset: data.Dataset,
   """
   report('training the classifier that judges the draws')
   found = _judge_of_channels(dataset)
-  train_MV, _ = _channels(*_rows(dataset, 'train'))
+  train_MV, _ = _channels(*_rows(dataset, 'train', most=MOST_STACKS))
   key_draw, key_data = jax.random.split(key)
   rows_NC = np.asarray(jax.random.randint(key_data, (STACKED_DRAWS, 3), 0, len(train_MV)))
   of_data = judge.coverage(found.classes(train_MV)[rows_NC] @ [100, 10, 1], DIGITS**3)
@@ -93,13 +94,16 @@ def _judge(dataset: data.Dataset, num_classes: int, binarisation: str) -> judge.
 
 @kept.of_data
 def _judge_of_channels(dataset: data.Dataset) -> judge.Judge:
-  return judge.train(*_channels(*_rows(dataset, 'train')), DIGITS)
+  return judge.train(*_channels(*_rows(dataset, 'train', most=MOST_STACKS)), DIGITS)
 
 
-def _rows(dataset: data.Dataset, split: Split,
-          binarisation: str = 'real') -> tuple[np.ndarray, np.ndarray]:
-  return (np.asarray(data.fixed_split(dataset, split, binarisation)),
-          np.asarray(getattr(dataset, split).labels))
+def _rows(dataset: data.Dataset, split: Split, binarisation: str = 'real',
+          most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+  """The first `most` rows as a model sees them, and their labels."""
+  arrays = getattr(dataset, split)
+  arrays = data.Arrays(arrays.rows[:most], arrays.labels[:most])
+  return (np.asarray(data.fixed(arrays, binarisation, dataset.about, split=split)),
+          np.asarray(arrays.labels))
 
 
 def _channels(x_NV, y_N) -> tuple[np.ndarray, np.ndarray]:

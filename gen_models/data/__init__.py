@@ -34,7 +34,6 @@ from gen_models.data.sources import (
   shapes,
   source,
   spec,
-  stacked_digits,
   with_validation,
 )
 from gen_models.data.specs import BadData, Spec
@@ -45,4 +44,4 @@ __all__ = ['KINDS', 'VIEWS', 'Arrays', 'BadData', 'Dataset', 'MissingData', 'Spe
            'clipped', 'densest_rows', 'described', 'fixed', 'fixed_split', 'from_arrays', 'levels',
            'load', 'load_described', 'mean', 'mean_image', 'names', 'num_train', 'remember',
            'row_at', 'rows_of_step', 'seen', 'shape', 'shapes', 'source', 'spec', 'split_key',
-           'stacked_digits', 'with_validation']
+           'with_validation']

@@ -3,13 +3,16 @@
 | name            | train / valid / test  | image   | levels | origin                              |
 |-----------------|-----------------------|---------|--------|-------------------------------------|
 | digits          | 1297 / 200 / 300      | 8x8x1   | 16     | scikit-learn; own fixed split       |
-| grid25          | 100000 / 2500 / 2500  | 2x2x1   | 255    | points of 25 Gaussians, see _points |
-| ring8           | 100000 / 2500 / 2500  | 2x2x1   | 255    | points of 8 Gaussians, see _points  |
+| grid25          | 100000 / 2500 / 2500  | 2x2x1   | 255    | points of 25 Gaussians              |
+| ring8           | 100000 / 2500 / 2500  | 2x2x1   | 255    | points of 8 Gaussians               |
 | mnist           | 50000 / 10000 / 10000 | 28x28x1 | 255    | tfds; valid: last 10000 of train    |
 | fashion_mnist   | 50000 / 10000 / 10000 | 28x28x1 | 255    | tfds; the same                      |
 | binarized_mnist | 50000 / 10000 / 10000 | 28x28x1 | 1      | tfds; Larochelle and Murray (2011)  |
-| stacked_digits  | 10000 / 1000 / 1000   | 8x8x3   | 16     | three digits as channels, see below |
-| clusters        | 5000 / 1000 / 2000    | 10x10x1 | 1      | three clusters, see _clusters       |
+| stacked_digits  | 10000 / 1000 / 1000   | 8x8x3   | 16     | three digits as channels            |
+| stacked_mnist   | 128000 / 10000 / 10000| 28x28x3 | 255    | three images of mnist as channels   |
+| clusters        | 5000 / 1000 / 2000    | 10x10x1 | 1      | three clusters                      |
+
+Those that need no file are made in builtin.py.
 
 `spec` says what a data set is, before anything is decoded as far as its format allows; `load` gives
 its rows, `source` its training rows one by one. Records of the tfds sets are read through `tfds`
@@ -19,8 +22,6 @@ decoded, and neither tfds nor the data directory is needed again.
 
 import contextlib
 import difflib
-import gzip
-import importlib.metadata
 import os
 from collections.abc import Generator
 from typing import Any, NamedTuple
@@ -28,7 +29,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from gen_models.data import prepared
+from gen_models.data import builtin, prepared
+from gen_models.data.builtin import FORMATS, STACKS
 from gen_models.data.grammar import is_own
 from gen_models.data.prepared import PREPARED, MissingData, find_data_dir
 from gen_models.data.specs import BadData, Spec
@@ -100,40 +102,9 @@ class Dataset(NamedTuple):
                'averaged in validation metrics and scores'] if spec.weighted else ())]
 
 
-def _format(shape, levels, rows, num_classes=10) -> Spec:
-  return Spec('', (*shape, 1) if len(shape) == 2 else shape, levels=levels,
-              kind='real' if levels > 1 else 'binary', num_classes=num_classes,
-              rows=dict(zip(('train', 'valid', 'test'), rows, strict=True)))
-
-
-class Modes(NamedTuple):
-  """Means [M, D] of equally likely Gaussians, and their common standard deviation."""
-
-  mean_MD: np.ndarray
-  sigma: float
-
-
-_ANGLES = 2 * np.pi * np.arange(8) / 8
-MODES = {
-    'grid25': Modes(2.0 * np.array([(i, j) for i in range(-2, 3) for j in range(-2, 3)]), 0.05),
-    'ring8': Modes(np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1), 0.01),
-}
-_MNIST = (50_000, 10_000, 10_000)
-FORMATS = {
-    'digits': _format((8, 8), 16, (1297, 200, 300)),
-    'grid25': _format((2, 2), 255, (100_000, 2500, 2500), 25),
-    'ring8': _format((2, 2), 255, (100_000, 2500, 2500), 8),
-    'stacked_digits': _format((8, 8, 3), 16, (10_000, 1000, 1000), 1000),
-    'clusters': _format((10, 10), 1, (5000, 1000, 2000), 3),
-    'mnist': _format((28, 28), 255, _MNIST),
-    'fashion_mnist': _format((28, 28), 255, _MNIST),
-    'binarized_mnist': _format((28, 28), 1, _MNIST, None),
-}
-
-
 def names() -> tuple[str, ...]:
   """The names of the sets that come with the project."""
-  return (*BUILT_IN, *PREPARED)
+  return tuple(dict.fromkeys((*builtin.SETS, *PREPARED, *STACKS)))
 
 
 def load(name: str, data_dir: str | os.PathLike | None = None,
@@ -157,8 +128,13 @@ def load(name: str, data_dir: str | os.PathLike | None = None,
   if is_own(name):
     return _own_dataset(name, data_dir, cache_dir, limit)
   check_name(name, names())
-  if name in BUILT_IN:
-    return BUILT_IN[name]()
+  if name in builtin.SETS:
+    return _made(name, builtin.SETS[name]())
+  if name in STACKS:
+    grey = load(STACKS[name], data_dir, cache_dir)
+    return _made(name, builtin.stacked(name, {
+      split: (arrays.rows, arrays.labels) for split, arrays in (
+        ('train', grey.train), ('valid', grey.valid), ('test', grey.test))}))
   recipe = PREPARED[name]
   arrays = prepared.read(name, find_data_dir(data_dir), cache_dir)
   splits = {split: Arrays(arrays[f'{split}-images'], arrays.get(f'{split}-labels'))
@@ -171,6 +147,11 @@ def load(name: str, data_dir: str | os.PathLike | None = None,
   rows = {'train': len(train.rows), 'valid': len(valid.rows), 'test': len(test.rows)}
   return Dataset(name, train, valid, test, levels(name), spec(name)._replace(
     rows=rows, shape=tuple(train.rows.shape[1:])))
+
+
+def _made(name: str, splits: builtin.Splits) -> Dataset:
+  return Dataset(name, **{split: Arrays(*found) for split, found in splits.items()},
+                 levels=levels(name), spec=spec(name))
 
 
 def spec(name: str, data_dir: str | os.PathLike | None = None,
@@ -295,10 +276,8 @@ def source(name: str, data_dir: str | os.PathLike | None = None):
   if is_own(name):
     return _opened(name, data_dir).source()
   check_name(name, names())
-  if name in BUILT_IN:
-    train = BUILT_IN[name]().train
-    if train.labels is None:
-      return [{'image': x} for x in train.rows]
+  if name in builtin.SETS or name in STACKS:
+    train = load(name, data_dir).train
     return [{'image': x, 'label': y} for x, y in zip(train.rows, train.labels, strict=True)]
   recipe, data_dir = PREPARED[name], find_data_dir(data_dir)
   path = recipe.path(name, data_dir)
@@ -384,95 +363,6 @@ def check_name(name: str, known: tuple[str, ...]) -> None:
     hint = f'did you mean {" or ".join(near)}?' if near else f'known: {", ".join(known)}'
     raise ValueError(f'unknown data set {name!r}; {hint}; your own: npz:PATH, npy:PATH, '
                      'folder:PATH, fasta:PATH, csv:PATH, parquet:PATH, tfds:NAME')
-
-
-def _digits():
-  """1797 scikit-learn digits in one fixed shuffled order (RandomState streams never change)."""
-  # The file that sklearn.datasets.load_digits reads: to import scikit-learn takes a second.
-  package = importlib.metadata.distribution('scikit-learn')
-  with gzip.open(str(package.locate_file('sklearn/datasets/data/digits.csv.gz'))) as file:
-    rows = np.loadtxt(file, delimiter=',', dtype=np.int32)
-  rows = rows[np.random.RandomState(0).permutation(len(rows))]
-  every = Arrays(rows[:, :-1].astype(np.uint8).reshape(-1, 8, 8, 1), rows[:, -1])
-  train, rest = _cut(every, 1297)
-  return Dataset('digits', train, *_cut(rest, 200), levels('digits'), spec('digits'))
-
-
-def stacked_digits() -> Dataset:
-  """Three digits of one split as the channels of a picture, the same ones every time.
-
-  The label is 100 y_1 + 10 y_2 + y_3: a model that has all of the data's modes draws 1000 classes
-  (the stacked MNIST of Che et al., 2017, made from the embedded digits).
-  """
-  digits, draws = _digits(), np.random.RandomState(0)
-  found = {}
-  for split, num in FORMATS['stacked_digits'].rows.items():
-    arrays = getattr(digits, split)
-    index = draws.randint(len(arrays.rows), size=(num, 3))
-    found[split] = Arrays(np.ascontiguousarray(arrays.rows[index, :, :, 0].transpose(0, 2, 3, 1)),
-                          (arrays.labels[index] @ [100, 10, 1]).astype(np.int32))
-  return Dataset('stacked_digits', **found, levels=levels('stacked_digits'),
-                 spec=spec('stacked_digits'))
-
-
-def _grid25() -> Dataset:
-  """Points N((2i, 2j), 0.05^2 I), i and j in -2 .. 2, labelled 5i + j + 12 (Lin et al., 2018)."""
-  return _points('grid25', MODES['grid25'])
-
-
-def _ring8() -> Dataset:
-  """Points N((cos(2 pi i / 8), sin(2 pi i / 8)), 0.01^2 I), labelled i (Lin et al., 2018)."""
-  return _points('ring8', MODES['ring8'])
-
-
-def _points(name: str, modes: Modes) -> Dataset:
-  """Points of equally likely Gaussians, labelled by their mode.
-
-  The two rows of an "image" are the coordinates, as fixed-point numbers of two bytes that `points`
-  reads: a resolution of 1.5e-4. There 7 points of grid25's test and 6 of its valid coincide with
-  one of train, as 7.4 of 2,500 independent draws are expected to: the 4,000 training points of a
-  mode lie among 1.3 million cells, 4 pi (sigma / resolution)^2. Without them a split would no
-  longer be one of independent draws, and no score looks for a point again. Of ring8, whose modes
-  are fewer and narrower, 468 and 483 do.
-  """
-  draws = np.random.RandomState(0)
-  labels = draws.randint(len(modes.mean_MD), size=105_000).astype(np.int32)
-  x_ND = modes.mean_MD[labels] + modes.sigma * draws.standard_normal((len(labels), 2))
-  images = np.round((x_ND + 5) / 10 * 65535).astype('>u2').view(np.uint8).reshape(-1, 2, 2, 1)
-  train, rest = _cut(Arrays(images, labels), 100_000)
-  return Dataset(name, train, *_cut(rest, 2500), levels(name), spec(name))
-
-
-def _clusters() -> Dataset:
-  """Rows of 100 bits in three clusters far apart, 60, 30 and 10 % of the rows, labelled 0 to 2.
-
-  The centre of a cluster is a fair coin for each column; of half of its rows, twelve columns that
-  are the cluster's own are the other way round; and every bit is flipped with probability 0.06. Two
-  centres differ in about 50 columns, two rows of a cluster in 17: Gibbs chains of a machine that
-  has learned them hardly ever cross. Of the kind on which Bereux et al. (2025), Fast training and
-  sampling of restricted Boltzmann machines, show where persistent chains fail.
-  """
-  draws = np.random.RandomState(0)
-  centres_KV = draws.randint(2, size=(3, 100))
-  turned_KV = np.stack([draws.permutation(100) < 12 for _ in range(3)])
-  found = {}
-  for split, num in FORMATS['clusters'].rows.items():
-    labels = draws.choice(3, size=num, p=[0.6, 0.3, 0.1]).astype(np.int32)
-    turned_NV = turned_KV[labels] & draws.randint(2, size=(num, 1)).astype(bool)
-    flipped_NV = draws.uniform(size=(num, 100)) < 0.06
-    rows_NV = centres_KV[labels] ^ turned_NV ^ flipped_NV
-    found[split] = Arrays(rows_NV.astype(np.uint8).reshape(-1, 10, 10, 1), labels)
-  return Dataset('clusters', **found, levels=levels('clusters'), spec=spec('clusters'))
-
-
-def points(x_NV):
-  """Points [N, 2] of the images of grid25 and ring8 as vectors of bytes / 255, [N, 4]."""
-  return 10 * (256 * x_NV[:, ::2] + x_NV[:, 1::2]) / 257 - 5
-
-
-# Need no file.
-BUILT_IN = {'digits': _digits, 'grid25': _grid25, 'ring8': _ring8,
-            'stacked_digits': stacked_digits, 'clusters': _clusters}
 
 
 def _cut(arrays, at):

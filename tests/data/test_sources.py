@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from gen_models.data import sources
+from gen_models.data import builtin, sources
 from gen_models.data.sources import MissingData, levels, load, num_train, shape, with_validation
 
 
@@ -31,7 +31,7 @@ def test_grid25_is_its_mixture():
   data = load('grid25')
   assert [len(a.images) for a in (data.train, data.valid, data.test)] == [100_000, 2500, 2500]
   assert data.train.images.shape[1:] == (2, 2, 1) and data.levels == levels('grid25') == 255
-  x_ND = sources.points(data.train.images.reshape(-1, 4) / 255)
+  x_ND = builtin.points(data.train.images.reshape(-1, 4) / 255)
   assert np.array_equal(np.bincount(data.train.labels) > 3700, np.ones(25, bool))
   rest_ND = x_ND - 2.0 * np.stack([data.train.labels // 5 - 2, data.train.labels % 5 - 2], axis=1)
   # Standard errors: 1.6e-4 of the mean, 1.1e-4 of the deviation; resolution 1.5e-4.
@@ -51,7 +51,7 @@ def test_grid25_is_its_mixture():
 def test_ring8_is_its_mixture():
   data = load('ring8')
   assert [len(a.images) for a in (data.train, data.valid, data.test)] == [100_000, 2500, 2500]
-  x_ND = sources.points(data.train.images.reshape(-1, 4) / 255)
+  x_ND = builtin.points(data.train.images.reshape(-1, 4) / 255)
   assert np.bincount(data.train.labels).min() > 12_000 and data.train.labels.max() == 7
   turn_N = 2 * np.pi * data.train.labels / 8
   rest_ND = x_ND - np.stack([np.cos(turn_N), np.sin(turn_N)], axis=1)
@@ -61,7 +61,7 @@ def test_ring8_is_its_mixture():
   assert np.abs(rest_ND).max() < 0.06
 
 
-@pytest.mark.parametrize('name', sources.BUILT_IN)
+@pytest.mark.parametrize('name', builtin.SETS)
 def test_the_format_known_beforehand_is_that_of_the_data(name):
   data = load(name)
   known = sources.spec(name)
@@ -82,9 +82,22 @@ def test_stacked_digits_are_three_digits_of_one_split():
     for x, label in zip(arrays.rows[:50], arrays.labels):
       assert label == sum(10**(2 - c) * of_split[np.ascontiguousarray(x[..., c]).tobytes()]
                           for c in range(3))
-  again = sources.stacked_digits()
+  again = load('stacked_digits')
   np.testing.assert_array_equal(again.train.rows, stacked.train.rows)
   assert hashlib.sha256(stacked.train.rows.tobytes()).hexdigest()[:16] == 'e91eaf3d0a158dc8'
+
+
+def test_stacked_mnist_is_made_of_the_prepared_digits(tiny_mnist, tmp_path):
+  grey = load('mnist', tiny_mnist, tmp_path / 'cache')
+  stacked = load('stacked_mnist', tiny_mnist, tmp_path / 'cache')
+  assert {split: len(getattr(stacked, split).rows) for split in ('train', 'valid', 'test')} == dict(
+    train=128_000, valid=10_000, test=10_000)
+  known = {bytes(x): y for x, y in zip(grey.train.rows[..., 0], grey.train.labels)}
+  for x, label in zip(stacked.train.rows[:50], stacked.train.labels):
+    assert label == sum(10**(2 - c) * known[np.ascontiguousarray(x[..., c]).tobytes()]
+                        for c in range(3))
+  with pytest.raises(MissingData, match='launch.prepare mnist'):
+    load('stacked_mnist', tmp_path, tmp_path)
 
 
 def test_tfds_records_become_arrays(tiny_mnist, tmp_path, pixel):
