@@ -1,11 +1,12 @@
-"""Dense adversarial networks on points of the plane: an iteration beside torch and the floor.
+"""Dense adversarial networks, of points and of stacked digits: an iteration beside torch.
 
   python -m benchmarks.gan_grid --json=gan_grid.json    (peers: pip install "gen_models[bench]")
 
 Generator 2-128-128-128-2 (ReLU) and critic 2-128-128-128-1 (leaky ReLU), the small nets of the
-experiment `gan_grid`; the non-saturating loss, both players moved at once against each other as
-they were, Adam from the same parameters. Products are small: what is timed is mostly what lies
-between them. A floor is the products of an iteration alone.
+experiment `gan_grid`, and 64-512-512-512-192 with 192-512-512-512-1, those of stacked digits in
+`gan`; the non-saturating loss, both players moved at once against each other as they were, Adam
+from the same parameters. Products of points are small: what is timed is mostly what lies between
+them. A floor is the products of an iteration alone.
 
 Before anything is timed, both generators and both critics must be the same functions; before times
 are shown, both critics must have moved at least half as far as ours.
@@ -34,7 +35,8 @@ PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'torch', 'threadpoolctl')
 class Setting(NamedTuple):
   """The setting that all contenders share."""
 
-  x_ND: np.ndarray  # uint8: points of a grid of 256 x 256
+  x_ND: np.ndarray  # uint8: points of a grid of 256 x 256, or digits
+  num_latents: int
   width: int
   batch_size: int
   iterations: int
@@ -42,21 +44,29 @@ class Setting(NamedTuple):
 
   @property
   def model(self) -> gan.Model:
-    return gan.Model(gan.DenseGenerator(2, (self.width,) * 3, link=lambda x: x),
-                     gan.DenseCritic((self.width,) * 3), 2, 2)
+    size = self.x_ND.shape[1]
+    return gan.Model(gan.DenseGenerator(size, (self.width,) * 3, link=lambda x: x),
+                     gan.DenseCritic((self.width,) * 3), self.num_latents, size)
 
 
 class Trainer(NamedTuple):
-  """A contender that trains, and its critic's log-odds of points [B, 2]."""
+  """A contender that trains, and its critic's log-odds of rows [B, D]."""
 
   contender: Contender
   critic: Callable
 
 
-def setting(width: int, batch: int, iterations: int) -> Setting:
+def points(width: int, batch: int, iterations: int) -> Setting:
   rng = np.random.default_rng(0)
   x_ND = 50 * rng.integers(1, 6, (10_000, 2)) - 22 + rng.normal(0, 2, (10_000, 2))
-  return Setting(x_ND.astype(np.uint8), width, batch, iterations, 1e-4)
+  return Setting(x_ND.astype(np.uint8), 2, width, batch, iterations, 1e-4)
+
+
+def digits(width: int, batch: int, iterations: int) -> Setting:
+  """Stacked digits, dark to light as uint8 from 0 to 255."""
+  rows = data.load('stacked_digits').train.rows
+  return Setting((255 / 16 * rows.reshape(len(rows), -1)).astype(np.uint8), 64, width, batch,
+                 iterations, 1e-4)
 
 
 def start(s: Setting) -> gan.Params:
@@ -107,7 +117,7 @@ def torch_trainer(s: Setting, compiled: bool = False) -> Trainer | None:
     for adam in adams:
       adam.zero_grad()
     real_BD = x_ND[torch.randint(len(x_ND), (s.batch_size,))]
-    fake_BD = generate(torch.randn(s.batch_size, 2))
+    fake_BD = generate(torch.randn(s.batch_size, s.num_latents))
     (softplus(-judge(real_BD)) + softplus(judge(fake_BD.detach()))).mean().backward()
     critic.requires_grad_(False)
     softplus(-judge(fake_BD)).mean().backward()
@@ -129,28 +139,33 @@ def torch_trainer(s: Setting, compiled: bool = False) -> Trainer | None:
 
 def products(s: Setting) -> tuple:
   """Forward, to inputs and to weights: the critic on data, on samples and for the generator."""
-  shapes = [(2, s.width), (s.width, s.width), (s.width, s.width)]
+  size, hidden = s.x_ND.shape[1], (s.width, s.width, s.width)
   rng = np.random.default_rng(0)
-  w_L = [rng.standard_normal(shape, np.float32) for shape in shapes]
+  nets = [[rng.standard_normal(shape, np.float32) for shape in zip(widths, widths[1:])]
+          for widths in ((s.num_latents, *hidden, size), (size, *hidden))]
 
-  def iteration(w_L, x_B2, y_B2):
-    out = []
-    for rows in (x_B2, y_B2, x_B2 + 1, y_B2 + 1):  # the generator, and the critic three times
-      h = [rows]
-      for w in w_L:
-        h.append(h[-1] @ w)
-      d = h[-1]
-      for w, below in zip(w_L[::-1], h[-2::-1], strict=True):
+  def both_ways(w_L, rows, weights: bool = True):
+    """All layers of a net, and back to its inputs and, of those that move, to its weights."""
+    h = [rows]
+    for w in w_L:
+      h.append(h[-1] @ w)
+    d, out = h[-1], []
+    for w, below in zip(w_L[::-1], h[-2::-1], strict=True):
+      if weights:
         out.append(below.T @ d)
-        d = d @ w.T
-      out.append(d)
-    return tuple(out)
+      d = d @ w.T
+    return [*out, d]
 
-  return iteration, w_L, rng.random((2, s.batch_size, 2), np.float32), s.iterations
+  def iteration(nets, x_BD, y_BD):
+    generator_L, critic_L = nets
+    return (both_ways(generator_L, x_BD[:, :s.num_latents]), both_ways(critic_L, x_BD),
+            both_ways(critic_L, y_BD), both_ways(critic_L, x_BD + 1, weights=False))
+
+  return iteration, nets, rng.random((2, s.batch_size, size), np.float32), s.iterations
 
 
-def tasks(s: Setting) -> Iterator[Task]:
-  """An iteration of all."""
+def tasks(what: str, s: Setting) -> Iterator[Task]:
+  """An iteration of all on the data that `what` names."""
   trainers = [t for t in (our_trainer(s), torch_trainer(s), torch_trainer(s, True)) if t]
   x_BD = s.x_ND[:500].astype(np.float32) / 255
   before_B = trainers[0].critic(x_BD)
@@ -165,7 +180,7 @@ def tasks(s: Setting) -> Iterator[Task]:
       if not distance >= moved[0] / 2 > 0:
         raise RuntimeError(f'{trainer.contender.name} was timed, but did not learn')
 
-  yield Task(f'One iteration of dense nets, width {s.width}, batch {s.batch_size}',
+  yield Task(f'One iteration of dense nets, {what}, width {s.width}, batch {s.batch_size}',
              [t.contender for t in trainers] + timing.floors(*products(s)), s.iterations, check)
 
 
@@ -173,7 +188,8 @@ def define_flags() -> None:
   flags.DEFINE_integer('iterations', 500, 'Timed together; the table is for one.', lower_bound=1)
   flags.DEFINE_integer('rounds', 7, 'Timed rounds; the table shows their median.', lower_bound=1)
   flags.DEFINE_integer('batch', 100, 'Points an update of a player.', lower_bound=1)
-  flags.DEFINE_integer('width', 128, 'Of all hidden layers.', lower_bound=1)
+  flags.DEFINE_integer('width', 128, 'Of all hidden layers; four times that of digits.',
+                       lower_bound=1)
   flags.DEFINE_string('json', None, 'File to write all numbers to.')
 
 
@@ -181,9 +197,13 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
   given = flags.FLAGS
-  timing.measure('gan_grid', tasks(setting(given.width, given.batch, given.iterations)),
-                 rounds=given.rounds, packages=PACKAGES, path=given.json, protocol='same players, '
-                 f'same start; {given.rounds} interleaved rounds in one process')
+  found = (task for what, s in (
+    ('points', points(given.width, given.batch, given.iterations)),
+    ('stacked digits', digits(4 * given.width, given.batch, max(1, given.iterations // 10))))
+           for task in tasks(what, s))
+  timing.measure('gan_grid', found, rounds=given.rounds, packages=PACKAGES, path=given.json,
+                 protocol=f'same players, same start; {given.rounds} interleaved rounds in one '
+                 'process')
 
 
 if __name__ == '__main__':
