@@ -30,7 +30,9 @@ from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.negative import persistent, reconstruction
 from gen_models.models import gibbs, rbm
 
-PACKAGES = ('jax', 'jaxlib', 'optax', 'numpy', 'scikit-learn', 'rbms', 'torch', 'threadpoolctl')
+PACKAGES = ('jax', 'jaxlib', 'optax', 'numpy', 'scikit-learn', 'rbms', 'thrml', 'torch',
+            'threadpoolctl')
+MOST_OF_GRAPHS = 2000  # chains of thrml, which holds the neighbours of all units of each
 
 
 class Setting(NamedTuple):
@@ -194,6 +196,38 @@ def rbms_sampler(s: Setting) -> Sampler | None:
   return Sampler(Contender('rbms', run, note), lambda: chains['visible'].cpu().numpy())
 
 
+def thrml_sampler(s: Setting) -> Sampler | None:
+  """The machine as a graph of spins, -1 and 1; chains by vmap, as it has none of its own."""
+  if (models := timing.peer('thrml.models')) is None:
+    return None
+  import thrml
+  w_VH, b_V, c_H = (np.asarray(p) for p in start(s))
+  spins_V, spins_H = ([thrml.SpinNode() for _ in biases] for biases in (b_V, c_H))
+  layers = [thrml.Block(spins_V), thrml.Block(spins_H)]
+  biases = np.concatenate([b_V / 2 + w_VH.sum(1) / 4, c_H / 2 + w_VH.sum(0) / 4])
+  machine = models.IsingEBM([*spins_V, *spins_H], [(v, h) for v in spins_V for h in spins_H],
+                            jnp.asarray(biases), jnp.asarray(w_VH.ravel() / 4), jnp.array(1.0))
+  # As ours: first h given v, then v given h.
+  program = models.IsingSamplingProgram(machine, layers[::-1], [])
+  schedule = thrml.SamplingSchedule(s.gibbs_steps, 1, 1)
+
+  @jax.jit
+  def advance(keys_C, states):
+    return jax.vmap(lambda key, state: [x[0] for x in thrml.sample_states(
+      key, program, schedule, state, [], layers[::-1])])(keys_C, states)
+
+  states = [jnp.zeros((s.chains, len(layer)), bool) for layer in (spins_H, spins_V)]
+  key = jax.random.key(3)
+
+  def run():
+    nonlocal states, key
+    key, key_run = jax.random.split(key)
+    states = jax.block_until_ready(advance(jax.random.split(key_run, s.chains), states))
+
+  return Sampler(Contender('thrml', run, 'sample_states of an IsingEBM, vmapped over chains'),
+                 lambda: np.asarray(states[1]))
+
+
 # Floors.
 
 
@@ -270,6 +304,8 @@ def tasks(s: Setting, batches: list[int], chains: list[int]) -> Iterator[Task]:
     steps = max(1, s.gibbs_steps * min(chains) // num)
     s_chains = s._replace(chains=num, gibbs_steps=steps)
     samplers = [our_sampler(s_chains), sklearn_sampler(s_chains), rbms_sampler(s_chains)]
+    if num <= MOST_OF_GRAPHS:
+      samplers.append(thrml_sampler(s_chains))
     samplers = [sampler for sampler in samplers if sampler]
     yield Task(f'One Gibbs step of {num:,} chains, {size}',
                [sampler.contender for sampler in samplers]
