@@ -25,19 +25,17 @@ rpgan_r1_r2: 270 seconds of one core; of the ten seeds of gan_r1, 46 seconds of 
 from typing import Literal
 
 import jax
-import numpy as np
 
 from experiments._common import custom
 from experiments._common.games import AnyLoss, AnyPenalty, Moves, critic_read, game, init
 from gen_models import data, inference
-from gen_models.data.sources import points
+from gen_models.data.builtin import MODES, points
 from gen_models.domains import Decay, NonNegative, NonNegativeInt, NumUpdates, PositiveInt, Width
 from gen_models.evaluation import likelihood, modes
 from gen_models.experiment import Experiment, Phase
 from gen_models.models import gan
 
-MODES_MD = np.array([(x, y) for x in range(-4, 5, 2) for y in range(-4, 5, 2)], np.float32)
-SIGMA, NUM_DRAWS = 0.05, 2500
+NUM_DRAWS = 2500
 
 SMALL = dict(nets='small', learning_rate=1e-3, beta1=0.0, decay='cosine', average=0.999,
              batch_size=256, weight=0.03, num_steps=80_000)
@@ -47,7 +45,8 @@ VARIANTS = {
 }
 
 
-def experiment(*, loss: AnyLoss = 'non_saturating', penalty: AnyPenalty = 'none',
+def experiment(*, dataset: Literal['grid25', 'ring8'] | None = None,
+               loss: AnyLoss = 'non_saturating', penalty: AnyPenalty = 'none',
                weight: NonNegative = 0.0, packing: PositiveInt = 1,
                critic_steps: NonNegativeInt = 0, generator: custom.Network | None = None,
                critic: custom.Network | None = None, estimator: custom.Estimator | None = None,
@@ -59,8 +58,12 @@ def experiment(*, loss: AnyLoss = 'non_saturating', penalty: AnyPenalty = 'none'
                spectral_norm: bool | None = None, moves: Moves | None = None) -> Experiment:
   """batch_size counts packs; critic_steps 0 moves both players at every update.
 
+  dataset: None for grid25.
   lazy: penalties are taken at every n-th move of the critic.
   """
+  dataset = dataset or 'grid25'
+  modes_MD, sigma = MODES[dataset]
+
   def identity(x):
     return x
 
@@ -83,8 +86,8 @@ def experiment(*, loss: AnyLoss = 'non_saturating', penalty: AnyPenalty = 'none'
 
   def evaluate(key, params, dataset, report):
     del report
-    scores = modes.coverage(draw(key, params, NUM_DRAWS), MODES_MD, SIGMA)
-    floor = modes.coverage(points(data.fixed_split(dataset, 'test', 'real')), MODES_MD, SIGMA)
+    scores = modes.coverage(draw(key, params, NUM_DRAWS), modes_MD, sigma)
+    floor = modes.coverage(points(data.fixed_split(dataset, 'test', 'real')), modes_MD, sigma)
     return likelihood.no_likelihood(
       'adversarial networks are drawn from, not evaluated', num_images=NUM_DRAWS,
       binarisation='real', split='test',
@@ -92,15 +95,16 @@ def experiment(*, loss: AnyLoss = 'non_saturating', penalty: AnyPenalty = 'none'
 
   def pictures(key, params, dataset):
     real = points(data.fixed_split(dataset, 'train', 'real'))[:10_000]
-    return {name: modes.histogram(x_ND, -5, 5)[None, None] for name, x_ND in (
+    extent = 1.25 * modes_MD.max()
+    return {name: modes.histogram(x_ND, -extent, extent)[None, None] for name, x_ND in (
       ('data', real), ('draws', draw(key, params, len(real))))}
 
   return Experiment(
-    dataset='grid25', binarisation='real',
+    dataset=dataset, binarisation='real',
     phases=(Phase('gan', init(model), custom.chosen(estimator, ours), optimizer, batch_at,
                   num_steps, packing * batch_size, average),),
     evaluate=evaluate, pictures=pictures, steps_per_dispatch=1000,
     questions=inference.gan(model, critic_read(model, spectral_norm),
                             see=lambda key, x_NV: points(x_NV)),
     model=model,
-    protocol=f'{NUM_DRAWS} draws, 25 modes, high quality within 3 sigma')
+    protocol=f'{NUM_DRAWS} draws, {len(modes_MD)} modes, high quality within 3 sigma')
