@@ -177,7 +177,8 @@ def torch_trainer(s: Setting, channels_last: bool = False,
   _load(torch, s, generator, critic)
   if channels_last:
     generator, critic = (net.to(memory_format=torch.channels_last) for net in (generator, critic))
-  adams = [torch.optim.Adam(net.parameters(), s.learning_rate, betas=(0.5, 0.999))
+  adams = [torch.optim.Adam(net.parameters(), s.learning_rate, betas=(0.5, 0.999),
+                            fused=compiled or None)
            for net in (generator, critic)]
   generate, judge = (torch.compile(net) if compiled else net for net in (generator, critic))
   x_N1YX = torch.tensor(s.x_NV, dtype=torch.float32).view(-1, 1, SIDE, SIDE)
@@ -208,8 +209,8 @@ def torch_trainer(s: Setting, channels_last: bool = False,
     return critic(2 * torch.tensor(np.array(x_BV)).view(-1, 1, SIDE, SIDE) - 1)[:, 0].numpy()
 
   name, note = (('torch, NHWC', 'torch eager in memory_format channels_last') if channels_last else
-                ('torch.compile' if compiled else 'torch eager',
-                 'the same samples for both players, drawn once'))
+                ('torch.compile', 'nets compiled, fused Adam') if compiled else
+                ('torch eager', 'the same samples for both players, drawn once'))
   return Trainer(Contender(name, run, note), decode, log_odds)
 
 

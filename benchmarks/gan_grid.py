@@ -4,9 +4,9 @@
 
 Generator 2-128-128-128-2 (ReLU) and critic 2-128-128-128-1 (leaky ReLU), the small nets of the
 experiment `gan_grid`, and 64-512-512-512-192 with 192-512-512-512-1, those of stacked digits in
-`gan`; the non-saturating loss, both players moved at once against each other as they were, Adam
-from the same parameters. Products of points are small: what is timed is mostly what lies between
-them. A floor is the products of an iteration alone.
+`gan`; the non-saturating loss, both players move at once, each against the other's parameters
+before the move, Adam from the same parameters. Products of points are small: what is timed is
+mostly what lies between them. A floor is the products of an iteration alone.
 
 Before anything is timed, both generators and both critics must be the same functions; before times
 are shown, both critics must have moved at least half as far as ours.
@@ -108,7 +108,8 @@ def torch_trainer(s: Setting, compiled: bool = False) -> Trainer | None:
 
   params = jax.device_get(start(s))
   generator, critic = net(params.generator, nn.ReLU()), net(params.critic, nn.LeakyReLU(0.2))
-  adams = [torch.optim.Adam(n.parameters(), s.learning_rate, betas=(0.5, 0.999))
+  adams = [torch.optim.Adam(n.parameters(), s.learning_rate, betas=(0.5, 0.999),
+                            fused=compiled or None)
            for n in (generator, critic)]
   x_ND = torch.tensor(s.x_ND, dtype=torch.float32) / 255
   generate, judge = (torch.compile(n) if compiled else n for n in (generator, critic))
@@ -134,32 +135,50 @@ def torch_trainer(s: Setting, compiled: bool = False) -> Trainer | None:
     return critic(torch.tensor(np.array(x_BD)))[:, 0].numpy()
 
   return Trainer(Contender('torch.compile' if compiled else 'torch eager', run,
-                           'a handwritten loop'), log_odds)
+                           'nets compiled, fused Adam' if compiled else
+                           'a handwritten loop; the critic sees samples twice'), log_odds)
 
 
 def products(s: Setting) -> tuple:
-  """Forward, to inputs and to weights: the critic on data, on samples and for the generator."""
+  """The critic on data and on samples, both to its weights; then through it to the generator's.
+
+  Samples pass through the critic forward once, as in ours: both players learn from them.
+  """
   size, hidden = s.x_ND.shape[1], (s.width, s.width, s.width)
   rng = np.random.default_rng(0)
   nets = [[rng.standard_normal(shape, np.float32) for shape in zip(widths, widths[1:])]
           for widths in ((s.num_latents, *hidden, size), (size, *hidden))]
 
-  def both_ways(w_L, rows, weights: bool = True):
-    """All layers of a net, and back to its inputs and, of those that move, to its weights."""
+  def both_ways(w_L, rows):
+    """All layers of a net, and back to the weights."""
+    h = forward(w_L, rows)
+    return to_weights(w_L, h, h[-1])
+
+  def forward(w_L, rows):
     h = [rows]
     for w in w_L:
       h.append(h[-1] @ w)
-    d, out = h[-1], []
-    for w, below in zip(w_L[::-1], h[-2::-1], strict=True):
-      if weights:
-        out.append(below.T @ d)
+    return h
+
+  def to_weights(w_L, h, d):
+    out = []
+    for i, w in reversed(list(enumerate(w_L))):
+      out.append(h[i].T @ d)
+      if i:
+        d = d @ w.T
+    return out
+
+  def to_inputs(w_L, d):
+    for w in w_L[::-1]:
       d = d @ w.T
-    return [*out, d]
+    return d
 
   def iteration(nets, x_BD, y_BD):
     generator_L, critic_L = nets
-    return (both_ways(generator_L, x_BD[:, :s.num_latents]), both_ways(critic_L, x_BD),
-            both_ways(critic_L, y_BD), both_ways(critic_L, x_BD + 1, weights=False))
+    z = forward(generator_L, x_BD[:, :s.num_latents])
+    on_draws = forward(critic_L, y_BD)
+    return (both_ways(critic_L, x_BD), to_weights(critic_L, on_draws, on_draws[-1]),
+            to_weights(generator_L, z, to_inputs(critic_L, on_draws[-1] + 1)))
 
   return iteration, nets, rng.random((2, s.batch_size, size), np.float32), s.iterations
 
@@ -185,9 +204,10 @@ def tasks(what: str, s: Setting) -> Iterator[Task]:
 
 
 def define_flags() -> None:
-  flags.DEFINE_integer('iterations', 500, 'Timed together; the table is for one.', lower_bound=1)
+  flags.DEFINE_integer('iterations', 500, 'Timed together, a tenth of digits; the table is for '
+                       'one.', lower_bound=1)
   flags.DEFINE_integer('rounds', 7, 'Timed rounds; the table shows their median.', lower_bound=1)
-  flags.DEFINE_integer('batch', 100, 'Points an update of a player.', lower_bound=1)
+  flags.DEFINE_integer('batch', 100, 'Rows an update of a player.', lower_bound=1)
   flags.DEFINE_integer('width', 128, 'Of all hidden layers; four times that of digits.',
                        lower_bound=1)
   flags.DEFINE_string('json', None, 'File to write all numbers to.')

@@ -32,7 +32,7 @@ from gen_models.models import gibbs, rbm
 
 PACKAGES = ('jax', 'jaxlib', 'optax', 'numpy', 'scikit-learn', 'rbms', 'thrml', 'torch',
             'threadpoolctl')
-MOST_OF_GRAPHS = 2000  # chains of thrml, which holds the neighbours of all units of each
+MOST_OF_GRAPHS = 2000  # chains for thrml, which gathers all neighbours of every unit for each
 
 
 class Setting(NamedTuple):

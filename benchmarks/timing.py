@@ -76,11 +76,11 @@ def peer(module: str):
 
 @functools.cache
 def torch_compile() -> Callable | None:
-  """torch.compile; None after a line that says why, where it does not work here."""
+  """torch.compile, or None, after printing why, where it does not work."""
   if (torch := peer('torch')) is None:
     return None
   try:
-    torch.compile(lambda x: x + 1)(torch.zeros(2))
+    torch.compile(lambda x: (x * x).sum())(torch.zeros(2, requires_grad=True)).backward()
   except RuntimeError as error:
     print(f'skipped: torch.compile ({str(error).strip().splitlines()[0]})', flush=True)
     return None

@@ -28,22 +28,21 @@ def main(args: argparse.Namespace) -> int:
 def _prepare(name, data_dir, cache_dir):
   """One line that says what stands; ValueError, RuntimeError or MissingData say why not."""
   gm.data.sources.check_name(name, gm.data.names())
-  name = gm.data.sources.STACKS.get(name, name)
   try:
     return _summary(gm.data.load(name, data_dir, cache_dir), 'is ready')
   except gm.data.MissingData:
-    folder = gm.data.sources.find_data_dir(data_dir)
-    if gm.data.sources.PREPARED[name].path(name, folder).exists():
+    folder, kept = gm.data.sources.find_data_dir(data_dir), gm.data.sources.STACKS.get(name, name)
+    if gm.data.sources.PREPARED[kept].path(kept, folder).exists():
       raise  # prepared, but not in a form to read: the message says what to do
   lacking = [module for module in ('tensorflow', 'importlib_resources')
              if importlib.util.find_spec(module) is None]
   if lacking:
-    raise RuntimeError(f'downloading {name} needs {" and ".join(lacking)}; '
+    raise RuntimeError(f'downloading {kept} needs {" and ".join(lacking)}; '
                        "pip install 'gen_models[prepare]', or set TFDS_DATA_DIR to prepared data")
   try:
-    _download(name, folder)
+    _download(kept, folder)
   except Exception as error:
-    raise RuntimeError(f'cannot download {name}: {" ".join(str(error).split())[:300]}') from error
+    raise RuntimeError(f'cannot download {kept}: {" ".join(str(error).split())[:300]}') from error
   return _summary(gm.data.load(name, data_dir, cache_dir), f'was prepared in {folder}')
 
 
@@ -62,7 +61,7 @@ def _summary(dataset, what):
 def _parse(argv):
   parser = argparse_flags.ArgumentParser(prog='python -m launch.prepare', description=__doc__,
                                          formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('name', help='mnist, fashion_mnist or binarized_mnist')
+  parser.add_argument('name', help='mnist, fashion_mnist, binarized_mnist or stacked_mnist')
   parser.add_argument('--data_dir', help='default $TFDS_DATA_DIR, else ~/tensorflow_datasets')
   parser.add_argument('--cache_dir', help='default $XDG_CACHE_HOME/gen_models')
   return parser.parse_args(argv[1:])

@@ -56,7 +56,7 @@ def class_scores(key, draw: Draw, num_classes: int, params, dataset: data.Datase
 
   Of binary images both see binary ones.
   """
-  report('training the classifier that judges the draws')
+  report('training the classifier that judges the draws, if these data have none yet')
   found = _judge(dataset, num_classes, binarisation)
   drawn = jax.jit(lambda *args: draw(*args)[0])
   y_NQ = jnp.eye(num_classes)
@@ -73,7 +73,7 @@ def stack_scores(key, draw: Callable, params, dataset: data.Dataset,
 
   The classifier reads one channel. `of_data` are as many stacks of the training digits, made anew.
   """
-  report('training the classifier that judges the draws')
+  report('training the classifier that judges the draws, if these data have none yet')
   found = _judge_of_channels(dataset)
   train_MV, _ = _channels(*_rows(dataset, 'train', most=MOST_STACKS))
   key_draw, key_data = jax.random.split(key)

@@ -97,9 +97,9 @@ def _around(name: str) -> Splits:
   The two rows of an "image" are the coordinates, as fixed-point numbers of two bytes that `points`
   reads: a resolution of 1.5e-4. There 7 points of grid25's test and 6 of its valid coincide with
   one of train, as 7.4 of 2,500 independent draws are expected to: the 4,000 training points of a
-  mode lie among 1.3 million cells, 4 pi (sigma / resolution)^2. Without them a split would no
-  longer be one of independent draws, and no score looks for a point again. Of ring8, whose modes
-  are fewer and narrower, 468 and 483 do.
+  mode lie among 1.3 million cells, 4 pi (sigma / resolution)^2. Of ring8 468 and 483
+  coincide, because its modes are fewer and narrower. Without them a split would no longer be one of
+  independent draws, and no score looks for a point again.
   """
   draws, modes = np.random.RandomState(0), MODES[name]
   labels = draws.randint(len(modes.mean_MD), size=sum(_POINTS)).astype(np.int32)

@@ -271,7 +271,7 @@ def source(name: str, data_dir: str | os.PathLike | None = None):
   """The training split as random-access records, not decoded beforehand: for stream.Stream.
 
   Raises:
-    as `load`, but a decoded copy in the cache does not stand in for the records.
+    as `load`, but a decoded copy in the cache does not stand in for the records, except of stacks.
   """
   if is_own(name):
     return _opened(name, data_dir).source()

@@ -92,10 +92,12 @@ def test_stacked_mnist_is_made_of_the_prepared_digits(tiny_mnist, tmp_path):
   stacked = load('stacked_mnist', tiny_mnist, tmp_path / 'cache')
   assert {split: len(getattr(stacked, split).rows) for split in ('train', 'valid', 'test')} == dict(
     train=128_000, valid=10_000, test=10_000)
-  known = {bytes(x): y for x, y in zip(grey.train.rows[..., 0], grey.train.labels)}
-  for x, label in zip(stacked.train.rows[:50], stacked.train.labels):
-    assert label == sum(10**(2 - c) * known[np.ascontiguousarray(x[..., c]).tobytes()]
-                        for c in range(3))
+  for split in ('train', 'valid', 'test'):
+    arrays, of_split = getattr(stacked, split), getattr(grey, split)
+    known = {bytes(x): y for x, y in zip(of_split.rows[..., 0], of_split.labels)}
+    for x, label in zip(arrays.rows[:50], arrays.labels):
+      assert label == sum(10**(2 - c) * known[np.ascontiguousarray(x[..., c]).tobytes()]
+                          for c in range(3))
   with pytest.raises(MissingData, match='launch.prepare mnist'):
     load('stacked_mnist', tmp_path, tmp_path)
 
