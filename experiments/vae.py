@@ -80,7 +80,8 @@ reals in [0, 1], a density. In colour discretised_logistic lets green depend on 
 (--set=likelihood_channels=independent does not).
 
 Cost of an update on one core: 1.6 ms with k = 1, 2.7 with k = 5, so 24 and 41 minutes for 364
-epochs; the bound of 10,000 images 240 seconds. Of static 5 ms, of static_vamp 17, of static_ladder 15.
+epochs; the bound of 10,000 images 240 seconds. Of static 5 ms, of static_vamp 17, of static_ladder
+15.
 """
 
 from typing import Annotated, Literal

@@ -4,6 +4,7 @@
 table of one score: the axis of most values down, the others across.
 """
 
+import collections
 import itertools
 import json
 import pathlib
@@ -251,13 +252,23 @@ def scores_cells(sweep: Sweep) -> tables.Cells:
   return [[*rows[0], *(row[1] for row in rows[1:])] for rows in zip(*parts, strict=True)]
 
 
-def _best(sweep: Sweep, score: str) -> float | None:
-  means = [statistics.fmean(cell.values[score]) for cell in sweep.cells if cell.values[score]]
+def _best(sweep: Sweep, score: str) -> dict[tuple, float]:
+  """The best mean of each data set and binarisation: scores of different ones do not compare."""
   choose = {'lower': min, 'higher': max}.get(sweep.scores[score])
-  return choose(means) if choose and len(sweep.axes) > 1 and means else None
+  if not choose or len(sweep.axes) == 1:
+    return {}
+  means = collections.defaultdict(list)
+  for cell in sweep.cells:
+    if cell.values[score]:
+      means[_data_of(cell)].append(statistics.fmean(cell.values[score]))
+  return {of: choose(found) for of, found in means.items()}
 
 
-def _shown(cell: Cell | None, score: str, best: float | None) -> str:
+def _data_of(cell: Cell) -> tuple:
+  return tuple(cell.at.get(axis) for axis in ('dataset', 'binarisation'))
+
+
+def _shown(cell: Cell | None, score: str, best: Mapping[tuple, float]) -> str:
   if cell is None:
     return numbers.NONE
   values = cell.values[score]
@@ -269,7 +280,9 @@ def _shown(cell: Cell | None, score: str, best: float | None) -> str:
   if len(values) > 1:
     spread = statistics.stdev(values)
     text += f' ± {numbers.fixed(spread) if in_nats else numbers.significant(spread, 2)}'
-  return (f'**{text}**' if mean == best else text) + (f', {frozen}' if frozen else '')
+  if mean == best.get(_data_of(cell)):
+    text = f'**{text}**'
+  return text + (f', {frozen}' if frozen else '')
 
 
 def _text(value, axis: str = '') -> str:

@@ -40,6 +40,17 @@ def test_a_cell_is_the_mean_and_the_spread_over_seeds_and_the_best_is_bold(tmp_p
                    ['32', '−2.80 ± 0.71', '−3.50 ± 0.71']]
 
 
+def test_what_is_best_is_so_among_scores_of_the_same_data(tmp_path):
+  rates = swept.gather(grid(tmp_path / 'rates'))
+  easy, hard = [-1.0, -3.0], [-30.0, -10.0]
+  sweep = rates._replace(axes={'gradient': ['cd', 'pcd'], 'dataset': ['easy', 'hard']}, cells=[
+    swept.Cell({'dataset': name, 'gradient': gradient}, [0], {'test_nats': [value]}, 0)
+    for name, values in (('easy', easy), ('hard', hard))
+    for gradient, value in zip(('cd', 'pcd'), values, strict=True)])
+  assert swept.cells(sweep, 'test_nats')[1:] == [['cd', '**−1.00**', '−30.00'],
+                                                 ['pcd', '−3.00', '**−10.00**']]
+
+
 def test_scores_of_draws_say_what_is_better_and_what_real_images_have(tmp_path):
   sweep = swept.gather(grid(tmp_path / 'rates'), ['frechet', 'error_percent'])
   assert swept.titles(sweep) == {
