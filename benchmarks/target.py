@@ -81,11 +81,13 @@ class Clock:
   Attributes:
     seconds: on the clock.
     nats: the best score so far.
+    trace: (seconds, best score by then) whenever it scored.
   """
 
   def __init__(self, score: Callable, target: float, budget: float, every: float):
     self._score, self._target, self._budget, self._every = score, target, budget, every
     self.seconds, self.nats, self._due = 0.0, -np.inf, every
+    self.trace: list[tuple[float, float]] = []
     self._resumed = time.perf_counter()
 
   def __call__(self, params: Callable) -> None:
@@ -99,6 +101,7 @@ class Clock:
     if self.seconds < min(self._due, self._budget):
       return
     self.nats = max(self.nats, float(self._score(params())))
+    self.trace.append((round(self.seconds, 1), round(self.nats, 2)))
     print(f'  {self.seconds:7.1f} s  {self.nats:8.2f} nats', flush=True)
     if self.nats >= self._target or self.seconds >= self._budget:
       raise Finished
@@ -133,10 +136,10 @@ def race(racer: Racer, score: Callable, target: float, budget: float, every: flo
   except Finished:
     pass
   if clock.nats >= target:
-    return dict.fromkeys(('median', 'min', 'max'), clock.seconds)
+    return {**dict.fromkeys(('median', 'min', 'max'), clock.seconds), 'trace': clock.trace}
   longer = f', more than {clock.seconds / ours:.2f}×' if ours else ''
   return {'value': f'not in {clock.seconds:.0f} s{longer}, best {clock.nats:.1f} nats',
-          'seconds': clock.seconds, 'nats': clock.nats}
+          'seconds': clock.seconds, 'nats': clock.nats, 'trace': clock.trace}
 
 
 # Ours.

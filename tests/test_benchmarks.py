@@ -165,8 +165,10 @@ def test_a_race_ends_at_the_target_or_with_the_time_and_scoring_is_off_the_clock
 
   racer = target.Racer('a racer', train)
   # Scored after 3, 6, .. seconds: -92 is passed after 8 of them.
-  assert target.race(racer, score, -92.0, 60.0, 3.0) == dict.fromkeys(('median', 'min', 'max'), 9.0)
+  assert target.race(racer, score, -92.0, 60.0, 3.0) == {
+    'median': 9.0, 'min': 9.0, 'max': 9.0, 'trace': [(3.0, -97.0), (6.0, -94.0), (9.0, -91.0)]}
   lost = target.race(racer, score, -50.0, 20.0, 3.0, ours=5.0)
+  assert lost.pop('trace')[-2:] == [(18.0, -82.0), (20.0, -80.0)]
   assert lost == {'value': 'not in 20 s, more than 4.00×, best -80.0 nats', 'seconds': 20.0,
                   'nats': -80.0}
   with pytest.raises(RuntimeError, match='a racer ended before its target and its time'):
