@@ -40,11 +40,13 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
   num_seeds, num_rates = map(int, _SWEEP.value)
-  timing.measure('seeds', tasks(variants_of(_VARIANTS.value), num_seeds, num_rates),
+  variants = variants_of(_VARIANTS.value)
+  timing.measure('seeds', tasks(variants, num_seeds, num_rates),
                  rounds=_ROUNDS.value, packages=('jax', 'jaxlib'), path=_JSON.value,
                  ours='one program',
-                 protocol=f'{_SEEDS.value} seeds of `rbm_digits`, {_STEPS.value:,} updates each, '
-                 f'compilation included; {_ROUNDS.value} interleaved rounds after a warm-up')
+                 protocol=(f'{_SEEDS.value} seeds of `rbm_digits`, {_STEPS.value:,} updates each, '
+                           'compilation included; ' if variants else '')
+                 + f'{_ROUNDS.value} interleaved rounds after a warm-up')
 
 
 def variants_of(given: list[str]) -> list[str]:
