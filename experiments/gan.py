@@ -32,8 +32,9 @@ The other losses and penalties are --set=loss= and --set=penalty= (experiments/_
 gan_losses in RESULTS.md has five losses with five penalties on digits, three seeds a cell. The
 recipe of Radford, Metz & Chintala (2016) as published, with normalised networks, N(0, 0.02^2)
 weights, no decay and no average, is --set=nets=dcgan --set=loss=non_saturating --set=penalty=none
---set=learning_rate=2e-4 --set=beta1=0.5 --set=beta2=0.999 --set=decay=none --set=average=0. Colour
-photographs, and the networks for them, are in gan_cifar10.
+--set=learning_rate=2e-4 --set=beta1=0.5 --set=beta2=0.999 --set=decay=none --set=average=0. Stacked
+MNIST is --set=dataset=stacked_mnist. Colour photographs, and the networks for them, are in
+gan_cifar10.
 
 Further scores of class-conditional variants: the share of 1,000 draws a class of which a classifier
 says that class. Of stacked digits: the classes among 26,000 draws, of 1000, and the reverse KL of
