@@ -1,25 +1,33 @@
-"""A grid of 25 Gaussians: which adversarial networks find every mode (Lin et al., 2018).
+"""A grid of 25 Gaussians, a ring of 8: which adversarial networks find every mode.
 
   python -m launch.train --experiment=gan_grid --variant=rpgan_r1_r2 --workdir=runs/grid
   python -m launch.evaluate --workdir=runs/grid
 
-100,000 points of the modes {-4, -2, 0, 2, 4}^2, sigma 0.05. Without a variant it is the protocol of
-GAN and PacGAN as in the authors' code: generator 4 x 400 with batch normalisation and ReLU, critic
-3 x 200 maxout of 5, weights N(0, 0.02^2), 2 latents, Adam 1e-4 with beta1 0.8, both players moved
-at every update, 400 epochs of 1000 batches of 100 packs, --set=packing=4 of four points each.
-(Here draws are normalised over their own batch; there, by running averages.) The variants have
-dense networks of 128 and a learning rate that falls along a cosine to 0, and a moving average of
-the generator is scored.
+100,000 points of the modes {-4, -2, 0, 2, 4}^2, sigma 0.05; of the ring 8 modes on the unit circle,
+sigma 0.01 (Lin et al., 2018). Without a variant it is the protocol of GAN and PacGAN as in the
+authors' code: generator 4 x 400 with batch normalisation and ReLU, critic 3 x 200 maxout of 5,
+weights N(0, 0.02^2), 2 latents, Adam 1e-4 with beta1 0.8, both players moved at every update, 400
+epochs of 1000 batches of 100 packs, --set=packing=4 of four points each, --set=dataset=ring8 of the
+ring. (Here draws are normalised over their own batch; there, by running averages.) The variants
+have dense networks of 128 and a learning rate that falls along a cosine to 0, and a moving average
+of the generator is scored.
 
 Score, of 2,500 draws, mean +- standard deviation over seeds: modes found, share of draws within 3
-sigma of a mode (0.989 for the data), reverse KL of the modes' shares in nats (0.005 for the data).
-Published, 10 runs: GAN 17.3 +- 0.8, 0.948, 0.70; PacGAN4 24.8 +- 0.2, 0.936, 0.04.
+sigma of a mode (0.989 for the data), reverse KL of the modes' shares in nats (0.005 for the data,
+of the ring 0.002). Published, 10 runs: GAN 17.3 +- 0.8, 0.948, 0.70; PacGAN4 24.8 +- 0.2, 0.936,
+0.04; on the ring 6.3 +- 0.5 and 7.8 +- 0.1 modes.
 
   rpgan_r1_r2  25.0 modes, 0.974, 0.010, one seed; relativistic in pairs, R1 + R2
   gan_r1       25.0 modes, 0.977, 0.007, ten seeds; non-saturating, R1
+  spectral     25.0 modes, 0.936, 0.005, one seed; non-saturating, spectral normalisation
+  wgan_gp      25.0 modes, 0.813, 0.006, one seed; Wasserstein, gradient penalty 0.1, five moves of
+               the critic for one
+  ring_gan_r1  8.0 modes, 0.977, 0.002, one seed; gan_r1 on the ring
+  ring_rpgan_r1_r2  8.0 modes, 0.990, 0.002, one seed; rpgan_r1_r2 on the ring
 
 Any loss and penalty of experiments/_common/games.py may be set beside a variant. Cost of
-rpgan_r1_r2: 270 seconds of one core; of the ten seeds of gan_r1, 46 seconds of an H200.
+rpgan_r1_r2: 270 seconds of one core, of the others 140 to 240; of the ten seeds of gan_r1, 46
+seconds of an H200; of the published protocol an hour of a core for a seed.
 """
 
 from typing import Literal
@@ -42,6 +50,10 @@ SMALL = dict(nets='small', learning_rate=1e-3, beta1=0.0, decay='cosine', averag
 VARIANTS = {
   'rpgan_r1_r2': dict(SMALL, loss='relativistic', penalty='r1_r2'),
   'gan_r1': dict(SMALL, penalty='r1'),
+  'spectral': dict(SMALL, weight=0.0, spectral_norm=True),
+  'wgan_gp': dict(SMALL, loss='wasserstein', penalty='wgan_gp', weight=0.1, critic_steps=5),
+  'ring_gan_r1': dict(SMALL, dataset='ring8', penalty='r1'),
+  'ring_rpgan_r1_r2': dict(SMALL, dataset='ring8', loss='relativistic', penalty='r1_r2'),
 }
 
 
