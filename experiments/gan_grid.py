@@ -57,6 +57,11 @@ VARIANTS = {
 }
 
 
+def identity(x):
+  """The generator's link: points are what its last layer gives."""
+  return x
+
+
 def experiment(*, dataset: Literal['grid25', 'ring8'] | None = None,
                loss: AnyLoss = 'non_saturating', penalty: AnyPenalty = 'none',
                weight: NonNegative = 0.0, packing: PositiveInt = 1,
@@ -75,10 +80,6 @@ def experiment(*, dataset: Literal['grid25', 'ring8'] | None = None,
   """
   dataset = dataset or 'grid25'
   modes_MD, sigma = MODES[dataset]
-
-  def identity(x):
-    return x
-
   if nets == 'published':
     model = gan.Model(gan.DenseGenerator(2, (400,) * 4, True, 0.02, identity),
                       gan.DenseCritic((200,) * 3, 5, 0.02), num_latents, 2, packing)
