@@ -16,8 +16,13 @@ Score: the importance-weighted bound in test nats of all 10,000 test images, bin
 layer (Burda et al., 2016) and the ELBO of the test images. `launch.evaluate --thorough` adds
 annealed importance sampling of 100 test images, both sides on data drawn from the model, and the
 gaps of the encoder. The other rows of the table are --set=samples=5, --set=bound=iwae with its
-samples, --set=bound=dreg, and two layers --set=latents=100-50 --set=hidden=200-200,100-100. The
-comparisons below are on 8x8 digits, where they take a minute. Published for 3280 epochs:
+samples, --set=bound=dreg, and two layers --set=latents=100-50 --set=hidden=200-200,100-100. At full
+length the seeds of a row are one program, and rows of one layer are one command:
+
+  python -m launch.sweep --experiment=vae --set=stages=8 --set=bound=iwae,dreg --set=samples=5,50
+      --seeds=3 --workdir=runs/burda
+
+The comparisons below are on 8x8 digits, where they take a minute. Published for 3280 epochs:
 
                         paper                      an independent rerun
   VAE k = 1, 5, 50      -86.76, -86.47, -86.35     -86.35, -86.10, -86.06
