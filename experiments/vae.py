@@ -19,7 +19,7 @@ gaps of the encoder. The other rows of the table are --set=samples=5, --set=boun
 samples, --set=bound=dreg, and two layers --set=latents=100-50 --set=hidden=200-200,100-100. At full
 length the seeds of a row are one program, and rows of one layer are one command:
 
-  python -m launch.sweep --experiment=vae --set=stages=8 --set=bound=iwae,dreg --set=samples=5,50
+  python -m launch.sweep --experiment=vae --set=stages=8 --set=bound=iwae,dreg --set=samples=5,50 \\
       --seeds=3 --workdir=runs/burda
 
 The comparisons below are on 8x8 digits, where they take a minute. Published for 3280 epochs:
