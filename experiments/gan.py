@@ -89,27 +89,28 @@ def experiment(*, dataset: DatasetName = 'mnist',
                conditional: bool | None = None, packing: PositiveInt | None = None,
                lazy: PositiveInt | None = None, spectral_norm: bool | None = None,
                moves: Moves | None = None, feature_matching: NonNegative | None = None,
-               augment: image_games.Augment | None = None,
-               observation: Positive | None = None, annealed_images: PositiveInt | None = None,
+               augment: image_games.Augment | None = None, auxiliary: NonNegative | None = None,
+               observation: Positive | None = None,
+               annealed_images: PositiveInt | None = None,
                annealed_temperatures: PositiveInt | None = None,
                precision: Literal['bfloat16'] | None = None) -> Experiment:
   """weight is that of each penalty; critic_steps 0 moves both players at every update.
 
   width is that of the hidden layers of dense networks, of the convolutional layer next to the
-  pixels of the others, of the critic of residual ones (models.residual); num_steps counts the moves
-  of both. form is how convolutions are computed, see models.convolutions. lazy: penalties are taken
-  at every n-th move of the critic. A thorough score (_common/decoders.py) reads observation and
-  the two after it; observation is the standard deviation of noise on the pixels, with which draws
-  have a density. precision is that of the convolutions of residual networks.
+  pixels of the others, of the critic of residual ones (models.residual), whose convolutions have
+  the precision; num_steps counts the moves of both. form: see models.convolutions. auxiliary is the
+  weight of a classifier, which a conditional critic then has in the place of its projection; lazy:
+  penalties are taken at every n-th move of the critic. A thorough score (_common/decoders.py) reads
+  observation, the standard deviation of noise on the pixels, and the two after it.
   """
   spec = image_games.spec_of(dataset)
   model = image_games.players(
     image_games.build(nets, spec, width, num_latents, form, precision, conditional), spec,
-    generator, critic, conditional=conditional, packing=packing)
+    generator, critic, conditional=conditional, packing=packing, auxiliary=auxiliary)
   ours, optimizer = game(
     model, loss, penalty, weight, critic_steps, learning_rate=learning_rate, beta1=beta1,
     beta2=beta2, decay=decay, num_steps=num_steps, lazy=lazy, spectral_norm=spectral_norm,
-    moves=moves, feature_matching=feature_matching,
+    moves=moves, feature_matching=feature_matching, auxiliary=auxiliary,
     augment=image_games.augmentation(augment, spec, conditional))
 
   def annealed(evaluate):

@@ -78,8 +78,14 @@ def spec_of(dataset: str) -> data.Spec:
 
 
 def players(model: gan.Model, spec: data.Spec, generator, critic, *, conditional: bool | None,
-            packing: int | None) -> gan.Model | gan.ClassConditional:
-  """The model with a user's networks, packing and classes, where they are asked for."""
+            packing: int | None, auxiliary=None) -> gan.Model | gan.ClassConditional:
+  """The model with a user's networks, packing and classes, where they are asked for.
+
+  auxiliary: as of estimators.adversarial; None: the class is projected.
+  """
+  if auxiliary is not None and not conditional:
+    raise ValueError('an auxiliary classifier says the class that was asked for: '
+                     '--set=conditional=true, or leave auxiliary out')
   num_classes = data.classes_of(spec) if conditional else 0
   if packing is not None and conditional:
     raise ValueError('a class-conditional critic reads one sample at once: leave packing out')
@@ -87,7 +93,10 @@ def players(model: gan.Model, spec: data.Spec, generator, critic, *, conditional
   model = custom.players(model._replace(num_latents=num_latents + num_classes,
                                         packing=packing or 1), generator, critic, spec.seen_shape)
   model = model._replace(num_latents=num_latents)
-  return gan.ClassConditional(model, num_classes) if conditional else model
+  if not conditional:
+    return model
+  return gan.ClassConditional(model, num_classes,
+                              'projection' if auxiliary is None else 'auxiliary')
 
 
 def batches(batch_size: int, spec: data.Spec, conditional: bool | None):

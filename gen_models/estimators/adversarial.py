@@ -100,7 +100,7 @@ def adversarial(model: Players, loss: Loss, penalties: tuple[Penalty | Rememberi
                 generators_turn: TurnRule | None = None, *,
                 spectral: Normalisation | None = None,
                 augment: Augmentation | Adaptive | None = None,
-                feature_matching: Any = None) -> base.Estimator:
+                feature_matching: Any = None, auxiliary: Any = None) -> base.Estimator:
   """grads = (d L_g / d generator, d (L_f + penalties) / d critic), in the structure of params.
 
   All comes from one pass forward through both networks. With turns, the half of the player who
@@ -119,6 +119,9 @@ def adversarial(model: Players, loss: Loss, penalties: tuple[Penalty | Rememberi
     feature_matching: weight of |<h(x)> - <h(x~)>|^2, added to the generator's loss, h(x) [M, F]
       what the critic's last layer reads (Salimans et al., 2016): the model has features(params,
       x_BV). A square of batch means, so the estimator is biased.
+    auxiliary: weight of <-log p(y | x)>, added to the critic's loss of data and of samples and to
+      the generator's of samples (auxiliary classifier: Odena et al., 2017): rows know their class,
+      and the model has judge(params, x_BV) -> (f_B, -log p(y | x)_B).
 
   Returns:
     an Estimator whose batch is x_BV; its metrics are `critic_loss` and `penalty` (which it does not
@@ -151,8 +154,14 @@ def adversarial(model: Players, loss: Loss, penalties: tuple[Penalty | Rememberi
       lambda generator: draw(key_fake, params, generator, real_BV), params.generator)
 
     def outputs(critic, fake_BV):
-      both = at(critic)
-      return model.critic(both, shown(real_BV, 0)), model.critic(both, shown(fake_BV, 1))
+      """(f of data and of samples), and with an auxiliary classifier -log p(y | x) of both."""
+      rows = shown(real_BV, 0), shown(fake_BV, 1)
+      if auxiliary is None:
+        return tuple(model.critic(at(critic), x_BV) for x_BV in rows), ()
+      return tuple(zip(*(_judged(model, at(critic), x_BV) for x_BV in rows), strict=True))
+
+    def with_classes(value, errors):
+      return value if auxiliary is None else value + auxiliary * sum(map(jnp.mean, errors))
 
     def penalty(critic):
       keys = jax.random.split(key_penalty, len(terms))
@@ -161,9 +170,11 @@ def adversarial(model: Players, loss: Loss, penalties: tuple[Penalty | Rememberi
         for key, term, memory in zip(keys, terms, kept.penalties, strict=True)), strict=True)
       return sum(found), remembered
 
-    f, pull_critic = jax.vjp(outputs, params.critic, fake_BV)
-    critic_loss, critic_df = jax.value_and_grad(lambda f: loss.critic(*f))(f)
-    generator_loss, generator_df = jax.value_and_grad(lambda f: loss.generator(*f))(f)
+    judged, pull_critic = jax.vjp(outputs, params.critic, fake_BV)
+    critic_loss, critic_df = jax.value_and_grad(
+      lambda f, errors: with_classes(loss.critic(*f), errors), argnums=(0, 1))(*judged)
+    generator_loss, generator_df = jax.value_and_grad(
+      lambda f, errors: with_classes(loss.generator(*f), errors[1:]), argnums=(0, 1))(*judged)
     critic, _ = pull_critic(critic_df)
     fake_grad_BV = pull_critic(generator_df)[1]
     if feature_matching is not None:
@@ -178,7 +189,7 @@ def adversarial(model: Players, loss: Loss, penalties: tuple[Penalty | Rememberi
       (metrics['penalty'], remembered), extra = jax.value_and_grad(penalty, has_aux=True)(
         params.critic)
       critic = jax.tree.map(jnp.add, critic, extra)
-    adapted = seen.update(kept.augment, f[0], len(real_BV)) if seen else ()
+    adapted = seen.update(kept.augment, judged[0][0], len(real_BV)) if seen else ()
     if isinstance(augment, Adaptive):
       metrics['augment_probability'] = augment.probability(adapted)
     return (params._replace(generator=generator, critic=critic), metrics,
@@ -223,6 +234,11 @@ def _feature_gap(model, params, real_BV, fake_BV):
   gap_F = jnp.mean(model.features(params, real_BV), 0) - jnp.mean(
     model.features(params, fake_BV), 0)
   return jnp.sum(jnp.square(gap_F))
+
+
+def _judged(model, params, x_BV):
+  """(f, -log p(y | x)) of a model with an auxiliary classifier."""
+  return model.judge(params, x_BV)
 
 
 def _memory(kept: Parts) -> base.Memory:

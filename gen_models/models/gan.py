@@ -16,7 +16,7 @@ Goodfellow et al. (2014); Radford, Metz & Chintala (2016).
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -103,19 +103,23 @@ def packed(model: Model, packing: int) -> Model:
 class ClassConditional(NamedTuple):
   """A game of each class: x = g(z, y), and the critic of a sample with its class,
 
-    f(x, y) = f(x) + e_y.h(x),   h(x) what the last dense layer of its network reads
+    projection   f(x, y) = f(x) + e_y.h(x)
+    auxiliary    f(x, y) = f(x),   p(y | x) = softmax_y(e_y.h(x))
 
-  (projection: Miyato & Koyama, 2018). Rows are [x, one-of-Q class], as label_rbm.attach makes them,
-  of data and samples alike, so losses, penalties and augmentations see rows as they always do. The
-  critic has no slope along the class.
+  h(x) what the last dense layer of its network reads (Miyato & Koyama, 2018; Odena et al., 2017).
+  Rows are [x, one-of-Q class], as label_rbm.attach makes them, of data and samples alike, so
+  losses, penalties and augmentations see rows as they always do. The critic has no slope along the
+  class.
 
   Attributes:
     model: the networks; the generator's has Z + Q inputs. The critic reads one sample at once.
     num_classes: Q.
+    head: 'projection' or 'auxiliary', what the critic does with a class.
   """
 
   model: Model
   num_classes: int
+  head: Literal['projection', 'auxiliary'] = 'projection'
 
   def init(self, key) -> Params:
     """Fresh players; the critic's fields are `net` and `class_QF`, zeros."""
@@ -135,9 +139,19 @@ class ClassConditional(NamedTuple):
 
   def critic(self, params: Params, x_BVQ) -> jax.Array:
     """f(x, y), [B], of rows [x, one-of-Q class]."""
+    return self.judge(params, x_BVQ)[0]
+
+  def judge(self, params: Params, x_BVQ) -> tuple[jax.Array, jax.Array]:
+    """(f(x, y), -log p(y | x) in nats), [B] each, from one pass through the network.
+
+    The second is that of the auxiliary classifier; it is 0 where the class is projected.
+    """
     x_BV, y_BQ = x_BVQ[:, :-self.num_classes], lax.stop_gradient(x_BVQ[:, -self.num_classes:])
     f_B1, h_BF = networks.with_last_input(self.model.critic_net, params.critic['net'], x_BV)
-    return f_B1[:, 0] + jnp.sum((y_BQ @ params.critic['class_QF']) * h_BF, axis=-1)
+    f_B, class_QF = f_B1[:, 0], params.critic['class_QF']
+    if self.head == 'projection':
+      return f_B + jnp.sum((y_BQ @ class_QF) * h_BF, axis=-1), jnp.zeros_like(f_B)
+    return f_B, -jnp.sum(y_BQ * jax.nn.log_softmax(h_BF @ class_QF.T, axis=-1), axis=-1)
 
   def features(self, params: Params, x_BVQ) -> jax.Array:
     """h(x), [B, F]."""

@@ -298,6 +298,55 @@ class Plane:
 PLANE = Plane()
 
 
+class Classes:
+  """The plane with two classes: g(z, y) = g(z) + y (1, -1), y = -1 or 1, and p(y | h(x))."""
+
+  params = PLANE.params._replace(critic={
+    **PLANE.params.critic, 'class': jnp.float32([[0.9, -0.7], [-0.2, 0.6]])})
+  batch = jnp.concatenate([PLANE.batch, jax.nn.one_hot(jnp.arange(6) % 2, 2)], axis=1)
+
+  def at(self, generator, z, y):
+    sign = (2 * y - 1).astype(jnp.float32)
+    return PLANE.at(generator, z) + sign[..., None] * jnp.float32([1.0, -1.0])
+
+  def generate(self, key, params, num):
+    y = jnp.arange(num) % 2
+    x_BV = self.at(params.generator, jax.random.normal(key, (num,)), y)
+    return jnp.concatenate([x_BV, jax.nn.one_hot(y, 2, dtype=x_BV.dtype)], axis=1)
+
+  def critic(self, params, x_BV):
+    return PLANE.critic(params, x_BV[:, :2])
+
+  def judge(self, params, x_BV):
+    log_p_BQ = jax.nn.log_softmax(PLANE.features(params, x_BV[:, :2]) @ params.critic['class'])
+    return self.critic(params, x_BV), -jnp.sum(x_BV[:, 2:] * log_p_BQ, axis=1)
+
+  def loss(self, weight):
+    """Both players' non-saturating losses with the auxiliary classifier's of that weight."""
+    def players(params, x_BV):
+      fixed = jax.lax.stop_gradient(params)
+
+      def expected(generator, critic):
+        """Over z and both classes: (E log sigmoid(-f), E log sigmoid(f), E -log p(y | x))."""
+        sums = jnp.zeros(3)
+        for y in (0, 1):
+          x_KV = self.at(generator, Z_K, jnp.full(len(Z_K), y))
+          rows_KV = jnp.concatenate([x_KV, jnp.broadcast_to(jax.nn.one_hot(y, 2), x_KV.shape)], 1)
+          f_K, error_K = self.judge(Params(None, critic), rows_KV)
+          sums += 0.5 * jnp.stack([W_K @ log_sigmoid(-f_K), W_K @ log_sigmoid(f_K), W_K @ error_K])
+        return sums
+
+      f_B, error_B = self.judge(params, x_BV)
+      dislikes, _, errors = expected(fixed.generator, params.critic)
+      _, likes, generators_errors = expected(params.generator, fixed.critic)
+      return (-jnp.mean(log_sigmoid(f_B)) - dislikes - likes
+              + weight * (jnp.mean(error_B) + errors + generators_errors))
+    return players
+
+
+CLASSES = Classes()
+
+
 def _game(name, critic_loss, generator_loss, params=PARAMS, batch=BATCH):
   return Problem(f'gan_{name}', params, batch, game(critic_loss, generator_loss),
                  'adversarial game of numbers',
@@ -332,10 +381,13 @@ SPECTRAL_NORM = Problem(
 FEATURE_MATCHING = Problem(
   'gan_feature_matching', PLANE.params, PLANE.batch, PLANE.loss(lambda critic: critic, 1.5),
   'adversarial game on a line in the plane', "each player's own loss, feature matching")
+AUXILIARY = Problem(
+  'gan_auxiliary', CLASSES.params, CLASSES.batch, CLASSES.loss(1.5),
+  'adversarial game of two classes', "each player's own loss, with an auxiliary classifier's")
 PROBLEMS = (MINIMAX, NON_SATURATING, HINGE, WASSERSTEIN, WASSERSTEIN_GP, RELATIVISTIC,
             RELATIVISTIC_R1_R2, PACKED, LEAST_SQUARES, RELATIVISTIC_AVERAGE,
             *DIVERGENCES.values(), MMD, ENERGY, TOP_K, DRAGAN, ZERO_CENTRED, CONSISTENCY, LECAM,
-            AUGMENTED, ADAPTIVE, SPECTRAL_NORM, FEATURE_MATCHING)
+            AUGMENTED, ADAPTIVE, SPECTRAL_NORM, FEATURE_MATCHING, AUXILIARY)
 
 
 def _of(loss, penalties=(), turn=None, packing=1, **options):
@@ -385,4 +437,6 @@ ENTRIES = {
     PLANE, estimators.non_saturating, spectral=estimators.spectral_norm()), burn_in=20),
   'gan_feature_matching': FEATURE_MATCHING.entry(estimators.adversarial(
     PLANE, estimators.non_saturating, feature_matching=1.5)),
+  'gan_auxiliary': AUXILIARY.entry(estimators.adversarial(
+    CLASSES, estimators.non_saturating, auxiliary=1.5)),
 }

@@ -52,6 +52,7 @@ def test_channels_of_stacked_digits_are_digits():
 
 @pytest.mark.parametrize('make, changes, message', [
   (gan.experiment, dict(SMALL, conditional=True, packing=2), 'leave packing out'),
+  (gan.experiment, dict(SMALL, auxiliary=1.0), 'set=conditional=true, or leave auxiliary out'),
   (gan.experiment, dict(SMALL, conditional=True, augment='diff_augment'), 'leave one of the two'),
   (gan.experiment, dict(SMALL, moves='optimistic'), 'use critic_steps=0'),
   (gan_grid.experiment, dict(critic_steps=2, moves='extragradient'), 'use critic_steps=0')])
@@ -66,5 +67,5 @@ def test_older_runs_are_the_same_runs():
   for name in ('gan', 'gan_grid'):
     values = hyperparameters.resolve(registry.load(name))
     new = {'conditional', 'packing', 'lazy', 'spectral_norm', 'moves', 'feature_matching',
-           'augment'} - ({'packing'} if name == 'gan_grid' else set())
+           'augment', 'auxiliary'} - ({'packing'} if name == 'gan_grid' else set())
     assert all(values[key] is None for key in new & set(values))

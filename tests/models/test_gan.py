@@ -135,6 +135,20 @@ def test_a_class_decides_the_sample_and_projects_the_critics_features():
   assert np.any(slope[:, :3] != 0) and np.all(slope[:, 3:] == 0)
 
 
+def test_an_auxiliary_classifier_reads_the_critics_features_and_leaves_f_alone():
+  projected, params = conditional()
+  model = projected._replace(head='auxiliary')
+  rows = jax.jit(model.generate, static_argnums=2)(jax.random.key(2), params, 6)
+  plain, y_B = model.network(params), np.array([0, 1, 2, 3, 0, 1])
+  f_B, error_B = model.judge(params, rows)
+  np.testing.assert_array_equal(f_B, model.critic(params, rows))
+  np.testing.assert_allclose(f_B, model.model.critic(plain, rows[:, :3]), rtol=1e-5)
+  odds_BQ = np.asarray(model.model.features(plain, rows[:, :3]) @ params.critic['class_QF'].T)
+  p_BQ = np.exp(odds_BQ) / np.exp(odds_BQ).sum(1, keepdims=True)
+  np.testing.assert_allclose(error_B, -np.log(p_BQ[np.arange(6), y_B]), rtol=1e-4)
+  np.testing.assert_array_equal(projected.judge(params, rows)[1], np.zeros(6))
+
+
 def test_features_are_what_the_last_layer_reads():
   model = dense(packing=2)
   params = jax.jit(model.init)(jax.random.key(0))
