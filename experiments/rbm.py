@@ -24,7 +24,7 @@ from typing import Literal
 
 import optax
 
-from experiments._common import custom, machines
+from experiments._common import binary, custom, machines
 from gen_models import data, inference
 from gen_models.domains import (
   DatasetName,
@@ -88,7 +88,8 @@ def experiment(*, dataset: DatasetName = 'digits', hidden: machines.HiddenName =
       num_steps=num_steps, estimator=estimator),),
     evaluate=evaluate, thorough=EXACT if exact else functools.partial(evaluate, thorough=True),
     validate=validate, headline='valid_nats' if exact else 'valid_nats_quick', num_validations=5,
-    steps_per_dispatch=100, model=machine, questions=inference.boltzmann(machine),
+    steps_per_dispatch=100, model=machine,
+    questions=inference.boltzmann(machine, see=binary.seen(view)),
     sample=unlabelled(draw, spec.seen_shape),
     protocol=f'{"exact" if exact else "AIS both ways"}, held-out rows, split {spec.split}')
 

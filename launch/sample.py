@@ -3,6 +3,7 @@
   python -m launch.sample --workdir=runs/digits --num=64 --out=grid.png
   python -m launch.sample --workdir=runs/mixture --num=64 --out=threes.png --label=3
   python -m launch.sample --workdir=runs/digits --num=10000 --out=draws.npz
+  python -m launch.sample --workdir=runs/protein --num=1000 --out=designs.fasta
   python -m launch.sample --workdir=runs/digits --clamp=mask.npz --out=given.npz
 
 --clamp holds values: draws of p(x | what is not nan in the array `x` of mask.npz). Draws of a
@@ -26,7 +27,9 @@ _NUM = flags.DEFINE_integer('num', 64, 'Number of draws. Of more than 5000 the f
 _OUT = flags.DEFINE_string('out', None, 'A .png: a grid of the mean images p(x | latent); of '
                            'zeros and ones a raster, of letters a sequence logo, of other rows '
                            'colours. A .npz: arrays `draws` and `means`, [num, y, x] in '
-                           '[0, 1], [num, y, x, channels] of colour, [num, values] of vectors.',
+                           '[0, 1], [num, y, x, channels] of colour, [num, values] of vectors, '
+                           '[num, columns, letters] of sequences, with their `alphabet`. A '
+                           '.fasta: draws of sequences as letters.',
                            required=True)
 _LABEL = flags.DEFINE_integer('label', None, 'Class to draw from, for models with classes.')
 _CLAMP = flags.DEFINE_string('clamp', None, 'A .npz with an array `x` of one or several rows: '
@@ -50,17 +53,25 @@ _DATA_DIR = shared.data_dir()
 def main(argv):
   app.no_arguments(argv)
   out = pathlib.Path(_OUT.value)
-  if out.suffix not in ('.png', '.npz'):
-    raise errors.UsageError(f'--out={out}: name a .png (a grid) or a .npz (arrays)')
+  if out.suffix not in ('.png', '.npz', '.fasta'):
+    raise errors.UsageError(f'--out={out}: name a .png (a grid), a .npz (arrays) or a .fasta '
+                            '(sequences)')
   run = runs.load.run(_WORKDIR.value, _CHECKPOINT.value, _DATA_DIR.value)
   indices.check('--replica', _REPLICA.value, run.config['seeds'], 'seeds in this run')
   if run.experiment.sample is None:
     raise errors.UsageError(f'{run.config["experiment"]} trains no model that draws')
+  alphabet = run.spec.alphabet
+  if out.suffix == '.fasta' and {len(letter) for letter in alphabet} != {1}:
+    raise errors.UsageError(f'--out={out}: rows of {run.spec.name} are no sequences of letters: '
+                            'name a .png or a .npz')
   samples = _samples(run)
   out.parent.mkdir(parents=True, exist_ok=True)
   if out.suffix == '.npz':
     with files.replacing(out, binary=True) as file:
-      np.savez_compressed(file, draws=samples.draws, means=samples.means)
+      np.savez_compressed(file, draws=samples.draws, means=samples.means,
+                          **({'alphabet': np.array(alphabet)} if alphabet else {}))
+  elif out.suffix == '.fasta':
+    files.write_text(out, runs.rows.fasta(samples.draws, run.spec))
   else:
     runs.pictures.write_png(_picture(samples, run.spec), out)
   print(out)

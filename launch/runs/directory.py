@@ -159,9 +159,11 @@ def compare(workdir: pathlib.Path, config: dict[str, Any]) -> dict[str, Any]:
                  if _flat(there).get(k) != _flat(config).get(k)]
   if differences:
     more = f' (and {len(differences) - 3} more)' if len(differences) > 3 else ''
+    go_on = '' if there['experiment'] != config['experiment'] else (
+      f', with --from={workdir} to go on from its last checkpoint')
     made_with = 'data' if all(' of the data is ' in line for line in differences) else 'flags'
     raise ForeignRun(f'{workdir} holds another run: {"; ".join(differences[:3])}{more}. '
-                     f'Use another --workdir, or the {made_with} it was made with')
+                     f'Use another --workdir{go_on}, or the {made_with} it was made with')
   return there
 
 

@@ -141,6 +141,9 @@ def _require_range(x, rows: Rows, chunk: slice, spec: Spec, where: str) -> None:
     if spec.kind == 'counts':
       bad |= seen < 0
       allowed = 'counts, 0 or more'
+    elif spec.kind == 'binary':
+      bad |= (seen != 0) & (seen != 1) & ~np.isnan(seen)
+      allowed = 'zeros and ones: cut or draw them first'
     elif spec.unit_interval:
       bad |= (seen < -1e-6) | (seen > 1 + 1e-6)
       allowed = (f'integers from 0 to {spec.levels}, or reals from 0 to 1' if spec.low is None else
@@ -165,3 +168,10 @@ def shown(name: str, x: np.ndarray, spec: Spec) -> np.ndarray:
   if spec.kind == 'real' and spec.low is not None:
     return x * np.asarray(spec.scale, x.dtype) + np.asarray(spec.offset, x.dtype)
   return x
+
+
+def fasta(draws: np.ndarray, spec: Spec) -> str:
+  """The text of a fasta file of drawn letters: their numbers [N, L], or one of Q [N, L, Q]."""
+  numbers_NL = draws if draws.ndim == 2 else draws.argmax(-1)
+  return ''.join(f'>draw{i + 1}\n{"".join(spec.alphabet[q] for q in row)}\n'
+                 for i, row in enumerate(numbers_NL))

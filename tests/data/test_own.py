@@ -265,6 +265,17 @@ def test_words_are_categorical_and_empty_cells_missing(tmp_path):
   assert (spec.kind, spec.alphabet, spec.missing) == ('categorical', ('green', 'red'), True)
 
 
+@pytest.mark.parametrize('cells, kind', [
+  ('3,1', 'counts'), ('3.0,1', 'real'), ('-3,1', 'real'), ('1,0', 'binary'), ('3,', 'real')])
+def test_whole_numbers_of_a_csv_are_counts(tmp_path, cells, kind):
+  (tmp_path / 't.csv').write_text('a,b\n' + '0,1\n' * 20 + cells + '\n')
+  name = f'csv:{tmp_path / "t.csv"}'
+  assert data.spec(name).kind == kind
+  if kind == 'counts':
+    assert data.load(name).train.rows.dtype == np.int32
+    assert data.spec(f'{name}?kind=real').kind == 'real'
+
+
 def test_parquet_is_a_csv_or_says_what_to_install(tmp_path, monkeypatch):
   path = tmp_path / 't.parquet'
   try:

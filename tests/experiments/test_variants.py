@@ -55,6 +55,22 @@ def some_images(dataset: str) -> data.Arrays:
                      rng.integers(0, 10, 128, dtype=np.int32))
 
 
+@pytest.mark.parametrize('name', [n for n in registry.names() if n != 'gan_cifar10'])
+def test_a_model_of_bits_is_asked_about_bits(name):
+  # A likelihood of grey rows would be no likelihood: they are seen as images were in training.
+  entry = registry.load(name)
+  experiment = entry.experiment(**hyperparameters.resolve(entry, quick_variant(name)))
+  if (experiment.binarisation not in ('dynamic', 'threshold')
+      or isinstance(experiment.questions.log_likelihood, str)):
+    pytest.skip(f'no likelihood of bits: its rows are {experiment.binarisation}')
+  spec = data.spec(experiment.dataset)
+  grey = jnp.linspace(0, 1, 3 * spec.num_visible).reshape(3, -1)
+  x = np.asarray(experiment.questions.see(jax.random.key(0), grey))
+  assert np.all((x == 0) | (x == 1))
+  if experiment.binarisation == 'threshold':
+    np.testing.assert_array_equal(x, grey >= 0.5)
+
+
 @pytest.fixture
 def tiny_cifar10(tmp_path, monkeypatch):
   """A prepared set of that name, of 30 + 10 pictures."""

@@ -57,9 +57,9 @@ def command(code, **options):
                           stdout=subprocess.PIPE, **options)
 
 
-def refused(module, *args):
+def refused(module, *args, cwd=ROOT):
   """A refusal is one clear line, a non-zero status and no traceback."""
-  done = run(module, *args, check=False)
+  done = run(module, *args, check=False, cwd=cwd)
   assert done.returncode != 0
   assert 'Traceback' not in done.stderr, done.stderr
   return done.stderr

@@ -102,6 +102,14 @@ def test_rows_of_another_kind_are_refused(x, mask, hint):
     rows_lib.check(x, mask, SPEC, 'rows')
 
 
+def test_grey_rows_of_a_model_of_bits_are_refused():
+  spec = data.Spec('bits', (2,), 'binary', 1)
+  rows_lib.check(np.array([[0, 1], [1, 1]]), None, spec, 'rows')
+  rows_lib.check(np.array([[0, np.nan]]), None, spec, 'rows')
+  with pytest.raises(errors.UsageError, match='row 1 has the value 0.5, .* zeros and ones'):
+    rows_lib.check(np.array([[0, 1], [1, 0.5]]), None, spec, 'rows')
+
+
 def test_rows_are_read_as_the_data_have_them(digits):
   stored, real, flat = (rows_lib.check(x, None, SPEC, 'rows')[:5] for x in (
     digits, np.float64(digits) / 16, digits.reshape(5, -1)))
@@ -119,6 +127,9 @@ def test_letters_become_one_of_q_and_come_back():
   np.testing.assert_array_equal(rows, [[1, 0, 0, 0, 0, 1], [0, 1, 0] + [np.nan] * 3])
   np.testing.assert_array_equal(rows_lib.shown('draws', rows[:1], spec), [[0, 2]])
   assert rows_lib.shown('mean', rows[:1], spec).shape == (1, 2, 3)
+  draws = np.eye(3)[np.array([[0, 2], [1, 0]])]
+  assert rows_lib.fasta(draws, spec) == rows_lib.fasta(draws.argmax(-1), spec) == (
+    '>draw1\nA-\n>draw2\nCA\n')
   with pytest.raises(errors.UsageError, match='row 1 has the value 4, .* letters, 0 to 2'):
     rows_lib.check(np.array([[0, 2], [4, 3]]), None, spec, 'rows')
 

@@ -10,7 +10,7 @@ from PIL import Image
 import gen_models as gm
 from launch.runs import rows as rows_lib
 from tests.data.conftest import _write_mnist
-from tests.launch.commands import run
+from tests.launch.commands import refused, run
 
 SMALL = dict(num_hidden=3, num_steps=20, chains=10, batch_size=10)
 # Name of the data, and of the rows that are asked about.
@@ -101,5 +101,11 @@ def test_the_same_as_commands(files, scheme):
   run('sample', at, '--num=6', f'--out={scheme}.png', cwd=files)
   with Image.open(files / f'{scheme}.png') as picture:
     assert picture.size > (1, 1)
+  if scheme == 'fasta':
+    run('sample', at, '--num=6', '--out=draws.fasta', cwd=files)
+    lines = (files / 'draws.fasta').read_text().split()
+    assert len(lines) == 12 and set(map(len, lines[1::2])) == {np.prod(gm.data.spec(name).shape)}
+  else:
+    assert 'no sequences of letters' in refused('sample', at, '--out=draws.fasta', cwd=files)
   run('apply', at, '--what=features', f'--data={rows}', f'--out={scheme}.npz', cwd=files)
   assert np.load(files / f'{scheme}.npz')['features'].shape[1] == 3

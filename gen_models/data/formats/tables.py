@@ -1,12 +1,14 @@
 """csv and parquet: columns of numbers, or of words, with columns of labels, weights and groups.
 
-Columns of numbers are one row of real values, zeros and ones, or counts; an empty cell, NA, nan or
-null is missing. Where all columns are words, they are categorical with one common alphabet.
+Columns of numbers are one row of real values, zeros and ones, or counts: whole numbers from 0 that
+are written as such (3, not 3.0). An empty cell, NA, nan or null is missing. Where all columns are
+words, they are categorical with one common alphabet.
 """
 
 import csv
 import io
 import pathlib
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,6 +29,7 @@ from gen_models.data.specs import BadData
 MISSING = ('', 'NA', 'NaN', 'nan', 'null', 'None')
 _LARGEST = 4 * 2**30  # bytes of a csv, which is read whole
 _MOST_WORDS = 255  # of an alphabet
+_WHOLE = re.compile(r'[+-]?[0-9]{1,18}')  # that int64 holds
 
 
 def read_csv(name: Name) -> Content:
@@ -87,6 +90,8 @@ def read_parquet(name: Name) -> Content:
     values = table[column].to_pylist()
     if any(isinstance(v, str) for v in values):
       columns[column] = ['' if v is None else str(v) for v in values]
+    elif all(isinstance(v, int) and abs(v) < 2**63 for v in values):
+      columns[column] = np.array(values, np.int64)
     elif all(v is None or isinstance(v, (bool, int, float)) for v in values):
       columns[column] = np.array([np.nan if v is None else v for v in values], np.float64)
     else:
@@ -103,7 +108,9 @@ def _is_number(text: str) -> bool:
 
 
 def _typed(values: list[str]) -> np.ndarray | list[str]:
-  """float64 where every cell is a number or missing, else the words."""
+  """int64 of whole numbers, float64 where every cell is a number or missing, else the words."""
+  if all(map(_WHOLE.fullmatch, values)):
+    return np.array([int(v) for v in values], np.int64)
   try:
     numbers = np.array([np.nan if v in MISSING else float(v) for v in values], np.float64)
   except ValueError:
@@ -153,7 +160,7 @@ def _content(name: Name, path: pathlib.Path, columns: dict) -> Content:
 
 
 def _rows(path, columns: dict) -> tuple[np.ndarray, tuple[str, ...], str | None]:
-  """(rows, alphabet, kind): float64 of numbers, uint8 of words."""
+  """(rows, alphabet, kind): int64 or float64 of numbers, uint8 of words."""
   words = [c for c, values in columns.items() if isinstance(values, list)]
   if not words:
     return np.stack(list(columns.values()), axis=1), (), None
