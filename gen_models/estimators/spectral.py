@@ -54,7 +54,9 @@ def spectral_norm(bound: float = 1.0, iterations: int = 1) -> Normalisation:
     after = []
     for w_IO, right_O in zip(_matrices(lax.stop_gradient(params)), memory, strict=True):
       for _ in range(iterations):
-        right_O = _unit(_unit(w_IO @ right_O) @ w_IO)
+        # A matrix of zeros, as some begin, has no direction: the vector waits for one.
+        moved_O = _unit(_unit(w_IO @ right_O) @ w_IO)
+        right_O = jnp.where(jnp.any(moved_O != 0), moved_O, right_O)
       after.append(right_O)
     return after
 
@@ -86,5 +88,5 @@ def _unit(x):
 
 
 def _positive(x):
-  """x, or a small number: a matrix of zeros stays one."""
-  return jnp.maximum(x, 1e-12)
+  """x, or 1 where it is 0: a matrix of zeros stays one, and has a gradient of its own size."""
+  return jnp.where(x > 1e-12, x, 1.0)

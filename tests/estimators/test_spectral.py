@@ -90,3 +90,33 @@ def test_the_game_keeps_its_vectors():
 def test_no_iteration_is_refused():
   with pytest.raises(ValueError, match='at least one step an update, not 0'):
     estimators.spectral_norm(iterations=0)
+
+
+def test_a_matrix_that_begins_at_zero_is_normalised_once_it_is_none():
+  norm = estimators.spectral_norm()
+  zero, some = jnp.zeros((3, 4)), jax.random.normal(jax.random.key(1), (3, 4))
+  memory = norm.init(jax.random.key(0), zero)
+  kept = norm.step(zero, memory)
+  np.testing.assert_array_equal(kept[0], memory[0])
+  np.testing.assert_array_equal(norm.apply(zero, kept), zero)
+  np.testing.assert_array_equal(norm.exact(zero), zero)
+  slope = jax.grad(lambda w: jnp.sum(norm.apply(w, kept) * some))(zero)
+  np.testing.assert_allclose(slope, some, rtol=1e-6)
+  for _ in range(60):
+    kept = norm.step(1e-3 * some, kept)
+  np.testing.assert_allclose(singular_values(norm.apply(1e-3 * some, kept)), [1.0], rtol=1e-4)
+
+
+def test_a_class_conditional_critic_with_spectral_norm_stays_finite_in_training():
+  model = gan.ClassConditional(gan.Model(gan.DenseGenerator(2, (8,)), gan.DenseCritic((8,)), 5, 2),
+                               3)
+  ours = estimators.adversarial(model, estimators.hinge, spectral=estimators.spectral_norm())
+  params = jax.jit(model.init)(jax.random.key(0))
+  rows = model.generate(jax.random.key(1), params, 12)
+  memory = jax.jit(ours.init)(jax.random.key(2), params)
+  step = jax.jit(ours.grad)
+  for i in range(5):
+    grads, memory, _ = step(jax.random.key(i), params, memory, rows)
+    assert all(np.all(np.abs(g) < 100) for g in jax.tree.leaves(grads))
+    params = jax.tree.map(lambda p, g: p - 0.1 * jnp.sign(g), params, grads)
+  assert np.any(params.critic['class_QF'] != 0)
