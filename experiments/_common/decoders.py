@@ -59,7 +59,7 @@ def of_generator(evaluate: Callable, model: gan.Model, scale, images: int | None
     log_p_N, found = decoders.of_generator_record(key_more, decoder, params, x_NV, settings, report)
     below = found['from_prior']
     return {**likelihood.score(
-      log_p_N, kind='bound', binarisation='real', lower=below['nats'],
+      log_p_N, kind='bound', binarisation='real',
       standard_error=below['standard_error'],
       effective_sample_size=below['effective_sample_size'], num_chains=settings.num_chains,
       num_temperatures=settings.num_temperatures,

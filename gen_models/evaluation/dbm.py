@@ -197,14 +197,15 @@ def score(key, model: dbm.DBM, params: dbm.Params, v_NV, z: annealing.Bracket, s
     return likelihood.score(np.concatenate(exact_N) - z.log_partition, kind='exact',
                             scores=scores, **common)
   z_error = float(np.max([side.standard_error for side in (z.lower, z.upper)]))
-  importance = weights.entry(variance_N, top_MN, num_samples)
+  importance = weights.entry(variance_N, top_MN, num_samples,
+                             likelihood.shares(weights_N, len(variance_N)))
   if searched:
     common['searches'] = searched
   size = min(side.effective_sample_size for side in (z.lower, z.upper))
   return likelihood.score(
     bound_N - max(sides), kind='bound', standard_error=z_error,
     effective_sample_size=size if np.isfinite(size) else None,
-    lower=float(bound_N.mean()) - max(sides), upper=float(mean(upper_N)) - min(sides),
+    upper=float(mean(upper_N)) - min(sides),
     resolved=agree, log_partition=max(sides), num_temperatures=z.lower.num_temperatures,
     importance=importance, remarks=weights.warnings(importance),
     scores=scores, **common)

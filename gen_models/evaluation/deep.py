@@ -186,19 +186,19 @@ def score(key, params: dbn.Params, v_NV, z: annealing.Bracket, searched: dict | 
   z_error = float(np.max([side.standard_error for side in sides]))
   size = min(side.effective_sample_size for side in sides)
   mean = partial(np.average, weights=weights_N)
-  share_N = np.ones(len(v_NV)) if weights_N is None else np.asarray(weights_N, np.float64)
-  share_N = share_N / share_N.sum()
+  share_N = likelihood.shares(weights_N, len(v_NV))
   scores = {'importance_nats': float(mean(np.concatenate(estimates))
                                      - (z.log_partition if agree else log_z)),
             'importance_ess': float(mean(np.concatenate(sizes)))}
-  importance = weights.entry(np.concatenate(variances), np.concatenate(tails, axis=1), num_samples)
+  importance = weights.entry(np.concatenate(variances), np.concatenate(tails, axis=1), num_samples,
+                             share_N)
   if searched:
     details['searches'] = searched
   return likelihood.score(
     bound_N - log_z, kind='bound', binarisation=binarisation,
     standard_error=float(np.hypot(np.sqrt(share_N**2 @ error_N), z_error)),
     effective_sample_size=size if np.isfinite(size) else None,
-    lower=float(np.mean(bound_N - log_z)), resolved=agree, log_partition=log_z,
+    resolved=agree, log_partition=log_z,
     log_partition_sides=[side.log_partition for side in sides],
     log_partition_error=z_error if np.isfinite(z_error) else None,
     num_temperatures=z.lower.num_temperatures, num_samples=num_samples,

@@ -104,7 +104,7 @@ def log_likelihoods(key, log_weights: Callable, params, x_NV, num_samples: int) 
 
 def bound(key, model: Any, params, x_NV, *, binarisation: str, num_samples: int = 5000,
           report: Callable[[str], None] | None = None, log_partition: float | None = None,
-          **details) -> dict:
+          weights_N=None, **details) -> dict:
   """The score of a test set, kind 'bound'.
 
   Args:
@@ -117,6 +117,7 @@ def bound(key, model: Any, params, x_NV, *, binarisation: str, num_samples: int 
     report: called with a line after each tenth of the images.
     log_partition: log Z, subtracted from log-weights that leave it out, and recorded; None where
       they are whole.
+    weights_N: of the images; None for equal ones. All means are weighted alike.
     **details: go into the score as they are.
 
   Returns:
@@ -140,13 +141,15 @@ def bound(key, model: Any, params, x_NV, *, binarisation: str, num_samples: int 
     weights_lib.log_mean_variance(weights))
   if log_partition is not None:
     log_p_N, details = log_p_N - log_partition, {'log_partition': log_partition, **details}
+  share_N = likelihood.shares(weights_N, len(log_p_N))
   return likelihood.score(
-    log_p_N, kind='bound', binarisation=binarisation, lower=float(log_p_N.mean()),
-    standard_error=float(np.sqrt(variance_N.sum()) / len(log_p_N)),
+    log_p_N, kind='bound', binarisation=binarisation,
+    standard_error=weights_lib.error_of_mean(variance_N, share_N),
     standard_error_method='repeats' if few else 'jackknife',
-    effective_sample_size=float(size_N.mean()),
-    smallest_effective_sample_size=float(size_N.min()), num_importance_samples=num_samples,
-    **weights_lib.remarks(weights), **details)
+    effective_sample_size=float(share_N @ size_N),
+    smallest_effective_sample_size=float(size_N[share_N > 0].min()),
+    num_importance_samples=num_samples, weights_N=weights_N,
+    **weights_lib.remarks(weights, share_N), **details)
 
 
 def _scored(key, model, params, x_NV, num_samples: int) -> Weights:

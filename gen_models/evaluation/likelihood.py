@@ -31,6 +31,8 @@ def score(log_p_N, *, kind: str, binarisation: str, standard_error: float | None
   With weights the mean is sum_n w_n log p_n / sum_n w_n, and the record says so: `weighted`, and
   `effective_rows`, (sum w)^2 / sum w^2, by which the image_standard_error is divided.
 
+  Of kind exact `lower` and `upper` are the mean, of kind bound `lower` is.
+
   A standard error that is not finite, such as that of one chain, is None: it is not known. So is
   the image_standard_error of a single image.
 
@@ -43,16 +45,16 @@ def score(log_p_N, *, kind: str, binarisation: str, standard_error: float | None
                              'are not finite: the parameters have diverged')
   nats, num, spread = float(log_p_N.mean()), len(log_p_N), 0.0
   if weights_N is not None:
-    share_N = _shares(weights_N, num)
-    before, nats, num = nats, float(share_N @ log_p_N), 1 / float(np.sum(share_N**2))
-    if kind == 'bound' and lower is not None:  # of the plain mean: it moves with it
-      lower += nats - before
+    share_N = shares(weights_N, num)
+    nats, num = float(share_N @ log_p_N), 1 / float(np.sum(share_N**2))
     spread = float(np.sqrt(share_N @ (log_p_N - nats)**2 * num / max(num - 1, 1e-12)))
     details = {**details, 'weighted': True, 'effective_rows': num}
   elif num > 1:
     spread = float(log_p_N.std(ddof=1))
+  if kind in ('exact', 'bound'):
+    lower = nats
   if kind == 'exact':
-    lower = upper = nats
+    upper = nats
   if standard_error is not None and not np.isfinite(standard_error):
     standard_error = None
   return {
@@ -62,8 +64,10 @@ def score(log_p_N, *, kind: str, binarisation: str, standard_error: float | None
     'num_images': len(log_p_N), 'binarisation': binarisation, **details}
 
 
-def _shares(weights_N, num: int) -> np.ndarray:
-  """Weights that sum to 1, float64; ValueError unless there is one for each of `num` rows."""
+def shares(weights_N, num: int) -> np.ndarray:
+  """Weights that sum to 1, float64, equal ones for None; ValueError unless there are `num`."""
+  if weights_N is None:
+    return np.full(num, 1 / num)
   weights_N = np.asarray(weights_N, np.float64)
   if weights_N.shape != (num,) or not np.all(weights_N >= 0) or not weights_N.sum() > 0:
     raise ValueError(f'{num} rows need as many weights, none negative and not all 0, got '
@@ -78,7 +82,7 @@ def no_likelihood(why: str, *, num_images: int, binarisation: str, weights_N=Non
   With weights, those of the rows by which its scores are averaged, the record says `weighted`.
   """
   if weights_N is not None:
-    effective = 1 / float(np.sum(_shares(weights_N, num_images)**2))
+    effective = 1 / float(np.sum(shares(weights_N, num_images)**2))
     details = {**details, 'weighted': True, 'effective_rows': effective}
   return {'test_nats': None, 'kind': 'none', 'why': why, 'standard_error': None,
           'effective_sample_size': None, 'lower': None, 'upper': None,
@@ -232,7 +236,7 @@ def bracket(key, params, v_NV, *, base_V, start_CV, binarisation: str,
   z = found.bracket
   minus_energy = -np.asarray(_free_energy(params, jnp.asarray(v_NV), model), np.float64)
   mean = float(minus_energy.mean() if weights_N is None else
-               _shares(weights_N, len(minus_energy)) @ minus_energy)
+               shares(weights_N, len(minus_energy)) @ minus_energy)
   lower, upper = (mean - side.log_partition for side in (z.upper, z.lower))
   agree = resolved(z, resolved_nats)
   log_z = z.log_partition if agree else max(z.lower.log_partition, z.upper.log_partition)

@@ -119,16 +119,21 @@ def generalised_pareto_k(x_MN) -> np.ndarray:
   return (m * k_N + 10 * 0.5) / (m + 10)
 
 
-def remarks(weights: Summary) -> dict:
+def remarks(weights: Summary, share_N=None) -> dict:
   """The entries of a record for Pareto k: {'pareto_k': quantiles, 'hollow': ..}, {} if unknown.
 
-  hollow is true where more than HOLLOW_SHARE of the images have a k above HOLLOW_K.
+  hollow is true where more than HOLLOW_SHARE of the images have a k above HOLLOW_K. share_N [N] are
+  the shares of the images in what is averaged, which those without a share are left out of; None
+  for equal ones.
   """
   k_N = pareto_k(weights)
   if k_N is None or not np.isfinite(k_N).any():
     return {}
-  known_N = k_N[np.isfinite(k_N)]
-  share = float(np.sum(known_N > HOLLOW_K) / len(k_N))
+  share_N = np.full(len(k_N), 1 / len(k_N)) if share_N is None else share_N
+  known_N = k_N[np.isfinite(k_N) & (share_N > 0)]
+  if not len(known_N):
+    return {}
+  share = float(np.sum(share_N, where=np.isfinite(k_N) & (k_N > HOLLOW_K)))
   return {'pareto_k': {'median': float(np.median(known_N)), 'largest': float(known_N.max()),
                        'share_above_0.7': share},
           'hollow': share > HOLLOW_SHARE}
@@ -140,15 +145,22 @@ def warnings(importance: dict) -> list[str]:
           'to be known'] if importance.get('hollow') else []
 
 
-def entry(variance_N, log_top_MN, num_samples: int) -> dict:
+def error_of_mean(variance_N, share_N) -> float:
+  """Standard error of sum_n share_n x_n; what has no share has no part in it, were it unbounded."""
+  return float(np.sqrt(np.asarray(share_N)**2 @ np.where(share_N > 0, variance_N, 0)))
+
+
+def entry(variance_N, log_top_MN, num_samples: int, share_N=None) -> dict:
   """The entry of a record about importance weights: the error of a mean over images, `remarks`.
 
   Args:
     variance_N: `log_mean_variance` of each image.
     log_top_MN: the largest log-weights, num_top(K) of them.
     num_samples: K.
+    share_N: of the images in the mean, which sum to 1; None for equal ones.
   """
-  error = float(np.sqrt(variance_N.sum()) / len(variance_N))
+  share_N = np.full(len(variance_N), 1 / len(variance_N)) if share_N is None else share_N
+  error = error_of_mean(variance_N, share_N)
   none_N = np.full(len(variance_N), -np.inf)
   return {'standard_error': error if np.isfinite(error) else None,
-          **remarks(Summary(log_top_MN, none_N, none_N, num_samples))}
+          **remarks(Summary(log_top_MN, none_N, none_N, num_samples), share_N)}

@@ -53,6 +53,32 @@ def test_with_the_exact_posterior_one_sample_is_enough():
   assert score['standard_error'] < 1e-3
 
 
+class HalfExact:
+  """Log-weights that are 0 for rows that begin positive, and have a spread of 5 for others."""
+
+  @staticmethod
+  def log_weights(key, params, x_BV, num_samples):
+    del params
+    noise_KB = 5 * jax.random.normal(key, (num_samples, len(x_BV)))
+    return jnp.where(x_BV[:, 0] > 0, 0.0, noise_KB)
+
+
+def test_rows_without_weight_are_no_part_of_a_score_or_of_its_errors():
+  weights_N = (IMAGES[:, 0] > 0).astype(np.float32)
+  scores = [importance.bound(jax.random.key(0), HalfExact, None, IMAGES, binarisation='real',
+                             num_samples=200, weights_N=w) for w in (weights_N, None)]
+  heavy, plain = scores
+  assert heavy['test_nats'] == heavy['lower']
+  assert abs(heavy['test_nats']) < 1e-6 and heavy['standard_error'] < 1e-6
+  np.testing.assert_allclose(heavy['effective_sample_size'], 200, rtol=1e-5)
+  np.testing.assert_allclose(heavy['smallest_effective_sample_size'], 200, rtol=1e-5)
+  assert plain['standard_error'] > 0.1 and plain['hollow'] and not heavy.get('hollow')
+  some = np.full(len(IMAGES), 2.0)
+  assert importance.bound(jax.random.key(0), HalfExact, None, IMAGES, binarisation='real',
+                          num_samples=200, weights_N=some)['standard_error'] == pytest.approx(
+                            plain['standard_error'])
+
+
 def test_many_samples_find_the_likelihood_of_a_wrong_posterior():
   score = bound(num_samples=5000)
   truth = exact(PARAMS, IMAGES).mean()
