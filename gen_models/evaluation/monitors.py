@@ -1,7 +1,8 @@
 """Monitors of a Boltzmann machine in training: whether it learns, mixes, and overfits.
 
-  interaction_gap         E_q F - mean F(train), q = prod_i p_train(v_i): an upper bound in nats on
-                          mean log p(train) - mean log q(train), as log Z >= H(q) - E_q F; 0 where
+  interaction_gap         E_q F - mean F(train), q = prod_i p_train(v_i) over units (a one-of-Q unit
+                          is one): an upper bound in nats on mean log p(train) -
+                          mean log q(train), as log Z >= H(q) - E_q F; 0 where
                           F is additive over pixels, as it is once every hidden unit is constant
   dead_units              share of Bernoulli hidden units with p(h_j = 1 | v) < 0.01 on all images,
   saturated_units         and > 0.99 on all of them: neither kind tells images apart
@@ -106,7 +107,8 @@ def of_machine(model: Model, see: See, *, num_steps: int = 100) -> Monitor:
     params = machine
     of_data_B, of_valid_B = weights_of(train), weights_of(valid)
     of_train = data.mean(model.free_energy(params, v_BV), of_data_B)
-    apart_B = model.free_energy(params, shuffled(drawn(v_BV, of_data_B)))
+    apart_B = model.free_energy(params, shuffled(
+      drawn(v_BV, of_data_B), units.unit_of(model.visible, v_BV.shape[1])))
     metrics = {'free_energy_gap': data.mean(model.free_energy(params, u_BV), of_valid_B) - of_train,
                'interaction_gap': jnp.mean(apart_B) - of_train,
                **constant_units(model, params, v_BV)}
@@ -164,14 +166,16 @@ def drawn(v_BV, weights_B=None) -> jax.Array:
   return v_BV[jnp.minimum(jnp.searchsorted(upto_B, middle_B), len(v_BV) - 1)]
 
 
-def shuffled(v_BV) -> jax.Array:
-  """Every pixel from another image, with the marginals of the images as they are, [B, V].
+def shuffled(v_BV, unit_V=None) -> jax.Array:
+  """Every unit from another image, with the marginals of the images as they are, [B, V].
 
-  Column i is turned by the fraction i / golden ratio of the rows, so that neighbours are from
-  images far apart and no random number is needed.
+  Unit i is turned by the fraction i / golden ratio of the rows, so that neighbours are from images
+  far apart and no random number is needed. unit_V has the unit of each column, units.unit_of, those
+  of a one-of-Q unit being turned together; None where every column is one.
   """
-  num_rows, num_pixels = v_BV.shape
-  turns_V = (0.618 * num_rows * np.arange(num_pixels)).astype(np.int32)
+  num_rows, num_columns = v_BV.shape
+  unit_V = np.arange(num_columns) if unit_V is None else unit_V
+  turns_V = (0.618 * num_rows * unit_V).astype(np.int32)
   rows_BV = (np.arange(num_rows, dtype=np.int32)[:, None] + turns_V) % num_rows
   return jnp.take_along_axis(v_BV, rows_BV, axis=0)
 

@@ -46,6 +46,9 @@ class Labelled(units.OneBias):
   def init(self, mean_D):
     return jnp.concatenate(self._both(lambda layer, m: layer.init(m), mean_D))
 
+  def unit_of(self, size: int) -> np.ndarray:
+    return np.minimum(np.arange(size), size - self.num_labels)
+
   def check(self, x):
     self._both(lambda layer, x: layer.check(x), np.asarray(x))
 
@@ -115,6 +118,12 @@ class Joined:
     cuts = np.cumsum(self.sizes, dtype=int)[:-1]
     for layer, part in zip(self.layers, np.split(x, cuts, axis=-1)):
       layer.check(part)
+
+  def unit_of(self, size: int) -> np.ndarray:
+    units_of = [units.unit_of(layer, part) for layer, part in zip(self.layers, self.sizes)]
+    before = np.cumsum([0, *(int(of.max()) + 1 if len(of) else 0 for of in units_of)])
+    return np.concatenate([*(of + first for of, first in zip(units_of, before)),
+                           np.zeros(0, int)]).astype(int)
 
   @property
   def discrete(self) -> bool:

@@ -347,6 +347,16 @@ class Rectified(OneBias):
              'shift the data, or use Gaussian units')
 
 
+def unit_of(layer: Layer, size: int) -> np.ndarray:
+  """The number of the unit that each of a layer's `size` columns belongs to, [D].
+
+  The columns of a one-of-Q unit have one number; layers of several kinds have a method of this
+  name.
+  """
+  own = getattr(layer, 'unit_of', None)
+  return own(size) if own else np.arange(size) // layer.group
+
+
 def states_of(layer: Layer, size: int) -> np.ndarray:
   """Every state of `size` units of one kind with finitely many levels, [S, size]."""
   num_groups = size // layer.group

@@ -12,7 +12,7 @@ from gen_models import data
 from gen_models.estimators.base import Estimator, Memory
 from gen_models.evaluation import monitors
 from gen_models.experiment import Alarm
-from gen_models.models import gibbs, rbm
+from gen_models.models import gibbs, joined, rbm, units
 from gen_models.problems.rbm import PARAMS
 from gen_models.training import checks, loop
 from gen_models.training.hooks import Hooks
@@ -109,6 +109,21 @@ def test_the_interaction_gap_bounds_what_a_model_gains_over_independent_pixels()
   assert abs(gap - exact) < 4 * spread / 2**6  # 4 standard errors: of 16,000 orders of rows, one
   gain = float(jnp.mean(rbm.log_likelihood(PARAMS, v_BV)) - jnp.mean(log_q(v_BV)))
   assert 0.02 < gain < exact
+
+
+@pytest.mark.parametrize('layer', [units.Categorical(3), joined.Labelled(3), joined.Joined(
+  (units.BERNOULLI, units.Categorical(3)), (3, 6))])
+def test_rows_from_other_images_are_states_of_every_layer(layer):
+  rng = np.random.default_rng(0)
+  letters = np.eye(3, dtype=np.float32)[rng.integers(0, 3, (40, 3))].reshape(40, 9)
+  bits = (rng.random((40, 9)) < 0.4).astype(np.float32)
+  unit = units.unit_of(layer, 9)
+  single = np.bincount(unit)[unit] == 1
+  v_BV = np.where(single, bits, letters)
+  x = np.asarray(monitors.shuffled(v_BV, unit))
+  layer.check(x)
+  np.testing.assert_array_equal(x.sum(0), v_BV.sum(0))
+  assert not np.array_equal(x, v_BV)
 
 
 @pytest.mark.parametrize('bias, metric', [(-30.0, 'dead_units'), (30.0, 'saturated_units')])
