@@ -190,7 +190,8 @@ def combine(scores: Sequence[Score]) -> Score:
   """The score of several seeds: means, the spread, and every seed's own score.
 
   Means of bounds are bounds. The effective sample size is the least of all seeds; the score is
-  resolved only if every seed is, and hollow if any seed is.
+  resolved only if every seed is, and hollow if any seed is. Further entries are combined as
+  `together` says.
   """
   first = scores[0]
   if len(scores) == 1:
@@ -214,8 +215,43 @@ def combine(scores: Sequence[Score]) -> Score:
   names = [k for k in first.scores if all(s.scores.get(k) is not None for s in scores)]
   values = {k: np.asarray([score.scores[k] for score in scores]) for k in names}
   return dataclasses.replace(
-    first, **changed, scores={k: float(np.mean(v)) for k, v in values.items()},
+    first, **changed, details=together([score.details for score in scores]),
+    image_standard_error=_mean([score.image_standard_error for score in scores]),
+    scores={k: float(np.mean(v)) for k, v in values.items()},
     scores_spread={k: float(np.std(v, ddof=1)) for k, v in values.items()})
+
+
+def together(details: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """Entries of several seeds as one: what agrees stays, what differs is their mean.
+
+  Of entries called largest_ or smallest_ it is the extreme, of flags whether any seed has it;
+  lists of as many numbers are averaged each. What only some seeds have, and texts that differ, are
+  left out: they hold for no seed but their own.
+  """
+  found = {}
+  for name in details[0]:
+    values = [entries.get(name) for entries in details]
+    combined = _one(name, values)
+    if combined is not None or all(value is None for value in values):
+      found[name] = combined
+  return found
+
+
+def _one(name: str, values: list) -> Any:
+  """The entry of several seeds, None where there is none."""
+  if all(value == values[0] for value in values):
+    return values[0]
+  if all(isinstance(value, Mapping) for value in values):
+    return together(values)
+  if all(isinstance(value, bool) for value in values):
+    return any(values)
+  if all(isinstance(value, (int, float)) for value in values):
+    extreme = {'largest': max, 'smallest': min}.get(name.partition('_')[0])
+    return extreme(values) if extreme else float(np.mean(values))
+  if all(isinstance(value, (list, tuple)) for value in values) and len(set(map(len, values))) == 1:
+    parts = [_one(name, list(of)) for of in zip(*values, strict=True)]
+    return None if None in parts else parts
+  return None
 
 
 def _as_seed(score: Score) -> Seed:

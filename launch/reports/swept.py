@@ -33,12 +33,14 @@ class Cell(NamedTuple):
     seeds: of the runs that were scored.
     values: score -> its value for each of them.
     frozen: how many more runs met a number that is not finite.
+    remarks: what has to be said of its nats: 'hollow', 'not resolved'.
   """
 
   at: Mapping[str, Any]
   seeds: Sequence[int]
   values: Mapping[str, Sequence[float]]
   frozen: int
+  remarks: Sequence[str] = ()
 
 
 class Sweep(NamedTuple):
@@ -214,7 +216,14 @@ def _cell(axes, members: Sequence[_Run], values, scores) -> Cell:
   ends.sort(key=lambda pair: pair[0])
   return Cell({axis: members[0].settings[axis] for axis in axes}, [seed for seed, _ in ends],
               {name: [found[name] for _, found in ends] for name in scores},
-              len(members) - len(ends))
+              len(members) - len(ends), sorted(_remarks(members)))
+
+
+def _remarks(members: Sequence[_Run]) -> set[str]:
+  """What keeps the nats of one of these runs from being compared."""
+  scores = [run.result.score for run in members if run.result is not None]
+  return ({'hollow' for score in scores if score.hollow}
+          | {'not resolved' for score in scores if score.resolved is False})
 
 
 def _commands(results: Sequence[Result], name: str) -> list[str]:
@@ -259,7 +268,7 @@ def _best(sweep: Sweep, score: str) -> dict[tuple, float]:
     return {}
   means = collections.defaultdict(list)
   for cell in sweep.cells:
-    if cell.values[score]:
+    if cell.values[score] and not (score == _NATS and cell.remarks):
       means[_data_of(cell)].append(statistics.fmean(cell.values[score]))
   return {of: choose(found) for of, found in means.items()}
 
@@ -280,9 +289,10 @@ def _shown(cell: Cell | None, score: str, best: Mapping[tuple, float]) -> str:
   if len(values) > 1:
     spread = statistics.stdev(values)
     text += f' ± {numbers.fixed(spread) if in_nats else numbers.significant(spread, 2)}'
-  if mean == best.get(_data_of(cell)):
+  remarks = list(cell.remarks) if score == _NATS else []
+  if mean == best.get(_data_of(cell)) and not remarks:
     text = f'**{text}**'
-  return text + (f', {frozen}' if frozen else '')
+  return ', '.join([text, *remarks, *([frozen] if frozen else [])])
 
 
 def _text(value, axis: str = '') -> str:

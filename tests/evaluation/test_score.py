@@ -97,3 +97,18 @@ def test_a_score_of_draws_is_read_checked_and_merged():
                         ({'n': '<script>'}, 'n is .*not a count')):
     with pytest.raises(Malformed, match=line):
       record.SampleScore.from_json({**value, **changes})
+
+
+def test_further_entries_of_seeds_are_those_of_all():
+  one = {'binarisation': 'threshold', 'split': 'test', 'smallest_effective_sample_size': 3.0,
+         'pareto_k': {'median': 0.2, 'largest': 0.6, 'share_above_0.7': 0.0},
+         'importance': {'hollow': False, 'standard_error': None}, 'sides': [1.0, 3.0],
+         'only': 1.0, 'note': 'a'}
+  other = {**one, 'smallest_effective_sample_size': 2.0, 'note': 'b', 'sides': [2.0, 5.0],
+           'pareto_k': {'median': 0.4, 'largest': 0.9, 'share_above_0.7': 0.5},
+           'importance': {'hollow': True, 'standard_error': None}}
+  del other['only']
+  assert record.together([one, other]) == {
+    'binarisation': 'threshold', 'split': 'test', 'smallest_effective_sample_size': 2.0,
+    'pareto_k': {'median': pytest.approx(0.3), 'largest': 0.9, 'share_above_0.7': 0.25},
+    'importance': {'hollow': True, 'standard_error': None}, 'sides': [1.5, 4.0]}
