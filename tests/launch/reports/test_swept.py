@@ -40,6 +40,18 @@ def test_a_cell_is_the_mean_and_the_spread_over_seeds_and_the_best_is_bold(tmp_p
                    ['32', '−2.80 ± 0.71', '−3.50 ± 0.71']]
 
 
+def test_nats_that_cannot_be_compared_say_so_and_are_never_the_best(tmp_path):
+  grid(tmp_path / 'rates', rates=(0.1,))
+  path = next(iter(sorted((tmp_path / 'rates').glob('*num_hidden=16/seed1/result.json'))))
+  path.write_text(json.dumps(json.loads(path.read_text()) | {'hollow': True}))
+  sweep = swept.gather(tmp_path / 'rates')
+  assert [cell.remarks for cell in sweep.cells] == [['hollow'], []]
+  both = sweep._replace(axes={**sweep.axes, 'dataset': ['digits']}, cells=[
+    cell._replace(at={**cell.at, 'dataset': 'digits'}) for cell in sweep.cells])
+  assert [row[1] for row in swept.cells(both, 'test_nats')[1:]] == [
+    '−2.50 ± 0.71, hollow', '**−3.50 ± 0.71**']
+
+
 def test_what_is_best_is_so_among_scores_of_the_same_data(tmp_path):
   rates = swept.gather(grid(tmp_path / 'rates'))
   easy, hard = [-1.0, -3.0], [-30.0, -10.0]
