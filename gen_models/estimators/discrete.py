@@ -213,7 +213,7 @@ def disarm(pairs: int = 1) -> Logits:
 def arms(samples: int) -> Logits:
   """sum_k (f(z_k) - mean f) (z_k - m) / ((K - 1) (1 - r)),  r the correlation of two samples.
 
-  The samples of a unit are 1[u_k < m], (1 - u_k)^(1 / (K - 1)) one less a Dirichlet vector, where
+  The samples of a unit are 1[u_k < m], u_k^(1 / (K - 1)) one less a Dirichlet vector, where
   m <= 1/2 and mirrored above: as far from each other as exchangeable samples can be; the factor
   1 / (1 - r) undoes what that does to the mean (Dimitriev & Zhou, 2021, ARMS). Two samples are
   disarm. For binary units.

@@ -221,8 +221,8 @@ def _fixed_point(num_points: int, iterations: int, damping: float, second_order:
                                    None if square_VH is None else square_VH.T))
       v = damping * v + (1 - damping) * new_v
       new_h = jax.nn.sigmoid(field(c_H, v @ w_VH, h, v - v**2, square_VH))
-      h = damping * h + (1 - damping) * new_h
-      return Chains(v, h), jnp.max(jnp.abs(new_h - h))
+      change = jnp.max(jnp.abs(new_h - h))
+      return Chains(v, damping * h + (1 - damping) * new_h), change
 
     m, change = lax.scan(iterate, memory.chains, None, length=iterations)
     v, h = m.v_CV, m.h_CH
