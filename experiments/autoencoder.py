@@ -32,7 +32,7 @@ import numpy as np
 import optax
 
 from experiments._common import custom
-from experiments._common.stacks import pixels, pretraining
+from experiments._common.stacks import pixels, pretraining, require_unit_interval
 from gen_models import data, inference
 from gen_models.domains import (
   DatasetName,
@@ -95,7 +95,12 @@ def through(params: dbn.Params, x_NV, model) -> jax.Array:
 
 
 def by_pca(dataset, num_components: int, x_NV) -> jax.Array:
-  """Images through that many principal components of the training images, [N, V]."""
+  """Images through that many principal components of the training images, [N, V].
+
+  As many components as values lose nothing.
+  """
+  if num_components >= x_NV.shape[1]:
+    return x_NV
   params = pca.fit(pixels(dataset.train, dataset.about), num_components, dataset.train.weights)
   return pca.reconstruct(params, pca.project(params, x_NV))
 
@@ -138,6 +143,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
   """
   spec, sizes = data.spec(dataset), sizes_of(layers)
   *below, code = sizes
+  require_unit_interval(spec)
 
   phases = pretraining(
     [*((rbm, size, pretrain_learning_rate) for size in below),

@@ -172,7 +172,8 @@ def switches(key, model: vae.Model, params, dataset, num_units: int = 64) -> dic
     return jnp.mean(on_NV - off_NV, axis=0)
 
   effect_ZV = jax.lax.map(effect, jnp.arange(z_NZ.shape[-1]))
-  num_units = min(num_units, len(effect_ZV)) // 8 * 8
+  columns = min(8, len(effect_ZV))
+  num_units = min(num_units, len(effect_ZV)) // columns * columns
   effect_UV = effect_ZV[jnp.argsort(-jnp.linalg.norm(effect_ZV, axis=1))[:num_units]]
   scaled_UV = 0.5 + effect_UV / (2 * jnp.percentile(jnp.abs(effect_UV), 99.5))
-  return {'what units switch': grid(scaled_UV, dataset, 8)}
+  return {'what units switch': grid(scaled_UV, dataset, columns)}

@@ -80,11 +80,9 @@ PUBLISHED = {
 def balanced_rows(label_N, num_rows: int, num_classes: int) -> jax.Array:
   """The first num_rows / Q rows of each class, int32 [num_rows].
 
-  In order of rank within the class, so when a class runs out the others fill in. Only the first
-  20 num_rows rows are looked at, which hold enough of every class where classes are about as
-  frequent as each other.
+  In order of rank within the class, so when a class runs out the others fill in.
   """
-  label_N = jnp.asarray(label_N)[:20 * num_rows]
+  label_N = jnp.asarray(label_N)
   member_NQ = jax.nn.one_hot(label_N, num_classes, dtype=jnp.int32)
   rank_N = jnp.sum(jnp.cumsum(member_NQ, axis=0) * member_NQ, axis=1)
   return jnp.argsort(rank_N * num_classes + label_N)[:num_rows].astype(jnp.int32)
@@ -100,6 +98,9 @@ def labelled_batches(batch_size: int, binarisation: str, spec: data.Spec,
   def batch_at(key, arrays, step):
     if isinstance(arrays, data.Window):
       raise ValueError('a few labelled rows are picked from resident data: train without --stream')
+    if arrays.weights is not None:
+      raise ValueError('a few labelled rows are picked among rows that weigh the same: leave '
+                       'num_labelled out, or the weights of the data')
     rows = balanced_rows(arrays.labels, num_labelled, spec.num_classes)
     few = data.Arrays(jnp.asarray(arrays.rows)[rows], jnp.asarray(arrays.labels)[rows])
     return every(key, few, step)

@@ -10,11 +10,11 @@ the data dynamically binarised, batch 100, the learning rate falling linearly to
 Score: the variational lower bound in test nats of all test images, binarised once, with the larger
 log Z of the top layer from forward and reverse annealing, or the enumerated one where the layer is
 small; in addition the importance-weighted estimate with 100 samples. Mean +- standard deviation
-over seeds. The numbers below were scored with Bennett's estimate between the two sides; with the
-larger side 500-2000 has -87.08. Published for it (Salakhutdinov & Murray, 2008): an estimate of
-about -84.6. Networks with labels add the error of the class of least free energy; Hinton, Osindero
-& Teh report 1.25 % for 500-500-2000 after up-down fine-tuning. With up_down_steps a phase of it
-follows the greedy ones: ways up and down of their own, all layers at once (estimators.up_down).
+over seeds. mnist_500_2000 was scored with Bennett's estimate between the two sides; with the larger
+side it has -87.08. Published for it (Salakhutdinov & Murray, 2008): an estimate of about -84.6.
+Networks with labels add the error of the class of least free energy; Hinton, Osindero & Teh report
+1.25 % for 500-500-2000 after up-down fine-tuning. With up_down_steps a phase of it follows the
+greedy ones: ways up and down of their own, all layers at once (estimators.up_down).
 
 Draws are the ends of Gibbs chains that climb through the layers (models.dbn.climb); scores say how
 these chains mix (evaluation.mixing).
@@ -44,6 +44,7 @@ from experiments._common import binary, boltzmann, custom
 from experiments._common.stacks import Layer, filters, greedy, untying
 from gen_models import data, indices, inference
 from gen_models.domains import (
+  AtLeastTwo,
   DatasetName,
   Decay,
   Fraction,
@@ -137,7 +138,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
                learning_rate: NonNegative = 0.1, upper_learning_rate: NonNegative = 0.05,
                momentum: Decay = 0.0, weight_decay: NonNegative = 0.0,
                batch_size: PositiveInt = 100, num_steps: NumUpdates = 60_000,
-               gibbs_steps: NonNegativeInt = 1000, importance_samples: PositiveInt = 100,
+               gibbs_steps: NonNegativeInt = 1000, importance_samples: AtLeastTwo = 100,
                ais_chains: PositiveInt = 100, ais_temperatures: PositiveInt = 14_500,
                up_down_steps: NumUpdates | None = None,
                up_down_learning_rate: NonNegative | None = None,
@@ -168,7 +169,12 @@ def experiment(*, dataset: DatasetName = 'mnist',
                   binarisation=binarisation, batch_size=batch_size, num_steps=num_steps,
                   propagate=propagate, momentum=momentum, weight_decay=weight_decay)
 
+  if up_down_steps is None and (up_down_learning_rate, up_down_gibbs) != (None, None):
+    raise ValueError('up_down_learning_rate and up_down_gibbs are of the phase that up_down_steps '
+                     'asks for: give it too')
   if up_down_steps is not None:
+    if len(sizes) < 2:
+      raise ValueError(f'up-down unties the layers below the top, and there are none in {layers}')
     fine = phase if up_down_gibbs is None else reconstruction(up_down_gibbs)
     rate = 0.01 if up_down_learning_rate is None else up_down_learning_rate
     phases += (untying(up_down(fine, num_labels=num_classes, direction=centred(centring)), phases,

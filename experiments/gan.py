@@ -96,12 +96,11 @@ def experiment(*, dataset: DatasetName = 'mnist',
                precision: Literal['bfloat16'] | None = None) -> Experiment:
   """weight is that of each penalty; critic_steps 0 moves both players at every update.
 
-  width is that of the hidden layers of dense networks, of the convolutional layer next to the
-  pixels of the others, of the critic of residual ones (models.residual), whose convolutions have
-  the precision; num_steps counts the moves of both. form: see models.convolutions. auxiliary is the
-  weight of a classifier, which a conditional critic then has in the place of its projection; lazy:
-  penalties are taken at every n-th move of the critic. A thorough score (_common/decoders.py) reads
-  observation, the standard deviation of noise on the pixels, and the two after it.
+  width is that of hidden layers (dense), of the convolutional layer next to the pixels, or of the
+  critic (models.residual), whose convolutions have the precision; num_steps counts the moves of
+  both. form: see models.convolutions. auxiliary: weight of a classifier, which a conditional critic
+  then has in the place of its projection. lazy: penalties come at every n-th move of the critic.
+  observation, the deviation of noise on pixels, and the two after it are of the thorough score.
   """
   spec = image_games.spec_of(dataset)
   model = image_games.players(
@@ -120,13 +119,14 @@ def experiment(*, dataset: DatasetName = 'mnist',
   return image_games.composed(
     spec, model, custom.chosen(estimator, ours), optimizer, batch_size=batch_size,
     num_steps=num_steps, average=average, spectral_norm=spectral_norm,
-    density=without_density(nets, conditional, observation) or annealed)
+    density=without_density(nets, conditional, observation) or annealed,
+    normalised=nets in image_games.NORMALISED or generator is not None)
 
 
 def without_density(nets: str, conditional: bool | None, observation) -> str | None:
   """The reason why a generator has no density of a single row; None where it has one."""
   if conditional:
     return 'a class-conditional generator has a density for each class, which is not scored'
-  if nets in ('dcgan', 'sn_resnet', 'biggan'):
+  if nets in image_games.NORMALISED:
     return 'a network that normalises over a batch has no density of a single row'
   return decoders.NO_NOISE if observation is None else None

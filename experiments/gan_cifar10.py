@@ -70,4 +70,4 @@ def experiment(*, dataset: DatasetName = 'tfds:cifar10', nets: image_games.Nets 
     augment=image_games.augmentation(augment, spec, conditional))
   return image_games.composed(
     spec, model, ours, optimizer, batch_size=batch_size, num_steps=num_steps, average=average,
-    spectral_norm=spectral_norm)
+    spectral_norm=spectral_norm, normalised=nets in image_games.NORMALISED)

@@ -78,6 +78,8 @@ def experiment(*, dataset: Literal['grid25', 'ring8'] | None = None,
   dataset: None for grid25.
   lazy: penalties are taken at every n-th move of the critic.
   """
+  if penalty != 'none' and isinstance(weight, float) and weight == 0:
+    raise ValueError('a penalty of weight 0 does nothing: give --set=weight=0.1')
   dataset = dataset or 'grid25'
   modes_MD, sigma = MODES[dataset]
   if nets == 'published':

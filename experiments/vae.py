@@ -361,6 +361,9 @@ def by_bound(model: vae.Model, bound, samples: int, beta: float, warm_up: int | 
     if bound not in ('elbo', 'analytic'):
       raise ValueError(f"warm_up weighs the KL of 'elbo' and 'analytic', not of {bound!r}")
     return estimators.warm_up(lambda rise: by_bound(model, bound, samples, beta * rise), warm_up)
+  if bound not in ('elbo', 'analytic') and isinstance(beta, float) and beta != 1:
+    named = repr(bound) if isinstance(bound, str) else 'a rule of your own'
+    raise ValueError(f"beta {beta} weighs the KL of 'elbo' and 'analytic', not of {named}")
   if bound == 'gdreg':
     return estimators.generalised_dreg(model, samples)
   if not isinstance(bound, str):
@@ -369,8 +372,6 @@ def by_bound(model: vae.Model, bound, samples: int, beta: float, warm_up: int | 
     return estimators.analytic_elbo(model, samples, beta)
   if bound == 'elbo':
     return estimators.variational(model, estimators.elbo(samples, beta))
-  if isinstance(beta, float) and beta != 1:
-    raise ValueError(f"beta {beta} weighs the KL of 'elbo' and 'analytic', not of {bound!r}")
   rule = {'iwae': estimators.iwae, 'stl': estimators.stl, 'dreg': estimators.dreg}[bound]
   return estimators.variational(model, rule(samples))
 

@@ -136,6 +136,7 @@ class Text(NamedTuple):
 
 
 PositiveInt = Annotated[int, Interval(1, LARGEST)]
+AtLeastTwo = Annotated[int, Interval(2, LARGEST)]  # samples of which an error is to be known
 NonNegativeInt = Annotated[int, Interval(0, LARGEST)]
 Width = Annotated[int, Interval(1, WIDEST)]
 NumUpdates = Annotated[int, Interval(1, 2**31 - 1)]  # keys of updates are folded from 31 bits

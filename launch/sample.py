@@ -67,11 +67,13 @@ def main(argv):
   samples = _samples(run)
   out.parent.mkdir(parents=True, exist_ok=True)
   if out.suffix == '.npz':
+    arrays = dict(draws=samples.draws, means=samples.means)
+    if alphabet:
+      arrays['alphabet'] = np.array(alphabet)
     with files.replacing(out, binary=True) as file:
-      np.savez_compressed(file, draws=samples.draws, means=samples.means,
-                          **({'alphabet': np.array(alphabet)} if alphabet else {}))
+      np.savez_compressed(file, **arrays)
   elif out.suffix == '.fasta':
-    files.write_text(out, runs.rows.fasta(samples.draws, run.spec))
+    files.write_text(out, runs.rows.fasta(np.asarray(samples.draws), run.spec))
   else:
     runs.pictures.write_png(_picture(samples, run.spec), out)
   print(out)

@@ -28,17 +28,20 @@ def init(model: gan.Model | gan.ClassConditional):
   return fresh
 
 
-def penalties_of(penalty: AnyPenalty, weight, lazy: int | None) -> tuple:
+def penalties_of(penalty: AnyPenalty, weight, lazy: int | None,
+                 num_visible: int | None = None) -> tuple:
   """The penalties that a name, or an object of the user's, stands for; each has the weight.
 
-  The weight of `clip` is the bound of the critic's parameters, which its optimizer holds.
+  The weight of `clip` is the bound of the critic's parameters, which its optimizer holds. Rows have
+  their class behind num_visible values where there are classes.
   """
   if isinstance(penalty, str):
     r1, r2 = estimators.r1(weight), estimators.r2(weight)
     chosen: tuple = {
       'none': (), 'clip': (), 'r1': (r1,), 'r2': (r2,), 'r1_r2': (r1, r2),
       'wgan_gp': (estimators.gradient_penalty(weight),),
-      'zero_centred': (estimators.zero_centred(weight),), 'dragan': (estimators.dragan(weight),),
+      'zero_centred': (estimators.zero_centred(weight),), 'dragan': (estimators.dragan(
+        weight, num_visible=num_visible),),
       'lecam': (estimators.lecam(weight),)}[penalty]
   else:
     chosen = (estimators.scaled(weight, estimators.as_penalty(penalty)),)
@@ -69,6 +72,9 @@ def game(model: gan.Model | gan.ClassConditional, loss: AnyLoss, penalty: AnyPen
   """
   if moves and critic_steps:
     raise ValueError(f'moves={moves} are made by both players at once: use critic_steps=0')
+  if penalty == 'clip' and isinstance(weight, float) and weight == 0:
+    raise ValueError('penalty=clip holds the critic within its weight, and 0 holds it at nothing: '
+                     'give --set=weight=0.01')
   losses = estimators.LOSSES[loss] if isinstance(loss, str) else estimators.as_loss(loss)
   generators_turn = estimators.turns(critic_steps) if critic_steps else None
 
@@ -81,9 +87,10 @@ def game(model: gan.Model | gan.ClassConditional, loss: AnyLoss, penalty: AnyPen
       optimizer = {'extragradient': extragradient, 'optimistic': optimistic}[moves](optimizer)
     return optimizer if bound is None else clipped(optimizer, bound)
 
+  num_visible = model.model.num_visible if isinstance(model, gan.ClassConditional) else None
   share = 1 / (critic_steps + 1)
   generators, critics = (share, 1 - share) if critic_steps else (1, 1)
-  return (estimators.adversarial(model, losses, penalties_of(penalty, weight, lazy),
+  return (estimators.adversarial(model, losses, penalties_of(penalty, weight, lazy, num_visible),
                                  generators_turn,
                                  spectral=estimators.spectral_norm() if spectral_norm else None,
                                  **options),

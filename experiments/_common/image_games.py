@@ -19,12 +19,13 @@ from gen_models.models.convolutions import Decoder, Encoder
 
 Nets = Literal['dense', 'conv', 'dcgan', 'sn_resnet', 'biggan', 'r3gan']
 Augment = Literal['diff_augment', 'adaptive']
+NORMALISED = ('dcgan', 'sn_resnet', 'biggan')  # over their batch
 RESIDUAL = ('sn_resnet', 'biggan', 'r3gan')
 
 
 def composed(spec: data.Spec, model: gan.Model | gan.ClassConditional, ours, optimizer, *,
              batch_size: int, num_steps: int, average, spectral_norm: bool | None = None,
-             density: str | Callable = decoders.NO_NOISE) -> Experiment:
+             density: str | Callable = decoders.NO_NOISE, normalised: bool = False) -> Experiment:
   """The experiment of two players on real pixels.
 
   Args:
@@ -34,8 +35,10 @@ def composed(spec: data.Spec, model: gan.Model | gan.ClassConditional, ours, opt
     batch_size, num_steps, average: as of Phase.
     spectral_norm: as of games.game, for questions that read the critic.
     density: the thorough score, made of the plain one; or why there is none.
+    normalised: whether the generator may normalise over its batch, which then needs all classes.
   """
   conditional, shape = isinstance(model, gan.ClassConditional), spec.seen_shape
+  of_classes = judged.of_game(model, batch_size if normalised else None) if conditional else ()
 
   def draw(key, params, num):
     # Networks that normalise over a batch need one.
@@ -44,7 +47,7 @@ def composed(spec: data.Spec, model: gan.Model | gan.ClassConditional, ours, opt
   def evaluate(key, params, dataset, report):
     scores = {}
     if conditional:
-      scores = judged.class_scores(key, *judged.of_game(model), params, dataset, report)
+      scores = judged.class_scores(key, *of_classes, params, dataset, report)
     elif dataset.name in STACKS:
       scores = judged.stack_scores(key, jax.jit(draw, static_argnums=2), params, dataset, report)
     return likelihood.no_likelihood(
@@ -61,7 +64,7 @@ def composed(spec: data.Spec, model: gan.Model | gan.ClassConditional, ours, opt
                   num_steps, batch_size, average),),
     evaluate=evaluate, thorough=density if isinstance(density, str) else density(evaluate),
     pictures=pictures, steps_per_dispatch=500,
-    sample=(judged.of_class(*judged.of_game(model), shape) if conditional
+    sample=(judged.of_class(*of_classes, shape) if conditional
             else unlabelled(lambda *args: (draw(*args),) * 2, shape)),
     questions=inference.gan(getattr(model, 'model', model), critic_read(model, spectral_norm)),
     model=model, protocol=f'{num_steps} moves of either player, real pixels')

@@ -31,9 +31,34 @@ class Draw(Protocol):
     ...
 
 
-def of_game(model: gan.ClassConditional) -> tuple[Draw, int]:
-  """(draws of a class-conditional game, which have no other means, Q)."""
-  return lambda key, params, y_NQ: (model.draw(key, params, y_NQ),) * 2, model.num_classes
+def of_game(model: gan.ClassConditional, mixed: int | None = None) -> tuple[Draw, int]:
+  """(draws of a class-conditional game, which have no other means, Q).
+
+  mixed: rows of the batches that draws are taken from, whatever their class, with all classes in
+  turn, as in training; for networks that normalise over a batch.
+  """
+  def draw(key, params, y_NQ):
+    return (model.draw(key, params, y_NQ),) * 2
+  return draw if mixed is None else among_all(draw, mixed), model.num_classes
+
+
+def among_all(draw: Draw, batch_size: int) -> Draw:
+  """Draws of given classes, each from a batch of that size in which all classes are as frequent."""
+  def mixed(key, params, y_NQ):
+    num, num_classes = y_NQ.shape
+    kept_rows = max(1, batch_size // num_classes)  # of a batch: the others have the other classes
+    blocks = -(-num // kept_rows)
+    y_BKQ = jnp.resize(y_NQ, (blocks, kept_rows, num_classes))
+
+    def block(of_block):
+      key, y_KQ = of_block
+      classes = jnp.concatenate([jnp.roll(y_KQ, shift, axis=1) for shift in range(num_classes)])
+      return tuple(x_MV[:kept_rows] for x_MV in draw(key, params, classes))
+
+    return tuple(x_BKV.reshape(blocks * kept_rows, -1)[:num] for x_BKV in jax.lax.map(
+      block, (jax.random.split(key, blocks), y_BKQ)))
+
+  return mixed
 
 
 def of_class(draw: Draw, num_classes: int, shape) -> Sampler:

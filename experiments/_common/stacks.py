@@ -30,6 +30,13 @@ class Layer(NamedTuple):
   model: Any = rbm
 
 
+def require_unit_interval(spec: data.Spec) -> None:
+  """Raises BadData where rows are seen outside [0, 1], as logistic units cannot give them."""
+  if not spec.unit_interval:
+    raise data.BadData(f'data set {spec.name}: its values are seen outside [0, 1], where logistic '
+                       'units end: leave out scale= in its name')
+
+
 def pixels(arrays, spec: data.Spec, rows: int | None = None) -> jax.Array:
   """The first rows as vectors [N, V] in [0, 1]."""
   return data.fixed(data.Arrays(arrays.rows[:rows]), 'real', spec)
@@ -102,7 +109,11 @@ def pretraining(layers: list[tuple], *, steps: int, centring: float | None, spec
   """`greedy` by centred CD that propagates means, as pretraining for backpropagation.
 
   layers: (model, num_hidden, learning_rate) of each.
+
+  Raises:
+    BadData: the rows are seen outside [0, 1].
   """
+  require_unit_interval(spec)
   return greedy(
     [Layer(size, contrastive(model, reconstruction(steps), direction=centred(centring)), rate,
            model=model)

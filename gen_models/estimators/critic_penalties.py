@@ -117,15 +117,20 @@ def zero_centred(weight: float = 10.0) -> Penalty:
     _squared_slope(critic, _between(key, critic, real_BV, fake_BV)))
 
 
-def dragan(weight: float = 10.0, slope: float = 1.0, noise: float = 0.5) -> Penalty:
+def dragan(weight: float = 10.0, slope: float = 1.0, noise: float = 0.5,
+           num_visible: int | None = None) -> Penalty:
   """weight <(|df/dx| - slope)^2> at x + noise s e, e ~ N(0, I), s the batch's standard deviation.
 
-  s is over all values of the batch. Kodali et al. (2017).
+  s is over all values of the batch. Of rows with something behind their first num_visible values,
+  such as a class, the rest stays as it is. Kodali et al. (2017).
   """
 
   def penalty(key, critic, real_BV, fake_BV):
     del fake_BV
-    around_BV = real_BV + noise * jnp.std(real_BV) * jax.random.normal(key, real_BV.shape)
+    x_BV, rest_BR = jnp.split(real_BV, [real_BV.shape[1] if num_visible is None else num_visible],
+                              axis=1)
+    around_BV = jnp.concatenate(
+      [x_BV + noise * jnp.std(x_BV) * jax.random.normal(key, x_BV.shape), rest_BR], axis=1)
     return weight * mean(_excess(_squared_slope(critic, around_BV), slope))
 
   return penalty

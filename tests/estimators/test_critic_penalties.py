@@ -122,3 +122,20 @@ def test_weights_multiply():
 def test_a_penalty_of_no_moves_is_refused():
   with pytest.raises(ValueError, match='n at least 1, not 0'):
     estimators.lazy(estimators.r1(1.0), 0)
+
+
+def test_dragan_leaves_what_stands_behind_the_values_as_it_is():
+  # A critic whose slope depends on the class alone sees the classes of the rows.
+  def critic(x_BVQ):
+    return x_BVQ[:, 0] * (1 + x_BVQ[:, 2:] @ jnp.arange(3.0))
+
+  x_BV, y_BQ = jax.random.normal(jax.random.key(0), (6, 2)), jnp.eye(3)[:2].repeat(3, 0)
+  rows = jnp.concatenate([x_BV, y_BQ], axis=1)
+
+  def for_values(x_BV):
+    return critic(jnp.concatenate([x_BV, y_BQ], axis=1))
+
+  expected = estimators.dragan(1.0)(jax.random.key(1), for_values, x_BV, x_BV)
+  whole = estimators.dragan(1.0, num_visible=2)(jax.random.key(1), lambda rows: for_values(
+    rows[:, :2]) + 0 * jnp.sum(rows), rows, rows)
+  np.testing.assert_allclose(whole, expected, rtol=1e-6)

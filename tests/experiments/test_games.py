@@ -1,6 +1,7 @@
 """Parts of adversarial games by name: what they make, and what is refused."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -41,6 +42,23 @@ def test_a_class_conditional_game_draws_the_class_that_is_asked_for():
   assert found['features'].shape == (4, 4)
 
 
+def test_draws_of_a_class_come_from_batches_of_all_classes():
+  seen = []
+
+  def draw(key, params, y_NQ):
+    seen.append(y_NQ.shape)
+    share_Q = jnp.mean(y_NQ, axis=0)  # a network that normalises answers to its whole batch
+    return (jnp.concatenate([y_NQ, jnp.broadcast_to(share_Q, y_NQ.shape)], axis=1),) * 2
+
+  for num in (1, 7, 20):
+    y_NQ = jnp.eye(5)[jnp.full(num, 3)]
+    x_NV, mean_NV = judged.among_all(draw, 15)(jax.random.key(0), None, y_NQ)
+    np.testing.assert_array_equal(x_NV[:, :5], y_NQ)
+    np.testing.assert_allclose(x_NV[:, 5:], 0.2, rtol=1e-6)
+    np.testing.assert_array_equal(x_NV, mean_NV)
+  assert set(seen) == {(15, 5)}
+
+
 def test_channels_of_stacked_digits_are_digits():
   stacked, digits = data.load('stacked_digits').test, data.load('digits').test
   rows = stacked.rows.reshape(len(stacked.rows), -1)
@@ -55,7 +73,9 @@ def test_channels_of_stacked_digits_are_digits():
   (gan.experiment, dict(SMALL, auxiliary=1.0), 'set=conditional=true, or leave auxiliary out'),
   (gan.experiment, dict(SMALL, conditional=True, augment='diff_augment'), 'leave one of the two'),
   (gan.experiment, dict(SMALL, moves='optimistic'), 'use critic_steps=0'),
-  (gan_grid.experiment, dict(critic_steps=2, moves='extragradient'), 'use critic_steps=0')])
+  (gan_grid.experiment, dict(critic_steps=2, moves='extragradient'), 'use critic_steps=0'),
+  (gan_grid.experiment, dict(penalty='r1'), 'give --set=weight=0.1'),
+  (gan.experiment, dict(SMALL, penalty='clip', weight=0.0), 'give --set=weight=0.01')])
 def test_parts_that_do_not_fit_are_refused_in_one_line(make, changes, message):
   with pytest.raises(ValueError, match=message) as found:
     make(**changes)

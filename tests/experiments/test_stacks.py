@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import autoencoder, class_rbm, classifier, dbm, dbn
+from experiments import autoencoder, belief_net, class_rbm, classifier, dbm, dbn, vae
 from gen_models import data
 from gen_models.models import rbm
 from gen_models.training import loop, parallel, step as step_lib
@@ -195,3 +195,46 @@ def test_every_phase_is_watched_as_far_as_its_chains_allow(experiment, expected)
     found = jax.eval_shape(phase.monitor, key, state.params, state.memory, arrays, arrays)
     assert set(found) == names and {a.metric for a in phase.alarms} & names
     params = state.params
+
+
+@pytest.mark.parametrize('make, changes, message', [
+  (dbn.experiment, dict(layers='16', up_down_steps=10), 'none in 16'),
+  (dbn.experiment, dict(layers='16-8', up_down_gibbs=5), 'that up_down_steps asks for'),
+  (vae.experiment, dict(bound='gdreg', beta=4.0), "of 'elbo' and 'analytic', not of 'gdreg'")])
+def test_parts_that_do_not_fit_are_refused_in_one_line(make, changes, message):
+  with pytest.raises(ValueError, match=message) as found:
+    make(dataset='digits', **changes)
+  assert '\n' not in str(found.value)
+
+
+@pytest.mark.parametrize('make, changes', [
+  (autoencoder.experiment, dict(pretrain=False)),
+  (classifier.experiment, dict(binarisation='real'))])
+def test_rows_outside_the_unit_interval_are_refused_by_logistic_units(make, changes, tmp_path):
+  x = np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32)
+  np.savez(tmp_path / 'x.npz', x=x, labels=np.arange(60) % 3)
+  with pytest.raises(data.BadData, match='outside .0, 1., where logistic units end'):
+    make(dataset=f'npz:{tmp_path / "x.npz"}?scale=none', **changes)
+
+
+def test_few_labels_are_found_in_data_sorted_by_class_and_not_among_weights():
+  labels = np.repeat(np.arange(3), 400).astype(np.int32)
+  rows = np.asarray(classifier.balanced_rows(labels, 30, 3))
+  np.testing.assert_array_equal(np.bincount(labels[rows]), [10, 10, 10])
+  arrays = some_images()._replace(weights=np.ones(300, np.float32))
+  with pytest.raises(ValueError, match='leave num_labelled out, or the weights'):
+    classifier.labelled_batches(20, 'real', data.spec('digits'), 20)(jax.random.key(0), arrays, 0)
+
+
+def test_as_many_components_as_values_lose_nothing():
+  x_NV = np.random.default_rng(0).random((5, 64)).astype(np.float32)
+  np.testing.assert_array_equal(autoencoder.by_pca(data.load('digits'), 64, x_NV), x_NV)
+
+
+def test_a_picture_of_what_few_units_switch():
+  experiment = belief_net.experiment(dataset='digits', binarisation='threshold', latents='4')
+  dataset = data.load('digits')
+  params = jax.jit(lambda key: experiment.phases[0].init(key, dataset.train, None))(
+    jax.random.key(0))
+  found = belief_net.switches(jax.random.key(1), experiment.model, params, dataset)
+  assert np.all(np.isfinite(found['what units switch']))
