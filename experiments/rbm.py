@@ -69,13 +69,14 @@ def experiment(*, dataset: DatasetName = 'digits', hidden: machines.HiddenName =
     return machines.quick_nats(key, machine, params, arrays, spec)
 
   def evaluate(key, params, dataset, report, chains_NV=None, thorough=False):
+    beside = {} if spec.missing else {'baselines': binary.baseline_scores(dataset, view)}
     if not exact:
-      return machines.bracket(key, machine, params, dataset, chains=ais_chains,
-                              temperatures=ais_temperatures, report=report, thorough=thorough,
-                              chains_NV=chains_NV)
+      return beside | machines.bracket(
+        key, machine, params, dataset, chains=ais_chains, temperatures=ais_temperatures,
+        report=report, thorough=thorough, chains_NV=chains_NV)
     v_NV, weights_N = machines.seen(dataset.test, spec)
-    return likelihood.exact(params, v_NV, binarisation=view, model=machine,
-                            weights_N=weights_N) | {'split': 'test'}
+    return beside | likelihood.exact(params, v_NV, binarisation=view, model=machine,
+                                     weights_N=weights_N) | {'split': 'test'}
 
   def draw(key, params, num):
     return tuple(data.clipped(x, spec) if view == 'real' else x

@@ -36,6 +36,11 @@ def run(main) -> None:
       return main(argv)
     except KeyboardInterrupt:
       distributed.leave(130)
+    except SystemExit as e:
+      # To take the interpreter down under threads of libraries may crash it, with another status.
+      if _Interrupt.received and isinstance(e.code, int):
+        distributed.leave(e.code)
+      raise
     except app.UsageError:
       raise
     except Exception as e:  # sorted below
