@@ -348,7 +348,10 @@ def remark(score: Score) -> str:
   if score.kind == 'bracket':
     crossed = (' The sides cross: each has seen modes that the other has not; the lower one is '
                'printed.' if score.crossed else '')
-    return (f'Between {numbers.fixed(score.lower)} and {numbers.fixed(score.upper)} nats, log Z '
+    ends = score.lower, score.upper
+    if score.lower is not None and score.upper is not None and not score.crossed:
+      ends = sorted((score.lower, score.upper))  # that they cross by is noise
+    return (f'Between {numbers.fixed(ends[0])} and {numbers.fixed(ends[1])} nats, log Z '
             f'from both sides: {"resolved" if score.resolved else "NOT RESOLVED"}.{crossed}{error}'
             f'{size}')
   if score.kind == 'bound':
