@@ -25,6 +25,7 @@ digits 30 seconds, pretrained 18 minutes.
 """
 
 import functools
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +48,7 @@ from gen_models.domains import (
 from gen_models.estimators.base import from_loss
 from gen_models.evaluation import charts, figures, likelihood, monitors
 from gen_models.experiment import Experiment, Phase
-from gen_models.models import dbn, feedforward, pca, rbm, units
+from gen_models.models import bits, dbn, feedforward, pca, rbm, units
 from gen_models.models.machine import Machine
 from gen_models.models.rows import mean_rows
 
@@ -64,13 +65,19 @@ VARIANTS = {
 }
 
 
-def cross_entropy(key, params, x_BV):
-  """mean -sum_i x_i log m_i + (1 - x_i) log(1 - m_i), m the reconstruction; nats."""
-  del key
-  log_odds_BV = feedforward.pixel_log_odds(params, x_BV)
-  error_B = jnp.sum((x_BV - jax.nn.sigmoid(log_odds_BV))**2, axis=-1)
-  return mean_rows(feedforward.cross_entropy(log_odds_BV, x_BV)), {
-    'squared_error': jnp.mean(error_B)}
+def cross_entropy(noise: str | None = None):
+  """The loss mean -sum_i x_i log m_i + (1 - x_i) log(1 - m_i), m the reconstruction; nats.
+
+  With noise 'bits' m is that of bits drawn with the probabilities x (Vincent et al., 2008).
+  """
+  def loss(key, params, x_BV):
+    log_odds_BV = feedforward.pixel_log_odds(
+      params, x_BV if noise is None else bits.bernoulli(key, x_BV))
+    error_B = jnp.sum((x_BV - jax.nn.sigmoid(log_odds_BV))**2, axis=-1)
+    return mean_rows(feedforward.cross_entropy(log_odds_BV, x_BV)), {
+      'squared_error': jnp.mean(error_B)}
+
+  return loss
 
 
 @jax.jit
@@ -134,9 +141,10 @@ def experiment(*, dataset: DatasetName = 'mnist',
                pretrain_weight_decay: NonNegative = 2e-4, learning_rate: NonNegative = 1e-3,
                batch_size: PositiveInt = 100, num_steps: NumUpdates = 25_000,
                pretrain_steps: NumUpdates | None = None,
+               noise: Literal['bits'] | None = None,
                estimator: custom.Estimator | None = None) -> Experiment:
   """num_steps is that of each phase, unless pretrain_steps is given for the RBMs; an estimator of
-  one's own is that of fine-tuning.
+  one's own is that of fine-tuning, and so is the noise on what the net sees.
 
   code_learning_rate is that of the RBM with linear hidden units. Longer than 45 lines because two
   kinds of training phases are composed, each with what it validates.
@@ -164,7 +172,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
     return (*feedforward.hidden_units(params.encoder, x_NV),
             *feedforward.hidden_units(params.decoder, code_NZ))
 
-  finetune = Phase('finetune', init, custom.chosen(estimator, from_loss(cross_entropy)),
+  finetune = Phase('finetune', init, custom.chosen(estimator, from_loss(cross_entropy(noise))),
                    optax.adam(optax.linear_schedule(learning_rate, 0.0, num_steps)),
                    data.batches(batch_size, 'real', spec), num_steps, batch_size,
                    monitor=monitors.of_network(hidden), alarms=monitors.UNIT_ALARMS)

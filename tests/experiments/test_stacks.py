@@ -7,7 +7,7 @@ import pytest
 
 from experiments import autoencoder, belief_net, class_rbm, classifier, dbm, dbn, vae
 from gen_models import data
-from gen_models.models import rbm
+from gen_models.models import bits, feedforward, rbm
 from gen_models.training import loop, parallel, step as step_lib
 from gen_models.training.hooks import Hooks
 
@@ -238,3 +238,16 @@ def test_a_picture_of_what_few_units_switch():
     jax.random.key(0))
   found = belief_net.switches(jax.random.key(1), experiment.model, params, dataset)
   assert np.all(np.isfinite(found['what units switch']))
+
+
+def test_an_autoencoder_that_sees_bits_gives_back_intensities():
+  params = feedforward.init_autoencoder(jax.random.key(0), [64, 8, 3])
+  grey_BV = jax.random.uniform(jax.random.key(1), (5, 64))
+  plain, noisy = (autoencoder.cross_entropy(noise) for noise in (None, 'bits'))
+  bits_BV = jnp.round(grey_BV)  # of bits there is nothing to draw
+  for x_BV, same in ((bits_BV, True), (grey_BV, False)):
+    values = [loss(jax.random.key(2), params, x_BV)[0] for loss in (plain, noisy)]
+    assert np.isclose(*values, rtol=1e-6) == same
+  seen_BV = bits.bernoulli(jax.random.key(2), grey_BV)
+  expected = feedforward.cross_entropy(feedforward.pixel_log_odds(params, seen_BV), grey_BV).mean()
+  np.testing.assert_allclose(noisy(jax.random.key(2), params, grey_BV)[0], expected, rtol=1e-5)
