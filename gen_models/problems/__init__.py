@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     greedy,
     machine,
     multi_sample,
+    planes,
     rbm,
     rbm_prior,
     up_down,
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = [
   'ENTRIES', 'Entry', 'PROBLEMS', 'Problem', 'adversarial', 'catalogue', 'dbm', 'densities',
-  'discrete', 'entry', 'exact_grads', 'greedy', 'machine', 'multi_sample', 'rbm',
+  'discrete', 'entry', 'exact_grads', 'greedy', 'machine', 'multi_sample', 'planes', 'rbm',
   'rbm_prior', 'up_down', 'variational', 'vq']
 
 __getattr__, __dir__ = _lazy.attach(
   __name__,
   ('adversarial', 'catalogue', 'dbm', 'densities', 'discrete', 'entry', 'greedy', 'machine',
-   'multi_sample', 'rbm', 'rbm_prior', 'up_down', 'variational', 'vq'),
+   'multi_sample', 'planes', 'rbm', 'rbm_prior', 'up_down', 'variational', 'vq'),
   {'ENTRIES': 'gen_models.problems.catalogue',
    'Entry': 'gen_models.problems.entry',
    'PROBLEMS': 'gen_models.problems.catalogue',
