@@ -69,18 +69,21 @@ def one_line(error):
 
 
 def spoil(step: pathlib.Path, how: str):
-  """Damages the step's largest file of array data, the manifest, or all of it."""
-  files = sorted((p for p in (step / 'state').rglob('*') if p.is_file()),
-                 key=lambda p: p.stat().st_size)
-  content = bytearray(files[-1].read_bytes())
-  if how == 'flip':
-    content[len(content) // 2] ^= 8
-    files[-1].write_bytes(content)
-  elif how == 'truncate':
-    files[-1].write_bytes(content[:len(content) // 2])
-  elif how == 'remove':
-    files[-1].unlink()
-  elif how == 'manifest':
+  """Damages the step's array data, the manifest, or all of it.
+
+  Every file of array data: how many there are depends on timing, and some may not be read again.
+  """
+  files = [p for p in (step / 'state').rglob('*') if p.is_file()]
+  for path in (p for p in files if p.parent.name == 'd'):
+    content = bytearray(path.read_bytes())
+    if how == 'flip':
+      content[len(content) // 2] ^= 8
+      path.write_bytes(content)
+    elif how == 'truncate':
+      path.write_bytes(content[:len(content) // 2])
+    elif how == 'remove':
+      path.unlink()
+  if how == 'manifest':
     path, = (p for p in (step / 'manifest').iterdir() if p.name == 'metadata')
     path.write_bytes(path.read_bytes().replace(b'"step": 800', b'"step": 801'))
   elif how == 'empty':

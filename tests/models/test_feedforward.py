@@ -83,7 +83,7 @@ def test_the_gradient_of_the_classifier_is_backpropagation():
 
 def test_the_gradient_of_the_autoencoder_is_backpropagation():
   params = feedforward.init_autoencoder(jax.random.key(1), [5, 4, 2])
-  grads, _, metrics = from_loss(autoencoder.cross_entropy).grad(
+  grads, _, metrics = from_loss(autoencoder.cross_entropy()).grad(
     jax.random.key(0), params, Memory(), X_BV)
   encoder, decoder = float64(params.encoder), float64(params.decoder)
   up = activations(encoder, X_BV)
