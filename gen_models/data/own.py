@@ -23,6 +23,7 @@ from gen_models.data.specs import BadData, Spec, text_of_shape
 
 _KEPT = 8  # opened data sets a process remembers
 _LARGEST_LETTER = 2**16
+_LARGEST_COUNT = 2**31  # which int32 does not hold
 
 
 class Part(NamedTuple):
@@ -248,10 +249,11 @@ def _kind(name: Name, content: Content, scan: _Scan) -> Any:
     if content.kind == 'categorical':
       raise BadData(f'data set {name.text}: its columns hold words, which are '
                     'categorical: leave out kind=')
-    good = {'binary': zeros_and_ones, 'real': True, 'counts': scan.whole and scan.low >= 0,
+    good = {'binary': zeros_and_ones, 'real': True,
+            'counts': scan.whole and scan.low >= 0 and scan.high < _LARGEST_COUNT,
             'categorical': scan.whole and scan.low >= 0 and scan.high < _LARGEST_LETTER}[asked]
     if not good:
-      wanted = {'binary': 'zeros and ones', 'counts': 'whole numbers from 0',
+      wanted = {'binary': 'zeros and ones', 'counts': 'whole numbers from 0 below 2^31',
                 'categorical': 'numbers of letters from 0'}[asked]
       raise BadData(f'{content.path}: kind={asked} needs {wanted}, but '
                     f'{_offender(content, asked)}: correct the value or leave out kind=')
@@ -260,7 +262,8 @@ def _kind(name: Name, content: Content, scan: _Scan) -> Any:
     return content.kind
   if zeros_and_ones:
     return 'binary'
-  if scan.integer and scan.low >= 0 and not _are_pictures(content, scan):
+  if (scan.integer and scan.low >= 0 and scan.high < _LARGEST_COUNT
+      and not _are_pictures(content, scan)):
     return 'counts'
   return 'real'
 
@@ -276,7 +279,7 @@ def _offender(content: Content, kind: str) -> str:
     for row in range(len(table.rows)):
       x = np.asarray(table.rows[row], np.float64)
       bad = ~np.isnan(x) & ((x != np.floor(x)) | (x < 0) | (
-        x > {'binary': 1, 'counts': np.inf, 'categorical': _LARGEST_LETTER - 1}[kind]))
+        x > {'binary': 1, 'counts': _LARGEST_COUNT - 1, 'categorical': _LARGEST_LETTER - 1}[kind]))
       if bad.any():
         return f'{table.where(row)} has {x[bad][0]:g}'
   return 'some value is not'

@@ -266,7 +266,8 @@ def test_words_are_categorical_and_empty_cells_missing(tmp_path):
 
 
 @pytest.mark.parametrize('cells, kind', [
-  ('3,1', 'counts'), ('3.0,1', 'real'), ('-3,1', 'real'), ('1,0', 'binary'), ('3,', 'real')])
+  ('3,1', 'counts'), ('3000000000,1', 'real'), ('3.0,1', 'real'), ('-3,1', 'real'),
+  ('1,0', 'binary'), ('3,', 'real')])
 def test_whole_numbers_of_a_csv_are_counts(tmp_path, cells, kind):
   (tmp_path / 't.csv').write_text('a,b\n' + '0,1\n' * 20 + cells + '\n')
   name = f'csv:{tmp_path / "t.csv"}'
