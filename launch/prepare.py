@@ -31,7 +31,7 @@ def _prepare(name, data_dir, cache_dir):
   try:
     return _summary(gm.data.load(name, data_dir, cache_dir), 'is ready')
   except gm.data.MissingData:
-    folder, kept = gm.data.sources.find_data_dir(data_dir), gm.data.sources.STACKS.get(name, name)
+    folder, kept = gm.data.sources.find_data_dir(data_dir), gm.data.sources.made_of(name)
     if gm.data.sources.PREPARED[kept].path(kept, folder).exists():
       raise  # prepared, but not in a form to read: the message says what to do
   lacking = [module for module in ('tensorflow', 'importlib_resources')

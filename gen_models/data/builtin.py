@@ -23,6 +23,12 @@ def _format(shape, levels, rows, num_classes=10) -> Spec:
               rows=dict(zip(('train', 'valid', 'test'), rows, strict=True)))
 
 
+def _joined(spec: Spec) -> Spec:
+  rows = spec.rows
+  return spec._replace(rows=dict(rows, train=rows['train'] + rows['valid']),
+                       repeated={'valid': rows['valid']})
+
+
 _MNIST, _POINTS = (50_000, 10_000, 10_000), (100_000, 2500, 2500)
 FORMATS = {
     'digits': _format((8, 8), 16, (1297, 200, 300)),
@@ -34,7 +40,11 @@ FORMATS = {
     'mnist': _format((28, 28), 255, _MNIST),
     'fashion_mnist': _format((28, 28), 255, _MNIST),
     'binarized_mnist': _format((28, 28), 1, _MNIST, None),
+    'mnist_60000': _joined(_format((28, 28), 255, _MNIST)),
+    'fashion_mnist_60000': _joined(_format((28, 28), 255, _MNIST)),
 }
+JOINED = {'mnist_60000': 'mnist',  # name -> whose train and valid are its train
+          'fashion_mnist_60000': 'fashion_mnist'}
 STACKS = {'stacked_digits': 'digits', 'stacked_mnist': 'mnist'}  # name -> of whose rows
 
 

@@ -7,6 +7,8 @@
 | ring8           | 100000 / 2500 / 2500  | 2x2x1   | 255    | points of 8 Gaussians               |
 | mnist           | 50000 / 10000 / 10000 | 28x28x1 | 255    | tfds; valid: last 10000 of train    |
 | fashion_mnist   | 50000 / 10000 / 10000 | 28x28x1 | 255    | tfds; the same                      |
+| mnist_60000     | 60000 / 10000 / 10000 | 28x28x1 | 255    | mnist; valid is in train too        |
+| fashion_mnist_60000   | 60000 / .. | 28x28x1 | 255    | fashion_mnist; the same             |
 | binarized_mnist | 50000 / 10000 / 10000 | 28x28x1 | 1      | tfds; Larochelle and Murray (2011)  |
 | stacked_digits  | 10000 / 1000 / 1000   | 8x8x3   | 16     | three digits as channels            |
 | stacked_mnist   | 128000 / 10000 / 10000| 28x28x3 | 255    | three images of mnist as channels   |
@@ -30,7 +32,7 @@ import jax
 import numpy as np
 
 from gen_models.data import builtin, prepared
-from gen_models.data.builtin import FORMATS, STACKS
+from gen_models.data.builtin import FORMATS, JOINED, STACKS
 from gen_models.data.grammar import is_own
 from gen_models.data.prepared import PREPARED, MissingData, find_data_dir
 from gen_models.data.specs import BadData, Spec
@@ -104,7 +106,12 @@ class Dataset(NamedTuple):
 
 def names() -> tuple[str, ...]:
   """The names of the sets that come with the project."""
-  return tuple(dict.fromkeys((*builtin.SETS, *PREPARED, *STACKS)))
+  return tuple(dict.fromkeys((*builtin.SETS, *PREPARED, *JOINED, *STACKS)))
+
+
+def made_of(name: str) -> str:
+  """The prepared set whose rows a set has; its own name where it is made of no other."""
+  return JOINED.get(name, STACKS.get(name, name))
 
 
 def load(name: str, data_dir: str | os.PathLike | None = None,
@@ -135,6 +142,11 @@ def load(name: str, data_dir: str | os.PathLike | None = None,
     return _made(name, builtin.stacked(name, {
       split: (arrays.rows, arrays.labels) for split, arrays in (
         ('train', grey.train), ('valid', grey.valid), ('test', grey.test))}))
+  if name in JOINED:
+    joined = with_validation(load(JOINED[name], data_dir, cache_dir))
+    rows = {split: len(getattr(joined, split).rows) for split in ('train', 'valid', 'test')}
+    return joined._replace(name=name, spec=joined.about._replace(
+      name=name, rows=rows, repeated={'valid': rows['valid']}))
   recipe = PREPARED[name]
   arrays = prepared.read(name, find_data_dir(data_dir), cache_dir)
   splits = {split: Arrays(arrays[f'{split}-images'], arrays.get(f'{split}-labels'))
@@ -279,13 +291,15 @@ def source(name: str, data_dir: str | os.PathLike | None = None):
   if name in builtin.SETS or name in STACKS:
     train = load(name, data_dir).train
     return [{'image': x, 'label': y} for x, y in zip(train.rows, train.labels, strict=True)]
-  recipe, data_dir = PREPARED[name], find_data_dir(data_dir)
-  path = recipe.path(name, data_dir)
-  if prepared.info_of(name, data_dir) is None:
-    raise MissingData(f'{name} {recipe.version}: no prepared data in {path} to stream; set '
-                      f'TFDS_DATA_DIR or pass --data_dir, or python -m launch.prepare {name}')
+  origin, data_dir = made_of(name), find_data_dir(data_dir)
+  recipe = PREPARED[origin]
+  path = recipe.path(origin, data_dir)
+  if prepared.info_of(origin, data_dir) is None:
+    raise MissingData(f'{origin} {recipe.version}: no prepared data in {path} to stream; set '
+                      f'TFDS_DATA_DIR or pass --data_dir, or python -m launch.prepare {origin}')
   import tensorflow_datasets as tfds  # slow to import
-  split = 'train' if 'validation' in recipe.splits else f'train[:-{recipe.held_out}]'
+  whole = 'validation' in recipe.splits or name in JOINED
+  split = 'train' if whole else f'train[:-{recipe.held_out}]'
   builder: Any = tfds.builder_from_directory(path)  # its decorators hide what its methods take
   return builder.as_data_source(split)
 

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from gen_models.data import builtin, sources
-from gen_models.data.sources import MissingData, levels, load, num_train, shape, with_validation
+from gen_models.data.sources import (
+  MissingData,
+  levels,
+  load,
+  num_train,
+  shape,
+  source,
+  with_validation,
+)
 
 
 def test_digits_are_one_fixed_partition():
@@ -122,6 +130,14 @@ def test_with_validation_restores_the_published_training_set(tiny_mnist, tmp_pat
   assert joined.test is data.test
   unlabelled = data._replace(train=data.train._replace(labels=None))
   assert with_validation(unlabelled).train.labels is None
+  named = load('mnist_60000', tiny_mnist, tmp_path / 'cache')
+  np.testing.assert_array_equal(named.train.images, joined.train.images)
+  assert named.about.rows == {'train': 30, 'valid': 10, 'test': 10}
+  assert '10 of 10 rows of valid are rows of train as well' in named.remarks[0]
+  streamed = source('mnist_60000', tiny_mnist)
+  np.testing.assert_array_equal([streamed[i]['label'] for i in range(30)], named.train.labels)
+  with pytest.raises(MissingData, match='launch.prepare fashion_mnist$'):
+    load('fashion_mnist_60000', tiny_mnist, tmp_path / 'cache')
 
 
 def test_a_cached_set_needs_neither_tfds_nor_its_directory(tiny_mnist, tmp_path, monkeypatch):
