@@ -145,7 +145,7 @@ def _untied_log_weights(params: Untied, x: tuple) -> jax.Array:
 
 def bernoulli_log_prob(y_BD, x_BD) -> jax.Array:
   """sum_d x_d y_d - softplus(y_d): log p(x) of bits whose log-odds are y, [B] nats."""
-  return jnp.sum(x_BD * y_BD - jax.nn.softplus(y_BD), axis=-1)
+  return jnp.sum(x_BD * y_BD - bits.softplus(y_BD), axis=-1)
 
 
 def top_free_energy(params: AnyParams, x_BF) -> jax.Array:

@@ -133,4 +133,4 @@ def pixel_log_odds(params: Autoencoder, x_BI) -> jax.Array:
 
 def cross_entropy(log_odds_BI, x_BI) -> jax.Array:
   """-sum_i x_i log m_i + (1 - x_i) log(1 - m_i), m = sigma(log-odds), x in [0, 1]; [B] nats."""
-  return jnp.sum(jax.nn.softplus(log_odds_BI) - x_BI * log_odds_BI, axis=-1)
+  return jnp.sum(bits.softplus(log_odds_BI) - x_BI * log_odds_BI, axis=-1)

@@ -73,7 +73,7 @@ def log_joint(params, x_NV) -> jax.Array:
 def log_conditional(params, x_NV) -> jax.Array:
   """log p(x | z = q), [N, Q]; of Bernoulli classes sum_i x_i l_qi - softplus(l_qi)."""
   if isinstance(params, Params):
-    return x_NV @ params.logits_QV.T - jnp.sum(jax.nn.softplus(params.logits_QV), axis=-1)
+    return x_NV @ params.logits_QV.T - jnp.sum(bits.softplus(params.logits_QV), axis=-1)
   # One class at a time: Q copies of the images would not fit.
   return lax.map(lambda one: gaussian.log_likelihood(one, x_NV), params.classes).T
 
@@ -126,7 +126,7 @@ def observed_log_joint(params, x_NV) -> jax.Array:
     seen_NV = ~jnp.isnan(x_NV)
     x_NV = jnp.where(seen_NV, x_NV, 0.0)
     return log_pi_Q + x_NV @ params.logits_QV.T - (
-      seen_NV.astype(x_NV.dtype) @ jax.nn.softplus(params.logits_QV).T)
+      seen_NV.astype(x_NV.dtype) @ bits.softplus(params.logits_QV).T)
   return log_pi_Q + lax.map(
     lambda one: gaussian.observed_log_likelihood(one, x_NV), params.classes).T
 

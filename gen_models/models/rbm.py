@@ -65,7 +65,7 @@ def energy(params: Params, v_BV, h_BH) -> jax.Array:
 
 def free_energy(params: Params, v_BV) -> jax.Array:
   """F(v) = -log sum_h exp(-E(v, h)) = -b.v - sum_j softplus(c_j + (v.W)_j), [B] nats."""
-  return -v_BV @ params.b_V - jnp.sum(jax.nn.softplus(hidden_input(params, v_BV)), axis=-1)
+  return -v_BV @ params.b_V - jnp.sum(bits.softplus(hidden_input(params, v_BV)), axis=-1)
 
 
 def log_partition(params: Params) -> jax.Array:
@@ -92,7 +92,7 @@ def log_partition(params: Params) -> jax.Array:
   @jax.checkpoint
   def block(high):
     weight, input_O = high
-    return jax.nn.logsumexp(low_S + weight + jnp.sum(jax.nn.softplus(low_SO + input_O), axis=-1))
+    return jax.nn.logsumexp(low_S + weight + jnp.sum(bits.softplus(low_SO + input_O), axis=-1))
 
   return jax.nn.logsumexp(lax.map(block, (high_S, high_SO)))
 

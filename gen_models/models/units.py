@@ -105,7 +105,7 @@ class Bernoulli(OneBias):
   levels, group, neutral = 2, 1, 0.5
 
   def cumulant(self, theta_D, y):
-    return jnp.sum(jax.nn.softplus(theta_D + y), axis=-1)
+    return jnp.sum(bits.softplus(theta_D + y), axis=-1)
 
   def mean(self, theta_D, y):
     return jax.nn.sigmoid(y + theta_D)

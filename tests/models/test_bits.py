@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 from jax.extend import random as extend_random
 
@@ -137,3 +138,16 @@ def test_vmap_draws_what_a_loop_draws():
   loop = [bernoulli(key, p_RD) for key, p_RD in zip(keys, p_KRD, strict=True)]
   np.testing.assert_array_equal(jax.jit(jax.vmap(bits.bernoulli))(keys, p_KRD), loop)
   assert np.any(np.asarray(loop[0]) != np.asarray(loop[1]))
+
+
+def test_softplus_and_its_derivatives():
+  x_N = np.array([-np.inf, -200, -90, -20, -1, -1e-3, 0, 1e-3, 1, 20, 90, 200, np.inf])
+  y_N = jax.jit(bits.softplus)(jnp.asarray(x_N, jnp.float32))
+  np.testing.assert_allclose(y_N, np.logaddexp(0, x_N), rtol=3e-7, atol=1e-37)
+  first, second = jax.grad(bits.softplus), jax.grad(jax.grad(bits.softplus))
+  p_N = scipy.special.expit(x_N)
+  np.testing.assert_allclose(jax.vmap(first)(jnp.asarray(x_N, jnp.float32)), p_N, rtol=1e-6,
+                             atol=1e-37)
+  np.testing.assert_allclose(jax.vmap(second)(jnp.asarray(x_N, jnp.float32)), p_N * (1 - p_N),
+                             rtol=1e-5, atol=1e-7)
+  assert np.isnan(bits.softplus(jnp.float32(np.nan)))
