@@ -50,11 +50,12 @@ def main(argv):
   if supervisor.wanted() and not elsewhere:
     console.record(_WORKDIR.value)
     sys.exit(supervisor.run('launch.train', sys.argv[1:]))
-  if not elsewhere:
-    jax_setup.setup()
-    distributed.join()
-  runs.directory.remember_data(pathlib.Path(_WORKDIR.value))
-  entry = registry.load(_EXPERIMENT.value, _ESTIMATOR.value)
+  with jax_setup.importing():
+    if not elsewhere:
+      jax_setup.setup()
+      distributed.join()
+    runs.directory.remember_data(pathlib.Path(_WORKDIR.value))
+    entry = registry.load(_EXPERIMENT.value, _ESTIMATOR.value)
   values = hyperparameters.resolve(entry, _VARIANT.value, _SET.value)
   entry.experiment(**values)  # raises where the values themselves are wrong
   workdir = pathlib.Path(_WORKDIR.value)

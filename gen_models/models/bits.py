@@ -1,4 +1,4 @@
-"""Random bits: their log-normaliser, and draws in one pass over memory that do not depend on devices.
+"""Random bits: their log-normaliser; draws in one pass over memory, the same on any devices.
 
 Axis suffixes: D units, R rows.
 """

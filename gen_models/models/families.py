@@ -106,7 +106,8 @@ def _bernoulli() -> Family:
 
   def kl(q_logits, p_logits):
     q = jax.nn.sigmoid(q_logits)
-    return jnp.sum(q * (q_logits - p_logits) + bits.softplus(p_logits) - bits.softplus(q_logits), axis=-1)
+    return jnp.sum(q * (q_logits - p_logits) + bits.softplus(p_logits)
+                   - bits.softplus(q_logits), axis=-1)
 
   def log_probs(logits_KD, x):
     return (jnp.matmul(x, logits_KD.T, precision='highest')

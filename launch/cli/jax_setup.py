@@ -1,6 +1,7 @@
 """Set-up of JAX: the same numbers in every command, and a cache of compiled programs."""
 
 import contextlib
+import gc
 import importlib.util
 import mmap
 import os
@@ -15,6 +16,22 @@ from absl import logging
 from gen_models import files
 from launch import errors
 from launch.cli import environment
+
+
+@contextlib.contextmanager
+def importing() -> Generator[None, None, None]:
+  """A block in which a command imports most of what it needs, without garbage collection.
+
+  What modules make stays to the end: to search it for garbage, in the block and after it, is a
+  sixth of the time to the first update. For commands only: in a process that is someone else's,
+  its own garbage would stay too.
+  """
+  gc.disable()
+  try:
+    yield
+  finally:
+    gc.freeze()
+    gc.enable()
 
 
 def setup() -> None:

@@ -199,8 +199,9 @@ def run(workdir: str | os.PathLike, which: str = 'last',
   Raises:
     as `load`; and UsageError where `overrides` set anything else.
   """
-  jax_setup.setup()
-  return _read(pathlib.Path(workdir), None if which == 'last' else which, data_dir, overrides)
+  with jax_setup.importing():
+    jax_setup.setup()
+    return _read(pathlib.Path(workdir), None if which == 'last' else which, data_dir, overrides)
 
 
 def _read(workdir: pathlib.Path, step, data_dir, overrides: Sequence[str] = (),
