@@ -35,6 +35,7 @@ from benchmarks import gan, rbm as rbm_bench, timing, vae as vae_bench
 from benchmarks.rbm import images_of
 from benchmarks.timing import Contender
 from gen_models import data, estimators, files
+from gen_models.estimators.base import in_bfloat16
 from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.negative import persistent, reconstruction
 from gen_models.evaluation import importance, samples
@@ -126,7 +127,10 @@ def rates(size: Size) -> Iterator[Row]:
 
 
 def training_rbm(size: Size) -> Iterator[Row]:
-  """An update of CD-1 and of PCD-1 at three batch sizes; the floor is its five products."""
+  """An update of CD-1 and of PCD-1 at three batch sizes; the floor is its five products.
+
+  PCD-1 also with products of bfloat16, beside the rate of one large such product.
+  """
   for batch in size.batches:
     updates = max(2, size.updates * size.batches[0] // batch)
     s = rbm_bench.Setting(images_of(batch * updates, size.visible), size.hidden, batch, 0, 0, 0.05)
@@ -135,6 +139,10 @@ def training_rbm(size: Size) -> Iterator[Row]:
                 rbm_bench.our_trainer(s, negative).contender,
                 timing.floor('jax', *rbm_bench.step_products(s)), per=updates,
                 rounds=size.rounds, flop=10.0 * batch * size.visible * size.hidden)
+    yield row('rbm', f'{size.visible}-{size.hidden}, PCD-1 in bfloat16, batch {batch:,}, one update',
+              rbm_bench.our_trainer(s, persistent(batch, 1), in_bfloat16).contender, None,
+              per=updates, rounds=size.rounds, flop=10.0 * batch * size.visible * size.hidden,
+              precision='bfloat16')
 
 
 def gibbs_steps(size: Size) -> Iterator[Row]:

@@ -80,8 +80,8 @@ def start(s: Setting) -> rbm.Params:
 # Ours.
 
 
-def our_trainer(s: Setting, negative) -> Trainer:
-  contender, params = ours.trained(s, start(s), contrastive(rbm, negative), optax.sgd)
+def our_trainer(s: Setting, negative, wrap=lambda estimator: estimator) -> Trainer:
+  contender, params = ours.trained(s, start(s), wrap(contrastive(rbm, negative)), optax.sgd)
   return Trainer(contender, lambda: tuple(params()))
 
 

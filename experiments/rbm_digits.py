@@ -16,6 +16,7 @@ over 5 seeds. Independent pixels score -25.19, a mixture of 80 products of Berno
   cd5         -18.17 +- 0.08
   cd25        -18.16 +- 0.03
   pcd         -18.17 +- 0.09   persistent chains, one Gibbs step an update
+  pcd_bfloat16 -18.16 +- 0.06  the same, matrix products of bfloat16 and sums of float32
   centred     -18.21 +- 0.18   the same, centred gradient
   enhanced    -18.23 +- 0.19   the same, offsets between data and model
   standardised -18.24 +- 0.16  the same, every unit of variance 1
@@ -52,6 +53,7 @@ VARIANTS = {
   'cd5': dict(negative='cd', steps=5),
   'cd25': dict(negative='cd', steps=25),
   'pcd': dict(negative='pcd', steps=1),
+  'pcd_bfloat16': dict(negative='pcd', steps=1, precision='bfloat16'),
   'centred': dict(negative='pcd', steps=1, direction='centred'),
   'enhanced': dict(negative='pcd', steps=1, direction='enhanced'),
   'standardised': dict(negative='pcd', steps=1, direction='standardised', learning_rate=0.01),
@@ -81,6 +83,7 @@ def experiment(*, num_hidden: Width = 16,
                last_half_step: Literal['probabilities', 'samples'] = 'probabilities',
                direction: boltzmann.AnyDirection = 'plain', rate: Fraction = 0.01,
                estimator: custom.Estimator | None = None,
+               precision: custom.Precision | None = None,
                learning_rate: NonNegative = 0.1, momentum: Decay = 0.0,
                weight_decay: NonNegative = 1e-4, batch_size: PositiveInt = 100,
                num_steps: NumUpdates = 20_000,
@@ -117,7 +120,7 @@ def experiment(*, num_hidden: Width = 16,
     return binary.exact(params, train_NV, test_NV, binarisation) | {
       'baselines': binary.baseline_scores(dataset, binarisation)}
 
-  phase = Phase('rbm', init, custom.chosen(estimator, ours),
+  phase = Phase('rbm', init, custom.chosen(estimator, ours, precision),
                 boltzmann.descent(learning_rate, momentum, weight_decay, num_steps),
                 data.batches(batch_size, binarisation, levels), num_steps, batch_size,
                 check=boltzmann.check, monitor=monitors.of_chains(rbm, binarisation, levels),

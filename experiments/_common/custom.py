@@ -7,11 +7,11 @@
 From Python the object is passed as it is; a command line names it, --set=estimator=path.py:name.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from gen_models.domains import Custom
 from gen_models.estimators import custom
-from gen_models.estimators.base import Estimator as _Estimator
+from gen_models.estimators.base import Estimator as _Estimator, in_bfloat16
 from gen_models.models import gan, networks
 
 
@@ -28,6 +28,7 @@ Direction = Annotated[Any, Custom(custom.as_direction, 'a direction')]
 Rule = Annotated[Any, Custom(custom.as_rule, 'a variational rule')]
 Loss = Annotated[Any, Custom(custom.as_loss, 'losses of two players')]
 Penalty = Annotated[Any, Custom(custom.as_penalty, 'a penalty')]
+Precision = Literal['bfloat16']
 Network = Annotated[Any, Custom(_network, 'a flax module')]
 
 
@@ -46,6 +47,7 @@ def players(model: gan.Model, generator: Any, critic: Any, shape) -> gan.Model:
   return model
 
 
-def chosen(given: Any, ours: _Estimator) -> _Estimator:
-  """The estimator that was given, or ours where none was."""
-  return ours if given is None else custom.as_estimator(given)
+def chosen(given: Any, ours: _Estimator, precision: Precision | None = None) -> _Estimator:
+  """The estimator that was given, or ours where none was; of a precision, that of its products."""
+  estimator = ours if given is None else custom.as_estimator(given)
+  return estimator if precision is None else in_bfloat16(estimator)

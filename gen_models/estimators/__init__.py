@@ -18,7 +18,14 @@ from gen_models.estimators.augmentations import (
   jitter,
   translation,
 )
-from gen_models.estimators.base import Estimator, Memory, checked, from_loss, weighted
+from gen_models.estimators.base import (
+  Estimator,
+  Memory,
+  checked,
+  from_loss,
+  in_bfloat16,
+  weighted,
+)
 from gen_models.estimators.contrastive import (
   Normalised,
   contrastive,
@@ -158,12 +165,12 @@ __all__ = [
   'Estimator', 'LOSSES', 'Loss', 'Memory', 'Negative', 'Normalisation', 'Normalised', 'PLAIN',
   'Remembering', 'Rule', 'Turn', 'adaptive', 'adversarial', 'analytic_elbo', 'anchored', 'arm',
   'arms', 'as_direction', 'as_estimator', 'as_loss', 'as_negative', 'as_penalty', 'as_rule',
-  'balanced_consistency', 'centred', 'checked', 'colour', 'composed', 'connected',
-  'consistency', 'contrastive', 'coupled', 'coupled_posterior', 'cutout', 'deep', 'diff_augment',
-  'disarm', 'discrete', 'discriminative', 'double_control_variates', 'dragan', 'dreg', 'duplicated',
-  'elbo', 'energy', 'enhanced', 'enumerated', 'f_divergence', 'fast_persistent', 'fixed_point',
-  'flips', 'free_bits', 'from_loss', 'generalised_dreg', 'gradient_penalty', 'gumbel', 'gumbel_rao',
-  'hinge', 'imputed', 'iwae', 'jitter', 'kernel_distance', 'lazy', 'least_squares', 'lecam',
+  'balanced_consistency', 'centred', 'checked', 'colour', 'composed', 'connected', 'consistency',
+  'contrastive', 'coupled', 'coupled_posterior', 'cutout', 'deep', 'diff_augment', 'disarm',
+  'discrete', 'discriminative', 'double_control_variates', 'dragan', 'dreg', 'duplicated', 'elbo',
+  'energy', 'enhanced', 'enumerated', 'f_divergence', 'fast_persistent', 'fixed_point', 'flips',
+  'free_bits', 'from_loss', 'generalised_dreg', 'gradient_penalty', 'gumbel', 'gumbel_rao', 'hinge',
+  'imputed', 'in_bfloat16', 'iwae', 'jitter', 'kernel_distance', 'lazy', 'least_squares', 'lecam',
   'maximum_likelihood', 'mean_field', 'mean_field_posterior', 'measure_valued', 'measured',
   'minimax', 'mmd', 'muprop', 'natural', 'non_saturating', 'normalised', 'nvil', 'on_top', 'ovis',
   'ovis_monte_carlo', 'persistent', 'pseudo_likelihood', 'r1', 'r2', 'ratio_matching', 'rbm_prior',
@@ -173,4 +180,5 @@ __all__ = [
   'straight_through', 'straight_through_gumbel', 'tap', 'tempered', 'top_k', 'trajectory',
   'translation', 'turns', 'tvo', 'up_down', 'variational', 'vector_quantised',
   'vector_quantised_gumbel', 'vimco', 'wake_sleep', 'warm_up', 'wasserstein', 'weighted',
-  'zero_centred']
+  'zero_centred',
+]

@@ -4,6 +4,7 @@ An estimator is a pair of pure functions. What it must remember between steps (M
 chains, moving averages, control variates) lives in `Memory`. It knows nothing of devices.
 """
 
+import contextlib
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -126,6 +127,30 @@ def weighted(*parts: tuple[Estimator, Any]) -> Estimator:
                          tuple(m.shared for m in memories)), metrics
 
   return Estimator(init, grad, any(estimator.biased for estimator, _ in parts))
+
+
+def in_bfloat16(estimator: Estimator) -> Estimator:
+  """grads of `estimator` at W rounded to bfloat16; its products are of bfloat16, sums float32.
+
+  Matrices are rounded to 8 significant bits for each estimate, and the parameters that are trained
+  keep their 24, so that small updates are not lost (Micikevicius et al., 2018, Mixed precision
+  training). Biases, densities, random bits and all sums stay float32. With binary states on the
+  other side a product of rounded weights is exact, so a Boltzmann machine's chains are those of the
+  rounded machine on any hardware; the other factors of a product are rounded on accelerators alone.
+  """
+  def grad(key, params, memory, batch):
+    rounded = jax.tree.map(lambda x: _rounded(x) if jnp.ndim(x) >= 2 else x, params)
+    # On CPUs XLA computes such products in float32, and refuses some.
+    with (contextlib.nullcontext() if jax.default_backend() == 'cpu'
+          else jax.default_matmul_precision('BF16_BF16_F32')):
+      return estimator.grad(key, rounded, memory, batch)
+
+  return estimator._replace(grad=grad, biased=True)
+
+
+def _rounded(x):
+  # A cast there and back would do, but XLA may leave it out.
+  return jax.lax.reduce_precision(x, 8, 7) if x.dtype == jnp.float32 else x
 
 
 # The contract of shapes.

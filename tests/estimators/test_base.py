@@ -121,3 +121,41 @@ def test_preconditioned_gradients_are_not_summed():
   preconditioned = contrastive(rbm, reconstruction(), direction=centred())
   with pytest.raises(ValueError, match='precondition their sum'):
     base.weighted((PARTS[1], 1.0), (preconditioned, 0.1))
+
+
+def test_in_bfloat16_is_the_gradient_of_rounded_weights():
+  exact = maximum_likelihood(rbm.log_likelihood)
+  half = base.in_bfloat16(exact)
+  params = rbm.init(jax.random.key(20), 5, 4, scale=1.0)
+  v_BV = jax.random.bernoulli(jax.random.key(21), 0.5, (6, 5)).astype(jnp.float32)
+  rounded = params._replace(w_VH=params.w_VH.astype(jnp.bfloat16).astype(jnp.float32))
+  assert np.any(np.asarray(rounded.w_VH != params.w_VH))
+  args = (base.Memory(), v_BV)
+  ours, expected = (jax.jit(e.grad)(jax.random.key(22), p, *args)[0]
+                    for e, p in ((half, params), (exact, rounded)))
+  # Where the hardware has units for them, products round the factors that are not weights as well.
+  tolerance = 1e-6 if jax.default_backend() == 'cpu' else 2e-2
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance), ours, expected)
+  assert half.biased and not exact.biased
+
+
+def test_in_bfloat16_asks_accelerators_for_products_of_bfloat16(monkeypatch):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  half = base.in_bfloat16(contrastive(rbm, reconstruction(steps=2)))
+  text = jax.jit(half.grad).lower(jax.random.key(22), rbm.init(jax.random.key(20), 5, 4),
+                                  half.init(jax.random.key(23), None), jnp.ones((6, 5))).as_text()
+  products = [line for line in text.splitlines() if 'dot_general' in line]
+  assert products and all('lhs_precision_type = bf16' in line
+                          and 'accumulation_type = f32' in line for line in products)
+
+
+def test_in_bfloat16_chains_are_those_of_the_rounded_machine():
+  plain = contrastive(rbm, persistent(chains=8, steps=3))
+  half = base.in_bfloat16(plain)
+  params = rbm.init(jax.random.key(23), 7, 5, scale=1.0)
+  memory = plain.init(jax.random.key(24), params)
+  v_BV = jax.random.bernoulli(jax.random.key(25), 0.5, (6, 7)).astype(jnp.float32)
+  rounded = params._replace(w_VH=params.w_VH.astype(jnp.bfloat16).astype(jnp.float32))
+  chains = [jax.jit(e.grad)(jax.random.key(26), p, memory, v_BV)[1].chains
+            for e, p in ((half, params), (plain, rounded))]
+  jax.tree.map(np.testing.assert_array_equal, *chains)
