@@ -139,7 +139,7 @@ def training_rbm(size: Size) -> Iterator[Row]:
                 rbm_bench.our_trainer(s, negative).contender,
                 timing.floor('jax', *rbm_bench.step_products(s)), per=updates,
                 rounds=size.rounds, flop=10.0 * batch * size.visible * size.hidden)
-    yield row('rbm', f'{size.visible}-{size.hidden}, PCD-1 in bfloat16, batch {batch:,}, one update',
+    yield row('rbm', f'{size.visible}-{size.hidden}, PCD-1, bfloat16, batch {batch:,}, one update',
               rbm_bench.our_trainer(s, persistent(batch, 1), in_bfloat16).contender, None,
               per=updates, rounds=size.rounds, flop=10.0 * batch * size.visible * size.hidden,
               precision='bfloat16')
