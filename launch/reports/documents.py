@@ -64,7 +64,9 @@ def _folded(blocks: Sequence[str]) -> str:
 def is_thorough(result: Result) -> bool:
   """Whether a result was scored by Experiment.thorough."""
   details = result.score.details
-  return bool(details.get('searches', {}).get('thorough')) or 'decoder' in details
+  # Records from before `thorough` was a field of its own have only what such a score found.
+  return bool(details.get('thorough') or details.get('searches', {}).get('thorough')
+              or 'decoder' in details)
 
 
 def commands(result: Result) -> str:

@@ -59,6 +59,8 @@ def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None 
   scores = [_evaluate(run, evaluate, i, f'seed {seed}: ' if len(seeds) > 1 else '', report,
                       [chains_of(run, i)] if thorough else [])
             for i, seed in enumerate(seeds)]
+  if thorough:
+    scores = [dataclasses.replace(s, details={**s.details, 'thorough': True}) for s in scores]
   remarks: list[str] = []
   targets = _tried(lambda: reached(run, workdir), 'the time to the target', remarks, [])
   scores = [dataclasses.replace(s, scores={**s.scores, **more}) if more else s

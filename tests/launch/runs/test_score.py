@@ -13,7 +13,7 @@ from gen_models.evaluation import json_fields
 from gen_models.experiment import EXACT, Samples
 from gen_models.models.gibbs import Chains
 from launch import errors
-from launch.reports import tables
+from launch.reports import documents, tables
 from launch.runs import load, result as result_lib, score as score_lib
 
 TRAIN, LOOK, COMPILE = 2.0, 5.0, 30.0  # seconds: of a dispatch, of a look, before the first
@@ -100,6 +100,8 @@ def test_a_thorough_score_is_the_one_that_the_experiment_has(monkeypatch, tmp_pa
                           thorough=lambda *args: {**SCORE, 'test_nats': -21.0})[0]
            for wanted in (False, True)}
   assert found[False].score.test_nats == -20 and found[True].score.test_nats == -21
+  # The command that a table prints for the row makes it again.
+  assert [' --thorough' in documents.commands(found[w]) for w in (False, True)] == [False, True]
   for why, says in ((None, 'nothing$'), (EXACT, r'nothing \(the likelihood is exact\)$')):
     with pytest.raises(errors.UsageError,
                        match=f'leave out --thorough: the score of rbm_digits .* {says}'):
