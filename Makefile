@@ -8,7 +8,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
-BENCHMARKS ?= rbm vae gan gan_grid discrete evaluation target seeds start memory
+BENCHMARKS ?= rbm vae gan gan_grid discrete evaluation target seeds start memory growth
 
 .PHONY: demo story test test-all lint docs bench clean
 

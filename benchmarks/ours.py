@@ -28,7 +28,7 @@ class Setting(Protocol):
 
 
 def trained(s: Setting, params: Any, estimator: Estimator,
-            optimizer: Callable[[float], optax.GradientTransformation]
+            optimizer: Callable[[float], optax.GradientTransformation], devices: Any = None
             ) -> tuple[Contender, Callable[[], Any]]:
   """(a contender that trains for an epoch more at each run, its parameters by then).
 
@@ -40,11 +40,12 @@ def trained(s: Setting, params: Any, estimator: Estimator,
     params: to begin with.
     estimator: of the gradient.
     optimizer: of a learning rate.
+    devices: over which a step is split; None for all.
   """
   phase = Phase('benchmark', lambda key, arrays, previous: params, estimator,
                 optimizer(s.learning_rate), data.batches(s.batch_size, 'static', 1), s.steps,
                 s.batch_size)
-  runner = parallel.runner(phase)
+  runner = parallel.runner(phase, devices=devices)
   arrays = runner.place_arrays(data.Arrays(s.x_NV))
   state = runner.place(parallel.init_states(phase, jax.random.key(1), arrays))
 

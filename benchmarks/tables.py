@@ -21,8 +21,7 @@ HERE = pathlib.Path(__file__).parent
 RESULTS, README = HERE / 'results', HERE / 'README.md'
 _ORDER = ('rbm', 'vae', 'gan', 'discrete', 'gan_grid', 'evaluation', 'target', 'seeds', 'start',
           'memory', 'growth', 'accelerator')  # what is not among them comes last
-_TITLES = {'growth': 'Weak scaling, estimated.',
-           'profile': 'Where an update spends its time.'}
+_TITLES = {'profile': 'Where an update spends its time.'}
 _HEAD = """# Speed
 
 Made by `python -m benchmarks.tables` from `benchmarks/results/`; `make bench` measures anew, and
@@ -119,6 +118,19 @@ def memory(m: dict) -> str:
     for task, found in m['memory'].items()])
 
 
+def curves(m: dict) -> str:
+  """t(n) = a + b n: a row for each work of which a number grows, in Markdown, and the picture."""
+  lines = [['', 'least', 'greatest', 'a', 'b', 'a / b', 'farthest point from the fit']]
+  for task, found in m['curves'].items():
+    ends = [found['points'][i] for i in (0, -1)]
+    lines.append([task, *(f'{p["count"]:,}: {cell(p)}' for p in ends), _time(found['fixed']),
+                  _time(found['each']),
+                  f'{found["fixed"] / found["each"]:,.0f}' if found['each'] else '',
+                  f'{found["worst"]:.0%}'])
+  picture = '![Time of an update against batch, width, chains and devices](results/growth.png)'
+  return f't(n) = a + b n, fitted.\n\n{_markdown(lines)}\n\n{picture}'
+
+
 def weak_scaling(m: dict) -> str:
   """t(n) = t(1) + 2 (n - 1) / n S / r: a row for each number of devices, in Markdown.
 
@@ -175,7 +187,7 @@ def rows(m: dict) -> str:
 
 
 _SHOW: dict[str, Callable[[dict], str]] = {
-  'tables': table, 'memory': memory, 'growth': weak_scaling, 'rows': rows}
+  'tables': table, 'memory': memory, 'curves': curves, 'growth': weak_scaling, 'rows': rows}
 
 
 def _seconds(r: dict) -> str:

@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from benchmarks import accelerator, evaluation, memory, rbm as rbm_bench, tables, target, timing
+from benchmarks import (
+  accelerator,
+  evaluation,
+  growth,
+  memory,
+  rbm as rbm_bench,
+  tables,
+  target,
+  timing,
+)
 from gen_models.models import rbm
 from tests import oracle
 
@@ -48,6 +57,28 @@ def test_benchmark_runs_and_writes_its_table(name, tmp_path):
   assert tables.title(name) in page and f'| {measured["ours"]} |' in page
 
 
+def test_growth_is_fitted():
+  counts = np.array([1, 3, 10, 40])
+  found = growth.fit(counts, 2e-3 + 5e-4 * counts)
+  np.testing.assert_allclose(found, (2e-3, 5e-4, 0), atol=1e-9)
+  bent = growth.fit([1, 2, 4], [1.0, 1.0, 0.9])  # not below 0, though that would be nearer
+  assert bent.each == 0 and 0 < bent.worst < 0.1
+
+
+@pytest.mark.slow
+def test_growth_is_measured_and_drawn(tmp_path):
+  path = tmp_path / 'growth.json'
+  done = subprocess.run(
+    [sys.executable, '-m', 'benchmarks.growth', '--size=tiny', '--rounds=1', f'--json={path}'],
+    cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=280)
+  assert done.returncode == 0, done.stdout + done.stderr
+  measured = json.loads(path.read_text(encoding='utf-8'))
+  assert [c['unit'] for c in measured['curves'].values()] == [
+    'rows', 'hidden units', 'chains', 'chains', 'rows', 'devices']
+  assert tmp_path.joinpath('growth.png').stat().st_size > 1000
+  assert tables.title('growth') in tables.document([measured])
+
+
 @pytest.mark.slow
 def test_every_part_for_an_accelerator_runs_at_tiny_sizes(tmp_path):
   path = tmp_path / 'table.json'
@@ -57,7 +88,7 @@ def test_every_part_for_an_accelerator_runs_at_tiny_sizes(tmp_path):
   assert done.returncode == 0, done.stdout + done.stderr
   measured = json.loads(path.read_text(encoding='utf-8'))
   assert measured['missing'] == {}
-  assert len(measured['rows']) == 25
+  assert len(measured['rows']) == 27
   page = tables.document([measured])
   assert tables.title('accelerator') in page and 'a product of side 64, bfloat16' in page
 

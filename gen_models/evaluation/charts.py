@@ -1,4 +1,4 @@
-"""Charts of data that are not images: sequence logos, rasters, scatter plots, distributions.
+"""Charts of what is no image: sequence logos, rasters, scatter plots, distributions, costs.
 
 Each returns a grid of one picture in colour, [1, 1, Y, X, 3] in [0, 1], as Experiment.pictures has
 them, drawn by matplotlib without a screen.
@@ -8,7 +8,7 @@ Axis suffixes: T time bins, V neurons, H hidden units, L columns, Q letters, K c
 Schneider & Stephens (1990), Sequence logos: a new way to display consensus sequences.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -80,6 +80,27 @@ def distribution(curves: Mapping[str, np.ndarray], x_label: str, least: float = 
     ax.plot(np.arange(len(p)), p, label=name, **style)
   ax.set(yscale='log', xlabel=x_label, ylabel='probability')
   ax.legend(frameon=False)
+  return _picture(figure)
+
+
+def growth(curves: Mapping[str, tuple[Sequence[float], Sequence[float], Callable, str]]
+           ) -> np.ndarray:
+  """Seconds against a count, both on logarithmic scales: points, and the line of what was fitted.
+
+  Args:
+    curves: title -> (counts, seconds, count -> seconds as fitted, what is counted).
+  """
+  columns = min(3, len(curves))
+  figure, axes = _figure(3.6 * columns, 3.0 * -(-len(curves) // columns),
+                         -(-len(curves) // columns), columns)
+  for ax in axes.flat[len(curves):]:
+    ax.set_visible(False)
+  for ax, (title, (counts, seconds, fitted, unit)) in zip(axes.flat, curves.items(), strict=False):
+    n = np.geomspace(min(counts), max(counts), 100)
+    ax.plot(n, 1e3 * np.vectorize(fitted)(n), color=_ACCENT, linewidth=1)
+    ax.plot(counts, 1e3 * np.asarray(seconds), 'o', color=_INK, markersize=4)
+    ax.set(xscale='log', yscale='log', xlabel=unit, ylabel='milliseconds')
+    ax.set_title(title, fontsize=9)
   return _picture(figure)
 
 
