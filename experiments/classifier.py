@@ -94,6 +94,9 @@ def labelled_batches(batch_size: int, binarisation: str, spec: data.Spec,
   every = data.batches(batch_size, binarisation, spec, with_labels=True)
   if num_labelled is None:
     return every
+  if num_labelled > spec.rows['train']:
+    raise ValueError(f'num_labelled={num_labelled}, and {spec.name} has {spec.rows["train"]} '
+                     'training rows: give fewer, or leave it out')
 
   def batch_at(key, arrays, step):
     if isinstance(arrays, data.Window):

@@ -58,6 +58,9 @@ def main(argv):
   out = pathlib.Path(_OUT.value or 'runs/audit.png')
   if out.suffix != '.png':
     raise errors.UsageError(f'--out={out}: name a .png')
+  if _CSV.value and not pathlib.Path(_CSV.value).absolute().parent.is_dir():
+    raise errors.UsageError(f'--csv={_CSV.value}: there is no such directory; make it, or name '
+                            'another file')
   jax_setup.setup()
   if _ALONG.value:
     along(pathlib.Path(_ALONG.value), out)

@@ -23,6 +23,9 @@ def in_python() -> Generator[None, None, None]:
   """Within it, and as a decorator, messages of errors name arguments of Python instead of flags."""
   try:
     yield
+  except (FileExistsError, NotADirectoryError) as e:
+    raise UsageError(f'{e.filename}: a part of this path is a file; use another name for the '
+                     'directory') from e
   except Exception as e:
     if len(e.args) == 1 and isinstance(e.args[0], str):
       e.args = (as_arguments(e.args[0]),)

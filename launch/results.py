@@ -44,6 +44,7 @@ def main(argv):
   if _SWEEP.value:
     keep_sweep(pathlib.Path(_SWEEP.value), _SCORE.value)
   files.write_text(reports.tables.ROOT / 'RESULTS.md', reports.documents.results())
+  print('wrote RESULTS.md')
   readme = reports.tables.ROOT / 'README.md'
   files.write_text(readme, reports.documents.insert(files.read_text(readme)))
 
@@ -71,11 +72,21 @@ def add(directories) -> None:
     if result.code:  # --set=encoder=path.py:Net: nobody else has that file
       raise errors.UsageError(f'{path} is of code in your {", ".join(result.code)}: only results '
                               'of code of the repository are kept')
+    require_whole(directory, result)
     added.setdefault((result.experiment, result.variant), []).append(result)
   for (experiment, variant), results in added.items():
     kept = keep(result_lib.merge(results))  # refuses a variant that does not exist
-    files.write_json(reports.tables.RESULTS / f'{experiment}-{variant or "defaults"}.json',
-                     kept.to_json())
+    _write(f'{experiment}-{variant or "defaults"}.json', kept.to_json())
+
+
+def require_whole(directory, result: Result) -> None:
+  """Raises UsageError for a result of parameters that are not those of a whole training."""
+  whole = sum(phase.num_steps for phase in registry.load(result.experiment).experiment(
+    **result.hyperparameters).phases)
+  if result.checkpoint == 'last' and result.step != whole:
+    raise errors.UsageError(
+      f'--add={directory} was scored after {result.step:,} of its {whole:,} updates: train it to '
+      f'the end, then python -m launch.evaluate --workdir={shlex.quote(str(directory))}')
 
 
 def keep_story(directory: pathlib.Path) -> None:
@@ -88,7 +99,7 @@ def keep_story(directory: pathlib.Path) -> None:
   for row, line in zip(rows, lines, strict=True):
     row |= {'made': _made(result_lib.read(directory / line.name / 'result.json'))}
   seeds = lines[0].result.seeds
-  files.write_json(reports.tables.RESULTS / f'{name}.json', {
+  _write(f'{name}.json', {
     'command': f'python -m launch.story --story={name} --workdir=runs/{name} --seed={seeds[0]} '
                f'--seeds={len(seeds)}', 'rows': rows})
   files.write_bytes(reports.tables.RESULTS / f'{name}.png',
@@ -106,8 +117,13 @@ def keep_sweep(directory: pathlib.Path, scores) -> None:
     raise errors.UsageError(f'--sweep={directory}: a sweep is kept under the name of its '
                             'directory, which has small letters, digits and _ and is no '
                             f'experiment: {name!r}')
-  files.write_json(reports.tables.RESULTS / f'sweep_{name}.json',
-                   reports.swept.to_json(reports.swept.gather(directory, scores)))
+  _write(f'sweep_{name}.json', reports.swept.to_json(reports.swept.gather(directory, scores)))
+
+
+def _write(name: str, value: dict) -> None:
+  path = reports.tables.RESULTS / name
+  files.write_json(path, value)
+  print(f'kept in {path}', flush=True)
 
 
 def _made(result: Result) -> dict:

@@ -32,6 +32,9 @@ class Layer(NamedTuple):
 
 def require_unit_interval(spec: data.Spec) -> None:
   """Raises BadData where rows are seen outside [0, 1], as logistic units cannot give them."""
+  if spec.kind == 'counts':
+    raise data.BadData(f'data set {spec.name}: its values are counts, and logistic units end at 1: '
+                       'kind=real in its name scales them to [0, 1]')
   if not spec.unit_interval:
     raise data.BadData(f'data set {spec.name}: its values are seen outside [0, 1], where logistic '
                        'units end: leave out scale= in its name')

@@ -25,7 +25,8 @@
 | test     | all            | share of rows in test, default 0.1                                 |
 | blocks   | all            | number of blocks of consecutive rows of split=blocks, default 20   |
 | cluster  | fasta          | identity from which sequences share a cluster, default 0.8         |
-| group    | npz, tables    | array or column whose equal values stay together in split=group    |
+| group    | npz, tables    | array or column whose equal values stay together; where there is   |
+|          |                | one, also an array called group, the default is split=group        |
 | kind     | npz, npy, tfds,| binary, real, categorical or counts, instead of what the values    |
 |          | tables         | say                                                                |
 | levels   | npz, npy, tfds | the integer that stands for 1.0 in pictures, default 255           |

@@ -24,6 +24,7 @@ from gen_models.data.specs import BadData, Spec, text_of_shape
 _KEPT = 8  # opened data sets a process remembers
 _LARGEST_LETTER = 2**16
 _LARGEST_COUNT = 2**31  # which int32 does not hold
+_LARGEST_REAL = float(np.finfo(np.float32).max)
 
 
 class Part(NamedTuple):
@@ -211,7 +212,7 @@ def _scan_all(content: Content) -> _Scan:
   Pictures are not decoded for it.
 
   Raises:
-    BadData: an infinite value; the message names its row.
+    BadData: an infinite value, or one that float32 does not hold; the message names its row.
   """
   found = _Scan()
   for split, table in content.tables.items():
@@ -225,10 +226,12 @@ def _scan_all(content: Content) -> _Scan:
       masked = np.zeros(x.shape, bool) if table.mask is None else np.asarray(
         table.mask[chunk]).astype(bool)
       if x.dtype.kind == 'f':
-        if (bad := np.isinf(x) & ~masked).any():
+        if (bad := (np.abs(x) > _LARGEST_REAL) & ~masked).any():
           row = chunk.start + int(np.argmax(bad.reshape(len(x), -1).any(1)))
+          what = ('an infinite value: mend or remove the row' if np.isinf(x[bad]).any() else
+                  'a value beyond those of float32: divide the rows by a constant')
           raise BadData(f'{content.path}' + f', {split}' * (split != 'all')
-                        + f': {table.where(row)} has an infinite value: mend or remove the row')
+                        + f': {table.where(row)} has {what}')
         masked |= np.isnan(x)
       if masked.any():
         found = found._replace(missing=True)
@@ -349,12 +352,11 @@ def _parts(name: Name, content: Content, cache_dir) -> tuple[dict[str, Part], st
   base_split = 'train' if given else 'all'
   table = content.tables[base_split]
   lacking = [s for s in ('valid', 'test') if s not in given]
+  rule = name.option('split', 'clusters' if name.scheme == 'fasta' else
+                     'random' if table.group is None else 'group')
+  _require_read(name, content, rule, lacking)
   if not lacking:
-    if 'split' in name.options:
-      raise BadData(f'data set {name.text}: split={name.option("split")}, but {content.path} has '
-                    'its own splits: leave it out')
     return {s: Part(given[s]) for s in SPLITS}, 'as given'
-  rule = name.option('split', 'clusters' if name.scheme == 'fasta' else 'random')
   seed = name.option('seed', 0)
   valid, test = (name.option(s, 0.1) if s in lacking else 0.0 for s in ('valid', 'test'))
   words = ' and '.join(f'{s} {share:g}' for s, share in (('valid', valid), ('test', test)) if share)
@@ -386,6 +388,21 @@ def _parts(name: Name, content: Content, cache_dir) -> tuple[dict[str, Part], st
   parts |= {s: Part(table, found[s]) if s in lacking else Part(given[s]) for s in ('valid', 'test')}
   kept = ' and '.join(split for split in given if split != 'train')
   return parts, f'{kept} as given; {text}' if kept else text
+
+
+def _require_read(name: Name, content: Content, rule: str, lacking) -> None:
+  """Raises BadData for an option about splits that the rule has no use for."""
+  for option in ('split', 'seed', 'blocks', 'cluster', 'group', 'valid', 'test'):
+    if option not in name.options:
+      continue
+    of = {'blocks': 'blocks', 'cluster': 'clusters', 'group': 'group'}.get(option, rule)
+    if not lacking or (option in ('valid', 'test') and option not in lacking):
+      where = 'its own splits' if not lacking else f'its own {option}'
+      raise BadData(f'data set {name.text}: {option}={name.option(option)}, but {content.path} has '
+                    f'{where}: leave it out')
+    if of != rule:
+      raise BadData(f'data set {name.text}: {option}= is read with split={of}, not with '
+                    f'split={rule}')
 
 
 def _weighted(name: Name, content: Content, parts: dict[str, Part], cache_dir) -> dict[str, Part]:

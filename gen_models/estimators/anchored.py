@@ -90,7 +90,7 @@ def begun(key, params: rbm.Params, memory: base.Memory, start: low_rank.Params,
     TypeError: chains of a kind that is not known here.
   """
   chains: Any = memory.chains
-  if chains == ():
+  if isinstance(chains, tuple) and not chains:
     return memory
   key_v, key_h = jax.random.split(key)
   of = low_rank.draws(start, low_rank.lattice(start, size))

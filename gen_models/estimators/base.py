@@ -168,14 +168,20 @@ def check(estimator: Estimator, params, batch) -> None:
   """
   def call(key):
     key_init, key_grad = jax.random.split(key)
-    memory = estimator.init(key_init, params)
-    checked(estimator).grad(key_grad, params, memory, batch)
+    held = checked(estimator)
+    held.grad(key_grad, params, held.init(key_init, params), batch)
 
   jax.eval_shape(call, jax.random.key(0))
 
 
 def checked(estimator: Estimator) -> Estimator:
-  """The estimator, whose grad raises ContractError where it returns what it should not."""
+  """The estimator, which raises ContractError where it returns what it should not."""
+
+  def init(key, params):
+    memory = estimator.init(key, params)
+    if not isinstance(memory, Memory):
+      raise ContractError(f'init returns {_a(memory)} instead of a Memory(chains, shared)')
+    return memory
 
   def grad(key, params, memory, batch):
     returned = estimator.grad(key, params, memory, batch)
@@ -191,7 +197,7 @@ def checked(estimator: Estimator) -> Estimator:
         raise ContractError(f'metric {name!r} has shape {jnp.shape(x)}: metrics are scalars')
     return returned
 
-  return estimator._replace(grad=grad)
+  return estimator._replace(init=init, grad=grad)
 
 
 def leaf_name(path) -> str:

@@ -113,7 +113,7 @@ def of_machine(model: Model, see: See, *, num_steps: int = 100) -> Monitor:
                'interaction_gap': jnp.mean(apart_B) - of_train,
                **constant_units(model, params, v_BV)}
     chains = at_model(memory.chains)
-    if chains == ():
+    if isinstance(chains, tuple) and not chains:
       return metrics
     if not hasattr(chains, 'v_CV') or not hasattr(chains, 'h_CH'):
       raise TypeError(f'Memory.chains is a {type(chains).__name__}: monitors follow chains that '

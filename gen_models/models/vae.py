@@ -420,7 +420,8 @@ def model(num_visible: int, widths: tuple[int, ...], hidden: tuple[tuple[int, ..
       together.
   """
   if not widths or len(widths) != len(hidden):
-    raise ValueError(f'{len(widths)} stochastic layers, but hidden layers for {len(hidden)}')
+    raise ValueError(f'{len(widths)} stochastic layers, but hidden layers for {len(hidden)}: give '
+                     'some for each')
   outs = tuple(num_outputs(latent, options.get('posterior'), width) for width in widths)
 
   def net(out: int, features: tuple[int, ...], bias: bool = True) -> nn.Module:

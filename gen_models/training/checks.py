@@ -40,9 +40,9 @@ def trace(experiment: Experiment, key, train, valid):
   params = None
   for phase in experiment.phases:
     with _named(f'phase {phase.name}'):
-      state = step_lib.init_state(key, phase, train, params)
-      _require_sizes(phase, state.params)
       held = phase._replace(estimator=base.checked(phase.estimator))
+      state = step_lib.init_state(key, held, train, params)
+      _require_sizes(phase, state.params)
       state, _ = step_lib.train_step(held, state, train)
       params = step_lib.final_params(state)
     if phase.monitor:
@@ -74,6 +74,6 @@ def _named(part: str):
     yield
   except jax.errors.JAXTypeError:  # of a traced float, see hyper.py: no fault of the data
     raise
-  except (TypeError, ValueError, IndexError, ZeroDivisionError) as e:
+  except (TypeError, ValueError, IndexError, KeyError, AttributeError, ZeroDivisionError) as e:
     lines = [line.strip() for line in str(e).splitlines() if line.strip()]
     raise Unfit(f'{part}: {lines[0] if lines else type(e).__name__}') from e

@@ -163,9 +163,11 @@ def _compile(run: _Run, phase: Phase, state, validator: Callable) -> _Program:
   how, sequential, devices, model = run.layout
   if sequential is None:
     size = min(run.experiment.steps_per_dispatch, phase.num_steps)
-    sequential = run.judge.num_replicas > 1 and not parallel.vmap_keeps_bits(
-      phase, state, run.train, size, devices)
-    if sequential:
+    # A vmap of one replica may round differently from no vmap as well.
+    alone = run.replicated and run.judge.num_replicas == 1
+    sequential = alone or (run.replicated and not parallel.vmap_keeps_bits(
+      phase, state, run.train, size, devices))
+    if sequential and not alone:
       run.hooks.on_remark(f'phase {phase.name}: a vmap rounds differently from a single run, so '
                           'replicas are trained one after another in the program of a single run')
   runner = parallel.runner(phase, how, devices=devices, replicated=run.replicated,

@@ -5,6 +5,7 @@ seeds. A directory may come from someone else and hold anything: a run that cann
 remark, and the others are shown.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -164,7 +165,7 @@ def _rows(runs: Sequence[tuple[pathlib.Path, dict]]) -> Iterator[Row]:
       for row in _rows([run]):
         yield row._replace(remarks=[*row.remarks, f'{run[0]}: {line_of(e)}'])
     return
-  remarks += [line for path, _ in runs for line in _remarks(path)]
+  remarks += [line for path, _ in runs for line in (*_remarks(path), *_since(path, result))]
   if result:
     remarks += result.score.remarks
   yield Row(first['experiment'], '', first, sorted(seeds), result,
@@ -181,6 +182,18 @@ def _remarks(run: pathlib.Path) -> Iterator[str]:
     except OSError as e:
       text, what = f'{name} is left out: {e.strerror}', ''
     yield from (f'{run}: {what}{line[:400]}' for line in text.splitlines()[:5])
+
+
+def _since(run: pathlib.Path, result: Result | None) -> Iterator[str]:
+  """A line where a run was trained on after its last parameters were scored."""
+  if result is None or result.checkpoint != 'last':
+    return
+  with contextlib.suppress(OSError):
+    newest = max((int(path.name) for path in (run / 'checkpoints').iterdir()
+                  if path.name.isdecimal()), default=0)
+    if newest > result.step:
+      yield (f'{run}: scored after {result.step:,} updates, and trained to {newest:,} since: '
+             'launch.evaluate scores it again')
 
 
 # Names of rows.

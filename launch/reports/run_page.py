@@ -56,7 +56,7 @@ def samples(result: Result) -> markup.Node:
   cells = [head, *([words.score(name), *rest, words.better(better)]
                    for name, *rest, better in body)]
   return [long_table(f'Draws compared with test {rows}', cells, note),
-          tag('p', f'Draws are copies of training {rows}.', class_='mark')
+          tag('p', f'Draws are {tables.of_copies(result)}.', class_='mark')
           if result.memorised else None]
 
 

@@ -11,7 +11,7 @@ import pathlib
 import shlex
 import statistics
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gen_models import files
@@ -118,7 +118,7 @@ def gather(directory: pathlib.Path, scores: Sequence[str] = ()) -> Sweep:
     UsageError: no runs, some not scored or without such a score, several experiments, nothing that
       differs, or code of a user's.
   """
-  runs = list(_runs(directory))
+  runs = _once(directory, _runs(directory))
   scored = [run.result for run in runs if run.result is not None]
   if not scored:
     raise errors.UsageError(f'{directory}: no run of a launch.sweep that was scored')
@@ -163,6 +163,24 @@ def _runs(directory: pathlib.Path) -> Iterator[_Run]:
       yield _Run(config, None)
     else:
       raise errors.UsageError(f'{folder} is not scored: the command of the sweep again resumes it')
+
+
+def _once(directory: pathlib.Path, runs: Iterable[_Run]) -> list[_Run]:
+  """The runs, each point and seed once: a sweep of one value trains where another looks elsewhere.
+
+  Raises:
+    UsageError: two runs of one point and seed have other scores.
+  """
+  found: dict[str, _Run] = {}
+  for run in runs:
+    key = json.dumps([run.settings, run.config['seed']], sort_keys=True)
+    before = found.setdefault(key, run)
+    if (before.result is None) != (run.result is None) or (
+        before.result and run.result and before.result.score != run.result.score):
+      seed = run.config['seed']
+      raise errors.UsageError(f'{directory} has two runs of one point and seed {seed} '
+                              'whose scores differ: take one of their directories away')
+  return list(found.values())
 
 
 def _axes(entry: registry.Entry, settings: Sequence[dict[str, Any]]) -> dict[str, list]:

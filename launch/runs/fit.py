@@ -72,6 +72,9 @@ def fit(experiment: Any, data: Dataset | str | None = None, *,
     if jax.process_count() > 1:
       raise UsageError('gm.fit trains in one process; python -m launch.train trains in several')
     data = data_lib.load(data, data_dir) if isinstance(data, str) else data
+    if data is not None and not isinstance(data, Dataset):
+      raise UsageError(f'data of type {type(data).__name__}: give a name, or the data set that '
+                       'gm.data.from_arrays makes of arrays')
     if workdir is not None:
       rundir.remember_data(pathlib.Path(workdir).expanduser())
     if isinstance(experiment, Experiment):
@@ -120,7 +123,10 @@ def _values(entry: registry.Entry, variant: str | None, hyperparameters: dict[st
             data: Dataset | None) -> dict[str, Any]:
   """Every hyperparameter; the data name `dataset` where it is one and is not given."""
   if data is not None and 'dataset' in hyper_lib.of(entry):
-    hyperparameters = {'dataset': data.name, **hyperparameters}
+    if hyperparameters.get('dataset', data.name) != data.name:
+      raise UsageError(f'dataset={hyperparameters["dataset"]!r}, and the data given are '
+                       f'{data.name}: give one of them')
+    hyperparameters = {**hyperparameters, 'dataset': data.name}
   return hyper_lib.resolve(entry, variant, hyperparameters)
 
 

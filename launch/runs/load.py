@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gen_models import data, devices
+from gen_models import data, devices, indices
 from gen_models.data import Dataset
 from gen_models.experiment import Experiment, Samples
 from gen_models.training import keys, metrics as metrics_lib, position, step as step_lib
@@ -81,7 +81,8 @@ class Run:
     return rundir.described(self.config) or data.spec(self.experiment.dataset)
 
   def params_of(self, replica: int) -> Any:
-    """Parameters of one seed, counted from 0."""
+    """Parameters of one seed, counted from 0; raises ValueError where there are fewer."""
+    indices.check('replica', replica, len(self.seeds), 'seeds in this run')
     if len(self.seeds) == 1:
       return self.params
     return jax.tree.map(lambda x: x[replica], self.params)
@@ -110,8 +111,13 @@ class Run:
 
     Raises:
       UsageError: the experiment trains no model that draws.
-      ValueError: the model has no such class, or none at all.
+      ValueError: the model has no such class, or none at all; there is no such replica.
     """
+    if num < 1:
+      raise errors.UsageError(f'num={num}: draw at least 1')
+    if not hasattr(key, 'dtype'):
+      raise errors.UsageError(f'key={key!r}: give jax.random.key({key!r})'
+                              if isinstance(key, int) else 'key: give one of jax.random.key')
     if self.experiment.sample is None:
       raise errors.UsageError(f'{self.config["experiment"]} trains no model that can be drawn from')
     with jax_setup.numerics(), devices.all_local():

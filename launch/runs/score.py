@@ -20,6 +20,7 @@ from launch.runs import directory as rundir, load, result as result_lib
 from launch.runs.result import Machine, Result
 
 UNFINISHED = 'scoring ended before the draws were compared with test images'
+_DRAWS = 'the scores of draws'
 
 
 def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None = None,
@@ -80,7 +81,7 @@ def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None 
     with devices.all_local():
       result = dataclasses.replace(result, **_tried(
         lambda: network_scores(run, network, report) if network else sample_scores(run, space),
-        'the scores of draws', remarks, {}))
+        _DRAWS, remarks, {}))
   result = _remarked(result, remarks)
   if draws:
     _write(workdir, result, report)
@@ -89,12 +90,27 @@ def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None 
   return result
 
 
-def is_scored(workdir: pathlib.Path) -> bool:
-  """Whether a run has a result whose scoring was not ended before its end."""
+def is_scored(workdir: pathlib.Path, step: int, space: str, draws: bool) -> bool:
+  """Whether a run has a result that `score` would only make again.
+
+  Args:
+    workdir: of the run.
+    step: at which its parameters have to be scored: the last.
+    space: as of `score`: draws that were compared in another one are not.
+    draws: whether the experiment has any.
+  """
   try:
-    return UNFINISHED not in result_lib.read(workdir / 'result.json').score.remarks
+    result = result_lib.read(workdir / 'result.json')
   except (OSError, json_fields.Malformed):
     return False
+  remarks = result.score.remarks
+  if UNFINISHED in remarks or result.step != step:
+    return False
+  if not draws or space == 'none' or any(line.startswith(_DRAWS) for line in remarks):
+    return True
+  if ':' in space:  # a network with supplied weights
+    return result.sample_network is not None
+  return result.sample_space is not None and space in ('own', result.sample_space)
 
 
 def _thorough(run):

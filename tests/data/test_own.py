@@ -340,6 +340,24 @@ def test_blocks_are_consecutive_and_clusters_stay_together(npz):
   assert again.test.rows[0, 0] != dataset.test.rows[0, 0]
 
 
+@pytest.mark.parametrize('where', ['group', 'subject'])
+def test_rows_of_a_group_stay_together_wherever_there_are_groups(npz, where):
+  group = np.arange(120) % 12
+  name = npz(x=np.stack([np.arange(120.0), group], axis=1), **{where: group})
+  dataset = data.load(name + ('?group=subject' if where == 'subject' else ''))
+  assert dataset.spec.split.startswith(f'group, {where}, ')
+  train, valid, test = (set(a.rows[:, 1] * 11) for a in dataset[1:4])
+  assert not (train & valid or train & test or valid & test)
+  apart = data.load(name + '?split=random')
+  assert set(apart.test.rows[:, 1]) & set(apart.train.rows[:, 1])
+
+
+def test_an_array_of_nearly_the_right_name_is_pointed_out(npz):
+  remarks = data.load(npz(x=BITS, weight=np.ones(60), unrelated=BITS)).remarks
+  assert sum('array weight, which is not read; weights would be' in line for line in remarks) == 1
+  assert not any('unrelated' in line for line in remarks)
+
+
 def test_repeated_rows_are_counted(npz):
   x = np.eye(5)[RNG.randint(0, 5, 100)]
   assert data.load(npz(x=x)).spec.repeated == {'valid': 10, 'test': 10}
@@ -439,6 +457,9 @@ def refused(name, match):
   (dict(train=BITS, test=BITS[:0]), 'is empty'),
   (dict(train=BITS, test=BITS[:, :3]), 'rows of different shapes'),
   (dict(x=np.where(np.arange(60)[:, None] == 7, np.inf, BITS)), 'row 7 has an infinite value'),
+  (dict(x=np.where(np.arange(60)[:, None] == 7, 1e300, BITS)),
+   'row 7 has a value beyond those of float32: divide'),
+  (dict(x=BITS, labels=np.full(60, 2 * 10**9)), 'label of row 0 is 2000000000: .* at most 2'),
   (dict(x=BITS * np.nan), 'every value is missing')])
 def test_wrong_arrays_are_refused_in_one_line(npz, arrays, match):
   refused(npz(**arrays), match)
@@ -450,9 +471,19 @@ def test_wrong_arrays_are_refused_in_one_line(npz, arrays, match):
   ('?seed=1&seed=2', 'seed is given twice'), ('?valid=0.5&test=0.5', 'leave nothing for train'),
   ('?size=3', "npz has no option 'size'"), ('?test=1.5', 'test=1.5 is not a share'),
   ('?split=clusters', 'split=clusters is for sequences'), ('?split=group', 'needs group='),
+  ('?blocks=5', 'blocks= is read with split=blocks, not with split=random'),
+  ('?split=random&group=x', 'group= is read with split=group'),
   ('?blocks=99&split=blocks', '60 rows are fewer than 99 blocks')])
 def test_wrong_options_are_refused_in_one_line(npz, options, match):
   refused(npz(x=BITS * 3) + options, match)
+
+
+@pytest.mark.parametrize('option', ['split=random', 'seed=1', 'valid=0.2', 'blocks=3'])
+def test_options_of_splits_are_refused_where_the_file_has_its_own(npz, option):
+  name = npz(train=BITS, valid=BITS[:20], test=BITS[:20])
+  refused(f'{name}?{option}', f'{option}, but .* has its own splits: leave it out')
+  if option == 'valid=0.2':
+    refused(f'{npz(train=BITS, valid=BITS[:20])}?{option}', 'has its own valid: leave it out')
 
 
 def test_damaged_and_suspicious_archives_are_refused(tmp_path):

@@ -63,6 +63,24 @@ def test_what_is_finished_is_not_run_again_and_more_may_be_asked_for(swept):
   assert not (workdir / 'centred,learning_rate=0.05' / 'seed2').exists()
 
 
+def test_one_run_alone_is_that_of_launch_train_and_is_done_when_it_was_scored_at_its_end(tmp_path):
+  args = [*SMALL, '--set=num_steps=400', '--seed=1', '--set=learning_rate=0.05']
+  sweep, point = tmp_path / 'sweep', tmp_path / 'sweep' / 'defaults' / 'seed1'
+  run('sweep', *args, '--noevaluate', f'--workdir={sweep}')
+  run('train', *args, '--nopage', f'--workdir={tmp_path / "alone"}')
+  assert parameters(point) == parameters(tmp_path / 'alone')
+  run('evaluate', f'--workdir={point}', '--sample_space=none')
+  whole = (point / 'result.json').read_text()
+  (point / 'result.json').write_text(whole.replace('"step": 400', '"step": 200'))
+  done = run('sweep', *args, f'--workdir={sweep}')  # scored halfway is not done
+  assert json.loads((point / 'result.json').read_text())['step'] == 400
+  assert 'program 0' in done.stdout
+  done = run('sweep', *args, '--sample_space=own', f'--workdir={sweep}')  # nor without its draws
+  assert json.loads((point / 'result.json').read_text())['samples']
+  done = run('sweep', *args, '--sample_space=own', f'--workdir={sweep}')
+  assert 'program 0' not in done.stdout
+
+
 def test_another_configuration_below_the_same_name_is_refused(swept):
   workdir, _ = swept
   other = [x.replace('num_hidden=5', 'num_hidden=6') for x in GRID]

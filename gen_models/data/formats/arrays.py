@@ -1,5 +1,6 @@
 """npz and npy: arrays of NumPy, memory-mapped where they lie uncompressed, never unpickled."""
 
+import difflib
 import math
 import os
 import pathlib
@@ -71,7 +72,19 @@ def read_npz(name: Name) -> Content:
     raise BadData(f'{path}: rows of different shapes: '
                   + ', '.join(f'{key} {shape}' for key, shape in shapes.items())
                   + ': save splits of the same shape')
-  return Content(tables, sha256_of(path), path)
+  return Content(tables, sha256_of(path), path, remarks=_misnamed(path, arrays, split_of, group))
+
+
+def _misnamed(path, arrays, split_of, group: str) -> tuple[str, ...]:
+  """A line for each array that is not read, and whose name is nearly that of one that would be."""
+  columns = [group if column == 'group' else column for column in _COLUMNS]
+  read = {f'{"" if split == "all" else f"{key}_"}{column}'
+          for key, split in split_of.items() for column in columns} | set(split_of)
+  found = []
+  for key in arrays:
+    if key not in read and (near := difflib.get_close_matches(key, sorted(read), n=1, cutoff=0.75)):
+      found.append(f'{path} has an array {key}, which is not read; {near[0]} would be')
+  return tuple(found)
 
 
 def _numbers(array, where: str):

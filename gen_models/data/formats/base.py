@@ -162,7 +162,7 @@ def checked_columns(where: str, table: Table) -> Table:
     if len(labels) and not 0 <= labels.min() <= labels.max() < 2**20:
       row = int(np.argmax((labels < 0) | (labels >= 2**20)))
       raise BadData(f'{where}: the label of {table.where(row)} is {labels[row]}: classes are '
-                    'numbered from 0')
+                    'numbered from 0 to their number less one, at most 2^20')
     labels = labels.astype(np.int32)
   if weights is not None:
     weights = np.asarray(weights)

@@ -64,7 +64,7 @@ def test_results_keeps_one_file_of_several_seeds(tmp_path, monkeypatch):
   from launch.reports import tables
   monkeypatch.setattr(tables, 'RESULTS', tmp_path / 'kept')
   (tmp_path / 'kept').mkdir()
-  paths = [str(handmade.run(tmp_path / str(i), i, -18.0 - i)) for i in (0, 1)]
+  paths = [str(handmade.run(tmp_path / str(i), i, -18.0 - i, num_steps=1000)) for i in (0, 1)]
   results.add(paths)
   kept, = (tmp_path / 'kept').iterdir()
   value = json.loads(kept.read_text())
@@ -74,6 +74,13 @@ def test_results_keeps_one_file_of_several_seeds(tmp_path, monkeypatch):
   assert (second['lower'], second['upper'], second['resolved']) == (-19.1, -18.9, True)
   with pytest.raises(errors.UsageError, match='launch.evaluate'):
     results.add([str(tmp_path / 'nothing')])
+  early = handmade.run(tmp_path / 'early', num_steps=4000)
+  with pytest.raises(errors.UsageError, match='was scored after 1,000 of its 4,000 updates: train'):
+    results.add([str(early)])
+  (early / 'checkpoints' / '4000').mkdir(parents=True)
+  row, = collect.gather([early]).rows
+  assert any('scored after 1,000 updates, and trained to 4,000 since' in line
+             for line in row.remarks)
   path = tmp_path / '0' / 'result.json'  # as of --set=negative=chains.py:restarted
   path.write_text(json.dumps(json.loads(path.read_text()) | {'code': {'chains.py': '0' * 64}}))
   with pytest.raises(errors.UsageError, match='code in your chains.py: only results of code of'):

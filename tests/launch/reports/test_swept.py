@@ -1,6 +1,7 @@
 """Grids of sweeps, kept and shown."""
 
 import json
+import shutil
 
 import pytest
 
@@ -117,6 +118,17 @@ def test_what_is_no_scored_sweep_is_refused(spoil, words, tmp_path):
 def test_a_score_that_is_not_there_is_named_with_those_that_are(tmp_path):
   with pytest.raises(errors.UsageError, match=r"no score 'kid'; it has error_percent, frechet"):
     swept.gather(grid(tmp_path / 'rates', widths=(16,)), ['kid'])
+
+
+def test_a_point_and_seed_in_two_directories_count_once_or_are_refused(tmp_path):
+  directory = grid(tmp_path / 'rates', widths=(16,))
+  there, = directory.glob('*rate=0.1,*/seed0')
+  shutil.copytree(there, directory / 'defaults' / 'seed0')
+  assert [cell.seeds for cell in swept.gather(directory).cells] == [[0, 1], [0, 1]]
+  path = directory / 'defaults' / 'seed0' / 'result.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | {'test_nats': -99.0}))
+  with pytest.raises(errors.UsageError, match='two runs of one point and seed 0 whose scores differ'):
+    swept.gather(directory)
 
 
 def test_one_point_is_no_grid(tmp_path):

@@ -138,7 +138,8 @@ def test_too_few_images_for_the_scores_of_draws_are_a_remark(monkeypatch, tmp_pa
   assert result.score.test_nats == -20 and not result.samples
   assert any('scores of draws' in line and '5 other neighbours' in line
              for line in result.score.remarks)
-  assert score_lib.is_scored(tmp_path)
+  assert score_lib.is_scored(tmp_path, result.step, 'own', True)  # trying again would not help
+  assert not score_lib.is_scored(tmp_path, result.step + 1, 'own', True)
 
 
 def test_a_kill_while_draws_are_scored_leaves_the_likelihood_and_says_so(monkeypatch, tmp_path):
@@ -149,7 +150,7 @@ def test_a_kill_while_draws_are_scored_leaves_the_likelihood_and_says_so(monkeyp
     scored(monkeypatch, tmp_path, SCORE, sample=sample)
   result = result_lib.read(tmp_path / 'result.json')
   assert result.score.test_nats == -20 and score_lib.UNFINISHED in result.score.remarks
-  assert not score_lib.is_scored(tmp_path)  # a sweep scores it again
+  assert not score_lib.is_scored(tmp_path, result.step, 'none', True)  # a sweep scores it again
 
 
 def test_what_is_no_score_is_refused_by_name_and_reported(monkeypatch, tmp_path):
