@@ -116,7 +116,8 @@ def of_machine(model: Model, see: See, *, num_steps: int = 100) -> Monitor:
     if isinstance(chains, tuple) and not chains:
       return metrics
     if not hasattr(chains, 'v_CV') or not hasattr(chains, 'h_CH'):
-      raise TypeError(f'Memory.chains is a {type(chains).__name__}: monitors follow chains that '
+      kind = 'an array' if hasattr(chains, 'dtype') else f'a {type(chains).__name__}'
+      raise TypeError(f'Memory.chains is {kind}: monitors follow chains that '
                       'have v_CV and h_CH, as gen_models.models.gibbs.Chains; what is remembered '
                       'besides goes to Memory.shared')
     v_CV = chains.v_CV

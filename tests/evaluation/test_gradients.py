@@ -192,6 +192,7 @@ def returning(grads=lambda p: p, after=lambda m: m, metrics=None, whole=lambda *
   (returning(after=lambda m: m.shared), 'an array, lacks shared'),
   (returning(metrics={'x': jnp.zeros(3)}), r"metric 'x' has shape \(3,\): metrics are scalars"),
   (returning(metrics=[1.0]), 'metrics are a list instead of a dict'),
+  (returning()._replace(init=lambda key, params: {}), 'init returns a dict instead of a Memory'),
   (returning(whole=lambda grads, memory, metrics: (grads, memory)), 'grad returns 2 values'),
   (returning(whole=lambda grads, memory, metrics: grads.a), 'instead of .grads, memory, metrics')])
 def test_what_is_returned_in_the_wrong_shape_is_named(estimator, message):

@@ -215,6 +215,9 @@ def test_rows_outside_the_unit_interval_are_refused_by_logistic_units(make, chan
   np.savez(tmp_path / 'x.npz', x=x, labels=np.arange(60) % 3)
   with pytest.raises(data.BadData, match='outside .0, 1., where logistic units end'):
     make(dataset=f'npz:{tmp_path / "x.npz"}?scale=none', **changes)
+  np.savez(tmp_path / 'n.npz', x=np.arange(360).reshape(60, 6), labels=np.arange(60) % 3)
+  with pytest.raises(data.BadData, match='its values are counts, .*: kind=real in its name'):
+    make(dataset=f'npz:{tmp_path / "n.npz"}', **changes)
 
 
 def test_few_labels_are_found_in_data_sorted_by_class_and_not_among_weights():
@@ -222,6 +225,8 @@ def test_few_labels_are_found_in_data_sorted_by_class_and_not_among_weights():
   rows = np.asarray(classifier.balanced_rows(labels, 30, 3))
   np.testing.assert_array_equal(np.bincount(labels[rows]), [10, 10, 10])
   arrays = some_images()._replace(weights=np.ones(300, np.float32))
+  with pytest.raises(ValueError, match='num_labelled=9999, and digits has 1297 training rows'):
+    classifier.labelled_batches(10, 'real', data.spec('digits'), 9999)
   with pytest.raises(ValueError, match='leave num_labelled out, or the weights'):
     classifier.labelled_batches(20, 'real', data.spec('digits'), 20)(jax.random.key(0), arrays, 0)
 

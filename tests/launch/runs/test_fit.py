@@ -254,6 +254,18 @@ def test_arrays_in_memory_are_trained_on_resumed_and_gone(tmp_path):
   made = gm.fit('mixture', data, workdir=tmp_path / 'run', **given)
   assert made.config['hyperparameters']['dataset'] == data.name
   assert gm.fit('mixture', data, workdir=tmp_path / 'run', **given).step == made.step
+  with pytest.raises(errors.UsageError, match='data of type ndarray: .* gm.data.from_arrays'):
+    gm.fit('mixture', x_NV, **given)
+  with pytest.raises(errors.UsageError, match="dataset='digits', and the data given are npz:"):
+    gm.fit('mixture', data, dataset='digits', **given)
+  with pytest.raises(errors.UsageError, match='a part of this path is a file'):
+    gm.fit('mixture', data, workdir=next((tmp_path / 'kept').iterdir()), **given)
+  with pytest.raises(errors.UsageError, match='num=0: draw at least 1'):
+    made.sample(jax.random.key(0), 0)
+  with pytest.raises(errors.UsageError, match=r'key=0: give jax.random.key\(0\)'):
+    made.sample(0, 3)
+  with pytest.raises(ValueError, match='replica=1: there are 1 seeds in this run'):
+    made.sample(jax.random.key(0), 3, replica=1)
   with pytest.raises(errors.UsageError, match='give them a name with gm.data.from_arrays'):
     gm.fit('mixture', data._replace(test=data.valid), workdir=tmp_path / 'other', **given)
   shutil.rmtree(tmp_path / 'kept')
