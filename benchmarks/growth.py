@@ -122,7 +122,7 @@ def growths(size: Size) -> Iterator[Growth]:
   yield Growth(f'RBM {size.visible}-{size.hidden}, a Gibbs step', 'chains', size.many, gibbs_steps)
   yield Growth(f'VAE {size.visible}-{size.hidden}-20, an update', 'rows', size.batches, vae_update)
   there = tuple(n for n in size.devices if n <= jax.device_count())
-  yield Growth(f'{name} of {size.split} rows and chains', 'devices', there,
+  yield Growth(f'{name} of {size.split} rows', 'devices', there,
                lambda n: update(size.split, size.hidden, size.split, n))
 
 

@@ -90,6 +90,7 @@ def growth(curves: Mapping[str, tuple[Sequence[float], Sequence[float], Callable
   Args:
     curves: title -> (counts, seconds, count -> seconds as fitted, what is counted).
   """
+  from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
   columns = min(3, len(curves))
   figure, axes = _figure(3.6 * columns, 3.0 * -(-len(curves) // columns),
                          -(-len(curves) // columns), columns)
@@ -100,7 +101,12 @@ def growth(curves: Mapping[str, tuple[Sequence[float], Sequence[float], Callable
     ax.plot(n, 1e3 * np.vectorize(fitted)(n), color=_ACCENT, linewidth=1)
     ax.plot(counts, 1e3 * np.asarray(seconds), 'o', color=_INK, markersize=4)
     ax.set(xscale='log', yscale='log', xlabel=unit, ylabel='milliseconds')
-    ax.set_title(title, fontsize=9)
+    for axis in (ax.xaxis, ax.yaxis):
+      axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+      axis.set_major_formatter(StrMethodFormatter('{x:,.6g}'))
+      axis.set_minor_formatter(NullFormatter())
+    ax.tick_params(labelsize=7)
+    ax.set_title(title, fontsize=8)
   return _picture(figure)
 
 
