@@ -36,6 +36,10 @@ def main(argv):
   out = pathlib.Path(_OUT.value)
   if out.suffix not in ('.safetensors', '.jax'):
     raise errors.UsageError(f'--out={out}: name a .safetensors (parameters) or a .jax (a function)')
+  given = [name for name in ('what', 'num', 'label', 'replica') if flags.FLAGS[name].present]
+  if out.suffix == '.safetensors' and given:
+    raise errors.UsageError(f'--{given[0]} is of a .jax: a .safetensors has the parameters of all '
+                            'seeds; leave it out')
   run = runs.load.run(_WORKDIR.value, _CHECKPOINT.value, _DATA_DIR.value)
   if out.suffix == '.safetensors':
     gm.export.to_safetensors(run, out)

@@ -117,6 +117,8 @@ def test_the_command_writes_what_is_read_like_the_run(tmp_path):
   same(gm.export.from_safetensors(out, run), run.params)
   assert gm.export.metadata(out)['experiment'] == 'rbm_digits'
   assert 'name a .safetensors' in refused('export', f'--workdir={workdir}', '--out=model.pt')
+  assert '--replica is of a .jax' in refused('export', f'--workdir={workdir}', '--replica=4',
+                                             '--out=model.safetensors')
 
 
 # Programs.

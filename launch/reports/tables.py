@@ -388,7 +388,7 @@ def of_result(result: Result) -> str:
 def of_copies(result: Result) -> str:
   """What the draws of a result are that were judged to be copies, in words."""
   rows, gap = words.rows(result.dataset), result.samples.get('gap_z')
-  if gap is not None and gap.floor is not None and gap.value < gap.floor:
+  if gap and gap.value is not None and gap.floor is not None and gap.value < gap.floor:
     return f'copies of training {rows}'
   # No single row is nearer than the others: draws near the mean of noise look so as well.
   return f'nearer to training {rows} than test {rows} are: copies of repeated rows, or their means'

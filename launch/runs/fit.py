@@ -67,6 +67,8 @@ def fit(experiment: Any, data: Dataset | str | None = None, *,
     MissingData, DamagedCheckpoint, SaveFailed: see their modules.
   """
   given.require_outside_of_files()
+  if not save_every_minutes >= 0:
+    raise UsageError(f'save_every_minutes={save_every_minutes}: give minutes, 0 for every dispatch')
   seeds, begin = _seeds(seed, workdir), _beginning(start)
   with jax_setup.numerics():
     if jax.process_count() > 1:

@@ -260,6 +260,8 @@ def test_arrays_in_memory_are_trained_on_resumed_and_gone(tmp_path):
     gm.fit('mixture', data, dataset='digits', **given)
   with pytest.raises(errors.UsageError, match='a part of this path is a file'):
     gm.fit('mixture', data, workdir=next((tmp_path / 'kept').iterdir()), **given)
+  with pytest.raises(errors.UsageError, match='save_every_minutes=-1: give minutes'):
+    gm.fit('mixture', data, save_every_minutes=-1, **given)
   with pytest.raises(errors.UsageError, match='num=0: draw at least 1'):
     made.sample(jax.random.key(0), 0)
   with pytest.raises(errors.UsageError, match=r'key=0: give jax.random.key\(0\)'):
