@@ -11,7 +11,7 @@ Fit, of the medians, by least squares of relative errors, with a and b not negat
   t(n) = a + b n
 
 a is what an update costs however small, b what one more row, unit, chain or device adds, and at
-n = a / b both are equal: below it a larger n is nearly free.
+n = a / b both are equal.
 """
 
 import os

@@ -214,8 +214,8 @@ def pythae_model(nets: Nets, num_visible: int, num_latent: int):
       super().__init__()
       self.net = nets.encoder
 
-    def forward(self, x_BV):
-      m_BZ, t_BZ = self.net(x_BV).chunk(2, dim=1)
+    def forward(self, x):
+      m_BZ, t_BZ = self.net(x).chunk(2, dim=1)
       return ModelOutput(embedding=m_BZ, log_covariance=2 * t_BZ)
 
   class Decoder(BaseDecoder):
@@ -223,8 +223,8 @@ def pythae_model(nets: Nets, num_visible: int, num_latent: int):
       super().__init__()
       self.net = nets.decoder
 
-    def forward(self, z_BZ):
-      return ModelOutput(reconstruction=self.net(z_BZ).sigmoid())
+    def forward(self, z):
+      return ModelOutput(reconstruction=self.net(z).sigmoid())
 
   return VAE(VAEConfig(input_dim=(num_visible,), latent_dim=num_latent,
                        reconstruction_loss='bce'), Encoder(), Decoder())

@@ -121,7 +121,9 @@ def by_pca(dataset, num_components: int, x_NV) -> jax.Array:
 
 
 def by_logistic_pca(key, dataset, num_components: int, x_NV) -> jax.Array:
-  """Images through a code of logistic PCA, each its own best one, [N, V]."""
+  """Images through a code of logistic PCA, each its own best one, [N, V]; rows weigh the same."""
+  if num_components >= x_NV.shape[1]:
+    return x_NV
   train_NV = pixels(dataset.train, dataset.about)
   params = jax.jit(functools.partial(pca.fit_logistic, rank=num_components))(key, train_NV)
   return pca.reconstruct_logistic(params, jax.jit(pca.project_logistic)(params, x_NV))
@@ -205,7 +207,7 @@ def experiment(*, dataset: DatasetName = 'mnist',
     del report, chains
     x_NV, weights_N = pixels(dataset.test, spec), dataset.test.weights
     back = {'': reconstruct(params, x_NV), '_pca': by_pca(dataset, code, x_NV)}
-    if thorough:
+    if thorough and dataset.train.weights is None:
       back['_logistic_pca'] = by_logistic_pca(key, dataset, code, x_NV)
     return likelihood.no_likelihood(
       'an autoencoder', num_images=len(x_NV), binarisation='real', split='test',

@@ -16,7 +16,7 @@ over 5 seeds. Independent pixels score -25.19, a mixture of 80 products of Berno
   cd5         -18.17 +- 0.08
   cd25        -18.16 +- 0.03
   pcd         -18.17 +- 0.09   persistent chains, one Gibbs step an update
-  pcd_bfloat16 -18.16 +- 0.06  the same, matrix products of bfloat16 and sums of float32
+  pcd_bfloat16 -18.16 +- 0.06  the same, weights rounded to bfloat16 for each estimate
   centred     -18.21 +- 0.18   the same, centred gradient
   enhanced    -18.23 +- 0.19   the same, offsets between data and model
   standardised -18.24 +- 0.16  the same, every unit of variance 1

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import pathlib
 import re
 from collections.abc import Generator, Iterable
 
@@ -23,13 +24,18 @@ def in_python() -> Generator[None, None, None]:
   """Within it, and as a decorator, messages of errors name arguments of Python instead of flags."""
   try:
     yield
-  except (FileExistsError, NotADirectoryError) as e:
-    raise UsageError(f'{e.filename}: a part of this path is a file; use another name for the '
-                     'directory') from e
   except Exception as e:
     if len(e.args) == 1 and isinstance(e.args[0], str):
       e.args = (as_arguments(e.args[0]),)
     raise
+
+
+def require_no_file(workdir) -> None:
+  """Raises UsageError where a run directory, or a part of its path, is a file."""
+  path = pathlib.Path(workdir).expanduser()
+  for part in (path, *path.parents):
+    if part.is_file():
+      raise UsageError(f'{workdir}: {part} is a file; use another name for the directory')
 
 
 def as_arguments(text: str) -> str:

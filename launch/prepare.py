@@ -61,7 +61,8 @@ def _summary(dataset, what):
 def _parse(argv):
   parser = argparse_flags.ArgumentParser(prog='python -m launch.prepare', description=__doc__,
                                          formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('name', help='mnist, fashion_mnist, binarized_mnist or stacked_mnist')
+  parser.add_argument('name', help='mnist, fashion_mnist, binarized_mnist; or one made of '
+                      'them, such as mnist_60000 or stacked_mnist')
   parser.add_argument('--data_dir', help='default $TFDS_DATA_DIR, else ~/tensorflow_datasets')
   parser.add_argument('--cache_dir', help='default $XDG_CACHE_HOME/gen_models')
   return parser.parse_args(argv[1:])

@@ -72,21 +72,11 @@ def add(directories) -> None:
     if result.code:  # --set=encoder=path.py:Net: nobody else has that file
       raise errors.UsageError(f'{path} is of code in your {", ".join(result.code)}: only results '
                               'of code of the repository are kept')
-    require_whole(directory, result)
+    reports.tables.require_whole(directory, result)
     added.setdefault((result.experiment, result.variant), []).append(result)
   for (experiment, variant), results in added.items():
     kept = keep(result_lib.merge(results))  # refuses a variant that does not exist
     _write(f'{experiment}-{variant or "defaults"}.json', kept.to_json())
-
-
-def require_whole(directory, result: Result) -> None:
-  """Raises UsageError for a result of parameters that are not those of a whole training."""
-  whole = sum(phase.num_steps for phase in registry.load(result.experiment).experiment(
-    **result.hyperparameters).phases)
-  if result.checkpoint == 'last' and result.step != whole:
-    raise errors.UsageError(
-      f'--add={directory} was scored after {result.step:,} of its {whole:,} updates: train it to '
-      f'the end, then python -m launch.evaluate --workdir={shlex.quote(str(directory))}')
 
 
 def keep_story(directory: pathlib.Path) -> None:
@@ -97,7 +87,9 @@ def keep_story(directory: pathlib.Path) -> None:
   if name not in registry.stories():  # it becomes the name of a file
     raise errors.UsageError(f'{directory / "table.json"}: there is no {name}')
   for row, line in zip(rows, lines, strict=True):
-    row |= {'made': _made(result_lib.read(directory / line.name / 'result.json'))}
+    scored = result_lib.read(directory / line.name / 'result.json')
+    reports.tables.require_whole(directory / line.name, scored)
+    row |= {'made': _made(scored)}
   seeds = lines[0].result.seeds
   _write(f'{name}.json', {
     'command': f'python -m launch.story --story={name} --workdir=runs/{name} --seed={seeds[0]} '

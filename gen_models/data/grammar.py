@@ -55,7 +55,7 @@ from typing import Any, NamedTuple
 
 from gen_models.data.specs import KINDS, BadData
 
-_RULES = ('random', 'blocks', 'clusters', 'group')
+RULES = ('random', 'blocks', 'clusters', 'group')
 SCALES = ('range', 'normalise', 'none')
 
 
@@ -139,7 +139,7 @@ _TABLES = ('csv', 'parquet')
 _NUMBERS = ('npz', 'npy', 'csv', 'parquet', 'tfds')
 # Option -> (schemes, reader, what it takes).
 OPTIONS: dict[str, tuple[tuple[str, ...], Any, str]] = {
-  'split': (_EVERY, _one_of(*_RULES), ' | '.join(_RULES)),
+  'split': (_EVERY, _one_of(*RULES), ' | '.join(RULES)),
   'seed': (_EVERY, _whole(0), 'a whole number'),
   'valid': (_EVERY, _share, 'a share between 0 and 1'),
   'test': (_EVERY, _share, 'a share between 0 and 1'),

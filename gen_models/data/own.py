@@ -131,18 +131,24 @@ _lock = threading.Lock()
 
 
 def opened(text: str, data_dir: str | os.PathLike | None = None,
-           cache_dir: str | os.PathLike | None = None) -> Own:
+           cache_dir: str | os.PathLike | None = None, split: str | None = None) -> Own:
   """The data set of a name of the grammar; kept while its files stay as they are.
+
+  Args:
+    text: the name.
+    data_dir, cache_dir: as of `read`, and where derived arrays are kept.
+    split: Spec.split of a run that is older than this process. Its rule makes the splits, whatever
+      is the default now, and what else the name says of splits is not held against it.
 
   Raises:
     BadData: see grammar.py, formats/ and below.
     FileNotFoundError: there is no such file.
   """
   name = grammar.parse(text)
-  key = (text, _state(name, data_dir))
+  key = (text, split, _state(name, data_dir))
   with _lock:
     if key not in _opened:
-      _opened[key] = _put_together(name, read(name, data_dir), cache_dir)
+      _opened[key] = _put_together(name, read(name, data_dir), cache_dir, split)
       while len(_opened) > _KEPT:
         _opened.pop(next(iter(_opened)))
     return _opened[key]
@@ -165,7 +171,7 @@ def _state(name: Name, data_dir) -> tuple:
   return str(path.absolute()), digest.hexdigest()
 
 
-def _put_together(name: Name, content: Content, cache_dir) -> Own:
+def _put_together(name: Name, content: Content, cache_dir, split: str | None) -> Own:
   if content.decode and name.scheme == 'tfds' and content.kind is None:
     content = _decoded(name, content, cache_dir)  # its values say what kind they are
   scan = _scan_all(content)
@@ -175,7 +181,7 @@ def _put_together(name: Name, content: Content, cache_dir) -> Own:
   if kind == 'categorical' and len(shape) > 1:
     raise BadData(f'{content.path}: categorical rows have one axis, these are '
                   f'{text_of_shape(shape)}: give letters\' numbers as [rows, columns]')
-  parts, rule = _parts(name, content, cache_dir)
+  parts, rule = _parts(name, content, cache_dir, split)
   labels = [t.labels for t in content.tables.values()]
   given = [v for v in labels if v is not None]
   if len(given) not in (0, len(labels)):
@@ -346,15 +352,19 @@ def _scaled(name: Name, own: Own) -> Spec:
 # Splits and weights.
 
 
-def _parts(name: Name, content: Content, cache_dir) -> tuple[dict[str, Part], str]:
-  """({split: Part}, the rule in words)."""
+def _parts(name: Name, content: Content, cache_dir,
+           before: str | None) -> tuple[dict[str, Part], str]:
+  """({split: Part}, the rule in words); before: the rule in the words of an older run."""
   given = {s: t for s, t in content.tables.items() if s != 'all'}
   base_split = 'train' if given else 'all'
   table = content.tables[base_split]
   lacking = [s for s in ('valid', 'test') if s not in given]
   rule = name.option('split', 'clusters' if name.scheme == 'fasta' else
                      'random' if table.group is None else 'group')
-  _require_read(name, content, rule, lacking)
+  if before is None:
+    _require_read(name, content, rule, lacking)
+  elif (recorded := before.rpartition('; ')[2].partition(',')[0]) in grammar.RULES:
+    rule = recorded
   if not lacking:
     return {s: Part(given[s]) for s in SPLITS}, 'as given'
   seed = name.option('seed', 0)
@@ -393,7 +403,8 @@ def _parts(name: Name, content: Content, cache_dir) -> tuple[dict[str, Part], st
 def _require_read(name: Name, content: Content, rule: str, lacking) -> None:
   """Raises BadData for an option about splits that the rule has no use for."""
   for option in ('split', 'seed', 'blocks', 'cluster', 'group', 'valid', 'test'):
-    if option not in name.options:
+    # Of a table group= names a column that is no data, whatever makes the splits.
+    if option not in name.options or (option == 'group' and name.scheme in ('csv', 'parquet')):
       continue
     of = {'blocks': 'blocks', 'cluster': 'clusters', 'group': 'group'}.get(option, rule)
     if not lacking or (option in ('valid', 'test') and option not in lacking):

@@ -193,7 +193,8 @@ def remember(known: Spec) -> None:
   """Keeps the description of own data that may be gone, or lie elsewhere than their name says.
 
   A run directory has it, so that a run that was copied to another place still answers. Where there
-  is nothing at the relative path of a name, the absolute one of the description is tried.
+  is nothing at the relative path of a name, the absolute one of the description is tried. Splits
+  are made by the rule of the description, also where the default has changed since.
   """
   _remembered[known.name] = known
 
@@ -307,15 +308,16 @@ def source(name: str, data_dir: str | os.PathLike | None = None):
 def _opened(name, data_dir=None, cache_dir=None) -> Any:
   """own.Own of a name; at its remembered place where there is nothing at its own."""
   from gen_models.data import own  # its readers import what most runs never need
+  known = _remembered.get(name)
+  split = None if known is None else known.split
   try:
-    return own.opened(name, data_dir, cache_dir)
+    return own.opened(name, data_dir, cache_dir, split)
   except FileNotFoundError:
-    known = _remembered.get(name)
     if known is None or known.path is None or name.startswith('tfds:'):
       raise
     if not os.path.exists(known.path):
       raise
-    found = own.opened(_at(name, known.path), data_dir, cache_dir)
+    found = own.opened(_at(name, known.path), data_dir, cache_dir, split)
     return found._replace(spec=found.spec._replace(name=name))
 
 

@@ -134,9 +134,11 @@ def in_bfloat16(estimator: Estimator) -> Estimator:
 
   Matrices are rounded to 8 significant bits for each estimate, and the parameters that are trained
   keep their 24, so that small updates are not lost (Micikevicius et al., 2018, Mixed precision
-  training). Biases, densities, random bits and all sums stay float32. With binary states on the
-  other side a product of rounded weights is exact, so a Boltzmann machine's chains are those of the
-  rounded machine on any hardware; the other factors of a product are rounded on accelerators alone.
+  training). Random bits, means over rows and all sums stay float32. With binary states on the other
+  side a product of rounded weights is exact, so a Boltzmann machine's chains are those of the
+  rounded machine on any hardware. The other factors of a product, and vectors that are multiplied,
+  biases among them, are rounded on accelerators alone. For gradients: an estimator that returns a
+  fixed point less the parameters would add the rounding to each of its steps.
   """
   def grad(key, params, memory, batch):
     rounded = jax.tree.map(lambda x: _rounded(x) if jnp.ndim(x) >= 2 else x, params)

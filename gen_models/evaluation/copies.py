@@ -173,10 +173,17 @@ def scores(near_x: dict[str, Near], near_y: dict[str, Near]) -> dict[str, float]
 
 
 def memorised(table: dict) -> bool:
-  """Whether a table of samples.table says that draws are copies of training images.
+  """Whether a table of samples.table says that draws are copies of training images."""
+  return bool(causes(table))
 
-  By any of its scores of copies, when all sets of draws lie beyond all sets of real images and the
-  means are apart by 5 standard deviations of z, or of the difference of two shares.
+
+def causes(table: dict) -> list[str]:
+  """The scores of copies by which the draws of a table of samples.table are copies.
+
+  Of such a score all sets of draws lie beyond all sets of real images, and the means are apart by
+  5 standard deviations of z, or of the difference of two shares. By gap_z and gap_grey_z one
+  training image is much nearer than all others; the other two also find draws near the mean of
+  images that are far from each other.
   """
   def below(z):
     return z['high'] < z['floor_low'] and z['value'] < z['floor'] - 5
@@ -185,8 +192,8 @@ def memorised(table: dict) -> bool:
   mean = (share['value'] + share['floor']) / 2
   error = np.sqrt(2 * mean * (1 - mean) / (share['n'] * share['num_sets']))
   many = share['low'] > share['floor_high'] and share['value'] > share['floor'] + 5 * error
-  return bool(many or any(below(table[name]) for name in BETTER
-                          if name in table and name != 'copies'))
+  return ['copies'] * bool(many) + [name for name in BETTER if name != 'copies'
+                                    and name in table and below(table[name])]
 
 
 def power(key, held_out_ND, train_MD, intensities_MD=None, *, changes: Sequence[int] = (0, 2, 4),

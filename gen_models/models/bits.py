@@ -1,4 +1,4 @@
-"""Random bits: their log-normaliser; draws in one pass over memory, the same on any devices.
+"""Bits: draws in one pass over memory, the same on any number of devices; their log-normaliser.
 
 Axis suffixes: D units, R rows.
 """

@@ -12,6 +12,11 @@ import jax.numpy as jnp
 from gen_models import devices
 
 
+def _sum_rows(weights_B, x_BD):
+  """sum_b w_b x_bd, [D], of float32 also where the products around it are of bfloat16."""
+  return jnp.matmul(weights_B, x_BD, precision='highest')
+
+
 def mean_rows(x_BD: jax.Array, weights_B: jax.Array | None = None) -> jax.Array:
   """(1/B) sum_b x_bd, [D], as a product with ones; sum_b w_b x_bd / sum_b w_b of weighted rows.
 
@@ -19,8 +24,8 @@ def mean_rows(x_BD: jax.Array, weights_B: jax.Array | None = None) -> jax.Array:
   a replica of a program that trains several is bitwise identical to a single run.
   """
   if weights_B is None:
-    return jnp.ones(len(x_BD)) @ x_BD / len(x_BD)
-  return weights_B @ x_BD / jnp.sum(weights_B)
+    return _sum_rows(jnp.ones(len(x_BD)), x_BD) / len(x_BD)
+  return _sum_rows(weights_B, x_BD) / jnp.sum(weights_B)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -30,7 +35,7 @@ def over_rows(b_F: jax.Array, num_rows: int) -> jax.Array:
 
 
 over_rows.defvjp(lambda b_F, num_rows: (over_rows(b_F, num_rows), None),
-                 lambda num_rows, _, d_RF: (jnp.ones(num_rows, d_RF.dtype) @ d_RF,))
+                 lambda num_rows, _, d_RF: (_sum_rows(jnp.ones(num_rows, d_RF.dtype), d_RF),))
 
 
 def over(b_F: jax.Array, lead: tuple[int, ...]) -> jax.Array:

@@ -7,6 +7,8 @@ the first hour.
 """
 
 import contextlib
+import os
+import traceback
 
 import jax
 
@@ -76,4 +78,8 @@ def _named(part: str):
     raise
   except (TypeError, ValueError, IndexError, KeyError, AttributeError, ZeroDivisionError) as e:
     lines = [line.strip() for line in str(e).splitlines() if line.strip()]
-    raise Unfit(f'{part}: {lines[0] if lines else type(e).__name__}') from e
+    line = lines[0] if lines else type(e).__name__
+    if isinstance(e, (KeyError, AttributeError)):  # a fault of code, whose words say little
+      at = traceback.extract_tb(e.__traceback__)[-1]
+      line = f'{type(e).__name__} in {os.path.basename(at.filename)}, line {at.lineno}: {line}'
+    raise Unfit(f'{part}: {line}') from e

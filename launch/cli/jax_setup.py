@@ -17,19 +17,26 @@ from gen_models import files
 from launch import errors
 from launch.cli import environment
 
+_imported = False
+
 
 @contextlib.contextmanager
 def importing() -> Generator[None, None, None]:
   """A block in which a command imports most of what it needs, without garbage collection.
 
   What modules make stays to the end: to search it for garbage, in the block and after it, is a
-  sixth of the time to the first update. For commands only: in a process that is someone else's,
-  its own garbage would stay too.
+  sixth of the time to the first update. Of several blocks only the first of a process does
+  anything: what is garbage later would stay for ever. For commands only, for the same reason.
   """
+  global _imported
+  if _imported or not gc.isenabled():
+    yield
+    return
   gc.disable()
   try:
     yield
   finally:
+    _imported = True
     gc.freeze()
     gc.enable()
 

@@ -154,6 +154,7 @@ def _rows(runs: Sequence[tuple[pathlib.Path, dict]]) -> Iterator[Row]:
     if os.path.lexists(path / 'result.json'):
       try:
         results.append(result_lib.read(path / 'result.json'))
+        remarks += _since(path, results[-1])
       except _BAD as e:
         remarks.append(f'its result is left out: {line_of(e)}')
   try:
@@ -165,7 +166,7 @@ def _rows(runs: Sequence[tuple[pathlib.Path, dict]]) -> Iterator[Row]:
       for row in _rows([run]):
         yield row._replace(remarks=[*row.remarks, f'{run[0]}: {line_of(e)}'])
     return
-  remarks += [line for path, _ in runs for line in (*_remarks(path), *_since(path, result))]
+  remarks += [line for path, _ in runs for line in _remarks(path)]
   if result:
     remarks += result.score.remarks
   yield Row(first['experiment'], '', first, sorted(seeds), result,
@@ -184,9 +185,9 @@ def _remarks(run: pathlib.Path) -> Iterator[str]:
     yield from (f'{run}: {what}{line[:400]}' for line in text.splitlines()[:5])
 
 
-def _since(run: pathlib.Path, result: Result | None) -> Iterator[str]:
+def _since(run: pathlib.Path, result: Result) -> Iterator[str]:
   """A line where a run was trained on after its last parameters were scored."""
-  if result is None or result.checkpoint != 'last':
+  if result.checkpoint != 'last':
     return
   with contextlib.suppress(OSError):
     newest = max((int(path.name) for path in (run / 'checkpoints').iterdir()

@@ -118,7 +118,7 @@ def gather(directory: pathlib.Path, scores: Sequence[str] = ()) -> Sweep:
     UsageError: no runs, some not scored or without such a score, several experiments, nothing that
       differs, or code of a user's.
   """
-  runs = _once(directory, _runs(directory))
+  runs = _once(directory, _runs(directory), scores or (_NATS,))
   scored = [run.result for run in runs if run.result is not None]
   if not scored:
     raise errors.UsageError(f'{directory}: no run of a launch.sweep that was scored')
@@ -157,26 +157,34 @@ def _runs(directory: pathlib.Path) -> Iterator[_Run]:
     if name not in registry.names() or config.get('estimator') or rundir.code(config):
       raise errors.UsageError(f'{folder} is of code of a user: only results of code of the '
                               'repository are kept')
-    if (folder / 'result.json').exists():
-      yield _Run(config, result_lib.read(folder / 'result.json'))
-    elif (folder / rundir.FAILED).exists():
+    if (folder / rundir.FAILED).exists():
       yield _Run(config, None)
+    elif (folder / 'result.json').exists():
+      result = result_lib.read(folder / 'result.json')
+      tables.require_whole(folder, result)
+      yield _Run(config, result)
     else:
       raise errors.UsageError(f'{folder} is not scored: the command of the sweep again resumes it')
 
 
-def _once(directory: pathlib.Path, runs: Iterable[_Run]) -> list[_Run]:
+def _once(directory: pathlib.Path, runs: Iterable[_Run], scores: Sequence[str]) -> list[_Run]:
   """The runs, each point and seed once: a sweep of one value trains where another looks elsewhere.
 
   Raises:
-    UsageError: two runs of one point and seed have other scores.
+    UsageError: two runs of one point and seed differ in one of these scores, seconds apart.
   """
+  def told(run: _Run) -> dict[str, float]:
+    there = {} if run.result is None else _scores_of(run.result)
+    return {name: there[name] for name in scores if name in there and 'seconds' not in name}
+
   found: dict[str, _Run] = {}
   for run in runs:
     key = json.dumps([run.settings, run.config['seed']], sort_keys=True)
     before = found.setdefault(key, run)
-    if (before.result is None) != (run.result is None) or (
-        before.result and run.result and before.result.score != run.result.score):
+    if len(told(run)) > len(told(before)):
+      found[key] = run
+    if (before.result is None) != (run.result is None) or any(
+        told(before)[name] != told(run)[name] for name in told(before).keys() & told(run).keys()):
       seed = run.config['seed']
       raise errors.UsageError(f'{directory} has two runs of one point and seed {seed} '
                               'whose scores differ: take one of their directories away')
@@ -216,11 +224,16 @@ def _choices(annotation) -> list:
   return [value for part in typing.get_args(annotation) for value in _choices(part)]
 
 
-def _values(result: Result, scores: Sequence[str], directory: pathlib.Path) -> dict[str, float]:
+def _scores_of(result: Result) -> dict[str, float]:
+  """Every score of a result that has a value, nats among them."""
   there = {**result.score.scores, **{name: s.value for name, s in result.samples.items()}}
   if result.score.headline is not None:
     there[_NATS] = result.score.headline
-  known = {name: value for name, value in there.items() if value is not None}
+  return {name: value for name, value in there.items() if value is not None}
+
+
+def _values(result: Result, scores: Sequence[str], directory: pathlib.Path) -> dict[str, float]:
+  known = _scores_of(result)
   for name in scores:
     if name not in known:
       raise errors.UsageError(f'a run of {directory} has no score {name!r}; it has '

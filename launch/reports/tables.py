@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gen_models import files
+from gen_models.evaluation import copies
 from gen_models.evaluation.score import Score
 from gen_models.experiment import Published
+from launch import errors
 from launch.cli import hyperparameters, registry
 from launch.reports import words
 from launch.runs import numbers, result as result_lib
@@ -95,6 +97,20 @@ def train_command(result: Result) -> str:
   if result.runs == 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
     return f'{command} --seed={seeds[0]} --seeds={len(seeds)}'
   return f'{command} with --seed={", ".join(map(str, seeds))}'
+
+
+def require_whole(directory: pathlib.Path | str, result: Result) -> None:
+  """Raises UsageError for a result of parameters that are not those of a whole training.
+
+  A command that trains and scores it again would make another one.
+  """
+  entry, path = registry.load(result.experiment), pathlib.Path(directory) / 'result.json'
+  values = hyperparameters.recorded_values(entry, dict(result.hyperparameters), path)
+  whole = sum(phase.num_steps for phase in entry.experiment(**values).phases)
+  if result.checkpoint == 'last' and result.step != whole:
+    raise errors.UsageError(
+      f'{directory} was scored after {result.step:,} of its {whole:,} updates: train it to the '
+      f'end, then python -m launch.evaluate --workdir={shlex.quote(str(directory))}')
 
 
 # The table of an experiment.
@@ -387,11 +403,11 @@ def of_result(result: Result) -> str:
 
 def of_copies(result: Result) -> str:
   """What the draws of a result are that were judged to be copies, in words."""
-  rows, gap = words.rows(result.dataset), result.samples.get('gap_z')
-  if gap and gap.value is not None and gap.floor is not None and gap.value < gap.floor:
+  rows = words.rows(result.dataset)
+  found = copies.causes({name: score.to_json() for name, score in result.samples.items()})
+  if {'gap_z', 'gap_grey_z'} & set(found):  # one row is much nearer than any other
     return f'copies of training {rows}'
-  # No single row is nearer than the others: draws near the mean of noise look so as well.
-  return f'nearer to training {rows} than test {rows} are: copies of repeated rows, or their means'
+  return f'nearer to training {rows} than test {rows} are: copies, or near the mean of many'
 
 
 # Renderings.

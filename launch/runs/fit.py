@@ -78,6 +78,7 @@ def fit(experiment: Any, data: Dataset | str | None = None, *,
       raise UsageError(f'data of type {type(data).__name__}: give a name, or the data set that '
                        'gm.data.from_arrays makes of arrays')
     if workdir is not None:
+      errors.require_no_file(workdir)
       rundir.remember_data(pathlib.Path(workdir).expanduser())
     if isinstance(experiment, Experiment):
       return _fit_value(experiment, data, seeds, workdir or variant or hyperparameters, begin,

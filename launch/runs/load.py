@@ -89,6 +89,7 @@ class Run:
 
   def memory_of(self, replica: int) -> Any:
     """The memory of the estimator of one seed, with its chains; estimators.base.Memory."""
+    indices.check('replica', replica, self.config['seeds'], 'seeds in this run')
     if self.config['seeds'] == 1:
       return self.state.memory
     return jax.tree.map(lambda x: x[replica], self.state.memory)
@@ -158,6 +159,7 @@ class Run:
       report: called with lines of progress.
       replica: which of several seeds.
     """
+    indices.check('replica', replica, len(self.seeds), 'seeds in this run')
     with (jax_setup.numerics(), jax.default_matmul_precision('highest'), devices.all_local()):
       return self.experiment.evaluate(keys.evaluation(self.seeds[replica]),
                                       devices.everywhere(self.params_of(replica)), self.dataset,
@@ -188,6 +190,7 @@ def load(workdir: str | os.PathLike, step: int | str | None = None, *,
   if isinstance(step, str) and step != 'best':
     raise errors.UsageError(f"step={step!r}: give a number of updates, 'best', or nothing for the "
                             'newest')
+  errors.require_no_file(workdir)
   with jax_setup.numerics():
     return _read(pathlib.Path(workdir).expanduser(), step, data_dir, experiment=experiment)
 

@@ -14,13 +14,13 @@ import numpy as np
 
 from gen_models import devices, files
 from gen_models.evaluation import json_fields, score as record
+from gen_models.experiment import Experiment
 from gen_models.training import keys
 from launch import errors
 from launch.runs import directory as rundir, load, result as result_lib
 from launch.runs.result import Machine, Result
 
 UNFINISHED = 'scoring ended before the draws were compared with test images'
-_DRAWS = 'the scores of draws'
 
 
 def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None = None,
@@ -49,7 +49,7 @@ def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None 
     OSError: the result cannot be written; it was reported as one line of JSON.
     UsageError: the experiment has no thorough score, or `space` names no weights.
   """
-  workdir = pathlib.Path(workdir)
+  workdir, of_draws = pathlib.Path(workdir), _of_draws(space)
   network = supplied(space)
   run = load.run(workdir, which, data_dir, overrides)
   if network:
@@ -81,7 +81,7 @@ def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None 
     with devices.all_local():
       result = dataclasses.replace(result, **_tried(
         lambda: network_scores(run, network, report) if network else sample_scores(run, space),
-        _DRAWS, remarks, {}))
+        of_draws, remarks, {}))
   result = _remarked(result, remarks)
   if draws:
     _write(workdir, result, report)
@@ -90,27 +90,34 @@ def score(workdir: str | os.PathLike, which: str = 'last', data_dir: str | None 
   return result
 
 
-def is_scored(workdir: pathlib.Path, step: int, space: str, draws: bool) -> bool:
-  """Whether a run has a result that `score` would only make again.
+def is_scored(workdir: pathlib.Path, experiment: Experiment, space: str) -> bool:
+  """Whether a run has a result of its last parameters that `score` would only make again.
 
   Args:
     workdir: of the run.
-    step: at which its parameters have to be scored: the last.
-    space: as of `score`: draws that were compared in another one are not.
-    draws: whether the experiment has any.
+    experiment: that it trained.
+    space: as of `score`: draws that were compared in another one do not count.
   """
   try:
     result = result_lib.read(workdir / 'result.json')
   except (OSError, json_fields.Malformed):
     return False
   remarks = result.score.remarks
-  if UNFINISHED in remarks or result.step != step:
+  if UNFINISHED in remarks or result.step != sum(p.num_steps for p in experiment.phases):
     return False
-  if not draws or space == 'none' or any(line.startswith(_DRAWS) for line in remarks):
+  if (experiment.sample is None or space == 'none'
+      or any(line.startswith(_of_draws(space)) for line in remarks)):
     return True
   if ':' in space:  # a network with supplied weights
-    return result.sample_network is not None
-  return result.sample_space is not None and space in ('own', result.sample_space)
+    asked, _, path = space.partition(':')
+    given = result.sample_network or {}
+    return (given.get('network'), given.get('weights')) == (asked, os.path.basename(path))
+  wanted = experiment.binarisation if space == 'own' else space
+  return result.sample_network is None and result.sample_space == wanted
+
+
+def _of_draws(space: str) -> str:
+  return f'the scores of draws ({space})'
 
 
 def _thorough(run):

@@ -89,18 +89,14 @@ class Sweep:
       return f'failed: {reason}'
     if self._sample_space is not None:
       from launch.runs import score as score_lib
-      draws = self.entry.experiment(**point.values).sample is not None
-      return 'done' if score_lib.is_scored(directory, self._steps(point), self._sample_space,
-                                           draws) else 'open'
+      return 'done' if score_lib.is_scored(
+        directory, self.entry.experiment(**point.values), self._sample_space) else 'open'
     return 'done' if self._trained(point) else 'open'
-
-  def _steps(self, point: plan.Point) -> int:
-    """Updates of its whole training."""
-    return sum(phase.num_steps for phase in self.entry.experiment(**point.values).phases)
 
   def _trained(self, point: plan.Point) -> bool:
     """Whether its last checkpoint was saved: one appears whole or not at all."""
-    return (self.directory(point) / 'checkpoints' / str(self._steps(point))).is_dir()
+    steps = sum(phase.num_steps for phase in self.entry.experiment(**point.values).phases)
+    return (self.directory(point) / 'checkpoints' / str(steps)).is_dir()
 
   def run(self, programs: Sequence[tuple[int, plan.Program]]) -> bool:
     """Trains and scores what is not done yet; False when it was asked to stop before the end."""

@@ -352,10 +352,30 @@ def test_rows_of_a_group_stay_together_wherever_there_are_groups(npz, where):
   assert set(apart.test.rows[:, 1]) & set(apart.train.rows[:, 1])
 
 
+def test_a_run_of_before_keeps_its_split_and_its_name(npz):
+  x = np.stack([np.arange(120.0), np.arange(120) % 12], axis=1)
+  name = npz(x=x, group=np.arange(120) % 12) + '?seed=3&blocks=5'
+  refused(name, 'blocks= is read with split=blocks')
+  spec = data.spec(name.partition('?')[0] + '?split=random&seed=3')
+  assert spec.split == 'random, valid 0.1 and test 0.1, seed 3'
+  old = data.load_described(spec._replace(name=name))
+  assert old.spec.split == spec.split
+  np.testing.assert_array_equal(old.test.rows, data.load(spec.name).test.rows)
+
+
+def test_a_column_of_groups_is_no_data_whatever_makes_the_splits(tmp_path):
+  path = tmp_path / 'x.csv'
+  path.write_text('subject,a,b\n' + ''.join(f'{i % 12},{i / 7},{i / 3}\n' for i in range(120)))
+  for split in ('random', 'blocks'):
+    dataset = data.load(f'csv:{path}?group=subject&split={split}')
+    assert dataset.spec.shape == (2,) and dataset.spec.split.startswith(split)
+
+
 def test_an_array_of_nearly_the_right_name_is_pointed_out(npz):
   remarks = data.load(npz(x=BITS, weight=np.ones(60), unrelated=BITS)).remarks
   assert sum('array weight, which is not read; weights would be' in line for line in remarks) == 1
   assert not any('unrelated' in line for line in remarks)
+  assert not any('is not read' in line for line in data.load(npz(train=BITS, trains=BITS)).remarks)
 
 
 def test_repeated_rows_are_counted(npz):

@@ -84,6 +84,23 @@ def test_any_score_of_copies_is_enough(changes, says):
   assert copies.memorised({**table, **changes}) is says
 
 
+@pytest.mark.parametrize('changes, cause', [
+  ({'gap_z': entry(-6.0)}, 'gap_z'), ({'gap_grey_z': entry(-6.0)}, 'gap_grey_z'),
+  ({'nearest_train_z': entry(-6.0)}, 'nearest_train_z'), ({'copies': entry(0.05, 0.01)}, 'copies')])
+def test_the_cause_is_named(changes, cause):
+  table = {'nearest_train_z': entry(0.0), 'copies': entry(0.01, 0.01), 'gap_z': entry(-0.1)}
+  assert copies.causes({**table, **changes}) == [cause]
+
+
+def test_draws_near_the_mean_of_noise_are_not_said_to_be_copies():
+  rng = np.random.default_rng(0)
+  train_MD, test_ND = rng.random((2, 200, 64))
+  blurred_ND = np.clip(0.5 + 0.05 * rng.standard_normal((200, 64)), 0, 1)
+  of = copies.references(jnp.asarray(train_MD))
+  found = copies.scores(*(copies.nearest_of(x, of) for x in (blurred_ND, test_ND)))
+  assert found['nearest_train_z'] < -5 and found['copies'] == 1 and found['gap_z'] > 0
+
+
 # Power, on digits.
 
 

@@ -82,7 +82,8 @@ def _misnamed(path, arrays, split_of, group: str) -> tuple[str, ...]:
           for key, split in split_of.items() for column in columns} | set(split_of)
   found = []
   for key in arrays:
-    if key not in read and (near := difflib.get_close_matches(key, sorted(read), n=1, cutoff=0.75)):
+    if key not in read and (
+        near := difflib.get_close_matches(key, sorted(read - set(arrays)), n=1, cutoff=0.8)):
       found.append(f'{path} has an array {key}, which is not read; {near[0]} would be')
   return tuple(found)
 

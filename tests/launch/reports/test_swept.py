@@ -16,6 +16,7 @@ COMMAND = ('sweep.py --experiment=rbm_digits --variants=pcd --set=learning_rate=
 
 def grid(directory, rates=(0.1, 0.03), widths=(16, 32), **changes):
   """Runs at each rate and width, two seeds; nats are -10 rate - width / 16 - seed."""
+  changes = {'num_steps': 1000, **changes}
   for rate in rates:
     for width in widths:
       for seed in (0, 1):
@@ -129,6 +130,11 @@ def test_a_point_and_seed_in_two_directories_count_once_or_are_refused(tmp_path)
   path.write_text(json.dumps(json.loads(path.read_text()) | {'test_nats': -99.0}))
   with pytest.raises(errors.UsageError, match='two runs of one point and seed 0 whose scores'):
     swept.gather(directory)
+
+
+def test_a_point_that_was_scored_halfway_is_refused(tmp_path):
+  with pytest.raises(errors.UsageError, match='was scored after 1,000 of its 2,000 updates'):
+    swept.gather(grid(tmp_path / 'rates', widths=(16,), num_steps=2000))
 
 
 def test_one_point_is_no_grid(tmp_path):

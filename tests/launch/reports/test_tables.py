@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from gen_models.evaluation.score import Score
+from gen_models.evaluation.score import SampleScore, Score
 from launch.reports import tables
 from launch.runs import numbers
 from launch.runs.result import Result
@@ -136,3 +136,20 @@ def test_a_decoder_has_a_row_for_each_estimate_and_whatever_is_not_a_number_is_a
     changed = dataclasses.replace(result, score=dataclasses.replace(
       result.score, details={'decoder': found}))
     assert tables.decoder_cells(changed)[1:] == cells
+
+
+@pytest.mark.parametrize('cause, words', [
+  ('gap_z', 'copies of training images'), ('gap_grey_z', 'copies of training images'),
+  ('nearest_train_z', 'nearer to training images than test images are'),
+  ('copies', 'nearer to training images than test images are')])
+def test_what_is_said_of_copies_follows_their_cause(cause, words):
+  def score(value, floor=0.0):
+    return SampleScore.from_json({
+      'value': value, 'low': value, 'high': value, 'floor': floor, 'floor_low': floor,
+      'floor_high': floor, 'better': 'floor', 'n': 300, 'num_sets': 5}, 'it')
+
+  samples = {'nearest_train_z': score(0.0), 'copies': score(0.01, 0.01), 'gap_z': score(-0.1),
+             cause: score(0.2, 0.01) if cause == 'copies' else score(-6.0)}
+  line, = rows(same)
+  result = dataclasses.replace(line.result, samples=samples, memorised=True)
+  assert f'WARNING: draws are {words}' in tables.of_result(result)

@@ -1,5 +1,6 @@
 """Scoring a run: the number comes first, and when a run reached its target in how many seconds."""
 
+import dataclasses
 import json
 import types
 
@@ -82,6 +83,11 @@ def scored(monkeypatch, workdir, evaluate, num_test=300, sample=None, environmen
   return result_lib.read(workdir / 'result.json'), lines
 
 
+def of_steps(num):
+  return types.SimpleNamespace(phases=[types.SimpleNamespace(num_steps=num)],
+                               binarisation='threshold', sample=lambda *args: None)
+
+
 SCORE = {'test_nats': -20.0, 'kind': 'ais', 'num_images': 3, 'binarisation': 'threshold',
          'standard_error': float('nan'), 'effective_sample_size': 1.0, 'scores': {'x': np.inf}}
 
@@ -138,8 +144,26 @@ def test_too_few_images_for_the_scores_of_draws_are_a_remark(monkeypatch, tmp_pa
   assert result.score.test_nats == -20 and not result.samples
   assert any('scores of draws' in line and '5 other neighbours' in line
              for line in result.score.remarks)
-  assert score_lib.is_scored(tmp_path, result.step, 'own', True)  # trying again would not help
-  assert not score_lib.is_scored(tmp_path, result.step + 1, 'own', True)
+  assert score_lib.is_scored(tmp_path, of_steps(result.step), 'own')  # again would not help
+  assert not score_lib.is_scored(tmp_path, of_steps(result.step), 'dynamic')  # was not tried
+  assert not score_lib.is_scored(tmp_path, of_steps(result.step + 1), 'none')
+
+
+def test_draws_that_were_compared_in_another_space_do_not_count(monkeypatch, tmp_path):
+  result, _ = scored(monkeypatch, tmp_path, SCORE)
+
+  def kept(**fields):
+    whole = dataclasses.replace(result, **fields).to_json()
+    (tmp_path / 'result.json').write_text(json.dumps(whole))
+    return [space for space in ('none', 'own', 'threshold', 'dynamic', 'inception:a/w.npz',
+                                'inception:b.npz', 'dinov2:w.npz')
+            if score_lib.is_scored(tmp_path, of_steps(result.step), space)]
+
+  assert kept() == ['none']
+  assert kept(sample_space='threshold') == ['none', 'own', 'threshold']
+  assert kept(sample_space='dynamic') == ['none', 'dynamic']
+  assert kept(sample_space='threshold', sample_network={
+    'network': 'inception', 'weights': 'w.npz'}) == ['none', 'inception:a/w.npz']
 
 
 def test_a_kill_while_draws_are_scored_leaves_the_likelihood_and_says_so(monkeypatch, tmp_path):
@@ -150,7 +174,7 @@ def test_a_kill_while_draws_are_scored_leaves_the_likelihood_and_says_so(monkeyp
     scored(monkeypatch, tmp_path, SCORE, sample=sample)
   result = result_lib.read(tmp_path / 'result.json')
   assert result.score.test_nats == -20 and score_lib.UNFINISHED in result.score.remarks
-  assert not score_lib.is_scored(tmp_path, result.step, 'none', True)  # a sweep scores it again
+  assert not score_lib.is_scored(tmp_path, of_steps(result.step), 'none')  # a sweep scores it again
 
 
 def test_what_is_no_score_is_refused_by_name_and_reported(monkeypatch, tmp_path):
