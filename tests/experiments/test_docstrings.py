@@ -25,7 +25,8 @@ HEADLINES = {'class_rbm': 'error_percent', 'classifier': 'error_percent',
 # Further numbers of a row: experiment -> (pattern, the scores that its groups are).
 FURTHER = {
   'dbn': (r'estimate (-[\d.]+)', ['importance_nats']),
-  'autoencoder': (r'PCA ([\d.]+)', ['squared_error_pca']),
+  'autoencoder': (r'PCA ([\d.]+), logistic(?: PCA)? ([\d.]+)',
+                  ['squared_error_pca', 'squared_error_logistic_pca']),
   'gan_grid': (r'modes, ([\d.]+), ([\d.]+)', ['high_quality', 'reverse_kl']),
   'linear_rbm': (r'([\d.]+) \+- ([\d.]+) degrees', ['largest_angle', 'largest_angle ±']),
   'vae': (r'([\d.]+) bits per dimension', ['bits_per_dimension']),
