@@ -226,25 +226,28 @@ class Sweep:
       if len(values) > 1:
         text += f' +- {np.std(values, ddof=1):.2g} over {len(values)} seeds'
       lines.append(f'  {row:{width}}  {text}' + (f', {failed} frozen' if failed else ''))
-    return '\n'.join([f'{self.entry.name}: {self.objective()}', *lines])
+    return '\n'.join([f'{self.entry.name}: {self.objective(points)}', *lines])
 
-  def objective(self) -> str:
-    """The name of the quantity that `value` measures."""
+  def objective(self, points: Sequence[plan.Point]) -> str:
+    """The name of the quantity that `value` measures of these points."""
+    if any(self._nats(point) is not None for point in points):
+      return 'test nats per image'
     headline = self.entry.experiment(**hyperparameters.resolve(self.entry)).headline_metric
-    return 'test nats per image' if self._sample_space is not None else headline or 'nothing'
+    return headline or 'nothing'
+
+  def _nats(self, point: plan.Point) -> float | None:
+    """Test nats of a point that was scored and has some."""
+    path = self.directory(point) / 'result.json'
+    return result_lib.read(path).score.headline if path.exists() else None
 
   def value(self, point: plan.Point, headline: bool = False) -> float | None:
     """Test nats where it was scored and has them, else the last value of the headline metric."""
     from gen_models.training import metrics
-    directory = self.directory(point)
-    if not headline and (directory / 'result.json').exists():
-      nats = result_lib.read(directory / 'result.json').score.headline
-      if nats is not None:
-        return nats
+    if not headline and (nats := self._nats(point)) is not None:
+      return nats
     name = self.entry.experiment(**point.values).headline_metric
-    history = metrics.history(directory / 'metrics.jsonl')
+    history = metrics.history(self.directory(point) / 'metrics.jsonl')
     return float(history[name].value[-1]) if name in history else None
-
 
   def require_some(self, points: Sequence[plan.Point]) -> None:
     """Raises AllFailed where every one of these points failed."""

@@ -8,6 +8,7 @@ import pytest
 from launch.cli import registry
 from launch.runs import directory as rundir
 from launch.sweeps import plan, runner
+from tests.launch.reports import handmade
 
 ENTRY = registry.load('dbn')
 STACK = dict(layers='8-4', num_steps=20)
@@ -32,6 +33,15 @@ def test_the_headline_of_a_run_with_phases_is_that_of_the_last(tmp_path):
   assert sweep.value(two, headline=True) is None
   table = sweep.table([one, two])
   assert 'dbn: layer2/valid_bound_quick' in table and '-30' in table
+  scored = runner.Sweep(ENTRY, tmp_path)  # a score without nats, as of a classifier
+  value = handmade.result(0, -18.0, {'experiment': 'dbn', 'variant': 'digits',
+                                     'hyperparameters': {}})
+  path = scored.directory(one) / 'result.json'
+  path.write_text(json.dumps(value | {'test_nats': None, 'kind': 'none', 'lower': None,
+                                      'upper': None, 'standard_error': None}))
+  assert 'dbn: layer2/valid_bound_quick' in scored.table([one]) and '-30' in scored.table([one])
+  path.write_text(json.dumps(value))
+  assert 'dbn: test nats per image' in scored.table([one]) and '-18' in scored.table([one])
 
 
 def test_a_sweep_in_which_all_fail_is_an_error(tmp_path):
