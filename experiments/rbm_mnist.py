@@ -86,6 +86,8 @@ VARIANTS = {
   'fpcd1': dict(negative='fpcd', steps=1),
   'centred': dict(negative='pcd', steps=1, direction='centred', num_steps=100_000),
   'centred_long': dict(negative='pcd', steps=1, direction='centred', num_steps=300_000),
+  'centred_60000': dict(negative='pcd', steps=1, direction='centred', dataset='mnist_60000',
+                        num_steps=600_000),
   'pt': dict(negative='pt', chains=20, rungs=50, direction='centred', num_steps=50_000),
   'ptt': dict(negative='ptt', chains=20, rungs=30, direction='centred', num_steps=20_000),
 }
@@ -157,4 +159,5 @@ def experiment(*, dataset: DatasetName = 'mnist',
     questions=inference.boltzmann(rbm, see=seen(binarisation)),
     steps_per_dispatch=100, num_validations=20,
     model=rbm,
-    protocol='AIS both ways, trained on 50,000 images, all 10,000 test images')
+    protocol=f'AIS both ways, trained on {spec.rows["train"]:,} images, all '
+             f'{spec.rows["test"]:,} test images')
