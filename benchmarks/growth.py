@@ -25,6 +25,7 @@ import numpy as np
 import optax
 import scipy.optimize
 from absl import app, flags
+from PIL import Image
 
 from benchmarks import ours, rbm as rbm_bench, timing
 from benchmarks.timing import Contender
@@ -33,7 +34,6 @@ from gen_models.estimators.contrastive import contrastive
 from gen_models.estimators.negative import persistent
 from gen_models.evaluation import charts
 from gen_models.models import rbm, vae
-from launch.runs import pictures
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy')
 
@@ -171,7 +171,8 @@ def main(argv):
                    'rounds; of each work one number grows, the others stay',
                    timing.environment(PACKAGES, busy), curves=found)
   if flags.FLAGS.json:
-    pictures.write_png(picture(found), pathlib.Path(flags.FLAGS.json).with_suffix('.png'))
+    pixels = np.clip(255 * picture(found)[0, 0], 0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(pathlib.Path(flags.FLAGS.json).with_suffix('.png'))
 
 
 if __name__ == '__main__':

@@ -69,6 +69,7 @@ def add(directories) -> None:
     if result.estimator:
       raise errors.UsageError(f'{path} is of your estimator {result.estimator}: only '
                               'results of the estimators of experiments/ are kept')
+    reports.tables.require_public(path, result.dataset)
     if result.code:  # --set=encoder=path.py:Net: nobody else has that file
       raise errors.UsageError(f'{path} is of code in your {", ".join(result.code)}: only results '
                               'of code of the repository are kept')

@@ -4,7 +4,6 @@ An estimator is a pair of pure functions. What it must remember between steps (M
 chains, moving averages, control variates) lives in `Memory`. It knows nothing of devices.
 """
 
-import contextlib
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -142,9 +141,9 @@ def in_bfloat16(estimator: Estimator) -> Estimator:
   """
   def grad(key, params, memory, batch):
     rounded = jax.tree.map(lambda x: _rounded(x) if jnp.ndim(x) >= 2 else x, params)
-    # On CPUs XLA computes such products in float32, and refuses some.
-    with (contextlib.nullcontext() if jax.default_backend() == 'cpu'
-          else jax.default_matmul_precision('BF16_BF16_F32')):
+    if jax.default_backend() == 'cpu':  # where XLA refuses some such products
+      return estimator.grad(key, rounded, memory, batch)
+    with jax.default_matmul_precision('BF16_BF16_F32'):
       return estimator.grad(key, rounded, memory, batch)
 
   return estimator._replace(grad=grad, biased=True)

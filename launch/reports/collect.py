@@ -73,11 +73,14 @@ def gather(directories: Sequence[pathlib.Path]) -> Found:
       try:
         config = read_config(folder)
         key = json.dumps([config['experiment'], config.get('variant'), config['hyperparameters'],
-                          config.get('estimator'), rundir.code(config)], sort_keys=True)
+                          config.get('estimator'), rundir.code(config), _data_of(config)],
+                         sort_keys=True)
         groups.setdefault(key, []).append((folder, config))
       except _BAD as e:
         found.remarks.append(f'{folder} is left out: {line_of(e)}')
       continue
+    if 'metrics.jsonl' in names:
+      found.remarks.append(f'{folder} is left out: it has the metrics of a run and no config.json')
     for name in names:
       if name.endswith(('.json', '.jsonl')):
         _add_file(found, folder / name)
@@ -88,6 +91,12 @@ def gather(directories: Sequence[pathlib.Path]) -> Found:
       f'no run in {", ".join(map(str, directories))}: a run directory has a config.json; '
       'python -m launch.train --workdir=... makes one'))
   return found._replace(rows=sorted(_named(found.rows), key=_order))
+
+
+def _data_of(config: dict[str, Any]) -> str | None:
+  """The sha256 of the user's data that a run was trained on: two files may have one name."""
+  known = rundir.described(config)
+  return None if known is None else known.sha256
 
 
 def _folders(directories: Sequence[pathlib.Path]) -> Iterator[tuple[pathlib.Path, list[str]]]:
@@ -149,6 +158,11 @@ def _rows(runs: Sequence[tuple[pathlib.Path, dict]]) -> Iterator[Row]:
   """The row of runs of one configuration; one each where their results do not fit together."""
   first = runs[0][1]
   seeds = [seed for _, c in runs for seed in range(c['seed'], c['seed'] + c['seeds'])]
+  if len(set(seeds)) < len(seeds) and len(runs) > 1:
+    for run in runs:
+      for row in _rows([run]):
+        yield row._replace(remarks=[*row.remarks, f'{run[0]}: its seed is there twice'])
+    return
   results, remarks = [], []
   for path, _ in runs:
     if os.path.lexists(path / 'result.json'):

@@ -11,7 +11,7 @@ import pathlib
 import shlex
 import statistics
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gen_models import files
@@ -126,7 +126,7 @@ def gather(directory: pathlib.Path, scores: Sequence[str] = ()) -> Sweep:
     raise errors.UsageError(f'{directory} holds runs of several experiments: one sweep at a time')
   experiment = scored[0].experiment
   entry = registry.load(experiment)
-  axes = _axes(entry, [run.settings for run in runs])
+  axes = _axes(entry, [run.settings for run in runs], _asked(scored))
   if not axes:
     raise errors.UsageError(f'{directory}: all runs are of one point; '
                             f'python -m launch.results --add={directory}/*/seed* keeps them')
@@ -161,6 +161,7 @@ def _runs(directory: pathlib.Path) -> Iterator[_Run]:
       yield _Run(config, None)
     elif (folder / 'result.json').exists():
       result = result_lib.read(folder / 'result.json')
+      tables.require_public(folder, result.dataset)
       tables.require_whole(folder, result)
       yield _Run(config, result)
     else:
@@ -191,10 +192,22 @@ def _once(directory: pathlib.Path, runs: Iterable[_Run], scores: Sequence[str]) 
   return list(found.values())
 
 
-def _axes(entry: registry.Entry, settings: Sequence[dict[str, Any]]) -> dict[str, list]:
+def _asked(results: Sequence[Result]) -> set[str]:
+  """Hyperparameters to which the commands of the sweep gave several values, or a range of them."""
+  commands = {str((result.trained or {}).get('command', '')) for result in results}
+  words = [word for command in commands for word in shlex.split(command)]
+  found = {name for word in words if word.startswith('--set=')
+           for name, _, value in [word.removeprefix('--set=').partition('=')]
+           if ',' in value or '..' in value}
+  return found | {'variant' for word in words if word.startswith('--variants=') and ',' in word}
+
+
+def _axes(entry: registry.Entry, settings: Sequence[dict[str, Any]],
+          asked: Collection[str] = ()) -> dict[str, list]:
   """What differs, with its values in the order of its type; without what another axis determines.
 
-  So `samples`, which a sweep has chosen for each `gradient`, is no axis beside it.
+  So `samples`, which a sweep has chosen for each `gradient`, is no axis beside it. What was asked
+  for is one, though every axis determines all others where points are few or drawn at random.
   """
   parameters = hyperparameters.of(entry)
   columns = {name: [json.dumps(values.get(name)) for values in settings]
@@ -205,7 +218,7 @@ def _axes(entry: registry.Entry, settings: Sequence[dict[str, Any]]) -> dict[str
     return len(set(zip(columns[a], columns[b], strict=True))) == len(set(columns[a]))
 
   names = list(columns)
-  kept = [name for i, name in enumerate(names) if not any(
+  kept = [name for i, name in enumerate(names) if name in asked or not any(
     determines(other, name) and not (determines(name, other) and i < names.index(other))
     for other in names if other != name)]
   order = {name: (list(entry.variants) if name == 'variant'

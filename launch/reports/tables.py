@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gen_models import files
+from gen_models.data.grammar import is_own
 from gen_models.evaluation import copies
 from gen_models.evaluation.score import Score
 from gen_models.experiment import Published
@@ -97,6 +98,13 @@ def train_command(result: Result) -> str:
   if result.runs == 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
     return f'{command} --seed={seeds[0]} --seeds={len(seeds)}'
   return f'{command} with --seed={", ".join(map(str, seeds))}'
+
+
+def require_public(path: pathlib.Path | str, dataset: str) -> None:
+  """Raises UsageError for data of a file of the user's, which nobody else has."""
+  if is_own(dataset) and not dataset.startswith('tfds:'):
+    raise errors.UsageError(f'{path} is of your data {dataset}: only results of data that '
+                            'everybody can have are kept')
 
 
 def require_whole(directory: pathlib.Path | str, result: Result) -> None:

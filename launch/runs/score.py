@@ -142,8 +142,15 @@ def _evaluate(run, evaluate, replica: int, prefix: str, report: Callable[[str], 
   # Accelerators round float32 products to 10 bits by default; scores must not be rounded so.
   with jax.default_matmul_precision('highest'), devices.all_local():
     params, *more = devices.everywhere((run.params_of(replica), *more))
-    value = evaluate(keys.evaluation(run.config['seed'] + replica), params, run.dataset,
-                     lambda line: report(prefix + line), *more)
+    try:
+      value = evaluate(keys.evaluation(run.config['seed'] + replica), params, run.dataset,
+                       lambda line: report(prefix + line), *more)
+    except (AttributeError, TypeError) as e:  # as of the parameters of a phase before the last
+      *before, last = run.experiment.phases
+      if run.step > sum(phase.num_steps for phase in before):
+        raise
+      raise errors.UsageError(f'the run has made {run.step:,} updates and has not come to its '
+                              f'phase {last.name} yet: train on') from e
   value, remarks = json_fields.finite(value)
   try:
     found = record.Score.from_json(value)

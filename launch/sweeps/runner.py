@@ -231,7 +231,7 @@ class Sweep:
   def objective(self, points: Sequence[plan.Point]) -> str:
     """The name of the quantity that `value` measures of these points."""
     if any(self._nats(point) is not None for point in points):
-      return 'test nats per image'
+      return 'mean test nats'
     headline = self.entry.experiment(**hyperparameters.resolve(self.entry)).headline_metric
     return headline or 'nothing'
 

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from gen_models.data.specs import Spec
 from launch import errors
 from launch.reports import collect, curves, report
 from launch.runs import result as result_lib
@@ -100,6 +101,27 @@ def test_runs_at_any_depth_become_rows(tmp_path):
     ('pcd, learning_rate=9.0', [4], [])]
   assert 'frozen: not finite at step 3' in found.rows[2].remarks[0]
   assert found.rows[1].result.score.test_nats == pytest.approx(-18.25)
+
+
+def test_runs_on_other_data_of_the_same_name_are_other_rows(tmp_path):
+  for seed, sha256 in ((0, 'a' * 64), (1, 'a' * 64), (2, 'b' * 64)):
+    folder = handmade.run(tmp_path / str(seed), seed)
+    config = json.loads((folder / 'config.json').read_text())
+    config['data'] = Spec('npz:rows.npz', (6,), kind='binary', sha256=sha256,
+                          rows={'train': 8, 'valid': 1, 'test': 1}).to_json()
+    (folder / 'config.json').write_text(json.dumps(config))
+  assert sorted(row.seeds for row in collect.gather([tmp_path]).rows) == [[0, 1], [2]]
+
+
+def test_copies_of_a_run_are_no_seeds_and_a_run_without_its_config_is_a_remark(tmp_path):
+  for name in 'abc':
+    handmade.run(tmp_path / name, scored=False)
+  (tmp_path / 'c' / 'config.json').unlink()
+  found = collect.gather([tmp_path])
+  assert [row.seeds for row in found.rows] == [[0], [0]]
+  assert all('its seed is there twice' in row.remarks[-1] for row in found.rows)
+  assert any('c is left out: it has the metrics of a run and no config.json' in line
+             for line in found.remarks)
 
 
 def test_a_seed_trained_twice_is_reported_and_shown_twice(tmp_path):

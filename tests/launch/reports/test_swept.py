@@ -132,6 +132,28 @@ def test_a_point_and_seed_in_two_directories_count_once_or_are_refused(tmp_path)
     swept.gather(directory)
 
 
+def test_what_was_asked_for_is_an_axis_though_points_are_drawn_at_random(tmp_path):
+  directory = tmp_path / 'search'
+  for seed, (rate, width) in enumerate([(0.037, 8), (0.033, 10), (0.085, 11)]):
+    folder = directory / f'defaults,learning_rate={rate},num_hidden={width}' / 'seed0'
+    run(folder, 0, -8.0 - seed, learning_rate=rate, num_hidden=width, batch_size=width * 2,
+        num_steps=1000)
+    value = json.loads((folder / 'result.json').read_text())
+    value['trained'] = value['trained'] | {'command': (
+      'sweep.py --experiment=rbm_digits --set=learning_rate=0.001..0.1:log --set=num_hidden=4..12 '
+      '--set=num_steps=1000 --search=random --trials=3')}
+    (folder / 'result.json').write_text(json.dumps(value))
+  assert set(swept.gather(directory).axes) == {'learning_rate', 'num_hidden'}
+
+
+def test_results_on_data_of_the_users_are_not_kept(tmp_path):
+  directory = grid(tmp_path / 'rates', widths=(16,))
+  for path in directory.glob('*/seed*/result.json'):
+    path.write_text(path.read_text().replace('"dataset": "digits"', '"dataset": "npz:mine.npz"'))
+  with pytest.raises(errors.UsageError, match='is of your data npz:mine.npz'):
+    swept.gather(directory)
+
+
 def test_a_point_that_was_scored_halfway_is_refused(tmp_path):
   with pytest.raises(errors.UsageError, match='was scored after 1,000 of its 2,000 updates'):
     swept.gather(grid(tmp_path / 'rates', widths=(16,), num_steps=2000))

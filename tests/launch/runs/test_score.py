@@ -149,6 +149,24 @@ def test_too_few_images_for_the_scores_of_draws_are_a_remark(monkeypatch, tmp_pa
   assert not score_lib.is_scored(tmp_path, of_steps(result.step + 1), 'none')
 
 
+def test_a_run_that_has_not_come_to_its_last_phase_is_told_to_train_on(monkeypatch, tmp_path):
+  def evaluate(key, params, dataset, report):
+    return params.decoder
+
+  monkeypatch.setattr(load, 'run', lambda *args: load.Run(
+    {'experiment': 'autoencoder', 'variant': None, 'hyperparameters': {}, 'seed': 0, 'seeds': 1},
+    types.SimpleNamespace(evaluate=evaluate, sample=None, phases=[
+      types.SimpleNamespace(name=name, num_steps=4) for name in ('layer1', 'finetune')]),
+    types.SimpleNamespace(params={'w': np.zeros(3)}, average=(), memory=Memory()), step,
+    dataset=data.load('digits')))
+  for step in (3, 4):
+    with pytest.raises(errors.UsageError, match=f'made {step} updates .* its phase finetune yet'):
+      score_lib.score(tmp_path, report=lambda line: None)
+  step = 5
+  with pytest.raises(AttributeError):  # a fault of the experiment is its own
+    score_lib.score(tmp_path, report=lambda line: None)
+
+
 def test_draws_that_were_compared_in_another_space_do_not_count(monkeypatch, tmp_path):
   result, _ = scored(monkeypatch, tmp_path, SCORE)
 

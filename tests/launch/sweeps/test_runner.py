@@ -41,7 +41,7 @@ def test_the_headline_of_a_run_with_phases_is_that_of_the_last(tmp_path):
                                       'upper': None, 'standard_error': None}))
   assert 'dbn: layer2/valid_bound_quick' in scored.table([one]) and '-30' in scored.table([one])
   path.write_text(json.dumps(value))
-  assert 'dbn: test nats per image' in scored.table([one]) and '-18' in scored.table([one])
+  assert 'dbn: mean test nats' in scored.table([one]) and '-18' in scored.table([one])
 
 
 def test_a_sweep_in_which_all_fail_is_an_error(tmp_path):
