@@ -76,10 +76,10 @@ def _named(part: str):
     yield
   except jax.errors.JAXTypeError:  # of a traced float, see hyper.py: no fault of the data
     raise
-  except (TypeError, ValueError, IndexError, KeyError, AttributeError, ZeroDivisionError) as e:
+  except (TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError) as e:
     lines = [line.strip() for line in str(e).splitlines() if line.strip()]
     line = lines[0] if lines else type(e).__name__
-    if isinstance(e, (KeyError, AttributeError)):  # a fault of code, whose words say little
+    if isinstance(e, AttributeError):  # of an estimator of other parameters, say
       at = traceback.extract_tb(e.__traceback__)[-1]
-      line = f'{type(e).__name__} in {os.path.basename(at.filename)}, line {at.lineno}: {line}'
+      line = f'{line} ({os.path.basename(at.filename)}, line {at.lineno})'
     raise Unfit(f'{part}: {line}') from e
