@@ -28,7 +28,7 @@ scored is a moving average.
   stacked_digits  1000 modes, reverse KL 0.046, 3 seeds; three digits as colours, rpgan_r1_r2 with
                   dense networks of 512
   stacked_digits_gan  1000 modes, reverse KL 0.098, 3 seeds; the same, non-saturating, no penalty
-  stacked_digits_pacgan4  995 modes, reverse KL 0.249, one seed; its critic sees packs of 4
+  stacked_digits_pacgan4  999 modes, reverse KL 0.215, 3 seeds; its critic sees packs of 4
 
 The other losses and penalties are --set=loss= and --set=penalty= (experiments/_common/games.py);
 gan_losses in RESULTS.md has five losses with five penalties on digits, three seeds a cell. The
